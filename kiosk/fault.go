@@ -1,0 +1,97 @@
+package kiosk
+
+// Fault is what a person is told when a step fails: a code, the one best
+// remedy, and arguments for the sentence. Sentences live in kiosk/words, one
+// for each Code.
+type Fault struct {
+	Code   Code
+	Remedy Remedy
+	Left   int // tries left, for CodeTokenWrongPIN and CodeOfficerWrongPIN
+	err    error
+}
+
+func (f *Fault) Error() string {
+	if f.err == nil {
+		return string(f.Code)
+	}
+	return string(f.Code) + ": " + f.err.Error()
+}
+
+// Unwrap returns the cause. It may hold device details, never personal data.
+func (f *Fault) Unwrap() error { return f.err }
+
+// Remedy is the class of what the person can do.
+type Remedy string
+
+const (
+	RemedyRetry     Remedy = "retry"      // the same step again
+	RemedyOtherCard Remedy = "other-card" // another card or token
+	RemedyStaff     Remedy = "staff"      // call staff
+	RemedyStartOver Remedy = "start-over" // nothing kept, from the beginning
+)
+
+// Code is a closed list, documented in docs/errors.md. A code is never reused.
+type Code string
+
+const (
+	CodeCardRemoved      Code = "K-CARD-01" // taken away too early
+	CodeReaderMissing    Code = "K-CARD-02"
+	CodeNotEMRTD         Code = "K-CARD-03" // not an electronic ID card
+	CodeCardMute         Code = "K-CARD-04" // does not answer: upside down?
+	CodeWrongAccess      Code = "K-CARD-05" // wrong CAN or MRZ
+	CodeAccessDenied     Code = "K-CARD-06" // the chip does not give its data
+	CodeCardProtocol     Code = "K-CARD-07" // secure messaging broken, nonsense answers
+	CodeCardSlow         Code = "K-CARD-08" // no answer in time
+	CodeCardChanged      Code = "K-CARD-09" // another card than the one that was checked
+	CodeServiceMissing   Code = "K-CARD-10" // smart card service not running
+	CodeDataAltered      Code = "K-PROOF-01"
+	CodeSignatureInvalid Code = "K-PROOF-02"
+	CodeUnknownAuthority Code = "K-PROOF-03"
+	CodeChipCloned       Code = "K-PROOF-04"
+	CodeExpired          Code = "K-PROOF-05"
+	CodeUnreadable       Code = "K-PROOF-06" // a required file is missing or does not parse
+	CodeTokenRemoved     Code = "K-TOKEN-01"
+	CodeNotPIV           Code = "K-TOKEN-02"
+	CodeNotFactoryNew    Code = "K-TOKEN-03"
+	CodeCannotAttest     Code = "K-TOKEN-04"
+	CodeAttestation      Code = "K-TOKEN-05" // evidence rejected
+	CodeTokenPINBlocked  Code = "K-TOKEN-06"
+	CodeTokenWrongPIN    Code = "K-TOKEN-07"
+	CodeTouchTimeout     Code = "K-TOKEN-08"
+	CodeTokenBusy        Code = "K-TOKEN-09"
+	CodeTokenFailed      Code = "K-TOKEN-10"
+	CodeOfficerUnknown   Code = "K-OFFICER-01" // certificate not under the officers' CA, or expired
+	CodeOfficerWrongPIN  Code = "K-OFFICER-02"
+	CodeOfficerBlocked   Code = "K-OFFICER-03"
+	CodeOfficerRemoved   Code = "K-OFFICER-04"
+	CodeOfficerOther     Code = "K-OFFICER-05" // another card than the one signed on
+	CodeTPMMissing       Code = "K-TPM-01"
+	CodeTPMLockout       Code = "K-TPM-02"
+	CodeTPMFailed        Code = "K-TPM-03"
+	CodeDiskFull         Code = "K-QUEUE-01"
+	CodeQueueLocked      Code = "K-QUEUE-02" // a second agent
+	CodeQueueDamaged     Code = "K-QUEUE-03"
+	CodeRolledBack       Code = "K-QUEUE-04" // disk behind the TPM's counter
+	CodePolicyMissing    Code = "K-POLICY-01"
+	CodePolicyExpired    Code = "K-POLICY-02"
+	CodeUnreachable      Code = "K-NET-01"  // registry not reachable
+	CodeCaptivePortal    Code = "K-NET-02"  // a page instead of the registry
+	CodeNonsense         Code = "K-NET-03"  // the registry's answer is not valid
+	CodeNotAllowed       Code = "K-NET-04"  // 401, 403, 407
+	CodeTLS              Code = "K-NET-05"  // wrong or expired certificate, TLS inspection
+	CodeRejected         Code = "K-NET-06"  // signed rejection: quarantined
+	CodeTimedOut         Code = "K-FLOW-01" // nobody answered
+	CodeInternal         Code = "K-FLOW-99"
+)
+
+// Codes lists every code.
+func Codes() []Code {
+	return []Code{CodeCardRemoved, CodeReaderMissing, CodeNotEMRTD, CodeCardMute, CodeWrongAccess, CodeAccessDenied,
+		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeDataAltered, CodeSignatureInvalid,
+		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeTokenRemoved, CodeNotPIV,
+		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
+		CodeTokenBusy, CodeTokenFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeOfficerRemoved, CodeOfficerOther, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
+		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeUnreachable,
+		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeTimedOut, CodeInternal}
+}

@@ -1,0 +1,298 @@
+package kiosk
+
+import (
+	"context"
+	"time"
+
+	"enrollkiosk/kiosk/secret"
+)
+
+// Desk is the agent as a window or a terminal sees it: states out, intents in.
+// A channel in the same process and the local socket (kiosk/wire) offer it alike.
+type Desk interface {
+	// States yields the current state at once and then the newest one whenever
+	// it changes; a slow reader misses states in between, never the last. The
+	// channel closes when ctx ends or the agent is gone.
+	States(ctx context.Context) (<-chan State, error)
+	// Send hands over an intent and returns at once. An intent that does not
+	// answer the current state is dropped by the agent: a second tap does
+	// nothing.
+	Send(ctx context.Context, in Intent) error
+}
+
+// State is everything a screen shows, at one moment. It is a plain value: no
+// function in it, nothing of it changes after it was published. It holds
+// personal data only as secret.Text; kiosk/wire alone encodes those.
+type State struct {
+	Number    uint64 // grows with every state; an Intent names the state it answers
+	Screen    Screen
+	Turn      Turn
+	Language  string   // of the citizen's screens: "en", "zh"
+	Languages []string // to choose from
+	Position  int      // "3 of 8"; 0 outside an enrollment
+	Positions int
+	Main      Action   // the one main button
+	Actions   []Action // everything that can be done now, Main included
+	Simulated bool     // a root of class test is trusted: a training installation
+
+	Officer string // number on the officer's certificate; "" when nobody is signed on
+	Health  Health
+
+	Steps   []Step       // Reading, MakingKey, Saving
+	Holder  *HolderView  // from Compare on
+	Checks  []Check      // from Compare on: each proof with its verdict
+	Consent *ConsentView // Consent
+	Review  *ReviewView  // Review
+	PIN     *PINView     // SignOn, AccessNumber, ChoosePIN, RepeatPIN, Approve
+	Receipt *ReceiptView // Receipt
+	Fault   *Fault       // Trouble
+	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, TakeThings
+	Left    []Device     // TakeThings: what still lies on a reader
+}
+
+// Screen names a screen of the kiosk; ui has one file for each.
+type Screen string
+
+const (
+	ScreenSignOn       Screen = "sign-on"       // officer's card and PIN
+	ScreenHome         Screen = "home"          // officer: start
+	ScreenLanguage     Screen = "language"      // citizen chooses
+	ScreenWelcome      Screen = "welcome"       // what happens, rights
+	ScreenPlaceCard    Screen = "place-card"    // ID card on the reader
+	ScreenAccessNumber Screen = "access-number" // CAN or MRZ
+	ScreenReading      Screen = "reading"       // wait: reading and proving
+	ScreenCompare      Screen = "compare"       // officer: face and data
+	ScreenConfirmData  Screen = "confirm-data"  // citizen: are these yours?
+	ScreenConsent      Screen = "consent"       // one purpose a page
+	ScreenInsertToken  Screen = "insert-token"
+	ScreenChoosePIN    Screen = "choose-pin"
+	ScreenRepeatPIN    Screen = "repeat-pin"
+	ScreenMakingKey    Screen = "making-key" // wait
+	ScreenReview       Screen = "review"     // citizen: sign
+	ScreenApprove      Screen = "approve"    // officer: card and PIN
+	ScreenSaving       Screen = "saving"     // wait
+	ScreenReceipt      Screen = "receipt"
+	ScreenTakeThings   Screen = "take-things"
+	ScreenTrouble      Screen = "trouble" // see State.Fault
+)
+
+// Screens lists every screen in the order of the enrollment.
+func Screens() []Screen {
+	return []Screen{ScreenSignOn, ScreenHome, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
+		ScreenReading, ScreenCompare, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenChoosePIN,
+		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSaving, ScreenReceipt,
+		ScreenTakeThings, ScreenTrouble}
+}
+
+// Turn says whose action is awaited.
+type Turn string
+
+const (
+	TurnOfficer Turn = "officer"
+	TurnCitizen Turn = "citizen"
+	TurnMachine Turn = "machine" // nobody: wait
+)
+
+// Action is something a person can do on a screen.
+type Action string
+
+const (
+	ActionSignOn        Action = "sign-on"  // Intent.Secret = PIN
+	ActionSignOff       Action = "sign-off" // officer leaves
+	ActionStart         Action = "start"
+	ActionChoose        Action = "choose"         // Intent.Choice = language
+	ActionContinue      Action = "continue"       // welcome
+	ActionEnterCAN      Action = "enter-can"      // Intent.Secret
+	ActionEnterMRZ      Action = "enter-mrz"      // Intent.MRZ
+	ActionConfirmPerson Action = "confirm-person" // officer: this is the person
+	ActionDoubtPerson   Action = "doubt-person"   // officer: it is not; ends the enrollment
+	ActionConfirmData   Action = "confirm-data"   // citizen: these are mine
+	ActionAccept        Action = "accept"         // consent given; Intent.Choice = consent id
+	ActionRefuse        Action = "refuse"         // consent not given; Intent.Choice = consent id
+	ActionPIN           Action = "pin"            // choose or repeat; Intent.Secret
+	ActionSign          Action = "sign"           // citizen signs the review
+	ActionApprove       Action = "approve"        // officer: Intent.Secret = PIN
+	ActionDecline       Action = "decline"        // citizen: I do not want this; nothing is kept
+	ActionRetry         Action = "retry"          // the step that failed, again
+	ActionBack          Action = "back"           // choose another PIN, type another number
+	ActionStartOver     Action = "start-over"     // leave the enrollment; nothing is kept
+	ActionDone          Action = "done"           // receipt taken
+)
+
+// Intent is what a person did. It is one value for all actions.
+type Intent struct {
+	State  uint64 // State.Number it answers
+	Action Action
+	Choice string      // language or consent id
+	Secret secret.Text // PIN or CAN; wiped by the agent after use
+	MRZ    *MRZKey
+}
+
+// MRZKey is what opens a chip when there is no CAN: three fields of the MRZ as
+// printed (ICAO 9303-11 4.3.2). Dates are YYMMDD.
+type MRZKey struct{ Number, Birth, Expiry secret.Text }
+
+// Step is one line of a waiting screen.
+type Step struct {
+	Name   StepName
+	Status StepStatus
+	Done   int // of Total, when the step can tell
+	Total  int
+}
+
+// StepName names a step of the flow; the flow's list is in flow.go.
+type StepName string
+
+// StepStatus is how far a step is.
+type StepStatus string
+
+const (
+	StepPending StepStatus = "pending"
+	StepRunning StepStatus = "running"
+	StepDone    StepStatus = "done"
+	StepFailed  StepStatus = "failed"
+)
+
+// The steps that waiting screens show.
+const (
+	StepOpenCard    StepName = "open-card"    // PACE or BAC
+	StepReadCard    StepName = "read-card"    // files under secure messaging
+	StepVerifyCard  StepName = "verify-card"  // passive authentication
+	StepProveChip   StepName = "prove-chip"   // Chip Authentication
+	StepMakeContext StepName = "make-context" // sequence number reserved, context fixed
+	StepProbeToken  StepName = "probe-token"
+	StepSetPIN      StepName = "set-pin"
+	StepMakeKeys    StepName = "make-keys"
+	StepVerifyToken StepName = "verify-token" // attestation
+	StepBindChip    StepName = "bind-chip"    // Active Authentication over context and key
+	StepSeal        StepName = "seal"         // identity sealed, payload frozen
+	StepLockToken   StepName = "lock-token"   // PUK and management key set
+	StepHolderSign  StepName = "holder-sign"
+	StepOfficerSign StepName = "officer-sign"
+	StepKioskSign   StepName = "kiosk-sign"
+	StepSave        StepName = "save"        // durable in the queue
+	StepProvisional StepName = "provisional" // provisional receipt
+	StepDeliver     StepName = "deliver"     // courier: accepted by the registry
+	StepFinal       StepName = "final"       // receipt verified
+	StepPurge       StepName = "purge"
+)
+
+// HolderView is what the officer compares and the citizen confirms.
+type HolderView struct {
+	Surname, GivenNames, Number secret.Text
+	Birth, Expiry               secret.Text // YYYY-MM-DD, or as far as the card knows
+	Sex, Nationality, Issuer    string      // ICAO codes
+	Face                        secret.Text // encoded image; empty when unreadable
+	FaceMIME                    string
+}
+
+// Check is one proof about the card or the token, with its verdict.
+type Check struct {
+	Name    CheckName
+	Verdict Verdict
+}
+
+// CheckName names a proof.
+type CheckName string
+
+const (
+	CheckHashes    CheckName = "hashes"    // data unaltered
+	CheckSignature CheckName = "signature" // signed by the document signer
+	CheckChain     CheckName = "chain"     // signer belongs to a trusted country authority
+	CheckRevoked   CheckName = "revocation"
+	CheckChip      CheckName = "chip"     // the chip is no copy
+	CheckValidity  CheckName = "validity" // not expired
+)
+
+// Verdict of a check.
+type Verdict string
+
+const (
+	Passed     Verdict = "passed"
+	Failed     Verdict = "failed"
+	NotChecked Verdict = "not-checked"
+	Warned     Verdict = "warning"
+)
+
+// ConsentView is one purpose: its exact text in the citizen's language.
+type ConsentView struct {
+	ID       string
+	Title    string
+	Text     string
+	Required bool // a refusal ends the enrollment
+	Index    int  // 1 of Count
+	Count    int
+}
+
+// ReviewView is what the citizen signs: what is kept and sent, by item names
+// that the words package explains.
+type ReviewView struct {
+	Sealed   []string // items only the identity authority can read, e.g. "dg1", "sod"
+	Open     []string // items the registry sees, e.g. "did", "public-key"
+	Consents []ConsentView
+	DID      string
+}
+
+// PINView describes a pad: never a digit, never a count.
+type PINView struct {
+	Min, Max int
+	Problem  PINProblem // why the last entry was not taken
+	Left     int        // tries left when Problem is PINWrong
+}
+
+// PINProblem says why an entry was not taken.
+type PINProblem string
+
+const (
+	PINFine      PINProblem = ""
+	PINTooShort  PINProblem = "too-short"
+	PINTooLong   PINProblem = "too-long"
+	PINTooEasy   PINProblem = "too-easy"
+	PINDifferent PINProblem = "different" // repeated wrongly
+	PINWrong     PINProblem = "wrong"     // refused by the card
+	PINNotDigits PINProblem = "not-digits"
+)
+
+// ReceiptView is the provisional receipt, and the final one when it has come.
+type ReceiptView struct {
+	RecordID    string // hex
+	Provisional string // compact JWS
+	Final       string // tlog-proof, "" until delivered
+	CancelCode  secret.Text
+	QR          string // what the QR code holds
+	Saved       time.Time
+}
+
+// Device names a device by its role.
+type Device string
+
+const (
+	DeviceDocument Device = "document" // reader for ID cards
+	DeviceToken    Device = "token"
+	DeviceOfficer  Device = "officer"
+	DeviceTPM      Device = "tpm"
+	DeviceQueue    Device = "queue"
+	DeviceRegistry Device = "registry"
+)
+
+// Health is the state of the machine in a few words, always current.
+type Health struct {
+	Readers      map[Device]ReaderState
+	TPM          bool
+	Registry     bool      // reached at the last attempt
+	RegistryNote Code      // why not
+	Queued       int       // records waiting
+	Oldest       time.Time // zero when none
+	Delivered    time.Time // last delivery; zero when never
+	Quarantined  int
+}
+
+// ReaderState is what a reader shows.
+type ReaderState string
+
+const (
+	ReaderMissing ReaderState = "missing"
+	ReaderEmpty   ReaderState = "empty"
+	ReaderCard    ReaderState = "card"
+	ReaderMute    ReaderState = "mute" // a card that does not answer: upside down
+)
