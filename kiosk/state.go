@@ -24,7 +24,8 @@ type Desk interface {
 // function in it, nothing of it changes after it was published. It holds
 // personal data only as secret.Text; kiosk/wire alone encodes those.
 type State struct {
-	Number    uint64 // grows with every state; an Intent names the state it answers
+	Number    uint64 // of the question asked; an Intent names the one it answers
+	Revision  uint64 // grows with every state; states of one Number differ in Health, Steps and Fault only
 	Screen    Screen
 	Turn      Turn
 	Language  string   // of the citizen's screens: "en", "zh"
@@ -121,7 +122,7 @@ const (
 
 // Intent is what a person did. It is one value for all actions.
 type Intent struct {
-	State  uint64 // State.Number it answers
+	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
 	Secret secret.Text // PIN or CAN; wiped by the agent after use
