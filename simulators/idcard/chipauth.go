@@ -1,0 +1,180 @@
+package idcard
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"io"
+	"math/big"
+
+	"enrollkiosk/smartcard/apdu"
+)
+
+// ChipKey is the static key pair of Chip Authentication.
+type ChipKey struct {
+	Suite   Suite
+	Curve   Curve
+	ID      *big.Int // key identifier in DG14, nil if it names none
+	Private *big.Int
+}
+
+// agreement is Chip Authentication chosen and not yet run.
+type agreement struct{ key *ChipKey }
+
+// agreementKey finds the key that an MSE asks for.
+func (c *Chip) agreementKey(list []object) (*ChipKey, apdu.Status) {
+	key := c.profile.ChipKey
+	if c.channel == nil || !c.inside {
+		return nil, apdu.SecurityNotSatisfied
+	}
+	if key == nil {
+		return nil, apdu.ReferencedDataNotFound
+	}
+	if ref := find(list, 0x84); (ref != nil || key.ID != nil) &&
+		(key.ID == nil || new(big.Int).SetBytes(ref).Cmp(key.ID) != 0) {
+		return nil, apdu.ReferencedDataNotFound
+	}
+	return key, apdu.OK
+}
+
+// openAgreement is MSE:Set AT of Chip Authentication (9303-11 6.2.4.2).
+func (c *Chip) openAgreement(list []object) apdu.Status {
+	c.agreement = nil
+	key, sw := c.agreementKey(list)
+	if sw != apdu.OK {
+		return sw
+	}
+	if s, ok := suiteOf(oidCA, find(list, 0x80)); !ok || s != key.Suite {
+		return apdu.WrongData
+	}
+	c.agreement = &agreement{key}
+	return apdu.OK
+}
+
+func (c *Chip) agree(list []object) ([]byte, apdu.Status) {
+	key := c.agreement.key
+	c.agreement = nil
+	if len(list) != 1 || list[0].tag != 0x80 {
+		return nil, apdu.WrongData
+	}
+	if sw := c.switchKeys(key, list[0].value); sw != apdu.OK {
+		return nil, sw
+	}
+	return tlv(0x7C), apdu.OK
+}
+
+// agreeByKAT is MSE:Set KAT, which 3DES alone uses (9303-11 6.2.4.1).
+func (c *Chip) agreeByKAT(list []object) apdu.Status {
+	key, sw := c.agreementKey(list)
+	if sw != apdu.OK {
+		return sw
+	}
+	if key.Suite != TripleDES {
+		return apdu.WrongData
+	}
+	return c.switchKeys(key, find(list, 0x91))
+}
+
+func (c *Chip) switchKeys(key *ChipKey, public []byte) apdu.Status {
+	g, err := key.Curve.group()
+	if err != nil {
+		return apdu.UnknownError
+	}
+	theirs, ok := g.decode(public)
+	if !ok {
+		return apdu.WrongData
+	}
+	c.next = newChannel(key.Suite, g.field(g.mul(key.Private, theirs).x), nil)
+	return apdu.OK
+}
+
+// ActiveKey is the key pair of Active Authentication (9303-11 6.1): ECDSA answers
+// r || s, RSA follows ISO/IEC 9796-2 scheme 1.
+type ActiveKey struct {
+	Private crypto.Signer // *ecdsa.PrivateKey or *rsa.PrivateKey
+	Hash    crypto.Hash
+}
+
+// activeAuthenticate is INTERNAL AUTHENTICATE.
+func (c *Chip) activeAuthenticate(in apdu.Command, room int) ([]byte, apdu.Status) {
+	key := c.profile.ActiveKey
+	switch {
+	case key == nil:
+		return nil, apdu.InstructionNotSupported
+	case c.channel == nil || !c.inside:
+		return nil, apdu.SecurityNotSatisfied
+	case in.P1 != 0 || in.P2 != 0:
+		return nil, apdu.IncorrectP1P2
+	case len(in.Data) != 8 || in.Le == 0:
+		return nil, apdu.WrongLength
+	}
+	var signature []byte
+	var err error
+	switch private := key.Private.(type) {
+	case *ecdsa.PrivateKey:
+		signature, err = signPlain(c.rand, private, key.Hash, in.Data)
+	case *rsa.PrivateKey:
+		signature, err = signRecoverable(c.rand, private, key.Hash, in.Data)
+	default:
+		return nil, apdu.UnknownError
+	}
+	if err != nil {
+		return nil, apdu.UnknownError
+	}
+	if len(signature) > room {
+		return nil, apdu.WrongLength
+	}
+	return signature, apdu.OK
+}
+
+// signPlain is ECDSA with r and s side by side (9303-11 6.1.2.3, TR-03111 5.2.1).
+func signPlain(rand io.Reader, key *ecdsa.PrivateKey, hash crypto.Hash, message []byte) ([]byte, error) {
+	h := hash.New()
+	h.Write(message)
+	der, err := ecdsa.SignASN1(rand, key, h.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	var rs struct{ R, S *big.Int }
+	if err := unmarshal(der, &rs); err != nil {
+		return nil, err
+	}
+	size := (key.Params().N.BitLen() + 7) / 8
+	out := make([]byte, 2*size)
+	rs.R.FillBytes(out[:size])
+	rs.S.FillBytes(out[size:])
+	return out, nil
+}
+
+// signRecoverable is ISO/IEC 9796-2 scheme 1 with partial recovery: M1 fills the
+// block, M2 is the terminal's challenge (9303-11 6.1.2.2).
+func signRecoverable(rand io.Reader, key *rsa.PrivateKey, hash crypto.Hash, challenge []byte) ([]byte, error) {
+	m1 := make([]byte, key.Size()-hash.Size()-1-len(trailers[hash]))
+	if _, err := io.ReadFull(rand, m1); err != nil {
+		return nil, err
+	}
+	f := new(big.Int).SetBytes(representative(hash, m1, challenge))
+	s := f.Exp(f, key.D, key.N)
+	if other := new(big.Int).Sub(key.N, s); other.Cmp(s) < 0 {
+		s = other
+	}
+	return s.FillBytes(make([]byte, key.Size())), nil
+}
+
+// trailers names the hash at the end of a 9796-2 block (ISO/IEC 10118-3 numbers).
+var trailers = map[crypto.Hash][]byte{
+	crypto.SHA1:   {0xBC},
+	crypto.SHA224: {0x38, 0xCC},
+	crypto.SHA256: {0x34, 0xCC},
+	crypto.SHA384: {0x36, 0xCC},
+	crypto.SHA512: {0x35, 0xCC},
+}
+
+// representative is the block that RSA is applied to: 6A || M1 || H(M1 || M2) || trailer.
+func representative(hash crypto.Hash, m1, m2 []byte) []byte {
+	h := hash.New()
+	h.Write(m1)
+	h.Write(m2)
+	return bytes.Join([][]byte{{0x6A}, m1, h.Sum(nil), trailers[hash]}, nil)
+}
