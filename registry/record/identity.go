@@ -1,0 +1,318 @@
+package record
+
+import (
+	"bytes"
+	"crypto/hpke"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/internal/canonical"
+)
+
+// File identifiers that every sealed identity holds (ICAO 9303-10 4.7).
+const (
+	fileDG1 = 0x0101
+	fileSOD = 0x011D
+)
+
+// HPKE suite (RFC 9180 7): MLKEM768-X25519, HKDF-SHA256, AES-256-GCM.
+const (
+	kemID, kdfID, aeadID = 0x647a, 0x0001, 0x0002
+
+	encSize  = 1120 // ML-KEM-768 ciphertext and X25519 share
+	padBlock = 1024 // lengths of names and files stay hidden within a block
+	sealInfo = "enrollkiosk/identity/v1"
+)
+
+// Identity is the personal part of a record, to be sealed. It refuses to print
+// and to marshal; Seal is its only way out of memory.
+type Identity struct {
+	Files      map[uint16]secret.Text // by LDS file identifier; DG1 and EF.SOD at least
+	Access     string                 // "PACE" or "BAC"
+	Chip       *ChipClaim             // nil if Chip Authentication was not run
+	Active     *ActiveEvidence        // nil if Active Authentication was not run
+	Report     json.RawMessage        // the kiosk's verification report
+	Consents   []ConsentText          //
+	Checks     []Check                // what the officer confirmed, and exceptions
+	TokenAdmin *TokenAdmin            // nil if the holder keeps no token
+}
+
+// ChipClaim is the kiosk's statement about Chip Authentication. The evidence
+// needs the terminal's ephemeral key and convinces only who made it, so a claim
+// is all there is to pass on.
+type ChipClaim struct {
+	Protocol string `json:"protocol"`     // object identifier, dotted
+	KeyID    []byte `json:"key,omitzero"` // key identifier in DG14, big endian; empty if none
+	Passed   bool   `json:"passed"`
+}
+
+// ActiveEvidence lets the vault verify Active Authentication again.
+type ActiveEvidence struct {
+	Challenge [8]byte `json:"challenge"`
+	Signature []byte  `json:"signature"`
+}
+
+// ConsentText is a Consent with what the holder was really shown.
+type ConsentText struct {
+	ID       string   `json:"id"`
+	Version  uint64   `json:"version"`
+	Digest   [32]byte `json:"digest"`   // SHA-256 of the exact text, UTF-8
+	Language string   `json:"language"` // BCP 47
+}
+
+// Check is one thing that the officer confirmed, or an exception with its reason.
+type Check struct {
+	Code   string
+	Passed bool
+	Note   secret.Text // free text, may be empty
+}
+
+// TokenAdmin opens the holder's token when the holder cannot.
+type TokenAdmin struct {
+	PUK           secret.Text
+	ManagementKey secret.Text
+}
+
+// AuthorityKey is the identity authority's public sealing key, from the policy.
+type AuthorityKey struct {
+	ID     string `json:"id"`
+	Public []byte `json:"public"` // HPKE encoding, 1216 bytes
+}
+
+// Sealed is an identity sealed with HPKE (RFC 9180), base mode, single shot.
+type Sealed struct {
+	KEM        uint16 `json:"kem"`
+	KDF        uint16 `json:"kdf"`
+	AEAD       uint16 `json:"aead"`
+	Key        string `json:"key"` // AuthorityKey.ID
+	Enc        []byte `json:"enc"`
+	Ciphertext []byte `json:"ciphertext"`
+}
+
+func (s Sealed) check(c Context, wanted bool) error {
+	if !wanted {
+		if s.KEM != 0 || s.KDF != 0 || s.AEAD != 0 || s.Key != "" || len(s.Enc)+len(s.Ciphertext) > 0 {
+			return fail(CodeForm, "%s with an identity", c.Purpose)
+		}
+		return nil
+	}
+	if s.KEM != kemID || s.KDF != kdfID || s.AEAD != aeadID || s.Key != c.AuthorityKeyID ||
+		len(s.Enc) != encSize || len(s.Ciphertext)%padBlock != 16 {
+		return fail(CodeForm, "identity: suite, key or length")
+	}
+	return nil
+}
+
+// The plaintext's wire form. Only seal and OpenSealed use it.
+type (
+	identityWire struct {
+		Files      []fileWire      `json:"files"` // ascending
+		Access     string          `json:"access"`
+		Chip       *ChipClaim      `json:"chip,omitzero"`
+		Active     *ActiveEvidence `json:"active,omitzero"`
+		Report     []byte          `json:"report"`
+		Consents   []ConsentText   `json:"consents"`
+		Checks     []checkWire     `json:"checks"`
+		TokenAdmin *adminWire      `json:"token_admin,omitzero"`
+	}
+	fileWire struct {
+		ID    uint16 `json:"id"`
+		Bytes []byte `json:"bytes"`
+	}
+	checkWire struct {
+		Code   string `json:"code"`
+		Passed bool   `json:"passed"`
+		Note   string `json:"note"`
+	}
+	adminWire struct {
+		PUK           []byte `json:"puk"`
+		ManagementKey []byte `json:"management_key"`
+	}
+)
+
+// Seal encrypts id to the authority, bound to c: it opens in no other context.
+// Nothing here can open it again. The error is an *Error with CodeForm or
+// CodeSeal.
+func Seal(c Context, authority AuthorityKey, id Identity) (Sealed, error) {
+	if err := c.Check(); err != nil {
+		return Sealed{}, err
+	}
+	if authority.ID != c.AuthorityKeyID {
+		return Sealed{}, fail(CodeSeal, "the context names another authority key")
+	}
+	if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
+		return Sealed{}, fail(CodeForm, "identity without DG1 or EF.SOD")
+	}
+	pub, err := hpke.MLKEM768X25519().NewPublicKey(authority.Public)
+	if err != nil {
+		return Sealed{}, fail(CodeSeal, "authority key: %w", err)
+	}
+	enc, sender, err := hpke.NewSender(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
+	if err != nil {
+		return Sealed{}, fail(CodeSeal, "encapsulate: %w", err)
+	}
+	plain, err := id.plaintext()
+	if err != nil {
+		return Sealed{}, err
+	}
+	defer clear(plain)
+	ciphertext, err := sender.Seal(c.Bytes(), plain)
+	if err != nil {
+		return Sealed{}, fail(CodeSeal, "encrypt: %w", err)
+	}
+	return Sealed{kemID, kdfID, aeadID, authority.ID, enc, ciphertext}, nil
+}
+
+// plaintext is the length of the JSON in 4 bytes, the JSON, and zeros to a full
+// block.
+func (id Identity) plaintext() ([]byte, error) {
+	w := identityWire{Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report, Consents: id.Consents}
+	for _, f := range slices.Sorted(maps.Keys(id.Files)) {
+		w.Files = append(w.Files, fileWire{f, id.Files[f].Reveal()})
+	}
+	for _, c := range id.Checks {
+		w.Checks = append(w.Checks, checkWire{c.Code, c.Passed, string(c.Note.Reveal())})
+	}
+	if a := id.TokenAdmin; a != nil {
+		w.TokenAdmin = &adminWire{a.PUK.Reveal(), a.ManagementKey.Reveal()}
+	}
+	text := canonical.Marshal(w)
+	defer clear(text)
+	if err := canonical.Unmarshal(text, new(identityWire)); err != nil {
+		return nil, fail(CodeForm, "identity holds a value that has no encoding: %w", err)
+	}
+	if len(text) > MaxRecord {
+		return nil, fail(CodeSize, "identity of %d bytes", len(text))
+	}
+	size := (4 + len(text) + padBlock - 1) / padBlock * padBlock
+	plain := binary.BigEndian.AppendUint32(make([]byte, 0, size), uint32(len(text)))
+	return append(plain, text...)[:size], nil
+}
+
+// OpenSealed decrypts what Seal made in the same context. The error is an
+// *Error with CodeSeal, or CodeForm if a sealer wrote nonsense.
+func OpenSealed(c Context, key AuthorityPrivateKey, s Sealed) (Identity, error) {
+	if key.key == nil {
+		return Identity{}, ErrZero
+	}
+	if err := s.check(c, true); err != nil {
+		return Identity{}, err
+	}
+	if s.Key != key.id {
+		return Identity{}, fail(CodeSeal, "sealed to another authority key")
+	}
+	recipient, err := hpke.NewRecipient(s.Enc, key.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
+	if err != nil {
+		return Identity{}, fail(CodeSeal, "decapsulate: %w", err)
+	}
+	plain, err := recipient.Open(c.Bytes(), s.Ciphertext)
+	if err != nil {
+		return Identity{}, fail(CodeSeal, "decrypt: %w", err)
+	}
+	defer clear(plain)
+	if len(plain) < 4 || uint64(binary.BigEndian.Uint32(plain)) > uint64(len(plain)-4) {
+		return Identity{}, fail(CodeForm, "identity: length")
+	}
+	text := plain[4:]
+	n := binary.BigEndian.Uint32(plain)
+	if padding := text[n:]; len(padding) >= padBlock || bytes.Trim(padding, "\x00") != nil {
+		return Identity{}, fail(CodeForm, "identity: padding")
+	}
+	return parseIdentity(text[:n])
+}
+
+func parseIdentity(text []byte) (Identity, error) {
+	var w identityWire
+	if err := canonical.Unmarshal(text, &w); err != nil {
+		return Identity{}, fail(CodeForm, "identity: %w", err)
+	}
+	id := Identity{Files: map[uint16]secret.Text{}, Access: w.Access, Chip: w.Chip, Active: w.Active, Report: w.Report, Consents: w.Consents}
+	last := -1
+	for _, f := range w.Files {
+		if int(f.ID) <= last {
+			return Identity{}, fail(CodeForm, "identity: files out of order")
+		}
+		last = int(f.ID)
+		id.Files[f.ID] = secret.New(f.Bytes)
+	}
+	for _, c := range w.Checks {
+		id.Checks = append(id.Checks, Check{c.Code, c.Passed, secret.FromString(c.Note)})
+	}
+	if a := w.TokenAdmin; a != nil {
+		id.TokenAdmin = &TokenAdmin{secret.New(a.PUK), secret.New(a.ManagementKey)}
+	}
+	if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
+		return Identity{}, fail(CodeForm, "identity without DG1 or EF.SOD")
+	}
+	return id, nil
+}
+
+// Format prints [secret.Redacted] for every verb.
+func (Identity) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
+
+// LogValue implements [slog.LogValuer].
+func (Identity) LogValue() slog.Value { return slog.StringValue(secret.Redacted) }
+
+func (Identity) MarshalJSON() ([]byte, error)   { return nil, secret.ErrMarshal }
+func (Identity) MarshalText() ([]byte, error)   { return nil, secret.ErrMarshal }
+func (Identity) MarshalBinary() ([]byte, error) { return nil, secret.ErrMarshal }
+func (Identity) GobEncode() ([]byte, error)     { return nil, secret.ErrMarshal }
+
+// AuthorityPrivateKey opens sealed identities; only the vault holds one. It
+// refuses to print.
+type AuthorityPrivateKey struct {
+	id  string
+	key hpke.PrivateKey
+}
+
+// GenerateAuthorityKey makes a new key.
+func GenerateAuthorityKey() (AuthorityPrivateKey, error) {
+	key, err := hpke.MLKEM768X25519().GenerateKey()
+	if err != nil {
+		return AuthorityPrivateKey{}, fmt.Errorf("generate authority key: %w", err)
+	}
+	return authorityKey(key), nil
+}
+
+// ParseAuthorityKey reads what Bytes wrote.
+func ParseAuthorityKey(b secret.Text) (AuthorityPrivateKey, error) {
+	key, err := hpke.MLKEM768X25519().NewPrivateKey(b.Reveal())
+	if err != nil {
+		return AuthorityPrivateKey{}, errors.New("parse authority key: not a key of KEM 0x647a")
+	}
+	return authorityKey(key), nil
+}
+
+// authorityKey names a key after itself, so that two keys never share an id.
+func authorityKey(key hpke.PrivateKey) AuthorityPrivateKey {
+	sum := sha256.Sum256(key.PublicKey().Bytes())
+	return AuthorityPrivateKey{base64.RawURLEncoding.EncodeToString(sum[:16]), key}
+}
+
+// Public is the key for the policy; zero for the zero value.
+func (k AuthorityPrivateKey) Public() AuthorityKey {
+	if k.key == nil {
+		return AuthorityKey{}
+	}
+	return AuthorityKey{k.id, k.key.PublicKey().Bytes()}
+}
+
+// Bytes is the private key's HPKE encoding: a 32-byte seed.
+func (k AuthorityPrivateKey) Bytes() (secret.Text, error) {
+	if k.key == nil {
+		return secret.Text{}, ErrZero
+	}
+	b, err := k.key.Bytes()
+	return secret.New(b), err
+}
+
+// Format prints [secret.Redacted] for every verb.
+func (AuthorityPrivateKey) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
