@@ -1,0 +1,58 @@
+package pivtoken
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Fault is a set of things that are wrong with a token.
+type Fault uint16
+
+// The faults. They combine with |.
+const (
+	NoAttestation Fault = 1 << iota // INS ATTEST is unknown, as on cards that cannot attest
+	ForeignRoot                     // the attestation chains to another root of the same name
+	WrongSlot                       // the attestation names another slot
+	SoftwareKey                     // the attestation is genuine, but of another key than the one that signs
+	PINBlocked                      // no PIN tries left
+	NoTouch                         // nobody ever touches it
+	Provisioned                     // not factory-new: own PIN (ProvisionedPIN), PUK, management key, key and certificate in 9A
+	PlainNIST                       // SP 800-73-4 only: none of Yubico's instructions, algorithms and policies
+)
+
+// ProvisionedPIN is the PIN of a token with the fault Provisioned.
+const ProvisionedPIN = "802469"
+
+var faultNames = []string{
+	"no-attestation", "foreign-root", "wrong-slot", "software-key",
+	"pin-blocked", "no-touch", "provisioned", "plain-nist",
+}
+
+// ParseFault reads a list of names separated by commas, as String writes it.
+func ParseFault(list string) (Fault, error) {
+	var f Fault
+	if list == "" {
+		return 0, nil
+	}
+next:
+	for name := range strings.SplitSeq(list, ",") {
+		for i, known := range faultNames {
+			if name == known {
+				f |= 1 << i
+				continue next
+			}
+		}
+		return 0, fmt.Errorf("unknown token fault %q: use %s", name, strings.Join(faultNames, ", "))
+	}
+	return f, nil
+}
+
+func (f Fault) String() string {
+	var names []string
+	for i, name := range faultNames {
+		if f&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}

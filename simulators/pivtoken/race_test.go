@@ -1,0 +1,5 @@
+//go:build race
+
+package pivtoken_test
+
+const raceEnabled = true
