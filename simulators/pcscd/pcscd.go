@@ -291,9 +291,9 @@ type TraceEvent struct {
 	Took     time.Duration // 0 until answered
 }
 
-// Trace calls f before and after every command to this reader's cards, in the
-// order of the commands and with no lock held: f may pull the card. The slices
-// are only valid during the call. nil ends it.
+// Trace calls f before and after every command to this reader's cards, with no
+// lock held: f may pull the card. Commands of clients that share a card may
+// interleave. The slices are only valid during the call. nil ends it.
 func (r *Reader) Trace(f func(TraceEvent)) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
