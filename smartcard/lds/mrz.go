@@ -1,6 +1,9 @@
 package lds
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"enrollkiosk/kiosk/secret"
@@ -36,35 +39,284 @@ const (
 	Unspecified Sex = "<"
 )
 
-// Date is a date of six characters YYMMDD whose parts may be unknown ("<<").
-// The century is not in the zone: [Date.Birth] and [Date.Expiry] infer it.
+// Date is a date of six characters YYMMDD whose parts may be unknown ("<<" or,
+// for month and day, "00"). The century is not in the zone: [Date.Birth] and
+// [Date.Expiry] infer it.
 type Date struct{ text secret.Text }
 
 // Text is the date as the zone has it, six characters.
 func (d Date) Text() secret.Text { return d.text }
 
+// parts are year (of the century), month and day; -1 for an unknown one.
+func (d Date) parts() (year, month, day int) {
+	text := string(d.text.Reveal())
+	if len(text) != 6 {
+		return -1, -1, -1
+	}
+	part := func(s string) int {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	year, month, day = part(text[:2]), part(text[2:4]), part(text[4:])
+	if month == 0 {
+		month = -1
+	}
+	if day == 0 {
+		day = -1
+	}
+	return year, month, day
+}
+
 // Expiry reads d as the last day of validity, in the century nearest to at;
 // midnight UTC at the beginning of that day. Unknown parts give the last
-// possible day. ok is false when the year is unknown.
-func (d Date) Expiry(at time.Time) (day time.Time, ok bool) { return time.Time{}, false }
+// possible day. ok is false when the year is unknown or there is no such day.
+func (d Date) Expiry(at time.Time) (day time.Time, ok bool) {
+	y, m, dd := d.parts()
+	if y < 0 {
+		return time.Time{}, false
+	}
+	now := at.UTC().Year()
+	year := now - now%100 + y
+	switch {
+	case year-now > 50:
+		year -= 100
+	case now-year >= 50:
+		year += 100
+	}
+	if m < 0 {
+		return time.Date(year, 12, 31, 0, 0, 0, 0, time.UTC), true
+	}
+	if dd < 0 {
+		return time.Date(year, time.Month(m)+1, 0, 0, 0, 0, 0, time.UTC), m <= 12
+	}
+	return calendar(year, m, dd)
+}
 
 // Birth reads d as a birth date: the latest such day that is not after at.
 // Someone over 99 gets a day one century late; only a person can tell.
-// ok is false when a part is unknown.
-func (d Date) Birth(at time.Time) (day time.Time, ok bool) { return time.Time{}, false }
+// ok is false when a part is unknown or there is no such day.
+func (d Date) Birth(at time.Time) (day time.Time, ok bool) {
+	y, m, dd := d.parts()
+	if y < 0 || m < 0 || dd < 0 {
+		return time.Time{}, false
+	}
+	now := at.UTC().Year()
+	// Three centuries, because 29 February is not in every one.
+	for year := now - now%100 + y; year > now-300; year -= 100 {
+		if day, ok := calendar(year, m, dd); ok && !day.After(at) {
+			return day, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func calendar(year, month, day int) (time.Time, bool) {
+	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
+	if int(t.Month()) != month || t.Day() != day {
+		return time.Time{}, false
+	}
+	return t, true
+}
 
 // ParseMRZ reads a machine readable zone of any size. Lines may be separated by
 // line breaks or spaces, or not at all. It fails with ErrMalformed; or with
 // ErrCheckDigit, and then the MRZ is filled all the same: in a signed data
 // group it is the signature that vouches, and states have printed wrong digits.
-func ParseMRZ(text string) (MRZ, error) { return MRZ{}, ErrMalformed }
+func ParseMRZ(text string) (MRZ, error) {
+	if len(text) > 128 {
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: too long", ErrMalformed)
+	}
+	text = strings.NewReplacer("\r", "", "\n", "", " ", "").Replace(text)
+	if !charset(text) {
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: character outside A-Z 0-9 <", ErrMalformed)
+	}
+	var f fields
+	switch len(text) {
+	case 90:
+		f = td1(text[:30], text[30:60], text[60:])
+	case 72:
+		f = td2(text[:36], text[36:])
+	case 88:
+		f = td3(text[:44], text[44:])
+	default:
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: %d characters", ErrMalformed, len(text))
+	}
+	return f.mrz()
+}
+
+// fields are the zone's fields as they stand, filler and all.
+type fields struct {
+	format, code, issuer, name         string
+	number, numberCheck                string
+	nationality                        string
+	birth, birthCheck, sex             string
+	expiry, expiryCheck                string
+	optional, optionalCheck, optional2 string
+	composite, compositeCheck          string
+}
+
+func td1(a, b, c string) fields { // Doc 9303-5 4.2.2
+	return fields{
+		format: "TD1", code: a[:2], issuer: a[2:5], name: c,
+		number: a[5:14], numberCheck: a[14:15], optional: a[15:30],
+		birth: b[:6], birthCheck: b[6:7], sex: b[7:8], expiry: b[8:14], expiryCheck: b[14:15],
+		nationality: b[15:18], optional2: b[18:29],
+		composite: a[5:30] + b[:7] + b[8:15] + b[18:29], compositeCheck: b[29:],
+	}
+}
+
+func td2(a, b string) fields { // Doc 9303-6 4.2.2
+	f := secondLine(b)
+	f.format, f.code, f.issuer, f.name = "TD2", a[:2], a[2:5], a[5:]
+	f.optional, f.composite, f.compositeCheck = b[28:35], b[:10]+b[13:20]+b[21:35], b[35:]
+	return f
+}
+
+func td3(a, b string) fields { // Doc 9303-4 4.2.2
+	f := secondLine(b)
+	f.format, f.code, f.issuer, f.name = "TD3", a[:2], a[2:5], a[5:]
+	f.optional, f.optionalCheck = b[28:42], b[42:43]
+	f.composite, f.compositeCheck = b[:10]+b[13:20]+b[21:43], b[43:]
+	return f
+}
+
+func secondLine(b string) fields {
+	return fields{
+		number: b[:9], numberCheck: b[9:10], nationality: b[10:13],
+		birth: b[13:19], birthCheck: b[19:20], sex: b[20:21], expiry: b[21:27], expiryCheck: b[27:28],
+	}
+}
+
+func (f fields) mrz() (MRZ, error) {
+	number := strings.TrimRight(f.number, "<")
+	numberCheck, optional := f.numberCheck, f.optional
+	// A long document number goes on in the optional field, where its check
+	// digit follows it (Doc 9303-5 4.2.2 note j, Doc 9303-6 4.2.2 note j).
+	if f.format != "TD3" && numberCheck == "<" && optional[0] != '<' {
+		rest, tail, _ := strings.Cut(optional, "<")
+		number = f.number + rest[:len(rest)-1]
+		numberCheck, optional = rest[len(rest)-1:], tail
+	}
+	sex := Sex(f.sex)
+	if sex == "X" {
+		sex = Unspecified
+	}
+	switch {
+	case f.code[0] < 'A' || f.code[0] > 'Z':
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: document code", ErrMalformed)
+	case !letters(f.issuer) || !letters(f.nationality):
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: state code", ErrMalformed)
+	case number == "":
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: no document number", ErrMalformed)
+	case !dateText(f.birth) || !dateText(f.expiry):
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: date", ErrMalformed)
+	case sex != Female && sex != Male && sex != Unspecified:
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: sex", ErrMalformed)
+	}
+
+	primary, secondary, _ := strings.Cut(f.name, "<<")
+	m := MRZ{
+		Format:       f.format,
+		DocumentCode: strings.TrimRight(f.code, "<"),
+		Issuer:       strings.TrimRight(f.issuer, "<"),
+		Number:       secret.FromString(number),
+		Nationality:  secret.FromString(strings.TrimRight(f.nationality, "<")),
+		Birth:        Date{secret.FromString(f.birth)},
+		Expiry:       Date{secret.FromString(f.expiry)},
+		Sex:          sex,
+		Primary:      secret.FromString(words(primary)),
+		Secondary:    secret.FromString(words(secondary)),
+		Truncated:    !strings.HasSuffix(f.name, "<"),
+		Optional:     secret.FromString(strings.TrimRight(optional, "<")),
+		Optional2:    secret.FromString(strings.TrimRight(f.optional2, "<")),
+	}
+
+	var wrong []string
+	for _, c := range []struct{ field, text, digit string }{
+		{"document number", number, numberCheck},
+		{"birth date", f.birth, f.birthCheck},
+		{"expiry date", f.expiry, f.expiryCheck},
+		{"optional data", f.optional, f.optionalCheck},
+		{"composite", f.composite, f.compositeCheck},
+	} {
+		empty := c.field == "optional data" && strings.Trim(c.text, "<") == "" && c.digit == "<"
+		if c.digit != "" && !empty && c.digit != CheckDigit(c.text) {
+			wrong = append(wrong, c.field)
+		}
+	}
+	if wrong != nil {
+		return m, fmt.Errorf("machine readable zone: %w: %s", ErrCheckDigit, strings.Join(wrong, ", "))
+	}
+	return m, nil
+}
 
 // Information is the MRZ information that BAC and PACE keys derive from (Doc
 // 9303-11 4.3.3).
-func (m MRZ) Information() (secret.Text, error) { return secret.Text{}, ErrMalformed }
+func (m MRZ) Information() (secret.Text, error) {
+	return MRZInformation(string(m.Number.Reveal()), string(m.Birth.text.Reveal()), string(m.Expiry.text.Reveal()))
+}
 
-// MRZInformation makes the MRZ information from fields typed by a person: the
-// document number as printed (without check digit), birth and expiry as YYMMDD.
+// MRZInformation makes the MRZ information from fields as a person types them:
+// the document number as printed (without check digit; case, spaces and hyphens
+// do not matter), birth and expiry as YYMMDD, "<" or "0" for unknown parts. It
+// fails with ErrMalformed and names the field.
 func MRZInformation(number, birth, expiry string) (secret.Text, error) {
-	return secret.Text{}, ErrMalformed
+	number = strings.ToUpper(strings.NewReplacer(" ", "", "-", "<").Replace(number))
+	number = strings.TrimRight(number, "<")
+	if number == "" || len(number) > 22 || !charset(number) {
+		return secret.Text{}, fmt.Errorf("document number: %w", ErrMalformed)
+	}
+	if len(number) < 9 {
+		number += strings.Repeat("<", 9-len(number))
+	}
+	for _, f := range []struct{ name, text string }{{"birth date", birth}, {"expiry date", expiry}} {
+		y, m, d := Date{secret.FromString(f.text)}.parts()
+		if !dateText(f.text) || m > 12 || d > 31 || f.name == "expiry date" && y < 0 {
+			return secret.Text{}, fmt.Errorf("%s: %w", f.name, ErrMalformed)
+		}
+	}
+	return secret.FromString(number + CheckDigit(number) + birth + CheckDigit(birth) + expiry + CheckDigit(expiry)), nil
+}
+
+// CheckDigit is the check digit of a field (Doc 9303-3 4.9).
+func CheckDigit(field string) string {
+	sum := 0
+	for i, c := range []byte(field) {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'A' && c <= 'Z':
+			c -= 'A' - 10
+		default:
+			c = 0
+		}
+		sum += int(c) * [3]int{7, 3, 1}[i%3]
+	}
+	return strconv.Itoa(sum % 10)
+}
+
+func words(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '<' }), " ")
+}
+
+func charset(s string) bool {
+	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<") == ""
+}
+
+func letters(s string) bool { return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ<") == "" }
+
+// dateText accepts YYMMDD in which each part is two digits or "<<".
+func dateText(s string) bool {
+	if len(s) != 6 {
+		return false
+	}
+	for i := 0; i < 6; i += 2 {
+		if part := s[i : i+2]; part != "<<" && strings.Trim(part, "0123456789") != "" {
+			return false
+		}
+	}
+	return true
 }

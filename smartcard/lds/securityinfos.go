@@ -1,9 +1,17 @@
 package lds
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
+	"slices"
+
+	"enrollkiosk/smartcard/tlv"
 )
 
 // SecurityInfos are the protocols a chip says it can (Doc 9303-11 9.2), from
@@ -68,6 +76,7 @@ var (
 	OIDPKDH        = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 1, 1}
 	OIDPKECDH      = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 1, 2}
 	OIDTA          = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 2}
+	OIDCA          = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 3}
 	OIDCADH        = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 3, 1}
 	OIDCAECDH      = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 3, 2} // then 1 3DES, 2 AES-128, 3 AES-192, 4 AES-256
 	OIDPACE        = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 2, 2, 4}
@@ -79,12 +88,329 @@ var (
 	OIDAA          = asn1.ObjectIdentifier{2, 23, 136, 1, 1, 5}
 )
 
+// below counts the arcs of oid under prefix; -1 if it is not under it.
+func below(oid, prefix asn1.ObjectIdentifier) int {
+	if len(oid) < len(prefix) || !slices.Equal(oid[:len(prefix)], prefix) {
+		return -1
+	}
+	return len(oid) - len(prefix)
+}
+
 // ParseCardAccess reads EF.CardAccess.
-func ParseCardAccess(file []byte) (SecurityInfos, error) { return SecurityInfos{}, ErrMalformed }
+func ParseCardAccess(file []byte) (SecurityInfos, error) {
+	set, err := tlv.ParseOne(file, EFCardAccess.Tag())
+	if err != nil {
+		return SecurityInfos{}, malformed("EF.CardAccess", err)
+	}
+	infos, err := parseSecurityInfos(set)
+	if err != nil {
+		return SecurityInfos{}, malformed("EF.CardAccess", err)
+	}
+	return infos, nil
+}
 
 // ParseDG14 reads DG14.
-func ParseDG14(file []byte) (SecurityInfos, error) { return SecurityInfos{}, ErrMalformed }
+func ParseDG14(file []byte) (SecurityInfos, error) {
+	outer, err := tlv.ParseOne(file, DG14.Tag())
+	if err != nil {
+		return SecurityInfos{}, malformed("DG14", err)
+	}
+	c := outer.Cursor()
+	set := c.Next(0x31)
+	if err := c.Done(); err != nil {
+		return SecurityInfos{}, malformed("DG14", err)
+	}
+	infos, err := parseSecurityInfos(set)
+	if err != nil {
+		return SecurityInfos{}, malformed("DG14", err)
+	}
+	return infos, nil
+}
+
+// maxSecurityInfos bounds one file.
+const maxSecurityInfos = 64
+
+func parseSecurityInfos(set tlv.Node) (SecurityInfos, error) {
+	var infos SecurityInfos
+	nodes, err := set.Children()
+	if err != nil {
+		return infos, err
+	}
+	if len(nodes) > maxSecurityInfos {
+		return infos, fmt.Errorf("%w: %d security infos", ErrMalformed, len(nodes))
+	}
+	for _, n := range nodes {
+		if n.Tag != 0x30 {
+			return SecurityInfos{}, fmt.Errorf("%w: security info", ErrMalformed)
+		}
+		if err := infos.add(n); err != nil {
+			return SecurityInfos{}, err
+		}
+		infos.Raw = append(infos.Raw, bytes.Clone(n.Raw))
+	}
+	return infos, nil
+}
+
+// add reads SecurityInfo ::= SEQUENCE { protocol OID, required ANY, optional ANY OPTIONAL }.
+func (s *SecurityInfos) add(info tlv.Node) error {
+	c := info.Cursor()
+	var oid asn1.ObjectIdentifier
+	if err := primitive(c.Next(0x06), &oid); err != nil {
+		return err
+	}
+	switch {
+	case below(oid, OIDPACE) == 2:
+		i := PACEInfo{Protocol: oid, ParameterID: -1}
+		if err := errorsFirst(smallInt(c.Next(0x02), &i.Version), optionalSmallInt(c, &i.ParameterID), c.Done()); err != nil {
+			return err
+		}
+		s.PACE = append(s.PACE, i)
+	case below(oid, OIDPACE) == 1:
+		i := PACEDomainParameterInfo{Protocol: oid, ParameterID: -1}
+		i.Parameters = bytes.Clone(c.Next(0x30).Raw)
+		if err := errorsFirst(optionalSmallInt(c, &i.ParameterID), c.Done()); err != nil {
+			return err
+		}
+		s.PACEDomains = append(s.PACEDomains, i)
+	case below(oid, OIDCA) == 2:
+		i := ChipAuthenticationInfo{Protocol: oid}
+		if err := errorsFirst(smallInt(c.Next(0x02), &i.Version), optionalInt(c, &i.KeyID), c.Done()); err != nil {
+			return err
+		}
+		s.ChipAuthentication = append(s.ChipAuthentication, i)
+	case oid.Equal(OIDPKECDH) || oid.Equal(OIDPKDH):
+		i := ChipAuthenticationPublicKeyInfo{Protocol: oid}
+		i.SPKI = bytes.Clone(c.Next(0x30).Raw)
+		if err := errorsFirst(optionalInt(c, &i.KeyID), c.Done()); err != nil {
+			return err
+		}
+		// A key this package cannot read is no reason to lose the other infos.
+		if key, err := ParsePublicKey(i.SPKI); err == nil && oid.Equal(OIDPKECDH) {
+			if key, ok := key.(*ecdsa.PublicKey); ok {
+				i.Key = key
+			}
+		}
+		s.ChipAuthenticationKeys = append(s.ChipAuthenticationKeys, i)
+	case oid.Equal(OIDAA):
+		i := ActiveAuthenticationInfo{Protocol: oid}
+		if err := errorsFirst(smallInt(c.Next(0x02), &i.Version), primitive(c.Next(0x06), &i.Algorithm), c.Done()); err != nil {
+			return err
+		}
+		s.ActiveAuthentication = append(s.ActiveAuthentication, i)
+	case oid.Equal(OIDTA):
+		i := TerminalAuthenticationInfo{Protocol: oid}
+		if err := smallInt(c.Next(0x02), &i.Version); err != nil { // an efCVCA reference may follow
+			return err
+		}
+		s.TerminalAuthentication = append(s.TerminalAuthentication, i)
+	default:
+		s.Others = append(s.Others, oid)
+	}
+	return nil
+}
+
+func errorsFirst(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// primitive decodes one DER value into v, strictly.
+func primitive(n tlv.Node, v any) error {
+	rest, err := asn1.Unmarshal(n.Raw, v)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("%w: trailing bytes", ErrMalformed)
+	}
+	return nil
+}
+
+// smallInt reads a non-negative INTEGER of up to 16 bits.
+func smallInt(n tlv.Node, v *int) error {
+	var i int
+	if err := primitive(n, &i); err != nil {
+		return err
+	}
+	if i < 0 || i > 0xFFFF {
+		return fmt.Errorf("%w: integer out of range", ErrMalformed)
+	}
+	*v = i
+	return nil
+}
+
+func optionalSmallInt(c *tlv.Cursor, v *int) error {
+	if n, ok := c.Optional(0x02); ok {
+		return smallInt(n, v)
+	}
+	return nil
+}
+
+func optionalInt(c *tlv.Cursor, v **big.Int) error {
+	if n, ok := c.Optional(0x02); ok {
+		return primitive(n, v)
+	}
+	return nil
+}
 
 // ParseDG15 reads the Active Authentication key: *rsa.PublicKey, or
-// *ecdsa.PublicKey on a NIST curve, named or spelled out.
-func ParseDG15(file []byte) (crypto.PublicKey, error) { return nil, ErrMalformed }
+// *ecdsa.PublicKey on a NIST curve.
+func ParseDG15(file []byte) (crypto.PublicKey, error) {
+	outer, err := tlv.ParseOne(file, DG15.Tag())
+	if err != nil {
+		return nil, malformed("DG15", err)
+	}
+	key, err := ParsePublicKey(outer.Value)
+	if err != nil {
+		return nil, malformed("DG15", err)
+	}
+	return key, nil
+}
+
+var (
+	oidRSA          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
+	oidEC           = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+	oidECDH         = asn1.ObjectIdentifier{1, 3, 132, 1, 12}
+	oidStandardized = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 1, 2} // BSI TR-03110-3 A.2.1.1
+	oidPrimeField   = asn1.ObjectIdentifier{1, 2, 840, 10045, 1, 1}
+	namedCurves     = map[string]elliptic.Curve{
+		"1.3.132.0.33":        elliptic.P224(),
+		"1.2.840.10045.3.1.7": elliptic.P256(),
+		"1.3.132.0.34":        elliptic.P384(),
+		"1.3.132.0.35":        elliptic.P521(),
+	}
+	// Doc 9303-11 table 10.
+	standardizedCurves = map[int]elliptic.Curve{10: elliptic.P224(), 12: elliptic.P256(), 15: elliptic.P384(), 18: elliptic.P521()}
+)
+
+// maxModulus bounds RSA keys, so that no card can buy minutes of arithmetic.
+const maxModulus = 8192
+
+// ParsePublicKey reads a SubjectPublicKeyInfo as documents carry it: RSA, or
+// ECDSA and ECDH on NIST curves that are named, numbered (Doc 9303-11 9.5.1) or
+// spelled out (Doc 9303-12 4.1.6.3 has them so). It fails with ErrUnsupported
+// for other algorithms and curves.
+func ParsePublicKey(spki []byte) (crypto.PublicKey, error) {
+	outer, err := tlv.ParseOne(spki, 0x30)
+	if err != nil {
+		return nil, malformed("public key", err)
+	}
+	c := outer.Cursor()
+	algorithm := c.Next(0x30)
+	bits := c.Next(0x03)
+	if err := c.Done(); err != nil {
+		return nil, malformed("public key", err)
+	}
+	var key asn1.BitString
+	if err := primitive(bits, &key); err != nil || key.BitLength%8 != 0 {
+		return nil, malformed("public key", ErrMalformed)
+	}
+	c = algorithm.Cursor()
+	var oid asn1.ObjectIdentifier
+	if err := primitive(c.Next(0x06), &oid); err != nil {
+		return nil, malformed("public key", err)
+	}
+	switch {
+	case oid.Equal(oidRSA):
+		key, err := x509.ParsePKCS1PublicKey(key.Bytes)
+		if err != nil {
+			return nil, malformed("public key", err)
+		}
+		if key.N.BitLen() > maxModulus || key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
+			return nil, malformed("public key", fmt.Errorf("%w: RSA key", ErrUnsupported))
+		}
+		return key, nil
+	case oid.Equal(oidEC), oid.Equal(oidECDH), oid.Equal(oidStandardized):
+		parameters := c.Any()
+		if err := c.Done(); err != nil {
+			return nil, malformed("public key", err)
+		}
+		curve, err := parseCurve(parameters)
+		if err != nil {
+			return nil, malformed("public key", err)
+		}
+		key, err := ecdsa.ParseUncompressedPublicKey(curve, key.Bytes)
+		if err != nil {
+			return nil, malformed("public key", err)
+		}
+		return key, nil
+	}
+	return nil, malformed("public key", fmt.Errorf("%w: algorithm %v", ErrUnsupported, oid))
+}
+
+func parseCurve(parameters tlv.Node) (elliptic.Curve, error) {
+	var curve elliptic.Curve
+	switch parameters.Tag {
+	case 0x06:
+		var oid asn1.ObjectIdentifier
+		if err := primitive(parameters, &oid); err != nil {
+			return nil, err
+		}
+		curve = namedCurves[oid.String()]
+	case 0x02:
+		var id int
+		if err := smallInt(parameters, &id); err != nil {
+			return nil, err
+		}
+		curve = standardizedCurves[id]
+	case 0x30:
+		return parseExplicitCurve(parameters)
+	}
+	if curve == nil {
+		return nil, fmt.Errorf("%w: curve", ErrUnsupported)
+	}
+	return curve, nil
+}
+
+// parseExplicitCurve reads ECParameters (RFC 3279 2.3.5) and finds the curve
+// they spell out. Every parameter counts, the base point too: with one of its
+// own choosing an attacker has a private key for any public key (CVE-2020-0601).
+func parseExplicitCurve(parameters tlv.Node) (elliptic.Curve, error) {
+	c := parameters.Cursor()
+	var version int
+	var prime, order *big.Int
+	var oid asn1.ObjectIdentifier
+	err := smallInt(c.Next(0x02), &version)
+	field, coefficients, base, orderNode := c.Next(0x30), c.Next(0x30), c.Next(0x04).Value, c.Next(0x02)
+	cofactor := big.NewInt(1)
+	err = errorsFirst(err, primitive(orderNode, &order), optionalInt(c, &cofactor), c.Done())
+	if err != nil {
+		return nil, err
+	}
+	c = field.Cursor()
+	if err := primitive(c.Next(0x06), &oid); err != nil {
+		return nil, err
+	}
+	if !oid.Equal(oidPrimeField) {
+		return nil, fmt.Errorf("%w: field %v", ErrUnsupported, oid)
+	}
+	if err := errorsFirst(primitive(c.Next(0x02), &prime), c.Done()); err != nil {
+		return nil, err
+	}
+	c = coefficients.Cursor()
+	a, b := new(big.Int).SetBytes(c.Next(0x04).Value), new(big.Int).SetBytes(c.Next(0x04).Value)
+	c.Optional(0x03) // seed
+	if err := c.Done(); err != nil {
+		return nil, err
+	}
+	for _, curve := range namedCurves {
+		p := curve.Params()
+		if prime.Cmp(p.P) != 0 {
+			continue
+		}
+		size := (p.BitSize + 7) / 8
+		x, y := p.Gx.FillBytes(make([]byte, size)), p.Gy.FillBytes(make([]byte, size))
+		full := slices.Concat([]byte{4}, x, y)
+		short := slices.Concat([]byte{2 + byte(p.Gy.Bit(0))}, x)
+		minus3 := new(big.Int).Sub(p.P, big.NewInt(3))
+		if a.Cmp(minus3) == 0 && b.Cmp(p.B) == 0 && order.Cmp(p.N) == 0 && cofactor.IsInt64() && cofactor.Int64() == 1 &&
+			(bytes.Equal(base, full) || bytes.Equal(base, short)) {
+			return curve, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: explicit curve", ErrUnsupported)
+}

@@ -179,3 +179,54 @@ func Encode(tag Tag, value ...[]byte) []byte {
 	}
 	return b
 }
+
+// Cursor walks the children of a node in order. Its first failure sticks and
+// is told by [Cursor.Done]; nodes returned after it are zero.
+type Cursor struct {
+	nodes []Node
+	err   error
+}
+
+// Cursor starts at the first child.
+func (n Node) Cursor() *Cursor {
+	nodes, err := n.Children()
+	return &Cursor{nodes, err}
+}
+
+// More says whether a child is left.
+func (c *Cursor) More() bool { return c.err == nil && len(c.nodes) > 0 }
+
+// Next takes the next child, which must have the given tag.
+func (c *Cursor) Next(tag Tag) Node {
+	n, ok := c.Optional(tag)
+	if !ok && c.err == nil {
+		c.err = fmt.Errorf("%w: object %X missing", ErrMalformed, uint32(tag))
+	}
+	return n
+}
+
+// Any takes the next child, whatever its tag.
+func (c *Cursor) Any() Node {
+	if !c.More() {
+		return c.Next(0)
+	}
+	return c.Next(c.nodes[0].Tag)
+}
+
+// Optional takes the next child if it has the given tag.
+func (c *Cursor) Optional(tag Tag) (Node, bool) {
+	if !c.More() || c.nodes[0].Tag != tag {
+		return Node{}, false
+	}
+	n := c.nodes[0]
+	c.nodes = c.nodes[1:]
+	return n, true
+}
+
+// Done fails if anything failed before or a child is left.
+func (c *Cursor) Done() error {
+	if c.err == nil && len(c.nodes) > 0 {
+		c.err = fmt.Errorf("%w: object %X unexpected", ErrMalformed, uint32(c.nodes[0].Tag))
+	}
+	return c.err
+}
