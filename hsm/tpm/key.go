@@ -1,0 +1,143 @@
+package tpm
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"enrollkiosk/hsm"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// RecordKey signs enrollment records; ErrNotInitialized before Init.
+func (t *TPM) RecordKey(ctx context.Context) (hsm.Key, error) { return t.key(ctx, Record) }
+
+// TLSKey is the client key towards the registry; ErrNotInitialized before Init.
+func (t *TPM) TLSKey(ctx context.Context) (hsm.Key, error) { return t.key(ctx, TLS) }
+
+func (t *TPM) key(ctx context.Context, name KeyName) (hsm.Key, error) {
+	var k *key
+	err := t.do(ctx, "find key", func(transport.TPM) error {
+		b, err := t.blob(name)
+		k = &key{t, name, b}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+type key struct {
+	tpm  *TPM
+	name KeyName
+	blob *blob
+}
+
+func (k *key) Public() crypto.PublicKey { return k.blob.key }
+
+// Sign loads the key, signs, and flushes it. The signature is verified before
+// it is returned: whatever sits between us and the TPM cannot slip in another.
+func (k *key) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+	if len(digest) != 32 {
+		return nil, fmt.Errorf("sign with key %s: digest of %d bytes: %w", k.name, len(digest), hsm.ErrUnsupported)
+	}
+	var der []byte
+	err := k.tpm.do(ctx, "sign with key "+string(k.name), func(r transport.TPM) error {
+		return k.tpm.with(r, k.blob, func(h tpm2.AuthHandle) error {
+			got, err := tpm2.Sign{
+				KeyHandle:  h,
+				Digest:     tpm2.TPM2BDigest{Buffer: digest},
+				Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
+			}.Execute(r)
+			if err != nil {
+				return err
+			}
+			sig, err := got.Signature.Signature.ECDSA()
+			if err != nil {
+				return fmt.Errorf("%w (%w)", hsm.ErrUnavailable, err)
+			}
+			der, err = asn1.Marshal(struct{ R, S *big.Int }{
+				new(big.Int).SetBytes(sig.SignatureR.Buffer), new(big.Int).SetBytes(sig.SignatureS.Buffer)})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !ecdsa.VerifyASN1(k.blob.key, digest, der) {
+		return nil, fmt.Errorf("sign with key %s: %w (signature does not verify)", k.name, hsm.ErrUnavailable)
+	}
+	return der, nil
+}
+
+// with loads b for the length of f.
+func (t *TPM) with(r transport.TPM, b *blob, f func(tpm2.AuthHandle) error) error {
+	srk, err := t.srk(r)
+	if err != nil {
+		return err
+	}
+	loaded, err := tpm2.Load{
+		ParentHandle: srk.auth(),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: b.private},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](b.public),
+	}.Execute(r)
+	if err != nil {
+		return fmt.Errorf("load key: %w", err)
+	}
+	defer flush(r, loaded.ObjectHandle)
+	return f(tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: tpm2.TPM2BName{Buffer: b.name}, Auth: tpm2.PasswordAuth(nil)})
+}
+
+// Certify has the attestation key state how key which was born
+// (TPM2_CertifyCreation). qualifying, 1 to 32 bytes, is the verifier's nonce;
+// it stands in the signed statement.
+func (t *TPM) Certify(ctx context.Context, which KeyName, qualifying []byte) (hsm.TPMEvidence, error) {
+	if len(qualifying) == 0 || len(qualifying) > 32 {
+		return hsm.TPMEvidence{}, fmt.Errorf("certify key %s: qualifying data of %d bytes: %w", which, len(qualifying), hsm.ErrUnsupported)
+	}
+	var out hsm.TPMEvidence
+	err := t.do(ctx, "certify key "+string(which), func(r transport.TPM) error {
+		b, err := t.blob(which)
+		if err != nil {
+			return err
+		}
+		signer, err := t.blob(ak)
+		if err != nil {
+			return err
+		}
+		ticket, err := tpm2.Unmarshal[tpm2.TPMTTKCreation](b.creation.Ticket)
+		if err != nil {
+			return fmt.Errorf("%w: ticket: %w", errKeyFile, err)
+		}
+		return t.with(r, signer, func(ak tpm2.AuthHandle) error {
+			return t.with(r, b, func(object tpm2.AuthHandle) error {
+				got, err := tpm2.CertifyCreation{
+					SignHandle:     ak,
+					ObjectHandle:   tpm2.NamedHandle{Handle: object.Handle, Name: object.Name},
+					QualifyingData: tpm2.TPM2BData{Buffer: qualifying},
+					CreationHash:   tpm2.TPM2BDigest{Buffer: b.creation.Hash},
+					InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})},
+					CreationTicket: *ticket,
+				}.Execute(r)
+				if err != nil {
+					return err
+				}
+				out = hsm.TPMEvidence{
+					Public:       slices.Clone(b.public),
+					CreationData: slices.Clone(b.creation.Data),
+					Attest:       got.CertifyInfo.Bytes(),
+					Signature:    tpm2.Marshal(got.Signature),
+				}
+				return nil
+			})
+		})
+	})
+	return out, err
+}

@@ -1,0 +1,218 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// A key file holds two PEM blocks. The first is the key as other TPM software
+// knows it (draft-bottomley-tpm2-keys, "TSS2 PRIVATE KEY"); the private part is
+// encrypted by the TPM. The second is what TPM2_CertifyCreation needs, so that
+// the key's birth can be certified at any time.
+const (
+	keyBlock      = "TSS2 PRIVATE KEY"
+	creationBlock = "TPM2 CREATION"
+	maxKeyFile    = 16 << 10
+)
+
+// loadableKey is OID id-loadablekey (draft-bottomley-tpm2-keys 3.1).
+var loadableKey = asn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
+
+// tssKey is TPMKey of draft-bottomley-tpm2-keys 3, without the members that
+// our keys do not have: policies, secret, description. The last three are
+// written as their TPM2B structures.
+type tssKey struct {
+	Type      asn1.ObjectIdentifier
+	EmptyAuth bool `asn1:"explicit,tag:0,optional"`
+	Parent    int64
+	Public    []byte
+	Private   []byte
+}
+
+// tssCreation holds TPMS_CREATION_DATA, its digest and TPMT_TK_CREATION.
+type tssCreation struct{ Data, Hash, Ticket []byte }
+
+// blob is one of our keys outside the TPM, where it is useless.
+type blob struct {
+	parent   uint32
+	public   []byte // TPMT_PUBLIC
+	private  []byte // TPM2B_PRIVATE's contents
+	creation tssCreation
+
+	// derived
+	key     *ecdsa.PublicKey
+	name    []byte // TPM name: algorithm and digest of public
+	srk     []byte // name of the parent it was born under
+	outside []byte // outsideInfo it was born with
+}
+
+var errKeyFile = errors.New("malformed key file")
+
+func (b *blob) encode() ([]byte, error) {
+	key, err := asn1.Marshal(tssKey{
+		Type: loadableKey, EmptyAuth: true, Parent: int64(b.parent),
+		Public:  tpm2.Marshal(tpm2.BytesAs2B[tpm2.TPMTPublic](b.public)),
+		Private: tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: b.private}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	creation, err := asn1.Marshal(b.creation)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key}),
+		pem.EncodeToMemory(&pem.Block{Type: creationBlock, Bytes: creation})...), nil
+}
+
+func decodeBlob(text []byte) (*blob, error) {
+	key, rest := pem.Decode(text)
+	if key == nil || key.Type != keyBlock {
+		return nil, fmt.Errorf("%w: no %s", errKeyFile, keyBlock)
+	}
+	birth, rest := pem.Decode(rest)
+	if birth == nil || birth.Type != creationBlock || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%w: want one %s", errKeyFile, creationBlock)
+	}
+	var k tssKey
+	if rest, err := asn1.Unmarshal(key.Bytes, &k); err != nil || len(rest) > 0 || !k.Type.Equal(loadableKey) || !k.EmptyAuth || k.Parent <= 0 || k.Parent > 0xFFFFFFFF {
+		return nil, fmt.Errorf("%w: not a loadable key of ours", errKeyFile)
+	}
+	b := &blob{parent: uint32(k.Parent)}
+	if rest, err := asn1.Unmarshal(birth.Bytes, &b.creation); err != nil || len(rest) > 0 {
+		return nil, fmt.Errorf("%w: creation data", errKeyFile)
+	}
+	var ok1, ok2 bool
+	b.public, ok1 = sized(k.Public)
+	b.private, ok2 = sized(k.Private)
+	if !ok1 || !ok2 {
+		return nil, fmt.Errorf("%w: lengths", errKeyFile)
+	}
+	return b, b.derive()
+}
+
+// sized strips the length of a TPM2B.
+func sized(b []byte) ([]byte, bool) {
+	if len(b) < 2 || int(b[0])<<8|int(b[1]) != len(b)-2 {
+		return nil, false
+	}
+	return b[2:], true
+}
+
+// derive reads what the public area and the creation data say.
+func (b *blob) derive() error {
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](b.public)
+	if err != nil || !bytes.Equal(tpm2.Marshal(*public), b.public) {
+		return fmt.Errorf("%w: public area", errKeyFile)
+	}
+	if b.key, err = p256(public); err != nil {
+		return err
+	}
+	name, err := tpm2.ObjectName(public)
+	if err != nil {
+		return fmt.Errorf("%w: name: %w", errKeyFile, err)
+	}
+	b.name = name.Buffer
+	creation, err := tpm2.Unmarshal[tpm2.TPMSCreationData](b.creation.Data)
+	if err != nil || !bytes.Equal(tpm2.Marshal(*creation), b.creation.Data) {
+		return fmt.Errorf("%w: creation data", errKeyFile)
+	}
+	b.srk, b.outside = creation.ParentName.Buffer, creation.OutsideInfo.Buffer
+	return nil
+}
+
+// p256 is the public key of an area that must be ours: ECC P-256.
+func p256(public *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
+	parms, err := public.Parameters.ECCDetail()
+	if err != nil || public.Type != tpm2.TPMAlgECC || parms.CurveID != tpm2.TPMECCNistP256 {
+		return nil, fmt.Errorf("%w: not a P-256 key", errKeyFile)
+	}
+	point, err := public.Unique.ECC()
+	if err != nil || len(point.X.Buffer) != 32 || len(point.Y.Buffer) != 32 {
+		return nil, errShortPoint
+	}
+	return tpm2.ECDSAPub(parms, point)
+}
+
+// errShortPoint: some TPMs strip leading zeros from coordinates, but hash the
+// padded form into the name. One key in 128 is affected.
+var errShortPoint = fmt.Errorf("%w: coordinates are not 32 bytes", errKeyFile)
+
+// load reads the key file name in dir; nil if there is none.
+func load(dir, name string) (*blob, error) {
+	f, err := os.Open(filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var buf bytes.Buffer
+	if _, err := buf.ReadFrom(&limited{f, maxKeyFile}); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	b, err := decodeBlob(buf.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	return b, nil
+}
+
+// limited fails, rather than ends, after n bytes.
+type limited struct {
+	f *os.File
+	n int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	n, err := l.f.Read(p)
+	if l.n -= n; l.n < 0 {
+		return n, fmt.Errorf("%w: too long", errKeyFile)
+	}
+	return n, err
+}
+
+// store writes the key file so that it is whole or absent after a power cut.
+func (b *blob) store(dir, name string) (err error) {
+	text, err := b.encode()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, name+".tmp*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(text); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
