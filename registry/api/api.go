@@ -1,0 +1,390 @@
+// Package api is the HTTP contract between kiosk, registry and vault in Go
+// types; docs/openapi.yaml is the same contract for everybody else.
+//
+// It holds paths, limits, message types and strict decoding. No server and no
+// client. What a message carries (submissions, verdicts, receipts, policies) is
+// verified by the packages those belong to: nothing here is proof of anything.
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+)
+
+// Paths. Records need mutual TLS 1.3; the kiosk is known by its client
+// certificate. The rest is public.
+const (
+	PathRecords    = "/v1/records" // POST; GET with /{id}
+	PathPolicy     = "/v1/policy"
+	PathTime       = "/v1/time"           // the registry's signed time, application/jose
+	PathLog        = "/v1/log/"           // C2SP tlog-tiles
+	PathCheckpoint = "/v1/log/checkpoint" //
+	PathLive       = "/healthz"
+	PathReady      = "/readyz"
+	PathOpen       = "/v1/open" // of the vault
+)
+
+// Media types.
+const (
+	MediaJSON    = "application/json"
+	MediaProblem = "application/problem+json"
+	MediaJOSE    = "application/jose"
+	MediaText    = "text/plain; charset=utf-8"
+)
+
+// Limits. A batch whose submissions together hold MaxBatchData fits MaxBody.
+const (
+	MaxItems     = 64
+	MaxBody      = 1 << 20
+	MaxBatchData = 700 << 10
+	MaxPolicy    = policy.MaxSize
+)
+
+// ErrForm says that a message is not of this contract; a proxy's login page is
+// the usual reason.
+var ErrForm = errors.New("api-form: not a message of this contract")
+
+// ErrSize says that a message is larger than its limit.
+var ErrSize = errors.New("api-size: message too large")
+
+// ID is a record id; in JSON and paths 64 lower-case hexadecimal digits.
+type ID [32]byte
+
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
+
+func (id *ID) UnmarshalText(b []byte) error {
+	var raw ID
+	if n, err := hex.Decode(raw[:], b[:min(len(b), 64)]); err != nil || n != 32 || raw.String() != string(b) {
+		return fmt.Errorf("%w: record id", ErrForm)
+	}
+	*id = raw
+	return nil
+}
+
+// ParseID reads an id from a path.
+func ParseID(s string) (id ID, err error) {
+	err = id.UnmarshalText([]byte(s))
+	return id, err
+}
+
+// Data is bytes; in JSON base64url without padding.
+type Data []byte
+
+func (d Data) MarshalText() ([]byte, error) { return base64.RawURLEncoding.AppendEncode(nil, d), nil }
+
+func (d *Data) UnmarshalText(b []byte) error {
+	out, err := base64.RawURLEncoding.Strict().AppendDecode(nil, b)
+	if err != nil || base64.RawURLEncoding.EncodedLen(len(out)) != len(b) {
+		return fmt.Errorf("%w: base64url", ErrForm)
+	}
+	*d = out
+	return nil
+}
+
+// Status of a record. Accepted means logged: the receipt can be fetched.
+type Status string
+
+const (
+	Pending  Status = "pending"  // taken on; ask again for verdict and receipt
+	Accepted Status = "accepted" // POST: taken on earlier, receipt ready
+	Rejected Status = "rejected" // bad; the signed verdict says why
+	Retry    Status = "retry"    // not looked at; send again after RetryAfter
+	Active   Status = "active"   // GET: the vault's verdict
+	Refused  Status = "refused"  // GET: the vault's verdict
+)
+
+// Batch is the body of POST /v1/records.
+type Batch struct {
+	Items []Item `json:"items"`
+}
+
+// Item is one submission under its record id.
+type Item struct {
+	ID         ID   `json:"id"`
+	Submission Data `json:"submission"` // record.Submission.Bytes
+}
+
+// Check holds the limits and refuses an id given twice.
+func (b Batch) Check() error {
+	if len(b.Items) == 0 || len(b.Items) > MaxItems {
+		return fmt.Errorf("%w: %d items", ErrForm, len(b.Items))
+	}
+	seen := map[ID]bool{}
+	for _, i := range b.Items {
+		if seen[i.ID] || len(i.Submission) == 0 || len(i.Submission) > record.MaxSubmission {
+			return fmt.Errorf("%w: item %s", ErrForm, i.ID)
+		}
+		seen[i.ID] = true
+	}
+	return nil
+}
+
+// BatchResult answers a Batch with one verdict for each item, in any order.
+type BatchResult struct {
+	Verdicts []ItemVerdict `json:"verdicts"`
+	Time     string        `json:"time,omitempty"` // receipt.SignTime's JWS
+}
+
+// ItemVerdict is what the registry says about one item.
+type ItemVerdict struct {
+	ID         ID     `json:"id"`
+	Status     Status `json:"status"`                // pending, accepted, rejected or retry
+	Code       string `json:"code,omitempty"`        // reason of rejected and retry
+	Verdict    string `json:"verdict,omitempty"`     // receipt.SignVerdict's JWS; always with rejected
+	RetryAfter int    `json:"retry_after,omitempty"` // seconds; only with retry
+}
+
+// Check holds the form of every verdict.
+func (r BatchResult) Check() error {
+	if len(r.Verdicts) > MaxItems {
+		return fmt.Errorf("%w: %d verdicts", ErrForm, len(r.Verdicts))
+	}
+	seen := map[ID]bool{}
+	for _, v := range r.Verdicts {
+		ok := !seen[v.ID] && len(v.Verdict) <= receipt.MaxSize && v.RetryAfter >= 0
+		switch v.Status {
+		case Pending, Accepted:
+			ok = ok && v.RetryAfter == 0 && v.Verdict == ""
+		case Rejected:
+			ok = ok && v.RetryAfter == 0 && v.Verdict != "" && v.Code != ""
+		case Retry:
+			ok = ok && v.Verdict == ""
+		default:
+			ok = false
+		}
+		if !ok {
+			return fmt.Errorf("%w: verdict on %s", ErrForm, v.ID)
+		}
+		seen[v.ID] = true
+	}
+	return nil
+}
+
+// Answers checks that r has exactly one verdict for each item of b.
+func (r BatchResult) Answers(b Batch) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	got := map[ID]bool{}
+	for _, v := range r.Verdicts {
+		got[v.ID] = true
+	}
+	for _, i := range b.Items {
+		if !got[i.ID] {
+			return fmt.Errorf("%w: no verdict on %s", ErrForm, i.ID)
+		}
+	}
+	if len(got) != len(b.Items) {
+		return fmt.Errorf("%w: verdicts on items not sent", ErrForm)
+	}
+	return nil
+}
+
+// RecordStatus answers GET /v1/records/{id}.
+type RecordStatus struct {
+	ID      ID     `json:"id"`
+	Status  Status `json:"status"`            // pending, active, refused or rejected
+	Code    string `json:"code,omitempty"`    //
+	Verdict string `json:"verdict,omitempty"` // the vault's or registry's JWS; absent while pending
+	Receipt string `json:"receipt,omitempty"` // tlog-proof text, when logged
+}
+
+// Check holds the form.
+func (s RecordStatus) Check() error {
+	ok := len(s.Verdict) <= receipt.MaxSize && len(s.Receipt) <= receipt.MaxSize
+	switch s.Status {
+	case Pending:
+		ok = ok && s.Verdict == ""
+	case Active, Refused:
+		ok = ok && s.Verdict != ""
+	case Rejected:
+		ok = ok && s.Verdict != "" && s.Receipt == ""
+	default:
+		ok = false
+	}
+	if !ok {
+		return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
+	}
+	return nil
+}
+
+// OpenRequest is the body of the vault's POST /v1/open.
+type OpenRequest struct {
+	Record Data `json:"record"` // record.Submission.Bytes
+}
+
+// Check holds the limits.
+func (r OpenRequest) Check() error {
+	if len(r.Record) == 0 || len(r.Record) > record.MaxSubmission {
+		return fmt.Errorf("%w: record of %d bytes", ErrForm, len(r.Record))
+	}
+	return nil
+}
+
+// OpenResult answers an OpenRequest.
+type OpenResult struct {
+	Verdict string `json:"verdict"` // receipt.SignVerdict's JWS by the vault's key
+}
+
+// Check holds the form.
+func (r OpenResult) Check() error {
+	if r.Verdict == "" || len(r.Verdict) > receipt.MaxSize {
+		return fmt.Errorf("%w: verdict", ErrForm)
+	}
+	return nil
+}
+
+// Problem is an error answer (RFC 9457). It holds no personal data.
+type Problem struct {
+	Type       string `json:"type"`                  // "urn:enrollkiosk:problem:" + Code
+	Title      string `json:"title"`                 //
+	Status     int    `json:"status"`                // the HTTP status
+	Code       string `json:"code"`                  // one of the Code constants
+	RetryAfter int    `json:"retry_after,omitempty"` // seconds
+}
+
+// Codes of a Problem, with their HTTP status.
+const (
+	CodeBadRequest  = "api-form"        // 400
+	CodeNoKiosk     = "api-kiosk"       // 403: no client certificate, or not a kiosk in good standing
+	CodeNotFound    = "api-not-found"   // 404
+	CodeMethod      = "api-method"      // 405
+	CodeTooLarge    = "api-size"        // 413: halve the batch
+	CodeMedia       = "api-media"       // 415
+	CodeTooMany     = "api-too-many"    // 429
+	CodeInternal    = "api-internal"    // 500
+	CodeUnavailable = "api-unavailable" // 503
+)
+
+// Codes of verdicts beside record's: why a record is rejected by the registry
+// or refused by the vault. A closed list, stable.
+const (
+	CodeFork         = "registry-fork"          // same kiosk and sequence number, another record
+	CodeKiosk        = "registry-kiosk"         // the signing kiosk is unknown, revoked, or not the sender
+	CodeOfficer      = "registry-officer"       // officer's or supervisor's certificate
+	CodeAttestation  = "registry-attestation"   // the holder's key is not proved to live in a device
+	CodeSimulated    = "registry-simulated"     // test roots at a production registry
+	CodePolicy       = "registry-policy"        // made under an unknown or expired policy
+	CodeTime         = "registry-time"          // made outside of what clock and offline days allow
+	CodeDuplicateKey = "registry-duplicate-key" // a key that another record has
+	CodeHolder       = "registry-holder"        // replaces, updates or revokes an unknown or ended DID
+	CodeID           = "registry-id"            // sent under another id than its own
+	CodeSealed       = "vault-seal"             // the identity cannot be opened
+	CodeDocument     = "vault-document"         // the document does not verify, or not for this enrollment
+	CodeReview       = "vault-review"           // a person decides; says nothing about why
+)
+
+// NewProblem fills Type from code.
+func NewProblem(status int, code, title string) Problem {
+	return Problem{Type: "urn:enrollkiosk:problem:" + code, Title: title, Status: status, Code: code}
+}
+
+// Check holds the form.
+func (p Problem) Check() error {
+	if p.Status < 400 || p.Status > 599 || p.Type != "urn:enrollkiosk:problem:"+p.Code || p.RetryAfter < 0 {
+		return fmt.Errorf("%w: problem", ErrForm)
+	}
+	return nil
+}
+
+// message is what Decode reads.
+type message interface {
+	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem
+	Check() error
+}
+
+// Decode reads one message of at most MaxBody bytes, strictly: unknown, repeated
+// or differently written members and trailing data are refused, then Check runs.
+// Errors wrap ErrForm, ErrSize or the reader's own.
+func Decode[M message](r io.Reader) (M, error) {
+	var m, none M
+	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
+	if err != nil {
+		return none, fmt.Errorf("read message: %w", err)
+	}
+	if len(b) > MaxBody {
+		return none, ErrSize
+	}
+	if err := uniqueMembers(b); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	if err := m.Check(); err != nil {
+		return none, err
+	}
+	return m, nil
+}
+
+// maxDepth is more than any message has.
+const maxDepth = 8
+
+// uniqueMembers walks one JSON value and refuses names that repeat or that are
+// not lower case, both of which encoding/json lets pass, and trailing data.
+func uniqueMembers(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	type level struct {
+		names map[string]bool // nil in an array
+		value bool            // a name was read, its value comes next
+	}
+	var stack []level
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		top := len(stack) - 1
+		if name, ok := t.(string); ok && top >= 0 && stack[top].names != nil && !stack[top].value {
+			if stack[top].names[name] || strings.ToLower(name) != name {
+				return errors.New("repeated or misspelt member")
+			}
+			stack[top].names[name], stack[top].value = true, true
+			continue
+		}
+		if top >= 0 && t != json.Delim('}') && t != json.Delim(']') {
+			stack[top].value = false
+		}
+		switch t {
+		case json.Delim('{'):
+			stack = append(stack, level{names: map[string]bool{}})
+		case json.Delim('['):
+			stack = append(stack, level{})
+		case json.Delim('}'), json.Delim(']'):
+			stack = stack[:top]
+		}
+		if len(stack) > maxDepth {
+			return errors.New("too deep")
+		}
+		if len(stack) == 0 {
+			break
+		}
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("trailing data")
+	}
+	return nil
+}
+
+// IsMedia reports whether a Content-Type header is of the media type want,
+// parameters aside.
+func IsMedia(header, want string) bool {
+	got, _, err := mime.ParseMediaType(header)
+	wanted, _, _ := mime.ParseMediaType(want)
+	return err == nil && got == wanted
+}

@@ -1,0 +1,302 @@
+// Package policy is the identity authority's signed policy: it names every
+// other key that kiosks, registry and vault trust, and the limits they keep.
+//
+// It is a compact JWS by the authority's offline root key, whose hash a kiosk
+// gets once, when it is provisioned. The registry distributes the policy and
+// cannot alter it. Its payload is canonical like a record's.
+//
+// Invariants: a [Signed] was signed by the pinned root and is well formed; its
+// zero value is refused. Not its job: deciding by the policy, and remembering
+// the last one (callers pass it to [Signed.CheckSuccessor]).
+package policy
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/hpke"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/record"
+)
+
+// Type is the typ of the policy's JWS.
+const Type = "enrollkiosk-policy+jws"
+
+// MaxSize is the largest policy, in bytes; a full set of national trust anchors
+// fits in.
+const MaxSize = 4 << 20
+
+// Errors of this package.
+var (
+	ErrForm      = errors.New("policy-form: the policy is malformed")
+	ErrSignature = errors.New("policy-signature: the policy is not signed by the authority")
+	ErrExpired   = errors.New("policy-expired: the policy has expired: connect to the registry for a new one")
+	ErrNotYet    = errors.New("policy-not-yet: the policy is from the future: check the clock")
+	ErrRollback  = errors.New("policy-rollback: the policy is older than the one in force, or contradicts it")
+)
+
+// Policy is what the authority decides. An empty list of roots or keys trusts
+// nobody.
+type Policy struct {
+	Version   uint64    `json:"version"` // from 1, never reused
+	Issued    time.Time `json:"issued"`  // whole seconds, UTC
+	Expires   time.Time `json:"expires"`
+	LogOrigin string    `json:"log_origin"` // audience of every record
+	LogKey    string    `json:"log_key"`    // note verifier key (C2SP signed-note), name = LogOrigin
+
+	Authority record.AuthorityKey `json:"authority"`
+
+	Anchors     []Root   `json:"anchors"` // CSCA certificates; any curve
+	CRLs        [][]byte `json:"crls"`    // of the CSCAs, DER
+	PIVRoots    []Root   `json:"piv_roots"`
+	TPMRoots    []Root   `json:"tpm_roots"` // of EK certificates
+	OfficerCA   []Root   `json:"officer_ca"`
+	KioskCA     []Root   `json:"kiosk_ca"`
+	RegistryTLS []Root   `json:"registry_tls"`
+
+	VerdictKeys VerdictKeys `json:"verdict_keys"`
+
+	MinimumPIVFirmware Firmware `json:"minimum_piv_firmware"`
+	RevokedTokens      []uint64 `json:"revoked_tokens"` // serial numbers
+
+	Consents    []Text   `json:"consents"`
+	Languages   []string `json:"languages"`    // BCP 47, first is the default
+	Files       []uint16 `json:"files"`        // LDS file identifiers to seal beside DG1 and EF.SOD
+	OfflineDays uint64   `json:"offline_days"` // days that a kiosk may work without the registry
+}
+
+// Root is a trusted certificate, DER. What rests on one of class test is
+// simulated.
+type Root struct {
+	Certificate []byte       `json:"certificate"`
+	Class       record.Class `json:"class"`
+}
+
+// VerdictKeys sign verdicts: the registry's rejections and times, the vault's
+// decisions.
+type VerdictKeys struct {
+	Registry []record.JWK `json:"registry"`
+	Vault    []record.JWK `json:"vault"`
+}
+
+// Firmware is a token's version.
+type Firmware struct {
+	Major uint16 `json:"major"`
+	Minor uint16 `json:"minor"`
+	Patch uint16 `json:"patch"`
+}
+
+// Compare orders versions like cmp.Compare.
+func (f Firmware) Compare(o Firmware) int {
+	return slices.Compare([]uint16{f.Major, f.Minor, f.Patch}, []uint16{o.Major, o.Minor, o.Patch})
+}
+
+// Text is one thing to consent to, with the digest of its exact words in each
+// language.
+type Text struct {
+	ID       string        `json:"id"`
+	Version  uint64        `json:"version"`
+	Required bool          `json:"required"`
+	Digests  []Translation `json:"digests"`
+}
+
+// Translation is the SHA-256 of a text in UTF-8.
+type Translation struct {
+	Language string   `json:"language"`
+	SHA256   [32]byte `json:"sha256"`
+}
+
+// Sign checks p and signs it with the authority's root key.
+func Sign(ctx context.Context, p Policy, root record.Signer) ([]byte, error) {
+	payload := canonical.Marshal(p)
+	if _, err := decode(payload); err != nil {
+		return nil, err
+	}
+	b, err := record.SignCompact(ctx, Type, payload, root)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
+	}
+	return b, nil
+}
+
+// RootHash is what Parse pins: SHA-256 of the key's SubjectPublicKeyInfo.
+func RootHash(root crypto.PublicKey) ([32]byte, error) {
+	spki, err := x509.MarshalPKIXPublicKey(root)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("encode root key: %w", err)
+	}
+	return sha256.Sum256(spki), nil
+}
+
+// Signed is a policy that the pinned root has signed; only Parse makes it.
+type Signed struct{ s *signed }
+
+type signed struct {
+	policy Policy
+	digest [32]byte
+	bytes  []byte
+}
+
+// Parse verifies a signed policy. Errors wrap ErrForm or ErrSignature. It does
+// not look at the clock: see CheckTime and CheckSuccessor.
+func Parse(b []byte, rootKeyHash [32]byte) (Signed, error) {
+	if len(b) > MaxSize {
+		return Signed{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
+	}
+	payload, err := record.VerifyCompact(b, Type, func(pub crypto.PublicKey) bool {
+		hash, err := RootHash(pub)
+		return err == nil && hash == rootKeyHash
+	})
+	if errors.Is(err, record.ErrCanonical) {
+		return Signed{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	if err != nil {
+		return Signed{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	p, err := decode(payload)
+	if err != nil {
+		return Signed{}, err
+	}
+	return Signed{&signed{p, sha256.Sum256(payload), bytes.Clone(b)}}, nil
+}
+
+// Valid is false for the zero value.
+func (s Signed) Valid() bool { return s.s != nil }
+
+// Policy is the content; zero for the zero value. Its slices are shared: do not
+// write to them.
+func (s Signed) Policy() Policy {
+	if s.s == nil {
+		return Policy{}
+	}
+	return s.s.policy
+}
+
+// Digest is SHA-256 of the payload, which a record's context names.
+func (s Signed) Digest() [32]byte {
+	if s.s == nil {
+		return [32]byte{}
+	}
+	return s.s.digest
+}
+
+// Bytes is the compact JWS.
+func (s Signed) Bytes() []byte {
+	if s.s == nil {
+		return nil
+	}
+	return bytes.Clone(s.s.bytes)
+}
+
+// CheckTime says whether the policy is in force at a time.
+func (s Signed) CheckTime(at time.Time) error {
+	switch p := s.Policy(); {
+	case s.s == nil:
+		return ErrForm
+	case at.Before(p.Issued):
+		return ErrNotYet
+	case !at.Before(p.Expires):
+		return ErrExpired
+	}
+	return nil
+}
+
+// CheckSuccessor refuses a policy older than the last one known, and another one
+// of the same version.
+func (s Signed) CheckSuccessor(lastVersion uint64, lastDigest [32]byte) error {
+	if s.s == nil {
+		return ErrForm
+	}
+	if v := s.s.policy.Version; v < lastVersion || v == lastVersion && s.s.digest != lastDigest {
+		return fmt.Errorf("%w: version %d after %d", ErrRollback, v, lastVersion)
+	}
+	return nil
+}
+
+func decode(payload []byte) (Policy, error) {
+	var p Policy
+	if err := canonical.Unmarshal(payload, &p); err != nil {
+		return Policy{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	if err := p.check(); err != nil {
+		return Policy{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	return p, nil
+}
+
+func (p Policy) check() error {
+	if p.Version == 0 || p.Issued.IsZero() || !p.Issued.Before(p.Expires) || p.OfflineDays > 3660 {
+		return errors.New("version, dates or offline days")
+	}
+	if v, err := note.NewVerifier(p.LogKey); err != nil || v.Name() != p.LogOrigin {
+		return errors.New("log key, or its name is not the log's origin")
+	}
+	if _, err := hpke.MLKEM768X25519().NewPublicKey(p.Authority.Public); err != nil || p.Authority.ID == "" {
+		return errors.New("authority key")
+	}
+	for _, r := range p.Anchors {
+		// Go's X.509 parser does not know the curves that travel documents use.
+		var der asn1.RawValue
+		if rest, err := asn1.Unmarshal(r.Certificate, &der); err != nil || len(rest) > 0 || !r.valid() {
+			return errors.New("trust anchor")
+		}
+	}
+	for name, roots := range map[string][]Root{"piv": p.PIVRoots, "tpm": p.TPMRoots, "officer": p.OfficerCA, "kiosk": p.KioskCA, "tls": p.RegistryTLS} {
+		for _, r := range roots {
+			if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {
+				return fmt.Errorf("%s root", name)
+			}
+		}
+	}
+	for _, k := range slices.Concat(p.VerdictKeys.Registry, p.VerdictKeys.Vault) {
+		if _, err := k.Public(); err != nil {
+			return errors.New("verdict key")
+		}
+	}
+	for i, l := range p.Languages {
+		if !language(l) || slices.Contains(p.Languages[:i], l) {
+			return errors.New("languages")
+		}
+	}
+	for i, c := range p.Consents {
+		if c.ID == "" || c.Version == 0 || slices.ContainsFunc(p.Consents[:i], func(o Text) bool { return o.ID == c.ID }) {
+			return errors.New("consent: id, version, or given twice")
+		}
+		for _, l := range p.Languages {
+			if _, ok := c.Digest(l); !ok {
+				return fmt.Errorf("consent %s is missing in %s", c.ID, l)
+			}
+		}
+	}
+	return nil
+}
+
+func (r Root) valid() bool { return r.Class == record.Production || r.Class == record.Test }
+
+func language(s string) bool {
+	return s != "" && len(s) <= 35 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// Digest is the digest of the text in a language.
+func (t Text) Digest(language string) ([32]byte, bool) {
+	for _, d := range t.Digests {
+		if d.Language == language {
+			return d.SHA256, true
+		}
+	}
+	return [32]byte{}, false
+}

@@ -1,0 +1,301 @@
+// Package receipt is what the citizen and the kiosk get back: the provisional
+// receipt that the kiosk signs at once, the signed verdicts of registry and
+// vault, and the final receipt, a proof that the record is in the public log.
+//
+// Invariants: a [Final] has been verified against a log key and a record id, a
+// [Verified] against the keys that the caller trusts; their zero values are
+// refused. Not its job: fetching, storing, consistency between checkpoints.
+package receipt
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/formats/log"
+	tlog "github.com/transparency-dev/formats/proof"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/record"
+)
+
+// MaxSize is the largest receipt or statement, in bytes.
+const MaxSize = 16 << 10
+
+// The typ of each signed statement.
+const (
+	ProvisionalType = "enrollkiosk-provisional+jws"
+	VerdictType     = "enrollkiosk-verdict+jws"
+	TimeType        = "enrollkiosk-time+jws"
+)
+
+// Errors of this package.
+var (
+	ErrForm      = errors.New("receipt-form: the receipt is malformed")
+	ErrSignature = errors.New("receipt-signature: not signed by the expected key")
+	ErrRecord    = errors.New("receipt-record: the receipt is for another record")
+	ErrInclusion = errors.New("receipt-inclusion: the record is not in the log that the checkpoint describes")
+)
+
+// Leaf is the log's entry for a record: SHA-256("enrollkiosk/leaf/v1" || blind
+// || record id). The log's Merkle leaf hash is RFC 6962's over these 32 bytes.
+func Leaf(blind, id [32]byte) [32]byte {
+	b := append([]byte("enrollkiosk/leaf/v1"), blind[:]...)
+	return sha256.Sum256(append(b, id[:]...))
+}
+
+// Build assembles a final receipt (C2SP tlog-proof): the leaf's index, its
+// inclusion proof for the checkpoint's size, and the checkpoint as signed.
+func Build(index uint64, hashes [][32]byte, checkpoint []byte, blind, id [32]byte) []byte {
+	return tlog.TLogProof{
+		Index:      index,
+		Hashes:     hashes,
+		Checkpoint: checkpoint,
+		ExtraData:  append(blind[:], id[:]...),
+	}.Marshal()
+}
+
+// Final is a verified final receipt; only Verify makes it.
+type Final struct{ f *final }
+
+type final struct {
+	bytes      []byte
+	proof      tlog.TLogProof
+	checkpoint log.Checkpoint
+}
+
+// Verify checks that the record id is in the log whose verifier key is vkey
+// (C2SP signed-note; its name is the log's origin). Errors wrap ErrForm,
+// ErrSignature, ErrRecord or ErrInclusion.
+func Verify(receipt []byte, vkey string, id [32]byte) (Final, error) {
+	if len(receipt) > MaxSize {
+		return Final{}, fmt.Errorf("%w: %d bytes", ErrForm, len(receipt))
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		return Final{}, fmt.Errorf("%w: log key: %w", ErrForm, err)
+	}
+	f := &final{bytes: bytes.Clone(receipt)}
+	if err := f.proof.Unmarshal(receipt); err != nil {
+		return Final{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	// The reader above takes loose base64 and line ends; there is one form.
+	if !bytes.Equal(f.proof.Marshal(), receipt) || len(f.proof.ExtraData) != 64 {
+		return Final{}, ErrForm
+	}
+	checkpoint, rest, _, err := log.ParseCheckpoint(f.proof.Checkpoint, verifier.Name(), verifier)
+	if err != nil {
+		return Final{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	if len(rest) > 0 || len(checkpoint.Hash) != sha256.Size {
+		return Final{}, fmt.Errorf("%w: checkpoint", ErrForm)
+	}
+	f.checkpoint = *checkpoint
+	if [32]byte(f.proof.ExtraData[32:]) != id {
+		return Final{}, ErrRecord
+	}
+	leaf := Leaf([32]byte(f.proof.ExtraData[:32]), id)
+	var path [][]byte
+	for _, h := range f.proof.Hashes {
+		path = append(path, h[:])
+	}
+	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, f.proof.Index, checkpoint.Size, rfc6962.DefaultHasher.HashLeaf(leaf[:]), path, checkpoint.Hash); err != nil {
+		return Final{}, fmt.Errorf("%w: %w", ErrInclusion, err)
+	}
+	return Final{f}, nil
+}
+
+// Valid is false for the zero value.
+func (f Final) Valid() bool { return f.f != nil }
+
+// Bytes is the receipt's text; nil for the zero value.
+func (f Final) Bytes() []byte {
+	if f.f == nil {
+		return nil
+	}
+	return bytes.Clone(f.f.bytes)
+}
+
+// Index is the leaf's index, Size the number of leaves that the checkpoint covers.
+func (f Final) Index() uint64 {
+	if f.f == nil {
+		return 0
+	}
+	return f.f.proof.Index
+}
+
+// Size is the number of leaves that the checkpoint covers.
+func (f Final) Size() uint64 {
+	if f.f == nil {
+		return 0
+	}
+	return f.f.checkpoint.Size
+}
+
+// Origin names the log.
+func (f Final) Origin() string {
+	if f.f == nil {
+		return ""
+	}
+	return f.f.checkpoint.Origin
+}
+
+// Checkpoint is the signed checkpoint, for consistency checks.
+func (f Final) Checkpoint() []byte {
+	if f.f == nil {
+		return nil
+	}
+	return bytes.Clone(f.f.proof.Checkpoint)
+}
+
+// Provisional is what the kiosk states at once, also offline. It proves that the
+// kiosk has taken the record on, not that the registry has it.
+type Provisional struct {
+	Record   [32]byte  `json:"record"`
+	Audience string    `json:"audience"` // log origin
+	Kiosk    string    `json:"kiosk"`
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"`
+	Claim    string    `json:"claim"` // code to collect credentials with later; no secret of the holder's
+}
+
+// Verdict is a decision about a record.
+type Verdict struct {
+	Record [32]byte  `json:"record"`
+	DID    string    `json:"did,omitzero"` // vault only
+	Status Status    `json:"status"`
+	Code   string    `json:"code,omitzero"` // reason; absent when active
+	Time   time.Time `json:"time"`
+}
+
+// Status of a verdict.
+type Status string
+
+const (
+	Active   Status = "active"   // by the vault: the identity holds
+	Refused  Status = "refused"  // by the vault
+	Rejected Status = "rejected" // by the registry: the record itself is bad
+)
+
+// Time is the registry's clock, signed: a lower bound for a kiosk whose own
+// clock has failed.
+type Time struct {
+	Audience string    `json:"audience"`
+	Time     time.Time `json:"time"`
+}
+
+// Verified is a statement whose signature has been checked; only the Verify
+// functions make it.
+type Verified[T Provisional | Verdict | Time] struct {
+	claims T
+	bytes  []byte
+}
+
+// Valid is false for the zero value.
+func (v Verified[T]) Valid() bool { return v.bytes != nil }
+
+// Claims is what was signed.
+func (v Verified[T]) Claims() T { return v.claims }
+
+// Bytes is the compact JWS.
+func (v Verified[T]) Bytes() []byte { return bytes.Clone(v.bytes) }
+
+// SignProvisional signs with the kiosk's record key.
+func SignProvisional(ctx context.Context, p Provisional, kiosk record.Signer) ([]byte, error) {
+	return sign(ctx, ProvisionalType, p, kiosk)
+}
+
+// VerifyProvisional checks the kiosk's signature; accept says which key is the
+// kiosk's (record.AcceptAny makes one from a list).
+func VerifyProvisional(b []byte, accept func(crypto.PublicKey) bool) (Verified[Provisional], error) {
+	return verify[Provisional](b, ProvisionalType, accept)
+}
+
+// SignVerdict signs with the registry's or the vault's verdict key.
+func SignVerdict(ctx context.Context, v Verdict, by record.Signer) ([]byte, error) {
+	if !v.wellFormed() {
+		return nil, fmt.Errorf("%w: verdict", ErrForm)
+	}
+	return sign(ctx, VerdictType, v, by)
+}
+
+func (v Verdict) wellFormed() bool {
+	switch v.Status {
+	case Active:
+		return v.DID != "" && v.Code == ""
+	case Refused:
+		return v.Code != ""
+	case Rejected:
+		return v.Code != "" && v.DID == ""
+	}
+	return false
+}
+
+// VerifyVerdict checks a verdict about the record id. A rejection must be signed
+// by a registry key, every other verdict by a vault key.
+func VerifyVerdict(b []byte, registry, vault []record.JWK, id [32]byte) (Verified[Verdict], error) {
+	byRegistry, byVault := record.AcceptAny(registry...), record.AcceptAny(vault...)
+	var signer crypto.PublicKey
+	v, err := verify[Verdict](b, VerdictType, func(pub crypto.PublicKey) bool {
+		signer = pub
+		return byRegistry(pub) || byVault(pub)
+	})
+	switch {
+	case err != nil:
+		return Verified[Verdict]{}, err
+	case !v.claims.wellFormed():
+		return Verified[Verdict]{}, fmt.Errorf("%w: verdict", ErrForm)
+	case v.claims.Status == Rejected && !byRegistry(signer), v.claims.Status != Rejected && !byVault(signer):
+		return Verified[Verdict]{}, fmt.Errorf("%w: not this key's decision", ErrSignature)
+	case v.claims.Record != id:
+		return Verified[Verdict]{}, ErrRecord
+	}
+	return v, nil
+}
+
+// SignTime signs with the registry's verdict key.
+func SignTime(ctx context.Context, t Time, registry record.Signer) ([]byte, error) {
+	return sign(ctx, TimeType, t, registry)
+}
+
+// VerifyTime checks a registry's time; audience is the log's origin.
+func VerifyTime(b []byte, registry []record.JWK, audience string) (Verified[Time], error) {
+	v, err := verify[Time](b, TimeType, record.AcceptAny(registry...))
+	if err == nil && v.claims.Audience != audience {
+		return Verified[Time]{}, fmt.Errorf("%w: another registry's time", ErrSignature)
+	}
+	return v, err
+}
+
+func sign[T Provisional | Verdict | Time](ctx context.Context, typ string, claims T, by record.Signer) ([]byte, error) {
+	payload := canonical.Marshal(claims)
+	if err := canonical.Unmarshal(payload, new(T)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	return record.SignCompact(ctx, typ, payload, by)
+}
+
+func verify[T Provisional | Verdict | Time](b []byte, typ string, accept func(crypto.PublicKey) bool) (Verified[T], error) {
+	if len(b) > MaxSize {
+		return Verified[T]{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
+	}
+	payload, err := record.VerifyCompact(b, typ, accept)
+	if errors.Is(err, record.ErrCanonical) {
+		return Verified[T]{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	if err != nil {
+		return Verified[T]{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	v := Verified[T]{bytes: bytes.Clone(b)}
+	if err := canonical.Unmarshal(payload, &v.claims); err != nil {
+		return Verified[T]{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	return v, nil
+}
