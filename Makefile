@@ -1,0 +1,57 @@
+# make demo | demo-ui | test | build | bench | real-stack | verify | clean
+# Everything that a target needs is installed by it (Debian 12, root or sudo).
+
+GO      ?= go
+BIN     := bin
+PRODUCT := kiosk/cmd/kiosk kiosk/cmd/kiosk-window registry/cmd/registry registry/cmd/vault
+BENCH   := simulators/cmd/demo simulators/cmd/virtualhardware
+# Packages that build without cgo are also tested without it; the race
+# detector needs cgo and runs over everything.
+NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./kiosk/words ./registry/... \
+           ./smartcard/apdu ./smartcard/icao ./smartcard/lds ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
+
+.PHONY: all deps build demo demo-ui test vet unit real-stack verify bench clean
+
+all: build
+
+deps:
+	scripts/install-packages
+
+build: deps
+	for p in $(PRODUCT); do $(GO) build -trimpath -o $(BIN)/ ./$$p || exit 1; done
+
+$(BIN)/demo $(BIN)/virtualhardware: FORCE
+	$(GO) build -trimpath -o $(BIN)/ ./simulators/cmd/$(@F)
+FORCE:
+
+demo: deps $(BIN)/demo
+	$(BIN)/demo --out out/demo
+
+demo-ui: deps
+	$(GO) build -trimpath -o $(BIN)/ ./simulators/cmd/demo-ui
+	$(BIN)/demo-ui
+
+vet:
+	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+unit:
+	$(GO) test -race ./...
+	CGO_ENABLED=0 $(GO) build $(NOCGO)
+
+test: deps vet unit
+
+# The production binaries against the real pcscd, vpcd and swtpm, each in a
+# process of its own.
+real-stack: deps build $(BIN)/virtualhardware
+	scripts/real-stack out/real-stack
+
+verify:
+	scripts/verify-record out/demo/record.json out/demo/receipt.tlog-proof out/demo/log.vkey
+
+bench: deps
+	$(GO) test -run '^$$' -bench Ratio -benchtime 1x ./kiosk ./sync/queue ./registry
+
+clean:
+	rm -rf $(BIN) out

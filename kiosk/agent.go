@@ -1,0 +1,344 @@
+// Package kiosk runs enrollments: intents in, states out.
+//
+// Its path is card bytes, verified holder, key with proof, signed record,
+// queue, receipt. [Agent] owns the flow; flow.go is the visible list of steps;
+// state.go is everything a screen can show and a person can do.
+//
+// Invariants: one enrollment at a time; a step that failed leaves nothing
+// half-written; "saved" is shown only after the queue said so; a PIN is sent to
+// a card only because a person has just entered it.
+//
+// Not its job: drivers (the mains plug in readers, tokens and the TPM through
+// the small interfaces of devices.go), screens, and delivery.
+package kiosk
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/trust"
+)
+
+// Config is what an Agent needs. Every field is required but Observe.
+type Config struct {
+	ID          string   // this kiosk's id, as in its certificate
+	Certificate [][]byte // of the record key, leaf first, DER
+	Languages   []string
+	Readers     Readers
+	Tokens      Tokens
+	TPM         TPM
+	Queue       Queue
+	Delivery    Delivery
+	Policy      func() (policy.Signed, error)                // the newest one that verified
+	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
+	Clock       func() Times
+	Limits      Limits
+	Log         *slog.Logger
+	Observe     func(Event)
+}
+
+// Times is a clock reading with what is known about it; see record.Times.
+type Times = record.Times
+
+// Limits bound everything that waits.
+type Limits struct {
+	Idle     time.Duration // nobody answers a question of an enrollment
+	Card     time.Duration // opening a chip, Chip Authentication
+	ReadCard time.Duration // reading all files
+	Token    time.Duration // one short token operation
+	MakeKeys time.Duration // PIN and two key pairs
+	Touch    time.Duration // a signature that waits for a touch
+	TPM      time.Duration
+	Delivery time.Duration // how long a person waits for the final receipt
+}
+
+// DefaultLimits fit real hardware.
+func DefaultLimits() Limits {
+	return Limits{Idle: 5 * time.Minute, Card: 20 * time.Second, ReadCard: 60 * time.Second, Token: 20 * time.Second,
+		MakeKeys: 2 * time.Minute, Touch: 30 * time.Second, TPM: 30 * time.Second, Delivery: 15 * time.Second}
+}
+
+// ErrPolicy means that there is no policy, or none that can be used; Config.Policy wraps it.
+var (
+	ErrPolicy = errors.New("no valid policy: connect this kiosk to the registry")
+	errText   = errors.New("a consent text of the policy is not installed: update this kiosk")
+)
+
+// Agent runs the flow and is a Desk.
+type Agent struct {
+	cfg     Config
+	hub     *hub
+	intents chan Intent
+	log     *slog.Logger
+}
+
+// New makes an Agent; Run starts it.
+func New(cfg Config) *Agent {
+	if cfg.Observe == nil {
+		cfg.Observe = func(Event) {}
+	}
+	return &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), log: cfg.Log}
+}
+
+// States implements Desk.
+func (a *Agent) States(ctx context.Context) (<-chan State, error) { return a.hub.states(ctx), nil }
+
+// Send implements Desk. While the machine works nobody is asked anything, and
+// an intent is dropped.
+func (a *Agent) Send(ctx context.Context, in Intent) error {
+	select {
+	case a.intents <- in:
+	case <-ctx.Done():
+		in.Wipe()
+		return ctx.Err()
+	case <-time.After(time.Second):
+		in.Wipe()
+	}
+	return nil
+}
+
+func (a *Agent) now() time.Time { return a.cfg.Clock().Wall }
+
+// Begin initialises the chain of a kiosk that has none, once, when it is set up.
+func Begin(ctx context.Context, tpm TPM, q Queue) error { return chain{tpm, q}.begin(ctx) }
+
+// Run serves officers and citizens until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.hub.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &desk{hub: a.hub, intents: a.intents, health: make(chan Health, 1), idle: a.cfg.Limits.Idle}
+	d.base.Languages, d.base.Language = a.cfg.Languages, a.cfg.Languages[0]
+	d.latest = Health{Readers: map[Device]ReaderState{}}
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		a.watch(ctx, d.health)
+	}()
+	defer func() { cancel(); <-watching }()
+	for {
+		o, err := a.signOn(ctx, d)
+		if err != nil {
+			return ignoreCancel(ctx, err)
+		}
+		if err := a.serve(ctx, d, o); !errors.Is(err, errSignedOff) {
+			return ignoreCancel(ctx, err)
+		}
+	}
+}
+
+func ignoreCancel(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// serve is one officer's shift.
+func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
+	for {
+		in, err := d.ask(ctx, func() State {
+			return State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
+				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
+		})
+		if err != nil {
+			return err
+		}
+		if in.Action == ActionStart {
+			if err := a.enroll(ctx, d, o); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// enroll runs one enrollment. It returns an error only when the agent ends.
+func (a *Agent) enroll(ctx context.Context, d *desk, o officer) error {
+	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
+		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
+		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log}
+	language := d.base.Language
+	defer func() { d.base.Language = language }()
+	// What would make the enrollment fail at its end is found out before the
+	// citizen's card is touched: policy, disk, counter.
+	err := e.try(ctx, e.prepare)
+	if err == nil {
+		err = e.run(ctx)
+	}
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e.abandon(ctx)
+	var fault *Fault
+	switch {
+	case errors.Is(err, errDeclined), errors.Is(err, errDoubted), errors.Is(err, errStartOver):
+		a.log.Info("enrollment ended early", "because", err)
+		return nil
+	case errors.As(err, &fault):
+	default:
+		fault = kioskFault(err)
+	}
+	a.log.Warn("enrollment failed", "code", fault.Code, "cause", fault.Unwrap())
+	if fault.Code == CodeTimedOut {
+		return nil
+	}
+	fault.Remedy = RemedyStartOver
+	if err := e.trouble(ctx, fault); err != nil && !errors.Is(err, errStartOver) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// prepare takes the policy for this enrollment and checks what it will need.
+func (e *enrollment) prepare(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = kioskFault(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
+	defer cancel()
+	if e.policy, err = e.currentPolicy(); err != nil {
+		return err
+	}
+	p := e.policy.Policy()
+	if e.anchors, err = anchorsOf(p); err != nil {
+		return err
+	}
+	if e.roots, err = rootsOf(p.PIVRoots); err != nil {
+		return err
+	}
+	e.d.base.Simulated = simulated(p)
+	if err := e.queue.Room(ctx); err != nil {
+		return err
+	}
+	_, _, err = e.chain.check(ctx)
+	return err
+}
+
+func anchorsOf(p policy.Policy) (trust.Anchors, error) {
+	var list []trust.Anchor
+	for _, r := range p.Anchors {
+		list = append(list, trust.Anchor{Certificate: r.Certificate, Class: trust.Class(r.Class)})
+	}
+	return trust.NewAnchors(list, p.CRLs...)
+}
+
+func rootsOf(roots []policy.Root) ([]attest.Root, error) {
+	var list []attest.Root
+	for _, r := range roots {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("attestation root: %w", err)
+		}
+		list = append(list, attest.Root{Certificate: c, Class: string(r.Class)})
+	}
+	return list, nil
+}
+
+// simulated says whether any root of class test is trusted: then this is a
+// training installation and every screen says so.
+func simulated(p policy.Policy) bool {
+	for _, roots := range [][]policy.Root{p.Anchors, p.PIVRoots, p.OfficerCA} {
+		for _, r := range roots {
+			if r.Class == record.Test {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// officerOf checks an officer's certificate: under the force's authority, valid
+// now, for signing, with a number for a name.
+func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
+	}
+	pool := x509.NewCertPool()
+	for _, r := range p.OfficerCA {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return officer{}, fmt.Errorf("officers' authority: %w", err)
+		}
+		pool.AddCert(c)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
+	}
+	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.Subject.SerialNumber == "" {
+		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", errOfficerUnknown)
+	}
+	return officer{chain: [][]byte{der}, leaf: leaf, number: leaf.Subject.SerialNumber}, nil
+}
+
+// watch keeps Health current: readers, queue and line. It writes the newest
+// value into out, a channel of capacity one.
+func (a *Agent) watch(ctx context.Context, out chan Health) {
+	h := Health{Readers: map[Device]ReaderState{}}
+	send := func() {
+		select {
+		case <-out:
+		default:
+		}
+		out <- h
+	}
+	stats := func() {
+		if s, err := a.cfg.Queue.Stats(ctx); err == nil {
+			h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
+		}
+		_, err := a.cfg.TPM.Counter(ctx)
+		h.TPM = err == nil
+	}
+	events := a.cfg.Delivery.Events(ctx)
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	var readers <-chan map[Device]ReaderState
+	retry := time.After(0)
+	stats()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-retry:
+			ch, err := a.cfg.Readers.Watch(ctx)
+			if err != nil {
+				h.Readers = map[Device]ReaderState{}
+				retry = time.After(2 * time.Second)
+				send()
+				continue
+			}
+			readers = ch
+		case r, ok := <-readers:
+			if !ok {
+				readers, retry = nil, time.After(2*time.Second)
+				r = map[Device]ReaderState{}
+			}
+			h.Readers = r
+			send()
+		case ev := <-events:
+			switch ev.Stage {
+			case Trouble:
+				h.Registry, h.RegistryNote = false, ev.Code
+			default:
+				h.Registry, h.RegistryNote = true, ""
+				if ev.Stage == Receipted {
+					h.Delivered = a.now()
+				}
+			}
+			stats()
+			send()
+		case <-tick.C:
+			stats()
+			send()
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package kiosk
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Ways an enrollment ends before its record exists. None is a fault.
+var (
+	errDeclined  = errors.New("the citizen declined")
+	errDoubted   = errors.New("the officer does not recognise the person")
+	errStartOver = errors.New("started over")
+	errSignedOff = errors.New("the officer signed off")
+)
+
+// desk asks one question at a time: it publishes a state and waits for an
+// intent that answers it. Only the goroutine of Agent.Run uses it.
+type desk struct {
+	hub     *hub
+	intents chan Intent
+	health  chan Health
+	idle    time.Duration
+
+	number uint64
+	latest Health
+	base   State // language, officer, simulated: what every state carries
+}
+
+// show publishes s as a new question or message.
+func (d *desk) show(s State) State {
+	d.number++
+	s.Number = d.number
+	return d.update(s)
+}
+
+// update publishes s again under the same number.
+func (d *desk) update(s State) State {
+	s.Health = d.latest
+	s.Languages, s.Language = d.base.Languages, d.base.Language
+	s.Officer, s.Simulated = d.base.Officer, d.base.Simulated
+	if len(s.Actions) == 0 && s.Main != "" {
+		s.Actions = []Action{s.Main}
+	}
+	d.hub.publish(s)
+	return s
+}
+
+// ask publishes the state that build makes and returns the first intent that
+// answers it. A change of language asks the same question again in it.
+// ActionDecline, ActionDoubtPerson, ActionStartOver and ActionSignOff come back
+// as errors.
+func (d *desk) ask(ctx context.Context, build func() State) (Intent, error) {
+	in, _, err := d.wait(ctx, build, nil)
+	return in, err
+}
+
+// wait is ask that also returns, with ok false, as soon as ready says yes to
+// the machine's health.
+// ready may put a hint into the state.
+func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
+	s := build()
+	if ready != nil && ready(&s, d.latest) {
+		return Intent{}, false, nil
+	}
+	s = d.show(s)
+	var expired <-chan time.Time
+	if d.idle > 0 && s.Screen != ScreenSignOn && s.Screen != ScreenHome {
+		t := time.NewTimer(d.idle)
+		defer t.Stop()
+		expired = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return Intent{}, false, ctx.Err()
+		case <-expired:
+			return Intent{}, false, &Fault{Code: CodeTimedOut, Remedy: RemedyStartOver}
+		case h := <-d.health:
+			d.latest = h
+			if ready != nil && ready(&s, h) {
+				return Intent{}, false, nil
+			}
+			d.update(s)
+		case in := <-d.intents:
+			if in.State != s.Number || !slices.Contains(s.Actions, in.Action) {
+				in.Wipe()
+				continue
+			}
+			switch in.Action {
+			case ActionDecline:
+				return in, true, errDeclined
+			case ActionDoubtPerson:
+				return in, true, errDoubted
+			case ActionStartOver:
+				return in, true, errStartOver
+			case ActionSignOff:
+				return in, true, errSignedOff
+			case ActionChoose:
+				if slices.Contains(d.base.Languages, in.Choice) {
+					d.base.Language = in.Choice
+					if s.Screen != ScreenLanguage {
+						s = d.show(build())
+						continue
+					}
+					return in, true, nil
+				}
+				continue
+			}
+			return in, true, nil
+		}
+	}
+}
+
+// Wipe overwrites what the intent carries in secret.
+func (in Intent) Wipe() {
+	in.Secret.Wipe()
+	if in.MRZ != nil {
+		in.MRZ.Number.Wipe()
+		in.MRZ.Birth.Wipe()
+		in.MRZ.Expiry.Wipe()
+	}
+}

@@ -1,0 +1,571 @@
+package kiosk
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"time"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/trust"
+)
+
+// enrollment is one citizen's enrollment. It carries what stays the same from
+// the first step to the last; what a step finds out is handed to the next one.
+type enrollment struct {
+	d       *desk
+	officer officer
+	policy  policy.Signed // in force since the first step
+	anchors trust.Anchors
+	roots   []attest.Root
+
+	readers      Readers
+	tokens       Tokens
+	tpm          TPM
+	queue        Queue
+	delivery     Delivery
+	chain        chain
+	id           string
+	cert         [][]byte
+	limits       Limits
+	clock        func() Times
+	newestPolicy func() (policy.Signed, error)
+	texts        func([32]byte) (string, bool)
+	now          func() time.Time
+	observe      func(Event)
+	log          *slog.Logger
+
+	begun begun // the token that was written to
+}
+
+// run is the enrollment, step by step. Each step takes what earlier steps
+// returned; only errors come back.
+func (e *enrollment) run(ctx context.Context) error {
+	if err := e.chooseLanguage(ctx); err != nil {
+		return err
+	}
+	if err := e.welcome(ctx); err != nil {
+		return err
+	}
+	doc, err := e.readDocument(ctx)
+	if err != nil {
+		return err
+	}
+	defer doc.close()
+	if err := e.compare(ctx, doc); err != nil {
+		return err
+	}
+	if err := e.confirmData(ctx, doc); err != nil {
+		return err
+	}
+	consents, err := e.askConsents(ctx)
+	if err != nil {
+		return err
+	}
+	serial, err := e.newToken(ctx)
+	if err != nil {
+		return err
+	}
+	pin, err := e.choosePIN(ctx)
+	if err != nil {
+		return err
+	}
+	defer pin.Wipe()
+	rc, previous, err := e.makeContext(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := e.makeKey(ctx, serial, pin)
+	if err != nil {
+		return err
+	}
+	challenge, err := rc.ChipChallenge(key.proof.Key())
+	if err != nil {
+		return err
+	}
+	if err := e.bindChip(ctx, doc, challenge); err != nil {
+		return err
+	}
+	frozen, err := e.freeze(ctx, rc, previous, doc, key, consents)
+	if err != nil {
+		return err
+	}
+	doc.close() // nothing below needs the card; its session ends before anything is queued
+	if err := e.lockToken(ctx, key, pin, frozen); err != nil {
+		return err
+	}
+	if err := e.holderSign(ctx, frozen, key, pin, consents); err != nil {
+		return err
+	}
+	if err := e.officerSign(ctx, frozen); err != nil {
+		return err
+	}
+	news, stop := context.WithCancel(ctx)
+	defer stop()
+	events := e.delivery.Events(news) // before the record can be on its way
+	saved, err := e.save(ctx, frozen)
+	if err != nil {
+		return err
+	}
+	e.begun = begun{} // the token belongs to a record now
+	return e.handOver(ctx, saved, events)
+}
+
+// abandon leaves no trace of an enrollment that ended early: a token that was
+// written to goes back to its factory state, if it is still there.
+func (e *enrollment) abandon(ctx context.Context) {
+	if e.begun.serial == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limits.Token)
+	defer cancel()
+	if err := withToken(ctx, e.tokens, DeviceToken, e.begun.serial, func(t Token) error { return t.Reset(ctx) }); err != nil {
+		e.log.Warn("token not reset after an abandoned enrollment", "cause", err)
+	}
+}
+
+// Where a screen stands in "3 of 8".
+var order = []Screen{ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenCompare, ScreenConsent, ScreenInsertToken, ScreenReview, ScreenReceipt}
+
+const positions = 8
+
+func position(s Screen) int {
+	switch s {
+	case ScreenAccessNumber, ScreenReading:
+		s = ScreenPlaceCard
+	case ScreenConfirmData:
+		s = ScreenCompare
+	case ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey:
+		s = ScreenInsertToken
+	case ScreenApprove, ScreenSaving:
+		s = ScreenReview
+	case ScreenTakeThings:
+		s = ScreenReceipt
+	}
+	for i, o := range order {
+		if o == s {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func (e *enrollment) chooseLanguage(ctx context.Context) error {
+	_, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenLanguage, Turn: TurnCitizen, Main: ActionChoose,
+			Actions: []Action{ActionChoose, ActionDecline}}
+	})
+	return err
+}
+
+func (e *enrollment) welcome(ctx context.Context) error {
+	_, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenWelcome, Turn: TurnCitizen, Main: ActionContinue,
+			Actions: []Action{ActionContinue, ActionDecline, ActionChoose}}
+	})
+	return err
+}
+
+func (e *enrollment) compare(ctx context.Context, doc *document) error {
+	_, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenCompare, Turn: TurnOfficer, Main: ActionConfirmPerson,
+			Actions: []Action{ActionConfirmPerson, ActionDoubtPerson, ActionChoose},
+			Holder:  doc.view(e.now()), Checks: checks(doc.report)}
+	})
+	return err
+}
+
+func (e *enrollment) confirmData(ctx context.Context, doc *document) error {
+	_, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenConfirmData, Turn: TurnCitizen, Main: ActionConfirmData,
+			Actions: []Action{ActionConfirmData, ActionDecline, ActionChoose},
+			Holder:  doc.view(e.now()), Checks: checks(doc.report)}
+	})
+	return err
+}
+
+// askConsents asks for each purpose on a page of its own. Refusing a required
+// one is declining.
+func (e *enrollment) askConsents(ctx context.Context) ([]record.ConsentText, error) {
+	var given []record.ConsentText
+	texts := e.policy.Policy().Consents
+	for i, text := range texts {
+		var language string
+		in, err := e.d.ask(ctx, func() State {
+			language = e.d.base.Language
+			title, body := e.wording(text, language)
+			return State{Screen: ScreenConsent, Turn: TurnCitizen, Main: ActionAccept,
+				Actions: []Action{ActionAccept, ActionRefuse, ActionDecline, ActionChoose},
+				Consent: &ConsentView{ID: text.ID, Title: title, Text: body, Required: text.Required,
+					Index: i + 1, Count: len(texts)}}
+		})
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case in.Action == ActionAccept:
+			digest, _ := text.Digest(language)
+			given = append(given, record.ConsentText{ID: text.ID, Version: text.Version, Digest: digest, Language: language})
+		case text.Required:
+			return nil, errDeclined
+		}
+	}
+	return given, nil
+}
+
+// makeContext reserves the sequence number and fixes what everything after it
+// binds to. A number that an earlier enrollment reserved and did not use gets
+// its void record first.
+func (e *enrollment) makeContext(ctx context.Context) (c record.Context, previous [32]byte, err error) {
+	err = e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenMakingKey, StepMakeContext)
+		return p.run(ctx, StepMakeContext, kioskFault, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
+			defer cancel()
+			if err := e.voidUnused(ctx); err != nil {
+				return err
+			}
+			n, prev, err := e.chain.reserve(ctx)
+			if err != nil {
+				return err
+			}
+			c, previous = e.newContext(record.Enroll, n), prev
+			return nil
+		})
+	})
+	return c, previous, err
+}
+
+func (e *enrollment) newContext(p record.Purpose, sequence uint64) record.Context {
+	c := record.Context{Version: record.Version, Audience: e.policy.Policy().LogOrigin, Purpose: p, KioskID: e.id,
+		Sequence: sequence, PolicyDigest: e.policy.Digest(), AuthorityKeyID: e.policy.Policy().Authority.ID}
+	rand.Read(c.Nonce[:])
+	return c
+}
+
+// citizenKey is the citizen's new key with the proof that it was born in the token.
+type citizenKey struct {
+	serial   uint32
+	proof    attest.Proof
+	evidence record.Attestation
+}
+
+// makeKey writes to the token: PIN, then the keys, then checks the evidence. A
+// token that was taken away halfway is started over when it comes back.
+func (e *enrollment) makeKey(ctx context.Context, serial uint32, pin secret.Text) (key citizenKey, err error) {
+	err = e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenMakingKey, StepProbeToken, StepSetPIN, StepMakeKeys, StepVerifyToken)
+		ctx, cancel := context.WithTimeout(ctx, e.limits.MakeKeys)
+		defer cancel()
+		var keys TokenKeys
+		err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error {
+			if err := p.run(ctx, StepProbeToken, tokenFault, func(ctx context.Context) error {
+				info := t.Info()
+				switch {
+				case info.Serial != serial && !info.FactoryNew:
+					return hsm.ErrNotFactoryNew
+				case !info.CanAttest:
+					return hsm.ErrCannotAttest
+				case info.Serial == e.begun.serial && !info.FactoryNew:
+					return t.Reset(ctx)
+				case !info.FactoryNew:
+					return hsm.ErrNotFactoryNew
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			serial = t.Info().Serial
+			e.begun = begun{serial: serial}
+			if err := p.run(ctx, StepSetPIN, tokenFault, func(ctx context.Context) error {
+				return t.SetPIN(ctx, pin)
+			}); err != nil {
+				return err
+			}
+			return p.run(ctx, StepMakeKeys, tokenFault, func(ctx context.Context) error {
+				var err error
+				keys, err = t.GenerateKeys(ctx, TokenRules{TouchAlways: true}, func(hsm.Progress) {})
+				return err
+			})
+		})
+		if err != nil {
+			return tokenFault(err)
+		}
+		return p.run(ctx, StepVerifyToken, tokenFault, func(context.Context) error {
+			proof, err := e.verifyToken(keys.Authentication, SlotAuthentication, serial)
+			if err != nil {
+				return err
+			}
+			if _, err := e.verifyToken(keys.KeyManagement, SlotKeyManagement, serial); err != nil {
+				return err
+			}
+			piv := record.PIVEvidence(keys.Authentication.Evidence)
+			key = citizenKey{serial: serial, proof: proof, evidence: record.Attestation{PIV: &piv}}
+			return nil
+		})
+	})
+	return key, err
+}
+
+// verifyToken checks one key's evidence against the policy.
+func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.Proof, error) {
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil {
+		return attest.Proof{}, err
+	}
+	p := e.policy.Policy()
+	least := p.MinimumPIVFirmware
+	return attest.VerifyPIV(k.Evidence, e.roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
+		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
+		TouchAlways: slot == SlotAuthentication, At: e.now()})
+}
+
+// frozen is a payload that nothing changes any more, with what must not be lost
+// until it is signed and saved.
+type frozen struct {
+	draft      *record.Draft
+	payload    record.Payload
+	sequence   uint64
+	evidence   record.Attestation
+	admin      TokenAdmin
+	cancelCode secret.Text
+}
+
+// freeze seals the identity and fixes the payload.
+func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32]byte, doc *document, key citizenKey, consents []record.ConsentText) (*frozen, error) {
+	f := &frozen{sequence: rc.Sequence, evidence: key.evidence, admin: newTokenAdmin()}
+	err := e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenMakingKey, StepSeal)
+		return p.run(ctx, StepSeal, kioskFault, func(context.Context) error {
+			var code [16]byte
+			rand.Read(code[:])
+			f.cancelCode = secret.FromString(formatCancelCode(code))
+			id, err := e.identity(doc, consents, f.admin)
+			if err != nil {
+				return err
+			}
+			sealed, err := record.Seal(rc, e.policy.Policy().Authority, id)
+			if err != nil {
+				return err
+			}
+			f.payload, err = e.payload(rc, previous, key, consents, sealed, code)
+			if err != nil {
+				return err
+			}
+			f.draft, err = record.New(f.payload)
+			return err
+		})
+	})
+	return f, err
+}
+
+// lockToken sets the PUK and the management key that the identity holds sealed.
+func (e *enrollment) lockToken(ctx context.Context, key citizenKey, pin secret.Text, f *frozen) error {
+	return e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenMakingKey, StepLockToken)
+		return p.run(ctx, StepLockToken, tokenFault, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
+			defer cancel()
+			return withToken(ctx, e.tokens, DeviceToken, key.serial, func(t Token) error {
+				return t.Lock(ctx, pin, f.admin)
+			})
+		})
+	})
+}
+
+// holderSign shows what is kept and sent, and has the citizen sign it on the token.
+func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
+	if _, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenReview, Turn: TurnCitizen, Main: ActionSign,
+			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, consents)}
+	}); err != nil {
+		return err
+	}
+	return e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenSaving, StepHolderSign)
+		return p.run(ctx, StepHolderSign, tokenFault, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
+			defer cancel()
+			return withToken(ctx, e.tokens, DeviceToken, key.serial, func(t Token) error {
+				k, err := t.Key(ctx, SlotAuthentication, pin)
+				if err != nil {
+					return err
+				}
+				return f.draft.Sign(ctx, record.Holder, k, nil)
+			})
+		})
+	})
+}
+
+// officerSign has the officer who signed on approve this record with card and PIN.
+func (e *enrollment) officerSign(ctx context.Context, f *frozen) error {
+	var problem PINView
+	var fault *Fault
+	for {
+		in, answered, err := e.d.wait(ctx, func() State {
+			pin := problem
+			pin.Min, pin.Max = minPIN, maxPIN
+			return State{Screen: ScreenApprove, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionApprove,
+				Actions: []Action{ActionApprove, ActionDoubtPerson}, PIN: &pin, Fault: fault}
+		}, func(s *State, h Health) bool {
+			if hint := readerHint(DeviceOfficer, h.Readers[DeviceOfficer]); hint != nil || fault == nil {
+				s.Fault = hint
+			}
+			return false
+		})
+		if err != nil {
+			return err
+		}
+		if !answered {
+			continue
+		}
+		p := e.stepper(ScreenSaving, StepOfficerSign)
+		err = p.run(ctx, StepOfficerSign, officerFault, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
+			defer cancel()
+			return withToken(ctx, e.tokens, DeviceOfficer, e.officer.serial, func(t Token) error {
+				k, err := t.Key(ctx, SlotSignature, in.Secret)
+				if err != nil {
+					return err
+				}
+				return f.draft.Sign(ctx, record.Officer, k, e.officer.chain)
+			})
+		})
+		in.Wipe()
+		if err == nil {
+			return nil
+		}
+		if !errors.As(err, &fault) {
+			return err
+		}
+		problem = PINView{}
+		if fault.Code == CodeOfficerWrongPIN {
+			problem.Problem, problem.Left = PINWrong, fault.Left
+		}
+	}
+}
+
+// saved is a record that is durable here.
+type saved struct {
+	id          [32]byte
+	provisional string
+	cancelCode  secret.Text
+	at          time.Time
+}
+
+// save signs for the kiosk, and returns when the record survives a power cut.
+func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
+	s := saved{id: f.draft.ID(), cancelCode: f.cancelCode}
+	var signed bool
+	err := e.try(ctx, func(ctx context.Context) error {
+		p := e.stepper(ScreenSaving, StepKioskSign, StepSave, StepProvisional)
+		if err := p.run(ctx, StepKioskSign, kioskFault, func(ctx context.Context) error {
+			if signed {
+				return nil
+			}
+			ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
+			defer cancel()
+			err := f.draft.Sign(ctx, record.Kiosk, e.tpm.RecordKey(), e.cert)
+			signed = err == nil
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := p.run(ctx, StepSave, kioskFault, func(ctx context.Context) error {
+			r, err := f.draft.Record()
+			if err != nil {
+				return err
+			}
+			return e.put(ctx, r, &f.evidence, f.sequence)
+		}); err != nil {
+			return err
+		}
+		s.at = e.now()
+		return p.run(ctx, StepProvisional, kioskFault, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
+			defer cancel()
+			var err error
+			s.provisional, err = e.provisional(ctx, f, s.at)
+			return err
+		})
+	})
+	return s, err
+}
+
+// handOver gives the courier a moment, shows the receipt, and waits until
+// nothing lies on the readers any more.
+func (e *enrollment) handOver(ctx context.Context, s saved, events <-chan DeliveryEvent) error {
+	view := &ReceiptView{RecordID: hex.EncodeToString(s.id[:]), Provisional: s.provisional,
+		CancelCode: s.cancelCode, QR: s.provisional, Saved: s.at}
+	if final := e.awaitReceipt(ctx, s.id, events); final != "" {
+		view.Final, view.QR = final, final
+	}
+	defer s.cancelCode.Wipe()
+	if _, err := e.d.ask(ctx, func() State {
+		return State{Screen: ScreenReceipt, Turn: TurnCitizen, Main: ActionDone,
+			Actions: []Action{ActionDone, ActionChoose}, Receipt: view}
+	}); err != nil {
+		return err
+	}
+	_, _, err := e.d.wait(ctx, func() State {
+		return State{Screen: ScreenTakeThings, Turn: TurnCitizen, Actions: []Action{ActionChoose}}
+	}, func(s *State, h Health) bool {
+		s.Left = nil
+		for _, d := range []Device{DeviceDocument, DeviceToken} {
+			if h.Readers[d] == ReaderCard || h.Readers[d] == ReaderMute {
+				s.Left = append(s.Left, d)
+			}
+		}
+		return len(s.Left) == 0
+	})
+	return err
+}
+
+// awaitReceipt watches the courier for as long as a person waits gladly. The
+// registry being out of reach is no error: the record is safe here.
+func (e *enrollment) awaitReceipt(ctx context.Context, id [32]byte, events <-chan DeliveryEvent) (final string) {
+	p := e.stepper(ScreenSaving, StepDeliver, StepFinal, StepPurge)
+	ctx, cancel := context.WithTimeout(ctx, e.limits.Delivery)
+	defer cancel()
+	e.delivery.Kick()
+	until := func(name StepName, stage DeliveryStage) error {
+		return p.run(ctx, name, kioskFault, func(ctx context.Context) error {
+			for {
+				var ev DeliveryEvent
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case ev = <-events:
+				}
+				switch {
+				case ev.Stage == Trouble:
+					return &Fault{Code: ev.Code, Remedy: RemedyStaff}
+				case ev.ID != id:
+				case ev.Stage == Quarantined:
+					return &Fault{Code: CodeRejected, Remedy: RemedyStaff}
+				case ev.Stage == Receipted:
+					final = string(ev.Receipt)
+					return nil
+				case ev.Stage == stage:
+					return nil
+				}
+			}
+		})
+	}
+	for _, step := range []struct {
+		name  StepName
+		stage DeliveryStage
+	}{{StepDeliver, Accepted}, {StepFinal, Receipted}, {StepPurge, Purged}} {
+		if until(step.name, step.stage) != nil {
+			break
+		}
+	}
+	return final
+}

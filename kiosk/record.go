@@ -1,0 +1,211 @@
+package kiosk
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/trust"
+	"enrollkiosk/sync/queue"
+)
+
+// currentPolicy is the policy in force; the kiosk does not enroll without one.
+func (e *enrollment) currentPolicy() (policy.Signed, error) {
+	p, err := e.newestPolicy()
+	if err != nil {
+		return p, err
+	}
+	if err := p.CheckTime(e.now()); err != nil {
+		return p, err
+	}
+	for _, c := range p.Policy().Consents {
+		for _, language := range e.d.base.Languages {
+			digest, ok := c.Digest(language)
+			if _, installed := e.texts(digest); !ok || !installed {
+				return p, fmt.Errorf("%w: %s in %s", errText, c.ID, language)
+			}
+		}
+	}
+	return p, nil
+}
+
+// wording is the title and the body of a consent text; currentPolicy has made
+// sure that it is there.
+func (e *enrollment) wording(t policy.Text, language string) (title, body string) {
+	digest, _ := t.Digest(language)
+	text, _ := e.texts(digest)
+	title, body, _ = strings.Cut(text, "\n")
+	return title, strings.TrimSpace(body)
+}
+
+// payload is everything that gets signed. Nothing in it names or describes the
+// citizen.
+func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKey, consents []record.ConsentText, sealed record.Sealed, cancelCode [16]byte) (record.Payload, error) {
+	p := record.Payload{Context: rc, Previous: previous, Times: e.clock(), CancelSHA: record.CancelHash(cancelCode[:]),
+		Identity: sealed}
+	rand.Read(p.Blind[:])
+	for _, c := range consents {
+		p.Purposes = append(p.Purposes, record.Consent{ID: c.ID, Version: c.Version})
+	}
+	public := key.proof.Key()
+	jwk, err := record.NewJWK(public)
+	if err != nil {
+		return p, err
+	}
+	did, err := record.DIDKey(public)
+	if err != nil {
+		return p, err
+	}
+	p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: record.Class(key.proof.Class()),
+		Attestation: key.evidence.Digest()}
+	for _, s := range []struct {
+		role  record.Role
+		key   any
+		chain [][]byte
+	}{
+		{record.Holder, public, nil},
+		{record.Officer, e.officer.leaf.PublicKey, e.officer.chain},
+		{record.Kiosk, e.tpm.RecordKey().Public(), e.cert},
+	} {
+		ref, err := record.SignerOf(s.role, s.key, s.chain)
+		if err != nil {
+			return p, fmt.Errorf("%s: %w", s.role, err)
+		}
+		p.Signers = append(p.Signers, ref)
+	}
+	return p, nil
+}
+
+// evidenceFiles are what the vault needs to verify the document again.
+var evidenceFiles = []lds.File{lds.DG1, lds.EFSOD, lds.DG14, lds.DG15}
+
+// identity is what is sealed to the authority: the signed files of the card,
+// the evidence that its chip is genuine, what the officer confirmed, and what
+// administers the token. The face image stays out unless policy asks for it.
+func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin TokenAdmin) (record.Identity, error) {
+	card := doc.holder.Document()
+	report, err := json.Marshal(doc.report)
+	if err != nil {
+		return record.Identity{}, err
+	}
+	id := record.Identity{Files: map[uint16]secret.Text{}, Access: card.Access, Report: report, Consents: consents,
+		Checks:     []record.Check{{Code: "face-matches", Passed: true}},
+		TokenAdmin: &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}}
+	for f, b := range card.Files {
+		if slices.Contains(evidenceFiles, f) || slices.Contains(e.policy.Policy().Files, uint16(f)) {
+			id.Files[uint16(f)] = secret.New(b)
+		}
+	}
+	if c := card.Chip; c != nil {
+		id.Chip = &record.ChipClaim{Protocol: c.Protocol.String(), KeyID: bigBytes(c.KeyID),
+			Passed: doc.report.ChipAuthentication == trust.Passed}
+	}
+	if a := card.Active; a != nil {
+		id.Active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
+	}
+	return id, nil
+}
+
+func bigBytes(n *big.Int) []byte {
+	if n == nil {
+		return nil
+	}
+	return n.Bytes()
+}
+
+// review is what the citizen reads before signing.
+func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewView {
+	v := &ReviewView{DID: f.payload.Holder.DID,
+		Sealed: []string{"dg1", "sod", "chip-evidence", "consents", "officer-checks", "token-admin"},
+		Open:   []string{"did", "public-key", "times", "kiosk", "officer-number", "purposes"}}
+	if slices.Contains(e.policy.Policy().Files, uint16(lds.DG2)) {
+		v.Sealed = append(v.Sealed, "face")
+	}
+	for _, c := range consents {
+		for _, t := range e.policy.Policy().Consents {
+			if t.ID == c.ID {
+				title, _ := e.wording(t, e.d.base.Language)
+				v.Consents = append(v.Consents, ConsentView{ID: t.ID, Title: title, Required: t.Required})
+			}
+		}
+	}
+	return v
+}
+
+// voidUnused queues the void record of a number that was reserved and not used.
+func (e *enrollment) voidUnused(ctx context.Context) error {
+	h, unused, err := e.chain.check(ctx)
+	if err != nil || unused == 0 {
+		return err
+	}
+	r, err := record.NewVoid(ctx, e.newContext(record.Void, unused), h.Previous, e.clock(), e.tpm.RecordKey(), e.cert)
+	if err != nil {
+		return err
+	}
+	return e.put(ctx, r, nil, unused)
+}
+
+// put queues a signed record with the chain's new head in one transaction.
+func (e *enrollment) put(ctx context.Context, r record.Record, evidence *record.Attestation, sequence uint64) error {
+	submission, err := record.NewSubmission(r, evidence)
+	if err != nil {
+		return err
+	}
+	head, err := e.chain.recorded(sequence, r.ID())
+	if err != nil {
+		return err
+	}
+	return e.queue.Put(ctx, queue.Item{ID: r.ID(), Data: submission.Bytes(), Head: head})
+}
+
+// provisional is the receipt that this kiosk signs at once, also offline.
+func (e *enrollment) provisional(ctx context.Context, f *frozen, at time.Time) (string, error) {
+	b, err := receipt.SignProvisional(ctx, receipt.Provisional{Record: f.draft.ID(), Audience: f.payload.Context.Audience,
+		Kiosk: e.id, Sequence: f.sequence, Time: at.UTC().Truncate(time.Second), Claim: claim()}, e.tpm.RecordKey())
+	return string(b), err
+}
+
+// claim is a code to collect credentials with later.
+func claim() string {
+	var b [10]byte
+	rand.Read(b[:])
+	return base32.StdEncoding.EncodeToString(b[:])
+}
+
+// newTokenAdmin makes a random PUK of eight digits and a management key for
+// AES-192 (SP 800-78-4 table 6-1).
+func newTokenAdmin() TokenAdmin {
+	puk := make([]byte, 8)
+	for i := range puk {
+		n, err := rand.Int(rand.Reader, big.NewInt(10))
+		if err != nil {
+			panic(err) // crypto/rand never fails
+		}
+		puk[i] = '0' + byte(n.Int64())
+	}
+	key := make([]byte, 24)
+	rand.Read(key)
+	return TokenAdmin{PUK: secret.New(puk), ManagementKey: secret.New(key)}
+}
+
+// formatCancelCode writes 128 bits for people: groups of five letters and digits.
+func formatCancelCode(code [16]byte) string {
+	s := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(code[:])
+	var groups []string
+	for len(s) > 0 {
+		n := min(5, len(s))
+		groups, s = append(groups, s[:n]), s[n:]
+	}
+	return strings.Join(groups, "-")
+}

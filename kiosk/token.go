@@ -1,0 +1,208 @@
+package kiosk
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/kiosk/secret"
+)
+
+// withToken opens the token on the reader of d, hands it to f and releases it.
+// serial, when not zero, is the token it must be.
+func withToken(ctx context.Context, tokens Tokens, d Device, serial uint32, f func(Token) error) (err error) {
+	t, err := tokens.Open(ctx, d)
+	if err != nil {
+		return fmt.Errorf("open token: %w", err)
+	}
+	defer func() {
+		if closeErr := t.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if serial != 0 && t.Info().Serial != serial {
+		return errOtherToken
+	}
+	return f(t)
+}
+
+// errOtherToken means that the token was exchanged during the enrollment.
+var errOtherToken = errors.New("another token than before: put the first one back")
+
+// begun is a token that this enrollment has written to.
+type begun struct {
+	serial uint32
+	pin    secret.Text
+}
+
+// newToken has the citizen insert a token and makes sure that it can be used
+// before anything is written. It returns the token's serial number.
+func (e *enrollment) newToken(ctx context.Context) (serial uint32, err error) {
+	err = e.try(ctx, func(ctx context.Context) error {
+		if err := e.awaitDevice(ctx, ScreenInsertToken, DeviceToken); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
+		defer cancel()
+		err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error {
+			info := t.Info()
+			switch {
+			case !info.CanAttest:
+				return hsm.ErrCannotAttest
+			case !info.FactoryNew:
+				return hsm.ErrNotFactoryNew
+			}
+			serial = info.Serial
+			return nil
+		})
+		if err != nil {
+			return tokenFault(err)
+		}
+		return nil
+	})
+	return serial, err
+}
+
+// PIN lengths of SP 800-73-4 Part 2 2.4.3.
+const (
+	minPIN = 6
+	maxPIN = 8
+)
+
+// choosePIN has the citizen choose a PIN and repeat it. The officer sees
+// neither.
+func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
+	problem := PINFine
+	for {
+		first, err := e.d.ask(ctx, func() State {
+			return State{Screen: ScreenChoosePIN, Turn: TurnCitizen, Main: ActionPIN,
+				Actions: []Action{ActionPIN, ActionDecline, ActionChoose},
+				PIN:     &PINView{Min: minPIN, Max: maxPIN, Problem: problem}}
+		})
+		if err != nil {
+			return secret.Text{}, err
+		}
+		if problem = pinProblem(first.Secret); problem != PINFine {
+			first.Wipe()
+			continue
+		}
+		second, err := e.d.ask(ctx, func() State {
+			return State{Screen: ScreenRepeatPIN, Turn: TurnCitizen, Main: ActionPIN,
+				Actions: []Action{ActionPIN, ActionBack, ActionDecline, ActionChoose},
+				PIN:     &PINView{Min: minPIN, Max: maxPIN}}
+		})
+		if err != nil {
+			first.Wipe()
+			return secret.Text{}, err
+		}
+		same := second.Action == ActionPIN && first.Secret.Equal(second.Secret)
+		if second.Action == ActionPIN && !same {
+			problem = PINDifferent
+		}
+		second.Wipe()
+		if same {
+			return first.Secret, nil
+		}
+		first.Wipe()
+	}
+}
+
+// pinProblem refuses what people try first: one digit repeated, runs up or
+// down, a short pattern repeated, and the factory PIN.
+func pinProblem(pin secret.Text) PINProblem {
+	if p := digits(pin, minPIN, maxPIN); p != PINFine {
+		return p
+	}
+	b := pin.Reveal()
+	for period := 1; period <= 3; period++ {
+		repeats := true
+		for i := period; i < len(b); i++ {
+			repeats = repeats && b[i] == b[i-period]
+		}
+		if repeats {
+			return PINTooEasy
+		}
+	}
+	up, down := true, true
+	for i := 1; i < len(b); i++ {
+		up = up && (b[i] == b[i-1]+1 || b[i-1] == '9' && b[i] == '0')
+		down = down && (b[i] == b[i-1]-1 || b[i-1] == '0' && b[i] == '9')
+	}
+	if up || down {
+		return PINTooEasy
+	}
+	return PINFine
+}
+
+// officer is a signed-on officer: a card whose certificate is under the force's
+// authority, and whose PIN was right.
+type officer struct {
+	chain  [][]byte // certificate chain of slot 9C, leaf first, DER
+	leaf   *x509.Certificate
+	serial uint32
+	number string
+}
+
+// signOn waits for an officer's card and PIN. Only an intent of the officer,
+// never a retry, sends a PIN to the card.
+func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
+	d.base.Officer = ""
+	var problem PINView
+	var fault *Fault
+	for {
+		in, answered, err := d.wait(ctx, func() State {
+			pin := problem
+			pin.Min, pin.Max = minPIN, maxPIN
+			return State{Screen: ScreenSignOn, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionSignOn,
+				Actions: []Action{ActionSignOn, ActionChoose}, PIN: &pin, Fault: fault}
+		}, func(s *State, h Health) bool {
+			if hint := readerHint(DeviceOfficer, h.Readers[DeviceOfficer]); hint != nil || fault == nil {
+				s.Fault = hint
+			}
+			return false
+		})
+		if err != nil {
+			return officer{}, err
+		}
+		if !answered {
+			continue
+		}
+		o, err := a.checkOfficer(ctx, in.Secret)
+		in.Wipe()
+		if err == nil {
+			d.base.Officer = o.number
+			return o, nil
+		}
+		if ctx.Err() != nil {
+			return officer{}, ctx.Err()
+		}
+		fault, problem = officerFault(err), PINView{}
+		if fault.Code == CodeOfficerWrongPIN {
+			problem.Problem, problem.Left = PINWrong, fault.Left
+		}
+		a.log.Warn("sign-on refused", "code", fault.Code, "cause", fault.Unwrap())
+	}
+}
+
+func (a *Agent) checkOfficer(ctx context.Context, pin secret.Text) (o officer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Limits.Token)
+	defer cancel()
+	p, err := a.cfg.Policy()
+	if err != nil {
+		return o, err
+	}
+	err = withToken(ctx, a.cfg.Tokens, DeviceOfficer, 0, func(t Token) error {
+		der, err := t.Certificate(ctx, SlotSignature)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errOfficerUnknown, err)
+		}
+		if o, err = officerOf(der, p.Policy(), a.now()); err != nil {
+			return err
+		}
+		o.serial = t.Info().Serial
+		return t.VerifyPIN(ctx, pin)
+	})
+	return o, err
+}
