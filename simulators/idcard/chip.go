@@ -137,8 +137,11 @@ func (d direct) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// maxAnswer bounds an extended answer, its status included; EF.ATR/INFO says so.
-const maxAnswer = 0x8000
+// Longest extended command and answer in bytes, all included; EF.ATR/INFO says so.
+const (
+	maxCommand = 0x0400
+	maxAnswer  = 0x7FFF
+)
 
 // Transmit answers one command APDU. It blocks only under the fault Hang, until ctx ends.
 func (c *Chip) Transmit(ctx context.Context, command []byte) []byte {
@@ -153,7 +156,7 @@ func (c *Chip) transmit(command []byte) (answer []byte, hang bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	in, err := apdu.ParseCommand(command)
-	if err != nil || in.Extended && c.faults[ShortOnly] {
+	if err != nil || in.Extended && (c.faults[ShortOnly] || len(command) > maxCommand) {
 		c.lose()
 		return status(apdu.WrongLength), false
 	}

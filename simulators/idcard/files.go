@@ -98,13 +98,13 @@ func (c *Chip) readBinary(in apdu.Command, room int) ([]byte, apdu.Status) {
 		return nil, apdu.WrongLength
 	}
 	if in.P1&0x80 == 0 {
-		return c.read(c.current, int64(in.P1)<<8|int64(in.P2), in.Le, room)
+		return c.read(c.current, int64(in.P1)<<8|int64(in.P2), min(in.Le, room), maximal(in.Le))
 	}
 	if in.P1&0x60 != 0 {
 		return nil, apdu.IncorrectP1P2
 	}
 	id := c.byShortID(in.P1 & 0x1F)
-	data, sw := c.read(id, int64(in.P2), in.Le, room)
+	data, sw := c.read(id, int64(in.P2), min(in.Le, room), maximal(in.Le))
 	if sw == apdu.OK || sw == apdu.EndOfFile {
 		c.current = id
 	}
@@ -125,12 +125,16 @@ func (c *Chip) readBinaryOdd(in apdu.Command, room int) ([]byte, apdu.Status) {
 	case id < 0x20:
 		id = c.byShortID(byte(id))
 	}
-	head := func(n int) int { return len(tlv(0x53, make([]byte, min(n, 0x7FFF)))) - min(n, 0x7FFF) }
-	payload := func(n int) int { return max(n-head(n), 0) }
-	if payload(in.Le) == 0 || payload(room) == 0 {
+	n := min(in.Le, room)
+	for _, limit := range []int{0x7F, 0xFF, 0xFFFF} { // the header grows with what it heads
+		if min(in.Le, room) > limit {
+			n--
+		}
+	}
+	if n -= 2; n < 1 {
 		return nil, apdu.WrongLength
 	}
-	data, sw := c.read(id, new(big.Int).SetBytes(list[0].value).Int64(), payload(in.Le), payload(room))
+	data, sw := c.read(id, new(big.Int).SetBytes(list[0].value).Int64(), n, maximal(in.Le))
 	if sw != apdu.OK && sw != apdu.EndOfFile {
 		return nil, sw
 	}
@@ -138,9 +142,12 @@ func (c *Chip) readBinaryOdd(in apdu.Command, room int) ([]byte, apdu.Status) {
 	return tlv(0x53, data), sw
 }
 
-// read returns up to room bytes of a file. Asking for exactly what a length
-// field's zero means gets what there is; any other length past the end is 6282.
-func (c *Chip) read(id uint16, offset int64, want, room int) ([]byte, apdu.Status) {
+// maximal tells whether Le is a length field's zero: whatever there is.
+func maximal(le int) bool { return le == apdu.MaxShortLe || le == apdu.MaxExtendedLe }
+
+// read returns n bytes of a file, or what is left of it: with 6282, unless the
+// command took whatever there is.
+func (c *Chip) read(id uint16, offset int64, n int, whatever bool) ([]byte, apdu.Status) {
 	if id == 0 {
 		return nil, apdu.CommandNotAllowed
 	}
@@ -148,7 +155,6 @@ func (c *Chip) read(id uint16, offset int64, want, room int) ([]byte, apdu.Statu
 	if sw != apdu.OK {
 		return nil, sw
 	}
-	n := min(want, room)
 	if c.faults[OneByte] {
 		n = 1
 	}
@@ -159,10 +165,10 @@ func (c *Chip) read(id uint16, offset int64, want, room int) ([]byte, apdu.Statu
 		return nil, apdu.WrongOffset
 	}
 	rest := file[offset:]
-	if len(rest) >= n {
+	switch {
+	case len(rest) >= n:
 		return rest[:n], apdu.OK
-	}
-	if want == apdu.MaxShortLe || want == apdu.MaxExtendedLe {
+	case whatever:
 		return rest, apdu.OK
 	}
 	return rest, apdu.EndOfFile
