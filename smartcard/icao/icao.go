@@ -361,4 +361,4 @@ func (c *Chip) Close() {
 }
 
 // Format keeps keys and files out of every print.
-func (c *Chip) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
+func (Chip) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }

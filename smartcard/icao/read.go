@@ -119,7 +119,7 @@ func (c *Chip) stepDown(err error) bool {
 		blame = extended
 	case errors.Is(err, ErrFileNotFound), errors.Is(err, ErrAccessDenied), !errors.As(err, &status):
 	case c.broken != nil: // secure messaging ended with a plain status
-		blame = status != apdu.SecurityNotSatisfied
+		blame = status != apdu.SecurityNotSatisfied && status != apdu.OK
 	case c.channel == nil && extended:
 		blame = true
 	default:
