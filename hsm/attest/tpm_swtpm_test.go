@@ -40,7 +40,7 @@ func machine(t *testing.T, dir string) (*sim.Instance, *tpm.TPM) {
 
 func record(t *testing.T, i *sim.Instance, d *tpm.TPM) recording {
 	t.Helper()
-	ak, err := d.AttestationKey(t.Context())
+	ak, err := d.AttestationKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +76,9 @@ func TestRealTPM(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s, %s: %v", what, moment, err)
 			}
-			key, err := d.RecordKey(t.Context())
+			key := d.RecordKey()
 			if what == "tls key" {
-				key, err = d.TLSKey(t.Context())
-			}
-			if err != nil {
-				t.Fatal(err)
+				key = d.TLSKey()
 			}
 			if !p.Key().(*ecdsa.PublicKey).Equal(key.Public()) {
 				t.Errorf("%s: the proof is about another key", what)

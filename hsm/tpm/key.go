@@ -15,42 +15,39 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// RecordKey signs enrollment records; ErrNotInitialized before Init.
-func (t *TPM) RecordKey(ctx context.Context) (hsm.Key, error) { return t.key(ctx, Record) }
+// RecordKey signs enrollment records. Before Init its public key is nil and
+// Sign fails with ErrNotInitialized; see [TPM.Ready].
+func (t *TPM) RecordKey() hsm.Key { return key{t, Record} }
 
-// TLSKey is the client key towards the registry; ErrNotInitialized before Init.
-func (t *TPM) TLSKey(ctx context.Context) (hsm.Key, error) { return t.key(ctx, TLS) }
-
-func (t *TPM) key(ctx context.Context, name KeyName) (hsm.Key, error) {
-	var k *key
-	err := t.do(ctx, "find key", func(transport.TPM) error {
-		b, err := t.blob(name)
-		k = &key{t, name, b}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return k, nil
-}
+// TLSKey is the client key towards the registry; like RecordKey otherwise.
+func (t *TPM) TLSKey() hsm.Key { return key{t, TLS} }
 
 type key struct {
 	tpm  *TPM
 	name KeyName
-	blob *blob
 }
 
-func (k *key) Public() crypto.PublicKey { return k.blob.key }
+func (k key) Public() crypto.PublicKey {
+	b, err := k.tpm.blob(k.name)
+	if err != nil {
+		return nil
+	}
+	return b.key
+}
 
 // Sign loads the key, signs, and flushes it. The signature is verified before
 // it is returned: whatever sits between us and the TPM cannot slip in another.
-func (k *key) Sign(ctx context.Context, digest []byte) ([]byte, error) {
+func (k key) Sign(ctx context.Context, digest []byte) ([]byte, error) {
 	if len(digest) != 32 {
 		return nil, fmt.Errorf("sign with key %s: digest of %d bytes: %w", k.name, len(digest), hsm.ErrUnsupported)
 	}
+	b, err := k.tpm.blob(k.name)
+	if err != nil {
+		return nil, err
+	}
 	var der []byte
-	err := k.tpm.do(ctx, "sign with key "+string(k.name), func(r transport.TPM) error {
-		return k.tpm.with(r, k.blob, func(h tpm2.AuthHandle) error {
+	err = k.tpm.do(ctx, "sign with key "+string(k.name), func(r transport.TPM) error {
+		return k.tpm.with(r, b, func(h tpm2.AuthHandle) error {
 			got, err := tpm2.Sign{
 				KeyHandle:  h,
 				Digest:     tpm2.TPM2BDigest{Buffer: digest},
@@ -71,7 +68,7 @@ func (k *key) Sign(ctx context.Context, digest []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ecdsa.VerifyASN1(k.blob.key, digest, der) {
+	if !ecdsa.VerifyASN1(b.key, digest, der) {
 		return nil, fmt.Errorf("sign with key %s: %w (signature does not verify)", k.name, hsm.ErrUnavailable)
 	}
 	return der, nil

@@ -27,6 +27,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -86,7 +87,9 @@ type TPM struct {
 	shared bool
 	opened bool // Open has succeeded
 	closed bool
-	keys   map[KeyName]*blob
+
+	mu   sync.Mutex // guards keys, beside lock, so that a public key needs no wait
+	keys map[KeyName]*blob
 }
 
 // Open connects to the TPM and reads the key files, if there are any. Errors:
@@ -357,7 +360,9 @@ func (t *TPM) Init(ctx context.Context, outside [32]byte) error {
 			if err := b.store(t.options.Dir, name.file()); err != nil {
 				return fmt.Errorf("store key %s: %w", name, err)
 			}
+			t.mu.Lock()
 			t.keys[name] = b
+			t.mu.Unlock()
 		}
 		return makeCounter(r, t.options.Counter)
 	})
@@ -453,19 +458,27 @@ type AttestationKey struct {
 }
 
 // AttestationKey returns it; ErrNotInitialized before Init.
-func (t *TPM) AttestationKey(ctx context.Context) (AttestationKey, error) {
-	var out AttestationKey
-	err := t.do(ctx, "attestation key", func(transport.TPM) error {
-		b, err := t.blob(ak)
-		if err == nil {
-			out = AttestationKey{slices.Clone(b.public), slices.Clone(b.name), b.key, slices.Clone(b.srk)}
+func (t *TPM) AttestationKey() (AttestationKey, error) {
+	b, err := t.blob(ak)
+	if err != nil {
+		return AttestationKey{}, err
+	}
+	return AttestationKey{slices.Clone(b.public), slices.Clone(b.name), b.key, slices.Clone(b.srk)}, nil
+}
+
+// Ready is ErrNotInitialized until all keys are there.
+func (t *TPM) Ready() error {
+	for _, name := range []KeyName{ak, Record, TLS} {
+		if _, err := t.blob(name); err != nil {
+			return err
 		}
-		return err
-	})
-	return out, err
+	}
+	return nil
 }
 
 func (t *TPM) blob(name KeyName) (*blob, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	b := t.keys[name]
 	if b == nil {
 		return nil, fmt.Errorf("key %s: %w", name, ErrNotInitialized)

@@ -55,15 +55,10 @@ func initialized(t testing.TB) (*sim.Instance, string, *tpm.TPM) {
 
 func keys(t testing.TB, d *tpm.TPM) (record, tls hsm.Key) {
 	t.Helper()
-	record, err := d.RecordKey(t.Context())
-	if err != nil {
+	if err := d.Ready(); err != nil {
 		t.Fatal(err)
 	}
-	tls, err = d.TLSKey(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return record, tls
+	return d.RecordKey(), d.TLSKey()
 }
 
 func TestKeysSign(t *testing.T) {
@@ -85,7 +80,7 @@ func TestKeysSign(t *testing.T) {
 			t.Errorf("short digest: %v", err)
 		}
 	}
-	ak, err := d.AttestationKey(t.Context())
+	ak, err := d.AttestationKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +121,6 @@ func TestInitAgainKeepsEverything(t *testing.T) {
 
 // TestInitAfterPowerCut removes what a cut at each point would not have left.
 func TestInitAfterPowerCut(t *testing.T) {
-	_, dir, _ := initialized(t)
 	for _, left := range [][]string{{}, {"ak"}, {"ak", "record"}} {
 		i, cut := start(t), filepath.Join(t.TempDir(), "keys")
 		d := open(t, i, cut)
@@ -148,17 +142,14 @@ func TestInitAfterPowerCut(t *testing.T) {
 			}
 		}
 		d = open(t, i, cut)
-		if len(left) < 3 {
-			if _, err := d.TLSKey(t.Context()); !errors.Is(err, tpm.ErrNotInitialized) {
-				t.Errorf("key that is not there: %v", err)
-			}
+		if err := d.Ready(); !errors.Is(err, tpm.ErrNotInitialized) || d.TLSKey().Public() != nil {
+			t.Errorf("key that is not there: %v", err)
 		}
 		if err := d.Init(t.Context(), binding); err != nil {
 			t.Errorf("with %v left: %v", left, err)
 		}
 		keys(t, d)
 	}
-	_ = dir
 }
 
 func TestCounterOnlyGoesUp(t *testing.T) {
@@ -229,12 +220,12 @@ func TestEKCertificates(t *testing.T) {
 
 func TestBeforeInit(t *testing.T) {
 	d := open(t, start(t), t.TempDir())
-	_, err1 := d.RecordKey(t.Context())
-	_, err2 := d.AttestationKey(t.Context())
+	_, err1 := d.RecordKey().Sign(t.Context(), make([]byte, 32))
+	_, err2 := d.AttestationKey()
 	_, err3 := d.Counter(t.Context())
 	_, err4 := d.Increment(t.Context())
 	_, err5 := d.Certify(t.Context(), tpm.Record, []byte("n"))
-	for k, err := range []error{err1, err2, err3, err4, err5} {
+	for k, err := range []error{err1, err2, err3, err4, err5, d.Ready()} {
 		if !errors.Is(err, tpm.ErrNotInitialized) {
 			t.Errorf("call %d: %v", k+1, err)
 		}
