@@ -225,6 +225,9 @@ func (c *Chip) execute(in apdu.Command, room int) ([]byte, apdu.Status) {
 	if in.INS != 0x86 {
 		c.pace.interrupt()
 	}
+	if in.CLA&0x10 != 0 && in.INS != 0x86 {
+		return nil, chainNotSupported
+	}
 	challenge := c.challenge
 	c.challenge = nil
 	switch in.INS {

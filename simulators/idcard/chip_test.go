@@ -464,3 +464,89 @@ func TestATR(t *testing.T) {
 		}
 	}
 }
+
+func TestAnySetOfFiles(t *testing.T) {
+	details := tlv(0x6B, tlv(0x5C, []byte{0x5F, 0x0E}), tlv(0x5F0E, []byte("ERIKSSON<<ANNA<MARIA")))
+	c := issue(t, Options{Files: map[uint16][]byte{0x010B: details, 0x0142: []byte("a file of the issuer's own")}})
+	r := connect(t, c)
+	r.paceCAN()
+	if got, err := r.read(0x010B); err != nil || !bytes.Equal(got, details) {
+		t.Errorf("DG11: %v, %x", err, got)
+	}
+	if com, err := r.read(efCOM); err != nil || !bytes.HasSuffix(com, []byte{0x5C, 5, 0x61, 0x75, 0x6B, 0x6E, 0x6F}) {
+		t.Errorf("EF.COM: %v, %x", err, com)
+	}
+	hash := sha256.Sum256(details)
+	if sod, err := r.read(efSOD); err != nil || !bytes.Contains(sod, hash[:]) {
+		t.Errorf("EF.SOD lacks DG11: %v", err)
+	}
+	if a, err := r.send(apdu.Command{INS: 0xA4, P1: 2, P2: 0x0C, Data: []byte{0x01, 0x42}}); err != nil || a.Status != apdu.OK {
+		t.Fatal(a.Status, err)
+	}
+	if a, err := r.send(apdu.Command{INS: 0xB0, P2: 2, Le: 4}); err != nil || string(a.Data) != "file" {
+		t.Errorf("%v: %q", err, a.Data)
+	}
+}
+
+func TestChipKeyIdentifier(t *testing.T) {
+	c := issue(t, Options{ChipKeyID: 7})
+	id := tlv(0x80, append(bytes.Clone(oidCA), byte(AES128)))
+	for _, v := range []struct {
+		data []byte
+		want apdu.Status
+	}{
+		{id, apdu.ReferencedDataNotFound},
+		{append(bytes.Clone(id), 0x84, 1, 8), apdu.ReferencedDataNotFound},
+		{append(bytes.Clone(id), 0x84, 1, 7), apdu.OK},
+	} {
+		r := connect(t, c)
+		r.paceCAN()
+		if a, err := r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: v.data}); err != nil || a.Status != v.want {
+			t.Errorf("%x: %v, %v", v.data, a.Status, err)
+		}
+	}
+}
+
+func TestPACERefusesDisorder(t *testing.T) {
+	c := issue(t, Options{})
+	g, _ := P256.group()
+	good := g.encode(g.g)
+	off := bytes.Clone(good)
+	off[64] ^= 1
+	open := apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 2)), tlv(0x83, []byte{2})...)}
+	nonce := apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C), Le: 256}
+	mapping := func(p []byte) apdu.Command {
+		return apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x81, p)), Le: 256}
+	}
+	last := apdu.Command{INS: 0x86, Data: tlv(0x7C, tlv(0x85, make([]byte, 8))), Le: 256}
+	for name, v := range map[string]struct {
+		commands []apdu.Command
+		want     apdu.Status // of the last
+	}{
+		"no MSE":                 {[]apdu.Command{nonce}, apdu.ConditionsNotSatisfied},
+		"point off the curve":    {[]apdu.Command{open, nonce, mapping(off)}, apdu.WrongData},
+		"short point":            {[]apdu.Command{open, nonce, mapping(good[:64])}, apdu.WrongData},
+		"mapping before nonce":   {[]apdu.Command{open, mapping(good)}, apdu.WrongData},
+		"going on after a fault": {[]apdu.Command{open, nonce, mapping(off), mapping(good)}, apdu.ConditionsNotSatisfied},
+		"token too early":        {[]apdu.Command{open, nonce, last}, chainEndExpected},
+		"a SELECT in between":    {[]apdu.Command{open, nonce, {INS: 0xA4, P2: 0x0C}, mapping(good)}, apdu.ConditionsNotSatisfied},
+		"an unknown suite":       {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 9)), tlv(0x83, []byte{2})...)}}, apdu.WrongData},
+		"an unknown password":    {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 2)), tlv(0x83, []byte{3})...)}}, apdu.ReferencedDataNotFound},
+	} {
+		r := connect(t, c)
+		var got apdu.Status
+		for _, cmd := range v.commands {
+			got = r.plain(cmd).Status
+		}
+		if got != v.want {
+			t.Errorf("%s: %v, want %v", name, got, v.want)
+		}
+	}
+}
+
+func BenchmarkPACE(b *testing.B) {
+	c := issue(b, Options{})
+	for b.Loop() {
+		connect(b, c).paceCAN()
+	}
+}

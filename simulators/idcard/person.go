@@ -211,7 +211,7 @@ func transliterate(name string) (string, error) {
 	return name, nil
 }
 
-func fill(s string, width int) string { return s + strings.Repeat("<", width-len(s)) }
+func fill(s string, width int) string { return s + strings.Repeat("<", max(width-len(s), 0)) }
 
 // zone writes the machine readable zone, its lines one after the other
 // (9303-4 4.2, 9303-5 4.2).
