@@ -27,6 +27,7 @@ type Card struct {
 	reader  string
 	context *scard.Context
 	card    *scard.Card
+	ours    bool // the transaction is, or was, ours
 	atr     []byte
 	trace   func(Exchange)
 	ended   error // ErrClosed or ErrAbandoned
@@ -90,23 +91,37 @@ func (c *Card) open(ctx context.Context, inUse *atomic.Bool) (err error) {
 		return err
 	}
 	inUse.Store(true) // the library waits for another program's transaction without limit
-	if err = c.card.BeginTransaction(); err != nil {
-		return err
+	status, err := c.begin()
+	for errors.Is(err, scard.ErrResetCard) && ctx.Err() == nil { // it left the card reset
+		if err = c.card.Reconnect(scard.ShareShared, scard.ProtocolAny, scard.LeaveCard); err == nil {
+			status, err = c.begin()
+		}
 	}
-	inUse.Store(false)
-	status, err := c.card.Status()
 	if err != nil {
 		return err
 	}
+	inUse.Store(false)
 	c.atr = slices.Clone(status.Atr)
 	return nil
+}
+
+func (c *Card) begin() (*scard.CardStatus, error) {
+	if err := c.card.BeginTransaction(); err != nil {
+		return nil, err
+	}
+	c.ours = true
+	return c.card.Status()
 }
 
 // shut gives the card back, reset: what was unlocked must not stay unlocked for
 // the next program.
 func (c *Card) shut() {
-	if c.card != nil {
+	switch {
+	case c.card == nil:
+	case c.ours:
 		c.card.Disconnect(scard.ResetCard)
+	default:
+		c.card.Disconnect(scard.LeaveCard)
 	}
 	if c.context != nil {
 		c.context.Release()

@@ -200,7 +200,10 @@ func (s *session) run(ctx context.Context) {
 			return
 		}
 		wait := pollInterval
-		if !settleBy.IsZero() {
+		switch {
+		case !s.listed(): // readers came or went: that does not bounce
+			wait = 0
+		case !settleBy.IsZero():
 			wait = max(0, min(settle, time.Until(settleBy)))
 		}
 		err := s.wait(sc, wait)
@@ -260,6 +263,13 @@ func (s *session) list(sc *scard.Context) error {
 	}
 	s.states = states
 	return nil
+}
+
+// listed says whether the readers are those of the published state.
+func (s *session) listed() bool {
+	return s.published != nil && slices.EqualFunc(s.states, s.published, func(a scard.ReaderState, b Reader) bool {
+		return a.Reader == b.Name
+	})
 }
 
 // wait returns nil when something changed.
