@@ -3,13 +3,16 @@ package pivtoken
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -200,33 +203,92 @@ func (t *Token) attest(c apdu.Command) ([]byte, apdu.Status) {
 	if err != nil {
 		return nil, apdu.WrongData
 	}
-	issuer.SubjectKeyId = nil // an attestation has Yubico's extensions and no others
-
 	slot := c.P1
 	if t.has(WrongSlot) {
 		if slot = slotAuthentication; c.P1 == slotAuthentication {
 			slot = slotSignature
 		}
 	}
+	der, err = t.certify(slot, k, issuer, attester)
+	if err != nil {
+		return nil, apdu.WrongData
+	}
+	return der, apdu.OK
+}
+
+// tbsCertificate is RFC 5280 4.1. It is written out because crypto/x509 makes
+// no certificates for X25519 keys and adds extensions that attestations lack.
+type tbsCertificate struct {
+	Version    int `asn1:"explicit,tag:0"`
+	Serial     *big.Int
+	Algorithm  pkix.AlgorithmIdentifier
+	Issuer     asn1.RawValue
+	Validity   struct{ NotBefore, NotAfter time.Time }
+	Subject    pkix.RDNSequence
+	PublicKey  asn1.RawValue
+	Extensions []pkix.Extension `asn1:"explicit,tag:3"`
+}
+
+func (t *Token) certify(slot byte, k *key, issuer *x509.Certificate, attester *key) ([]byte, error) {
+	algorithm, hash, err := attester.signatureAlgorithm()
+	if err != nil {
+		return nil, err
+	}
 	number, err := asn1.Marshal(int64(t.serial))
 	if err != nil {
-		return nil, apdu.UnknownError
+		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: fmt.Sprintf("YubiKey PIV Attestation %x", slot)},
-		NotBefore:    issuer.NotBefore,
-		NotAfter:     issuer.NotAfter,
-		ExtraExtensions: []pkix.Extension{
+	public, err := x509.MarshalPKIXPublicKey(k.attested)
+	if err != nil {
+		return nil, err
+	}
+	name := pkix.Name{CommonName: fmt.Sprintf("YubiKey PIV Attestation %x", slot)}
+	tbs := tbsCertificate{
+		Version:   2,
+		Serial:    serial(),
+		Algorithm: algorithm,
+		Issuer:    asn1.RawValue{FullBytes: issuer.RawSubject},
+		Subject:   name.ToRDNSequence(),
+		PublicKey: asn1.RawValue{FullBytes: public},
+		Extensions: []pkix.Extension{
 			{Id: oidFirmware, Value: t.version[:]},
 			{Id: oidSerial, Value: number},
 			{Id: oidPolicy, Value: []byte{k.pin, k.touch}},
 			{Id: oidFormFactor, Value: []byte{t.formFactor}},
 		},
 	}
-	der, err = x509.CreateCertificate(rand.Reader, template, issuer, k.attested, attester.private)
+	tbs.Validity.NotBefore, tbs.Validity.NotAfter = issuer.NotBefore, issuer.NotAfter
+	signed, err := asn1.Marshal(tbs)
 	if err != nil {
-		return nil, apdu.WrongData
+		return nil, err
 	}
-	return der, apdu.OK
+	signature, err := crypto.SignMessage(attester.private.(crypto.Signer), rand.Reader, signed, hash)
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{
+		asn1.RawValue{FullBytes: signed},
+		algorithm,
+		asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)},
+	})
+}
+
+// signatureAlgorithm is how the key signs certificates.
+func (k *key) signatureAlgorithm() (pkix.AlgorithmIdentifier, crypto.Hash, error) {
+	switch k.private.(type) {
+	case *ecdsa.PrivateKey: // ecdsa-with-SHA256
+		return pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}, crypto.SHA256, nil
+	case *rsa.PrivateKey: // sha256WithRSAEncryption
+		return pkix.AlgorithmIdentifier{
+			Algorithm:  asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11},
+			Parameters: asn1.NullRawValue,
+		}, crypto.SHA256, nil
+	case ed25519.PrivateKey:
+		return pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 3, 101, 112}}, 0, nil
+	}
+	return pkix.AlgorithmIdentifier{}, 0, errors.New("the attestation key cannot sign")
 }
