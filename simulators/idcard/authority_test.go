@@ -54,8 +54,8 @@ func signedData(t *testing.T, sod []byte) []byte {
 func TestOpenSSLAcceptsSODAndChain(t *testing.T) {
 	for _, alg := range []Algorithm{ECDSA, RSA, PSS} {
 		t.Run(string(alg), func(t *testing.T) {
-			a := newTestAuthority(t, alg)
-			c, err := a.Personalise(SpecimenPerson(), Options{Face: tinyFace})
+			a := testAuthority(t, alg)
+			c, err := a.Personalise(SpecimenPerson(), Options{Face: specimenFace})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +69,7 @@ func TestOpenSSLAcceptsSODAndChain(t *testing.T) {
 
 			der := signedData(t, c.profile.Application[efSOD])
 			content := filepath.Join(t.TempDir(), "content")
-			verify := []string{"cms", "-verify", "-inform", "DER", "-CAfile", root, "-purpose", "any", "-out", content}
+			verify := []string{"cms", "-verify", "-inform", "DER", "-CAfile", root, "-out", content}
 			if out, err := openssl(t, append(verify, "-in", write(t, "sod", der))...); err != nil {
 				t.Fatalf("openssl cms -verify: %v\n%s", err, out)
 			}
@@ -79,7 +79,7 @@ func TestOpenSSLAcceptsSODAndChain(t *testing.T) {
 			}
 			checkHashes(t, got, c.profile.Application)
 
-			other := writePEM(t, newTestAuthority(t, ECDSA).CSCA())
+			other := writePEM(t, freshAuthority(t).CSCA())
 			wrong := slices.Clone(verify)
 			wrong[5] = other
 			if out, err := openssl(t, append(wrong, "-in", write(t, "sod", der))...); err == nil {
@@ -122,13 +122,13 @@ func checkHashes(t *testing.T, content []byte, files map[uint16][]byte) {
 }
 
 func TestUnknownCSCA(t *testing.T) {
-	a := newTestAuthority(t, ECDSA)
-	c, err := a.Personalise(SpecimenPerson(), Options{Face: tinyFace, Faults: []Fault{UnknownCSCA}})
+	a := testAuthority(t, ECDSA)
+	c, err := a.Personalise(SpecimenPerson(), Options{Face: specimenFace, Faults: []Fault{UnknownCSCA}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	der := signedData(t, c.profile.Application[efSOD])
-	args := []string{"cms", "-verify", "-inform", "DER", "-purpose", "any", "-out", os.DevNull, "-in", write(t, "sod", der)}
+	args := []string{"cms", "-verify", "-inform", "DER", "-out", os.DevNull, "-in", write(t, "sod", der)}
 	if out, err := openssl(t, append(args, "-CAfile", writePEM(t, a.CSCA()))...); err == nil {
 		t.Fatalf("the authority stands behind a card of another\n%s", out)
 	}
@@ -138,7 +138,7 @@ func TestUnknownCSCA(t *testing.T) {
 }
 
 func TestCertificateProfile(t *testing.T) {
-	a := newTestAuthority(t, ECDSA)
+	a := testAuthority(t, ECDSA)
 	csca, err := x509.ParseCertificate(a.CSCA())
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestCertificateProfile(t *testing.T) {
 }
 
 func TestCRL(t *testing.T) {
-	a := newTestAuthority(t, ECDSA)
+	a := testAuthority(t, ECDSA)
 	for _, revoked := range []bool{false, true} {
 		der, err := a.CRL(revoked)
 		if err != nil {
@@ -190,7 +190,7 @@ func TestCRL(t *testing.T) {
 
 func TestAuthorityIsSharedThroughFiles(t *testing.T) {
 	for _, alg := range []Algorithm{ECDSA, RSA, PSS} {
-		a := newTestAuthority(t, alg)
+		a := testAuthority(t, alg)
 		dir := filepath.Join(t.TempDir(), "authority")
 		if err := a.Save(dir); err != nil {
 			t.Fatal(err)
@@ -202,7 +202,7 @@ func TestAuthorityIsSharedThroughFiles(t *testing.T) {
 		if !bytes.Equal(a.CSCA(), b.CSCA()) || b.algorithm != alg {
 			t.Fatalf("%s: another authority came back", alg)
 		}
-		c, err := b.Personalise(SpecimenPerson(), Options{Face: tinyFace})
+		c, err := b.Personalise(SpecimenPerson(), Options{Face: specimenFace})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestAuthorityIsSharedThroughFiles(t *testing.T) {
 }
 
 func TestLoadAuthorityRefuses(t *testing.T) {
-	a, b := newTestAuthority(t, ECDSA), newTestAuthority(t, ECDSA)
+	a, b := testAuthority(t, ECDSA), freshAuthority(t)
 	if _, err := LoadAuthority(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an empty folder: %v", err)
 	}

@@ -1,6 +1,7 @@
 package idcard
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -94,6 +95,10 @@ func (c *Chip) CAN() string { return c.profile.CAN }
 
 // MRZ is the machine readable zone, its lines one after the other.
 func (c *Chip) MRZ() string { return c.profile.MRZ }
+
+// File is the content of a file of the application, nil if there is none: what a
+// terminal that may read it will read.
+func (c *Chip) File(id uint16) []byte { return bytes.Clone(c.profile.Application[id]) }
 
 // ATR is what a contactless reader makes of the chip's historical bytes (PC/SC
 // Part 3 3.1.3.2.3), ISO/IEC 7816-4 12.1.1: it offers T=1.

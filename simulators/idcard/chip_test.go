@@ -12,23 +12,40 @@ import (
 	"fmt"
 	"image/jpeg"
 	"math/big"
+	"sync"
 	"testing"
 	"time"
 
 	"enrollkiosk/smartcard/apdu"
 )
 
-func newTestAuthority(t testing.TB, alg Algorithm) *Authority {
+// authorities are made once each: RSA keys take their time.
+var authorities = map[Algorithm]func() (*Authority, error){
+	ECDSA: sync.OnceValues(func() (*Authority, error) { return NewAuthority(ECDSA) }),
+	RSA:   sync.OnceValues(func() (*Authority, error) { return NewAuthority(RSA) }),
+	PSS:   sync.OnceValues(func() (*Authority, error) { return NewAuthority(PSS) }),
+}
+
+func testAuthority(t testing.TB, alg Algorithm) *Authority {
 	t.Helper()
-	a, err := NewAuthority(alg)
+	a, err := authorities[alg]()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-// tinyFace is a JPEG that costs no time to draw.
-var tinyFace = func() []byte {
+func freshAuthority(t testing.TB) *Authority {
+	t.Helper()
+	a, err := NewAuthority(ECDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// specimenFace is drawn once for all cards.
+var specimenFace = func() []byte {
 	b, err := Portrait(SpecimenPerson())
 	if err != nil {
 		panic(err)
@@ -39,9 +56,9 @@ var tinyFace = func() []byte {
 func issue(t testing.TB, opts Options) *Chip {
 	t.Helper()
 	if opts.Face == nil {
-		opts.Face = tinyFace
+		opts.Face = specimenFace
 	}
-	c, err := newTestAuthority(t, ECDSA).Personalise(SpecimenPerson(), opts)
+	c, err := testAuthority(t, ECDSA).Personalise(SpecimenPerson(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,11 +81,10 @@ func TestReadsEveryFileThroughEveryDoor(t *testing.T) {
 			}
 		}
 	}
-	for _, suite := range []Suite{TripleDES, AES128, AES192, AES256} {
-		for _, curve := range []Curve{P256, BrainpoolP256r1, P384, P521} {
-			c := issue(t, Options{PACE: []PACE{{suite, curve}}})
-			t.Run(fmt.Sprintf("PACE suite %d curve %d", suite, curve), card(c, (*terminal).paceCAN))
-		}
+	for _, v := range []PACE{{TripleDES, P256}, {AES128, P256}, {AES192, P256}, {AES256, P256},
+		{AES128, BrainpoolP256r1}, {AES192, P384}, {AES256, P521}} {
+		c := issue(t, Options{PACE: []PACE{v}})
+		t.Run(fmt.Sprintf("PACE suite %d curve %d", v.Suite, v.Curve), card(c, (*terminal).paceCAN))
 	}
 	c := issue(t, Options{})
 	t.Run("PACE with MRZ", card(c, func(r *terminal) {
@@ -86,7 +102,7 @@ func TestReadsEveryFileThroughEveryDoor(t *testing.T) {
 }
 
 func TestLargeFile(t *testing.T) {
-	big := append(bytes.Clone(tinyFace), make([]byte, 60_000)...)
+	big := append(bytes.Clone(specimenFace), make([]byte, 60_000)...)
 	c := issue(t, Options{Face: big})
 	for _, extended := range []bool{false, true} {
 		r := connect(t, c)

@@ -112,7 +112,7 @@ func TestParsePersonRefuses(t *testing.T) {
 }
 
 func TestOtherDocuments(t *testing.T) {
-	a := newTestAuthority(t, ECDSA)
+	a := testAuthority(t, ECDSA)
 	for _, change := range []func(*Person){
 		func(p *Person) { p.Format, p.Code, p.Number, p.Optional = TD3, "P", "L898902C3", "ZE184226B" },
 		func(p *Person) { p.Number = "D23145890734" },
@@ -120,7 +120,7 @@ func TestOtherDocuments(t *testing.T) {
 	} {
 		p := SpecimenPerson()
 		change(&p)
-		c, err := a.Personalise(p, Options{Face: tinyFace, Faults: []Fault{TamperedDG1}})
+		c, err := a.Personalise(p, Options{Face: specimenFace, Faults: []Fault{TamperedDG1}})
 		if err != nil {
 			t.Fatal(err)
 		}
