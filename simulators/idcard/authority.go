@@ -53,7 +53,7 @@ const (
 )
 
 // NewAuthority makes keys and certificates, valid from a year ago for sixteen
-// years (document signer: eleven).
+// years (document signer: twelve), so that ten-year documents fit.
 func NewAuthority(alg Algorithm) (*Authority, error) {
 	a := &Authority{algorithm: alg}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -137,7 +137,7 @@ func alternativeNames() []pkix.Extension {
 	}
 }
 
-// usagePeriod says when the private key signs (RFC 5280 section 4.2.1.4 of RFC 3280's form).
+// usagePeriod says when the private key signs (RFC 3280 4.2.1.4).
 func usagePeriod(from, to time.Time) pkix.Extension {
 	const form = "20060102150405Z"
 	return pkix.Extension{

@@ -123,11 +123,10 @@ func (c *channel) seal(ins byte, data []byte, sw apdu.Status) []byte {
 func (c *channel) room(limit int) int {
 	n := limit - 4 - 10 // DO'99' and DO'8E'
 	n -= 1 + 1          // tag of DO'87' and its padding-content indicator
-	switch {
-	case limit > 0x100+14:
+	if n <= 0x100 {
+		n -= 2 // its length field
+	} else {
 		n -= 3
-	default:
-		n -= 2
 	}
 	size := c.suite.blockSize()
 	return max(n/size*size-1, 0)
