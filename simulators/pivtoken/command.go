@@ -55,7 +55,7 @@ func (t *Token) execute(ctx context.Context, c apdu.Command) ([]byte, apdu.Statu
 			return data, status
 		}
 		if !t.has(PlainNIST) {
-			return t.executeYubico(ctx, c)
+			return t.executeYubico(c)
 		}
 	case appletManagement:
 		if c.INS == insReadConfig {

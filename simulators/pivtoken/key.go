@@ -39,8 +39,8 @@ const (
 
 // Policies and origins, as Yubico numbers them.
 const (
-	pinDefault, pinNever, pinOnce, pinAlways        = 0, 1, 2, 3
-	touchDefault, touchNever, touchAlways, touchFor = 0, 1, 2, 3 // the last is cached for 15 s
+	pinDefault, pinNever, pinOnce, pinAlways           = 0, 1, 2, 3
+	touchDefault, touchNever, touchAlways, touchCached = 0, 1, 2, 3
 
 	originGenerated, originImported = 1, 2
 )
@@ -276,7 +276,7 @@ func (t *Token) authenticate(ctx context.Context, c apdu.Command) ([]byte, apdu.
 	if !ok || len(response) != 0 {
 		return nil, apdu.WrongData
 	}
-	if k.touch == touchAlways || k.touch == touchFor && time.Since(t.session.touched) >= touchCache {
+	if k.touch == touchAlways || k.touch == touchCached && time.Since(t.session.touched) >= touchCache {
 		if status := t.awaitTouch(ctx); status != apdu.OK {
 			return nil, status
 		}

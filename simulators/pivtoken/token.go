@@ -21,29 +21,42 @@ import (
 	"enrollkiosk/smartcard/apdu"
 )
 
-// Factory settings of the token.
+// Factory settings of PIN and PUK.
 const (
 	DefaultPIN = "123456"
 	DefaultPUK = "12345678"
+)
 
-	defaultTries        = 3
-	defaultSerial       = 10000001
-	defaultFormFactor   = 0x01 // USB-A keychain
-	touchTimeout        = 15 * time.Second
-	touchCache          = 15 * time.Second
-	maxChain            = 8192
-	maxObject           = 3052
-	managementKeyRef    = 0x9B
-	slotAuthentication  = 0x9A
-	slotSignature       = 0x9C
-	slotKeyManagement   = 0x9D
-	slotCardAuth        = 0x9E
-	slotFirstRetired    = 0x82
-	slotLastRetired     = 0x95
-	slotAttestation     = 0xF9
-	objectAttestation   = 0x5FFF01
-	statusChainExpected = apdu.Status(0x6883)
+const (
+	defaultTries      = 3
+	defaultSerial     = 10000001
+	defaultFormFactor = 0x01 // USB-A keychain
+
+	touchTimeout = 15 * time.Second
+	touchCache   = 15 * time.Second // of the policy "cached"
+
+	maxChain  = 8192 // bytes collected from chained commands
+	maxObject = 3052 // bytes of one data object
+)
+
+// Key references and the object of the attestation certificate (SP 800-73-4
+// part 1, tables 3 and 4b; F9 is Yubico's).
+const (
+	slotAuthentication = 0x9A
+	managementKeyRef   = 0x9B
+	slotSignature      = 0x9C
+	slotKeyManagement  = 0x9D
+	slotCardAuth       = 0x9E
+	slotFirstRetired   = 0x82
+	slotLastRetired    = 0x95
+	slotAttestation    = 0xF9
+	objectAttestation  = 0x5FFF01
+)
+
+// Statuses that only this package names (ISO/IEC 7816-4 5.6).
+const (
 	statusNoChannel     = apdu.Status(0x6881)
+	statusChainExpected = apdu.Status(0x6883)
 	statusNoMemory      = apdu.Status(0x6A84)
 )
 

@@ -1,7 +1,6 @@
 package pivtoken
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -11,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"enrollkiosk/smartcard/apdu"
 )
@@ -19,7 +19,7 @@ func (v version) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[
 
 // executeYubico runs what Yubico adds to the PIV application, each from the
 // firmware that has it.
-func (t *Token) executeYubico(_ context.Context, c apdu.Command) ([]byte, apdu.Status) {
+func (t *Token) executeYubico(c apdu.Command) ([]byte, apdu.Status) {
 	switch c.INS {
 	case insGetVersion:
 		return t.version[:], apdu.OK
@@ -55,9 +55,10 @@ func (t *Token) serialNumber() []byte { return binary.BigEndian.AppendUint32(nil
 
 // deviceInfo is the management application's: serial, form factor, version.
 func (t *Token) deviceInfo() []byte {
-	info := encode(0x02, t.serialNumber())
-	info = append(info, encode(0x04, []byte{t.formFactor})...)
-	info = append(info, encode(0x05, t.version[:])...)
+	info := slices.Concat(
+		encode(0x02, t.serialNumber()),
+		encode(0x04, []byte{t.formFactor}),
+		encode(0x05, t.version[:]))
 	return append([]byte{byte(len(info))}, info...)
 }
 
@@ -73,20 +74,13 @@ func (t *Token) metadata(c apdu.Command) ([]byte, apdu.Status) {
 	if c.P1 != 0 {
 		return nil, apdu.IncorrectP1P2
 	}
-	join := func(objects ...[]byte) []byte {
-		var b []byte
-		for _, o := range objects {
-			b = append(b, o...)
-		}
-		return b
-	}
 	switch ref := c.P2; {
 	case ref == 0x80 || ref == 0x81:
 		r := t.pin
 		if ref == 0x81 {
 			r = t.puk
 		}
-		return join(
+		return slices.Concat(
 			encode(0x01, []byte{0xFF}),
 			encode(0x05, flag(r.initial)),
 			encode(0x06, []byte{byte(r.total), byte(r.left)})), apdu.OK
@@ -95,7 +89,7 @@ func (t *Token) metadata(c apdu.Command) ([]byte, apdu.Status) {
 		if t.admin.touch {
 			touch = touchAlways
 		}
-		return join(
+		return slices.Concat(
 			encode(0x01, []byte{t.admin.alg}),
 			encode(0x02, []byte{0, touch}),
 			encode(0x05, flag(string(t.admin.key) == string(defaultManagementKey)))), apdu.OK
@@ -106,7 +100,7 @@ func (t *Token) metadata(c apdu.Command) ([]byte, apdu.Status) {
 	if k == nil {
 		return nil, apdu.ReferencedDataNotFound
 	}
-	return join(
+	return slices.Concat(
 		encode(0x01, []byte{k.alg}),
 		encode(0x02, []byte{k.pin, k.touch}),
 		encode(0x03, []byte{k.origin}),
@@ -208,7 +202,7 @@ func (t *Token) setManagementKey(c apdu.Command) apdu.Status {
 	if len(value) != managementKeyLength(alg) || alg != alg3DES && !t.version.atLeast(5, 4, 0) {
 		return apdu.WrongData
 	}
-	t.admin = managementKey{alg: alg, key: append([]byte(nil), value...), touch: c.P2 == 0xFE}
+	t.admin = managementKey{alg: alg, key: slices.Clone(value), touch: c.P2 == 0xFE}
 	return apdu.OK
 }
 
