@@ -2,11 +2,10 @@ package pcscd
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"net"
 	"time"
-
-	"encoding/binary"
 )
 
 // client is one connection, which is one PC/SC context.
