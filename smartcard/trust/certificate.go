@@ -1,0 +1,224 @@
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
+	"time"
+
+	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/tlv"
+)
+
+// certificate is what passive authentication needs of an X.509 certificate. The
+// standard library's parser refuses what Doc 9303-12 demands of ECDSA
+// certificates: curves that are spelled out.
+type certificate struct {
+	raw, tbs        []byte
+	algorithm       pkix.AlgorithmIdentifier
+	signature       []byte
+	serial          *big.Int
+	issuer, subject []byte // Name, DER
+	notBefore       time.Time
+	notAfter        time.Time
+	spki            []byte
+	key             crypto.PublicKey
+	keyErr          error // why key is nil
+
+	isCA            bool
+	keyUsage        int // bits of the extension, 0 if absent
+	extendedUsage   bool
+	keyID           []byte
+	authorityKeyID  []byte
+	unknownCritical asn1.ObjectIdentifier
+}
+
+// Bits of keyUsage, RFC 5280 4.2.1.3.
+const (
+	digitalSignature = 1 << 0
+	keyCertSign      = 1 << 5
+)
+
+var (
+	oidSubjectKeyID   = asn1.ObjectIdentifier{2, 5, 29, 14}
+	oidKeyUsage       = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidBasic          = asn1.ObjectIdentifier{2, 5, 29, 19}
+	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
+	oidExtendedUsage  = asn1.ObjectIdentifier{2, 5, 29, 37}
+	oidCountry        = asn1.ObjectIdentifier{2, 5, 4, 6}
+
+	// harmless extensions change nothing for passive authentication: private key
+	// usage period, alternative names, policies, distribution points, and
+	// ICAO's name change and document types.
+	harmless = []asn1.ObjectIdentifier{
+		{2, 5, 29, 16}, {2, 5, 29, 17}, {2, 5, 29, 18}, {2, 5, 29, 31}, {2, 5, 29, 32},
+		{2, 23, 136, 1, 1, 6, 1}, {2, 23, 136, 1, 1, 6, 2},
+	}
+)
+
+// decode reads one DER value strictly.
+func decode(der []byte, v any) error {
+	rest, err := asn1.Unmarshal(der, v)
+	if err == nil && len(rest) != 0 {
+		err = fmt.Errorf("trailing bytes")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	return nil
+}
+
+func parseCertificate(der []byte) (*certificate, error) {
+	c, err := readCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w: %w", ErrMalformed, err)
+	}
+	return c, nil
+}
+
+func readCertificate(der []byte) (*certificate, error) {
+	outer, err := tlv.ParseOne(der, 0x30)
+	if err != nil {
+		return nil, err
+	}
+	top := outer.Cursor()
+	body, algorithm, signature := top.Next(0x30), top.Next(0x30), top.Next(0x03)
+	if err := top.Done(); err != nil {
+		return nil, err
+	}
+	c := &certificate{raw: bytes.Clone(der), tbs: bytes.Clone(body.Raw)}
+	var bits asn1.BitString
+	if err := decode(algorithm.Raw, &c.algorithm); err != nil {
+		return nil, err
+	}
+	if err := decode(signature.Raw, &bits); err != nil || bits.BitLength%8 != 0 {
+		return nil, fmt.Errorf("signature: %w", ErrMalformed)
+	}
+	c.signature = bits.Bytes
+
+	// TBSCertificate, RFC 5280 4.1
+	tbs := body.Cursor()
+	tbs.Optional(0xA0) // version: the extensions say what matters
+	serial, inner := tbs.Next(0x02), tbs.Next(0x30)
+	issuer, validity, subject, spki := tbs.Next(0x30), tbs.Next(0x30), tbs.Next(0x30), tbs.Next(0x30)
+	tbs.Optional(0x81)
+	tbs.Optional(0x82)
+	extensions, _ := tbs.Optional(0xA3)
+	if err := tbs.Done(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(inner.Raw, algorithm.Raw) {
+		return nil, fmt.Errorf("signature algorithm is stated in two ways")
+	}
+	if err := decode(serial.Raw, &c.serial); err != nil {
+		return nil, err
+	}
+	c.issuer, c.subject = bytes.Clone(issuer.Raw), bytes.Clone(subject.Raw)
+	period := validity.Cursor()
+	from, to := period.Any(), period.Any()
+	if err := period.Done(); err != nil {
+		return nil, err
+	}
+	if err := decode(from.Raw, &c.notBefore); err != nil {
+		return nil, err
+	}
+	if err := decode(to.Raw, &c.notAfter); err != nil {
+		return nil, err
+	}
+	c.spki = bytes.Clone(spki.Raw)
+	c.key, c.keyErr = lds.ParsePublicKey(c.spki)
+	if extensions.Raw != nil {
+		list := extensions.Cursor()
+		sequence := list.Next(0x30)
+		if err := list.Done(); err != nil {
+			return nil, err
+		}
+		nodes, err := sequence.Children()
+		if err != nil {
+			return nil, err
+		}
+		if err := c.readExtensions(nodes); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *certificate) readExtensions(nodes []tlv.Node) error {
+	seen := make(map[string]bool)
+	for _, n := range nodes {
+		var e pkix.Extension
+		if err := decode(n.Raw, &e); err != nil {
+			return err
+		}
+		if seen[e.Id.String()] {
+			return fmt.Errorf("extension %v twice", e.Id)
+		}
+		seen[e.Id.String()] = true
+		switch {
+		case e.Id.Equal(oidBasic):
+			var b struct {
+				IsCA    bool `asn1:"optional"`
+				PathLen int  `asn1:"optional"`
+			}
+			if err := decode(e.Value, &b); err != nil {
+				return err
+			}
+			c.isCA = b.IsCA
+		case e.Id.Equal(oidKeyUsage):
+			var bits asn1.BitString
+			if err := decode(e.Value, &bits); err != nil {
+				return err
+			}
+			for i := range min(bits.BitLength, 9) {
+				c.keyUsage |= bits.At(i) << i
+			}
+		case e.Id.Equal(oidSubjectKeyID):
+			if err := decode(e.Value, &c.keyID); err != nil {
+				return err
+			}
+		case e.Id.Equal(oidAuthorityKeyID):
+			var a struct {
+				KeyID asn1.RawValue `asn1:"optional,tag:0"`
+			}
+			if _, err := asn1.Unmarshal(e.Value, &a); err != nil { // issuer and serial may follow
+				return err
+			}
+			c.authorityKeyID = bytes.Clone(a.KeyID.Bytes)
+		case e.Id.Equal(oidExtendedUsage):
+			c.extendedUsage = true
+		default:
+			known := false
+			for _, oid := range harmless {
+				known = known || e.Id.Equal(oid)
+			}
+			if e.Critical && !known {
+				c.unknownCritical = e.Id
+			}
+		}
+	}
+	return nil
+}
+
+// country is the C attribute of a name in upper case, "" if there is none.
+func country(name []byte) string {
+	var rdn pkix.RDNSequence
+	if _, err := asn1.Unmarshal(name, &rdn); err != nil {
+		return ""
+	}
+	for _, set := range rdn {
+		for _, a := range set {
+			if s, ok := a.Value.(string); ok && a.Type.Equal(oidCountry) {
+				return string(bytes.ToUpper([]byte(s)))
+			}
+		}
+	}
+	return ""
+}
+
+func (c *certificate) validAt(t time.Time) bool {
+	return !t.Before(c.notBefore) && !t.After(c.notAfter)
+}
