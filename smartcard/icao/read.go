@@ -96,6 +96,9 @@ func (c *Chip) readFile(ctx context.Context, f lds.File, progress func(Progress)
 }
 
 func (c *Chip) reopen(ctx context.Context) error {
+	if c.password.text.Len() == 0 { // wiped too early: do not spend a try on nothing
+		return fmt.Errorf("%w: none left", ErrWrongPassword)
+	}
 	if err := c.reset(ctx); err != nil {
 		return err
 	}
