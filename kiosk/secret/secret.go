@@ -21,10 +21,16 @@ var ErrMarshal = errors.New("secret: refuses to be marshalled")
 
 // Text is a secret or personal byte string. The zero value is empty.
 // Copies share the same bytes, so that Wipe reaches all of them.
-type Text struct{ p *[]byte }
+//
+// Two pointers stand before the bytes: in an unexported field, where fmt cannot
+// call Format, it follows one of them for a verb that pointers do not have.
+type Text struct{ p **[]byte }
 
 // New takes ownership of b.
-func New(b []byte) Text { return Text{&b} }
+func New(b []byte) Text {
+	p := &b
+	return Text{&p}
+}
 
 // FromString copies s. The original stays in memory: prefer New.
 func FromString(s string) Text { return New([]byte(s)) }
@@ -34,7 +40,7 @@ func (t Text) Reveal() []byte {
 	if t.p == nil {
 		return nil
 	}
-	return *t.p
+	return **t.p
 }
 
 // Len is the number of bytes.
@@ -50,8 +56,8 @@ func (t Text) Wipe() {
 	if t.p == nil {
 		return
 	}
-	clear(*t.p)
-	*t.p = nil
+	clear(**t.p)
+	**t.p = nil
 }
 
 // Format prints [Redacted] for every verb.
