@@ -1,0 +1,34 @@
+package ui
+
+import (
+	"fyne.io/fyne/v2"
+
+	"enrollkiosk/kiosk"
+)
+
+// bring is a page that waits for a card or token: a drawing of what to do and a
+// line about what the reader sees now.
+func (d *drawing) bring(drawing string) page {
+	return d.standard(besideMiddle(40, []float32{0, 1}, picture(drawing, 360, 270), stack(20, d.bringStatus())))
+}
+
+// bringStatus is the line about the reader that the person should look at.
+func (d *drawing) bringStatus() *fyne.Container {
+	state, ok := d.s.Health.Readers[d.s.Waiting]
+	if !ok {
+		state = kiosk.ReaderMissing
+	}
+	text := d.w.Bring(d.s.Waiting, state)
+	if text == "" {
+		return nil
+	}
+	switch state {
+	case kiosk.ReaderCard:
+		return notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(text)))
+	case kiosk.ReaderMute, kiosk.ReaderMissing:
+		if d.s.Waiting != kiosk.DeviceToken || state == kiosk.ReaderMute {
+			return notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(text)))
+		}
+	}
+	return notice(sheet, line, beside(14, []float32{0, 1}, sign("pending"), body(text)))
+}

@@ -1,0 +1,352 @@
+package ui
+
+import (
+	"image"
+	"image/color"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/words"
+)
+
+// page is what the file of a screen returns: the inside of the frame.
+type page struct {
+	title   string
+	lead    string
+	body    fyne.CanvasObject // nil: title and lead only
+	buttons []*button         // from the left; the last is the main one
+	equal   bool              // the buttons weigh the same: none is the main one's size
+	entry   *cells            // takes typed characters
+	photos  []*canvas.Image   // cleared when the page goes
+	focus   fyne.Focusable    // nil: the main button
+}
+
+// built is a page on the stage.
+type built struct {
+	root    *fyne.Container
+	size    fyne.Size
+	slow    bool
+	focus   fyne.Focusable
+	main    *button
+	entry   *cells
+	photos  []*canvas.Image
+	clock   *canvas.Text
+	content *fyne.Container // the page inside the frame
+}
+
+func (b *built) tick(now time.Time) {
+	if b.clock != nil {
+		b.clock.Text = now.Format("15:04")
+		b.clock.Refresh()
+	}
+}
+
+// forget lets go of the picture: Fyne keeps what it has drawn until it repaints
+// without it.
+func (b *built) forget() {
+	for _, p := range b.photos {
+		p.Image = nil
+		p.Refresh()
+	}
+	b.photos = nil
+}
+
+// drawing is one page in the making.
+type drawing struct {
+	u    *UI
+	s    kiosk.State
+	w    *words.Catalog
+	l    *local
+	face image.Image
+	slow bool
+	room fyne.Size // for the page, title included
+}
+
+func (u *UI) build(size fyne.Size) built {
+	s := u.shown
+	d := &drawing{u: u, s: s.state, l: &u.local, face: s.face}
+	if !s.agent {
+		d.w = u.book(u.o.Waiting)
+	} else {
+		d.w = u.book(d.language())
+		d.slow = u.slow(s)
+	}
+	f := frame{banner: s.agent && d.s.Simulated, built: size, resized: func() { u.show(u.shown) }}
+	d.room = f.room()
+
+	p := d.page()
+	clock := canvas.NewText(u.o.Now().Format("15:04"), faint)
+	clock.TextSize = smallText
+	b := built{size: size, slow: d.slow, entry: p.entry, photos: p.photos, clock: clock, focus: p.focus}
+	if n := len(p.buttons); n > 0 {
+		b.main = p.buttons[n-1]
+		if b.focus == nil {
+			b.focus = b.main
+		}
+	}
+	if p.entry != nil {
+		for _, o := range p.buttons {
+			o.typed = p.entry.TypedRune
+			o.pressed = p.entry.TypedKey
+		}
+	}
+	b.content = stack(14, stack(6, heading(p.title), lead(p.lead)), p.body)
+	b.root = container.New(f, d.header(), d.banner(), b.content, d.bar(p), d.footer(clock))
+	back := canvas.NewRectangle(paper)
+	b.root = container.New(inset{0, 0}, back, b.root)
+	return b
+}
+
+func lead(s string) *paragraph {
+	if s == "" {
+		return nil
+	}
+	return body(s).in(faint)
+}
+
+// language is that of the citizen, or of the officer on the officer's pages.
+func (d *drawing) language() string {
+	if d.s.Turn == kiosk.TurnOfficer && d.u.o.OfficerLanguage != "" {
+		return d.u.o.OfficerLanguage
+	}
+	return d.s.Language
+}
+
+// page finds the file of the screen.
+func (d *drawing) page() page {
+	if !d.u.shown.agent {
+		return d.noAgent()
+	}
+	if d.l.confirm != "" {
+		return d.confirm()
+	}
+	switch d.s.Screen {
+	case kiosk.ScreenSignOn:
+		return d.signOn()
+	case kiosk.ScreenHome:
+		return d.home()
+	case kiosk.ScreenLanguage:
+		return d.chooseLanguage()
+	case kiosk.ScreenWelcome:
+		return d.welcome()
+	case kiosk.ScreenPlaceCard:
+		return d.placeCard()
+	case kiosk.ScreenAccessNumber:
+		return d.accessNumber()
+	case kiosk.ScreenReading:
+		return d.reading()
+	case kiosk.ScreenCompare:
+		return d.compare()
+	case kiosk.ScreenConfirmData:
+		return d.confirmData()
+	case kiosk.ScreenConsent:
+		return d.consent()
+	case kiosk.ScreenInsertToken:
+		return d.insertToken()
+	case kiosk.ScreenChoosePIN:
+		return d.choosePIN()
+	case kiosk.ScreenRepeatPIN:
+		return d.repeatPIN()
+	case kiosk.ScreenMakingKey:
+		return d.makingKey()
+	case kiosk.ScreenReview:
+		return d.review()
+	case kiosk.ScreenApprove:
+		return d.approve()
+	case kiosk.ScreenSaving:
+		return d.saving()
+	case kiosk.ScreenReceipt:
+		return d.receipt()
+	case kiosk.ScreenTakeThings:
+		return d.takeThings()
+	case kiosk.ScreenTrouble:
+		return d.trouble()
+	}
+	return page{title: string(d.s.Screen)}
+}
+
+// standard is the page of a screen with its own sentences and the buttons for
+// every action that has no other place.
+func (d *drawing) standard(body fyne.CanvasObject) page {
+	return page{title: d.w.Title(d.s.Screen), lead: d.w.Instruction(d.s.Screen), body: stack(14, d.hint(), body), buttons: d.buttons()}
+}
+
+// elsewhere are the actions that have a place of their own.
+func elsewhere(a kiosk.Action) bool {
+	switch a {
+	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
+		kiosk.ActionEnterMRZ, kiosk.ActionPIN, kiosk.ActionApprove:
+		return true
+	}
+	return false
+}
+
+// buttons makes the buttons of the bar, the main one last.
+func (d *drawing) buttons() []*button {
+	var all []*button
+	for _, a := range d.s.Actions {
+		if a != d.s.Main && !elsewhere(a) {
+			all = append(all, d.button(a, plainButton))
+		}
+	}
+	if d.s.Main != "" && !elsewhere(d.s.Main) {
+		all = append(all, d.button(d.s.Main, mainButton))
+	}
+	return all
+}
+
+// can says whether a is offered now.
+func (d *drawing) can(a kiosk.Action) bool {
+	for _, o := range d.s.Actions {
+		if o == a {
+			return true
+		}
+	}
+	return false
+}
+
+// button is the button for an action. The two that end an enrollment ask once
+// more.
+func (d *drawing) button(a kiosk.Action, k kind) *button {
+	return newButton(d.w.Action(a), k, func() {
+		if a == kiosk.ActionDecline || a == kiosk.ActionDoubtPerson {
+			d.u.local.confirm = a
+			d.u.rebuild(true)
+			return
+		}
+		in := kiosk.Intent{Action: a}
+		if d.s.Consent != nil && (a == kiosk.ActionAccept || a == kiosk.ActionRefuse) {
+			in.Choice = d.s.Consent.ID
+		}
+		d.u.act(in)
+	})
+}
+
+// localButton changes something on this page only.
+func (d *drawing) localButton(text string, k kind, change func(*local)) *button {
+	return newButton(text, k, func() {
+		change(&d.u.local)
+		d.u.rebuild(true)
+	})
+}
+
+// hint is a fault on a page that can go on: what is so and what to do.
+func (d *drawing) hint() *fyne.Container {
+	if d.s.Fault == nil || d.s.Screen == kiosk.ScreenTrouble {
+		return nil
+	}
+	t := d.w.Trouble(*d.s.Fault)
+	return notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(t.Headline+" "+t.Do).sized(22)))
+}
+
+// confirm asks whether to end the enrollment.
+func (d *drawing) confirm() page {
+	title, text := words.ConfirmStopTitle, words.ConfirmStop
+	if d.l.confirm == kiosk.ActionDoubtPerson {
+		title, text = words.ConfirmDoubtTitle, words.ConfirmDoubt
+	}
+	end := d.l.confirm
+	return page{
+		title: d.w.Label(title, nil),
+		lead:  d.w.Label(text, nil),
+		buttons: []*button{
+			newButton(d.w.Action(end), plainButton, func() { d.u.act(kiosk.Intent{Action: end}) }),
+			d.localButton(d.w.Label(words.GoOn, nil), mainButton, func(l *local) { l.confirm = "" }),
+		},
+	}
+}
+
+func (d *drawing) noAgent() page {
+	return page{title: d.w.Label(words.AgentTitle, nil), lead: d.w.Label(words.AgentInstruction, nil)}
+}
+
+func (d *drawing) bar(p page) *fyne.Container {
+	objects := make([]fyne.CanvasObject, len(p.buttons))
+	for i, b := range p.buttons {
+		objects[i] = b
+	}
+	if p.equal {
+		return container.New(pair{}, objects...)
+	}
+	return container.New(bar{}, objects...)
+}
+
+// header says where one is, whose turn it is, and holds what is always
+// possible: another language, and stopping.
+func (d *drawing) header() fyne.CanvasObject {
+	app := canvas.NewText(d.w.Label(words.App, nil), white)
+	app.TextSize, app.TextStyle.Bold = 22, true
+	left := []fyne.CanvasObject{picture("emblem", 40, 40), app}
+	var right []fyne.CanvasObject
+	if d.u.shown.agent {
+		left = append(left, d.turn())
+		if d.s.Position > 0 {
+			step := canvas.NewText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), mist)
+			step.TextSize = labelText
+			left = append(left, step)
+		}
+		if d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage {
+			for _, l := range d.s.Languages {
+				if l != d.s.Language {
+					right = append(right, d.languageButton(l, headerButton))
+				}
+			}
+		}
+		for _, a := range []kiosk.Action{kiosk.ActionSignOff, kiosk.ActionDecline} {
+			if d.can(a) && d.l.confirm == "" {
+				right = append(right, d.button(a, headerButton))
+			}
+		}
+	}
+	return newStrip(canvas.NewRectangle(navy), 18, margin-8, left, right)
+}
+
+func (d *drawing) languageButton(l string, k kind) *button {
+	return newButton(d.u.book(l).Name(), k, func() { d.u.act(kiosk.Intent{Action: kiosk.ActionChoose, Choice: l}) })
+}
+
+// turn is the sign that says whose turn it is, in drawing and word.
+func (d *drawing) turn() fyne.CanvasObject {
+	name, l := "machine", words.TurnMachine
+	switch d.s.Turn {
+	case kiosk.TurnOfficer:
+		name, l = "officer", words.TurnOfficer
+	case kiosk.TurnCitizen:
+		name, l = "citizen", words.TurnCitizen
+	}
+	text := canvas.NewText(d.w.Label(l, nil), white)
+	text.TextSize, text.TextStyle.Bold = labelText, true
+	back := canvas.NewRectangle(color.Transparent)
+	back.CornerRadius, back.StrokeColor, back.StrokeWidth = 21, mist, 1.5
+	return container.New(inset{16, 8}, back, besideMiddle(9, []float32{0, 0}, picture(name, 24, 24), text))
+}
+
+func (d *drawing) banner() fyne.CanvasObject {
+	text := canvas.NewText(d.w.Label(words.Training, nil), white)
+	text.TextSize, text.TextStyle.Bold = labelText, true
+	c := newStrip(canvas.NewRectangle(training), 12, margin, []fyne.CanvasObject{text}, nil)
+	if !d.u.shown.agent || !d.s.Simulated {
+		c.Hide()
+	}
+	return c
+}
+
+func (d *drawing) footer(clock *canvas.Text) fyne.CanvasObject {
+	say := func(s string) fyne.CanvasObject {
+		t := canvas.NewText(s, faint)
+		t.TextSize = smallText
+		return t
+	}
+	var left []fyne.CanvasObject
+	if d.s.Fault != nil {
+		left = append(left, say(string(d.s.Fault.Code)))
+	}
+	if d.s.Officer != "" && d.u.shown.agent {
+		left = append(left, say(d.w.Label(words.SignedOn, words.Args{"number": d.s.Officer})))
+	}
+	return newStrip(canvas.NewRectangle(sheet), 28, margin, left, []fyne.CanvasObject{clock})
+}

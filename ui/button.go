@@ -1,0 +1,171 @@
+package ui
+
+import (
+	"image/color"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/widget"
+)
+
+// kind is how a button looks.
+type kind int
+
+const (
+	mainButton   kind = iota // filled: the one thing to do
+	plainButton              // outlined
+	headerButton             // small, on the header
+	keyButton                // of a pad
+)
+
+// button acts on release of a tap, and on Space, Return and the keypad's Enter
+// when it has the focus, which a ring around it shows. Fyne's own button knows
+// no Return (fyne-io/fyne#2997) and hides its focus.
+type button struct {
+	widget.BaseWidget
+	text    string
+	kind    kind
+	act     func()
+	typed   func(rune)           // keys it has no use for
+	pressed func(*fyne.KeyEvent) // likewise
+	focused bool
+	over    bool
+}
+
+var (
+	_ fyne.Tappable     = (*button)(nil)
+	_ fyne.Focusable    = (*button)(nil)
+	_ desktop.Hoverable = (*button)(nil)
+)
+
+func newButton(text string, k kind, act func()) *button {
+	b := &button{text: text, kind: k, act: act}
+	b.ExtendBaseWidget(b)
+	return b
+}
+
+func (b *button) Tapped(*fyne.PointEvent) { b.act() }
+
+func (b *button) TypedKey(e *fyne.KeyEvent) {
+	switch e.Name {
+	case fyne.KeySpace, fyne.KeyReturn, fyne.KeyEnter:
+		b.act()
+	default:
+		if b.pressed != nil {
+			b.pressed(e)
+		}
+	}
+}
+
+func (b *button) TypedRune(r rune) {
+	if b.typed != nil && r != ' ' {
+		b.typed(r)
+	}
+}
+
+func (b *button) FocusGained()                   { b.focused = true; b.Refresh() }
+func (b *button) FocusLost()                     { b.focused = false; b.Refresh() }
+func (b *button) MouseIn(*desktop.MouseEvent)    { b.over = true; b.Refresh() }
+func (b *button) MouseMoved(*desktop.MouseEvent) {}
+func (b *button) MouseOut()                      { b.over = false; b.Refresh() }
+
+func (b *button) textSize() float32 {
+	switch b.kind {
+	case headerButton:
+		return labelText
+	case keyButton:
+		if len([]rune(b.text)) > 1 {
+			return labelText
+		}
+		return 30
+	}
+	return bodyText
+}
+
+// padding is the distance between the text and the button's edge.
+func (b *button) padding() fyne.Size {
+	switch b.kind {
+	case headerButton:
+		return fyne.NewSize(18, 10)
+	case keyButton:
+		return fyne.NewSize(8, 8)
+	}
+	return fyne.NewSize(32, 18)
+}
+
+func (b *button) MinSize() fyne.Size {
+	t := fyne.MeasureText(b.text, b.textSize(), fyne.TextStyle{Bold: true})
+	p := b.padding()
+	s := fyne.NewSize(t.Width+2*p.Width, t.Height+2*p.Height)
+	switch b.kind {
+	case mainButton, plainButton:
+		s = s.Max(fyne.NewSize(160, touch))
+	case headerButton:
+		s = s.Max(fyne.NewSize(touch, 48))
+	}
+	return s.AddWidthHeight(2*ringGap, 2*ringGap)
+}
+
+func (b *button) colors() (back, border, text, ringed color.Color) {
+	switch {
+	case b.kind == mainButton && b.over:
+		return accentDeep, accentDeep, white, ring
+	case b.kind == mainButton:
+		return accent, accent, white, ring
+	case b.kind == headerButton:
+		return navy, white, white, ringNavy
+	case b.kind == keyButton:
+		return sheet, edge, ink, ring
+	}
+	return sheet, accent, accent, ring
+}
+
+func (b *button) CreateRenderer() fyne.WidgetRenderer {
+	r := &buttonRenderer{b: b, ring: canvas.NewRectangle(color.Transparent), face: canvas.NewRectangle(sheet), text: canvas.NewText(b.text, ink)}
+	r.ring.StrokeWidth, r.ring.CornerRadius = 4, rounded+4
+	r.face.StrokeWidth, r.face.CornerRadius = 2, rounded
+	r.text.Alignment, r.text.TextStyle, r.text.TextSize = fyne.TextAlignCenter, fyne.TextStyle{Bold: true}, b.textSize()
+	r.paint()
+	return r
+}
+
+type buttonRenderer struct {
+	b    *button
+	ring *canvas.Rectangle
+	face *canvas.Rectangle
+	text *canvas.Text
+}
+
+func (r *buttonRenderer) paint() {
+	back, border, text, ringed := r.b.colors()
+	r.face.FillColor, r.face.StrokeColor, r.text.Color = back, border, text
+	r.ring.StrokeColor = color.Transparent
+	if r.b.focused {
+		r.ring.StrokeColor = ringed
+	}
+}
+
+func (r *buttonRenderer) Layout(size fyne.Size) {
+	r.ring.Resize(size)
+	r.face.Move(fyne.NewPos(ringGap, ringGap))
+	r.face.Resize(size.SubtractWidthHeight(2*ringGap, 2*ringGap))
+	h := r.text.MinSize().Height
+	r.text.Move(fyne.NewPos(0, (size.Height-h)/2))
+	r.text.Resize(fyne.NewSize(size.Width, h))
+}
+
+func (r *buttonRenderer) MinSize() fyne.Size { return r.b.MinSize() }
+
+func (r *buttonRenderer) Objects() []fyne.CanvasObject {
+	return []fyne.CanvasObject{r.ring, r.face, r.text}
+}
+
+func (r *buttonRenderer) Refresh() {
+	r.paint()
+	r.ring.Refresh()
+	r.face.Refresh()
+	r.text.Refresh()
+}
+
+func (r *buttonRenderer) Destroy() {}

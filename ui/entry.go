@@ -1,0 +1,237 @@
+package ui
+
+import (
+	"image/color"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/widget"
+
+	"enrollkiosk/kiosk/secret"
+)
+
+// longest is the most characters that any entry takes: document numbers have
+// up to 22 (ICAO 9303-5 4.2.2), PINs fewer.
+const longest = 22
+
+// entry is what a person typed and nobody has sent yet. Its bytes live in this
+// one array: no string of them is ever made, nothing can undo a deletion, and
+// wipe leaves nothing. Fyne's entry keeps an undo history instead.
+type entry struct {
+	b   [longest]byte
+	n   int
+	max int
+}
+
+func (e *entry) add(c byte) bool {
+	if e.n >= min(e.max, longest) {
+		return false
+	}
+	e.b[e.n] = c
+	e.n++
+	return true
+}
+
+func (e *entry) back() {
+	if e.n > 0 {
+		e.n--
+		e.b[e.n] = 0
+	}
+}
+
+func (e *entry) wipe() {
+	clear(e.b[:])
+	e.n = 0
+}
+
+// take hands the bytes over and forgets them.
+func (e *entry) take() secret.Text {
+	b := make([]byte, e.n)
+	copy(b, e.b[:e.n])
+	e.wipe()
+	return secret.New(b)
+}
+
+// cells shows an entry as a row of boxes, one character each: a dot, or the
+// character where it is no secret to the person who copies it from a card.
+// Texts are single characters, so that no cache of Fyne's holds the whole.
+type cells struct {
+	widget.BaseWidget
+	e       *entry
+	hidden  bool
+	boxes   int // shown at least
+	accepts func(rune) (byte, bool)
+	changed func() // after each key
+	submit  func()
+	tapped  func() // nil: takes the focus itself
+	focused bool
+	active  bool // where the screen's keys go
+}
+
+var _ fyne.Focusable = (*cells)(nil)
+
+func newCells(e *entry, hidden bool, boxes int, accepts func(rune) (byte, bool)) *cells {
+	c := &cells{e: e, hidden: hidden, boxes: boxes, accepts: accepts, changed: func() {}, submit: func() {}}
+	c.ExtendBaseWidget(c)
+	return c
+}
+
+// digit accepts 0 to 9.
+func digit(r rune) (byte, bool) { return byte(r), r >= '0' && r <= '9' }
+
+// mrzLetter accepts the characters of a machine-readable zone (ICAO 9303-3 4.3).
+func mrzLetter(r rune) (byte, bool) {
+	if r >= 'a' && r <= 'z' {
+		r -= 'a' - 'A'
+	}
+	return byte(r), r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r == '<'
+}
+
+func (c *cells) TypedRune(r rune) {
+	if b, ok := c.accepts(r); ok && c.e.add(b) {
+		c.Refresh()
+		c.changed()
+	}
+}
+
+func (c *cells) TypedKey(k *fyne.KeyEvent) {
+	switch k.Name {
+	case fyne.KeyBackspace, fyne.KeyDelete:
+		c.e.back()
+		c.Refresh()
+		c.changed()
+	case fyne.KeyReturn, fyne.KeyEnter:
+		c.submit()
+	}
+}
+
+func (c *cells) clear() {
+	c.e.wipe()
+	c.Refresh()
+	c.changed()
+}
+
+func (c *cells) Tapped(*fyne.PointEvent) {
+	if c.tapped != nil {
+		c.tapped()
+		return
+	}
+	if cv := fyne.CurrentApp().Driver().CanvasForObject(c); cv != nil {
+		cv.Focus(c)
+	}
+}
+
+func (c *cells) FocusGained() { c.focused = true; c.Refresh() }
+func (c *cells) FocusLost()   { c.focused = false; c.Refresh() }
+
+const (
+	cellWide float32 = 40
+	cellHigh float32 = 54
+	cellGap  float32 = 6
+)
+
+func (c *cells) shown() int { return max(c.boxes, c.e.n) }
+
+func (c *cells) MinSize() fyne.Size {
+	n := float32(max(c.boxes, 1))
+	return fyne.NewSize(n*cellWide+(n-1)*cellGap+2*ringGap, cellHigh+2*ringGap)
+}
+
+func (c *cells) CreateRenderer() fyne.WidgetRenderer {
+	r := &cellsRenderer{c: c, ring: canvas.NewRectangle(color.Transparent)}
+	r.ring.StrokeWidth, r.ring.CornerRadius = 4, rounded+2
+	return r
+}
+
+type cellsRenderer struct {
+	c       *cells
+	ring    *canvas.Rectangle
+	objects []fyne.CanvasObject
+}
+
+func (r *cellsRenderer) Layout(size fyne.Size) {
+	c := r.c
+	r.ring.StrokeColor = color.Transparent
+	switch {
+	case c.focused:
+		r.ring.StrokeColor = ring
+	case c.active:
+		r.ring.StrokeColor = accent
+	}
+	r.ring.Resize(size)
+	r.objects = []fyne.CanvasObject{r.ring}
+	n := c.shown()
+	w := min(cellWide, (size.Width-2*ringGap-float32(n-1)*cellGap)/float32(max(n, 1)))
+	for i := range n {
+		x := ringGap + float32(i)*(w+cellGap)
+		box := canvas.NewRectangle(sheet)
+		box.StrokeWidth, box.StrokeColor, box.CornerRadius = 2, edge, 5
+		box.Move(fyne.NewPos(x, ringGap))
+		box.Resize(fyne.NewSize(w, cellHigh))
+		r.objects = append(r.objects, box)
+		if i >= c.e.n {
+			continue
+		}
+		if c.hidden {
+			const d = 16
+			dot := canvas.NewCircle(ink)
+			dot.Move(fyne.NewPos(x+(w-d)/2, ringGap+(cellHigh-d)/2))
+			dot.Resize(fyne.NewSize(d, d))
+			r.objects = append(r.objects, dot)
+			continue
+		}
+		t := canvas.NewText(string(rune(c.e.b[i])), ink)
+		t.TextSize, t.Alignment, t.TextStyle.Bold = 28, fyne.TextAlignCenter, true
+		h := t.MinSize().Height
+		t.Move(fyne.NewPos(x, ringGap+(cellHigh-h)/2))
+		t.Resize(fyne.NewSize(w, h))
+		r.objects = append(r.objects, t)
+	}
+}
+
+func (r *cellsRenderer) MinSize() fyne.Size           { return r.c.MinSize() }
+func (r *cellsRenderer) Objects() []fyne.CanvasObject { return r.objects }
+func (r *cellsRenderer) Destroy()                     {}
+func (r *cellsRenderer) Refresh() {
+	r.Layout(r.c.Size())
+	canvas.Refresh(r.c)
+}
+
+// keyRows arranges keys in rows; a key may span several places.
+func keyRows(wide, high float32, rows ...[]fyne.CanvasObject) *fyne.Container {
+	var all []fyne.CanvasObject
+	var lengths []int
+	for _, row := range rows {
+		all = append(all, row...)
+		lengths = append(lengths, len(row))
+	}
+	return container.New(keyLayout{wide, high, lengths, len(rows[0])}, all...)
+}
+
+// keyLayout gives each key one place; the last key of a short row fills it up.
+type keyLayout struct {
+	wide, high float32
+	lengths    []int
+	places     int
+}
+
+func (k keyLayout) MinSize([]fyne.CanvasObject) fyne.Size {
+	return fyne.NewSize(float32(k.places)*k.wide, float32(len(k.lengths))*k.high)
+}
+
+func (k keyLayout) Layout(objects []fyne.CanvasObject, size fyne.Size) {
+	left := max(0, size.Width-float32(k.places)*k.wide)
+	i := 0
+	for row, n := range k.lengths {
+		for col := range n {
+			w := k.wide
+			if col == n-1 {
+				w = k.wide * float32(k.places-col)
+			}
+			objects[i].Move(fyne.NewPos(left+float32(col)*k.wide, float32(row)*k.high))
+			objects[i].Resize(fyne.NewSize(w, k.high))
+			i++
+		}
+	}
+}

@@ -1,0 +1,294 @@
+// Package samples holds a made-up state for every screen and every fault, for
+// the tests of ui and for the contact sheet that people look at. The citizen in
+// it is ICAO's specimen.
+package samples
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/png"
+	"strings"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
+)
+
+// Sample is a state under a name that fits a file.
+type Sample struct {
+	Name  string
+	State kiosk.State
+}
+
+// Surname is the name that tests look for where it must not be.
+const Surname = "ERIKSSON"
+
+// All returns at least one sample of every screen, in the order of the
+// enrollment, in one language.
+func All(language string) []Sample {
+	var n uint64
+	var all []Sample
+	add := func(name string, s kiosk.State) {
+		n++
+		s.Number, s.Revision, s.Language, s.Languages = n, n, language, []string{"en", "zh"}
+		s.Simulated = true
+		if s.Health.Readers == nil {
+			s.Health = health(s.Screen)
+		}
+		if s.Screen != kiosk.ScreenSignOn {
+			s.Officer = "40771"
+		}
+		if !strings.Contains(name, ".") {
+			name = string(s.Screen) + name
+		}
+		all = append(all, Sample{name, s})
+	}
+	officer := func(screen kiosk.Screen, main kiosk.Action, more ...kiosk.Action) kiosk.State {
+		return kiosk.State{Screen: screen, Turn: kiosk.TurnOfficer, Main: main, Actions: actions(main, more)}
+	}
+	citizen := func(screen kiosk.Screen, main kiosk.Action, more ...kiosk.Action) kiosk.State {
+		s := kiosk.State{Screen: screen, Turn: kiosk.TurnCitizen, Main: main, Position: 2, Positions: 8}
+		s.Actions = actions(main, append(more, kiosk.ActionChoose, kiosk.ActionDecline))
+		return s
+	}
+
+	s := kiosk.State{Screen: kiosk.ScreenSignOn, Turn: kiosk.TurnOfficer, Waiting: kiosk.DeviceOfficer}
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-1-card", s)
+	s = officer(kiosk.ScreenSignOn, kiosk.ActionSignOn)
+	s.Waiting, s.PIN = kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	add("-2-pin", s)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINWrong, Left: 1}
+	add("-3-last-try", s)
+
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
+	add("-1-ready", s)
+	s.Health = health(s.Screen)
+	s.Health.Registry, s.Health.RegistryNote, s.Health.Queued, s.Health.Quarantined = false, kiosk.CodeUnreachable, 3, 1
+	s.Health.Oldest = time.Date(2026, 5, 2, 16, 10, 0, 0, time.UTC)
+	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMissing
+	add("-2-offline", s)
+
+	s = citizen(kiosk.ScreenLanguage, "")
+	s.Position = 1
+	add("", s)
+	s = citizen(kiosk.ScreenWelcome, kiosk.ActionContinue)
+	s.Position = 1
+	add("", s)
+
+	s = citizen(kiosk.ScreenPlaceCard, "")
+	s.Waiting = kiosk.DeviceDocument
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderEmpty
+	add("-1", s)
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMute
+	add("-2-upside-down", s)
+
+	s = citizen(kiosk.ScreenAccessNumber, kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 6}
+	add("-1-number", s)
+	s.Main, s.Actions = kiosk.ActionEnterMRZ, []kiosk.Action{kiosk.ActionEnterMRZ, kiosk.ActionChoose, kiosk.ActionDecline}
+	add("-2-lines", s)
+
+	s = kiosk.State{Screen: kiosk.ScreenReading, Turn: kiosk.TurnMachine, Position: 3, Positions: 8, Steps: []kiosk.Step{
+		{Name: kiosk.StepOpenCard, Status: kiosk.StepDone},
+		{Name: kiosk.StepReadCard, Status: kiosk.StepRunning, Done: 11200, Total: 18400},
+		{Name: kiosk.StepVerifyCard, Status: kiosk.StepPending},
+		{Name: kiosk.StepProveChip, Status: kiosk.StepPending},
+	}}
+	add("", s)
+
+	s = officer(kiosk.ScreenCompare, kiosk.ActionConfirmPerson, kiosk.ActionDoubtPerson)
+	s.Position, s.Positions, s.Holder, s.Checks = 3, 8, Holder(Face()), checks(kiosk.Passed)
+	add("-1", s)
+	s.Holder, s.Checks = Holder(nil), checks(kiosk.Warned)
+	s.Holder.GivenNames = secret.FromString("ANNA MARIA ALEXANDRINA THEODORA WILHELMINA")
+	add("-2-no-picture", s)
+	s = citizen(kiosk.ScreenConfirmData, kiosk.ActionConfirmData)
+	s.Position, s.Holder, s.Checks = 4, Holder(Face()), checks(kiosk.Passed)
+	add("", s)
+
+	text, title := "The police use your address and your telephone number to tell you when your ID card ends. They do nothing else with them. You can take this back at any police station.", "Reminders about your ID card"
+	long := "This text describes in full what the identity authority may do. "
+	if language == "zh" {
+		text, title = "警方使用您的地址和电话号码，在您的身份证到期之前通知您，不作其他用途。您可以在任何派出所撤回同意。", "身份证到期提醒"
+		long = "这段文字完整说明身份管理机关可以做什么，不可以做什么。"
+	}
+	s = citizen(kiosk.ScreenConsent, kiosk.ActionAccept, kiosk.ActionRefuse)
+	s.Position = 4
+	s.Consent = &kiosk.ConsentView{ID: "reminders", Title: title, Text: text, Index: 2, Count: 2}
+	add("-1", s)
+	s.Consent = &kiosk.ConsentView{ID: "enrollment", Title: title, Text: strings.Repeat(long, 24), Required: true, Index: 1, Count: 2}
+	add("-2-long", s)
+
+	s = citizen(kiosk.ScreenInsertToken, "")
+	s.Position, s.Waiting = 5, kiosk.DeviceToken
+	add("", s)
+	s = citizen(kiosk.ScreenChoosePIN, kiosk.ActionPIN)
+	s.Position, s.PIN = 5, &kiosk.PINView{Min: 6, Max: 8}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINTooEasy}
+	add("-2-too-easy", s)
+	s = citizen(kiosk.ScreenRepeatPIN, kiosk.ActionPIN, kiosk.ActionBack)
+	s.Position, s.PIN = 5, &kiosk.PINView{Min: 6, Max: 8}
+	add("", s)
+	s = kiosk.State{Screen: kiosk.ScreenMakingKey, Turn: kiosk.TurnMachine, Position: 6, Positions: 8, Steps: []kiosk.Step{
+		{Name: kiosk.StepMakeContext, Status: kiosk.StepDone},
+		{Name: kiosk.StepProbeToken, Status: kiosk.StepDone},
+		{Name: kiosk.StepSetPIN, Status: kiosk.StepDone},
+		{Name: kiosk.StepMakeKeys, Status: kiosk.StepDone},
+		{Name: kiosk.StepVerifyToken, Status: kiosk.StepFailed},
+		{Name: kiosk.StepBindChip, Status: kiosk.StepRunning},
+		{Name: kiosk.StepSeal, Status: kiosk.StepPending},
+		{Name: kiosk.StepLockToken, Status: kiosk.StepPending},
+	}}
+	add("", s)
+
+	s = citizen(kiosk.ScreenReview, kiosk.ActionSign)
+	s.Position = 7
+	s.Review = &kiosk.ReviewView{
+		Sealed: []string{"dg1", "dg14", "dg15", "sod", "card-access", "chip-proof", "report", "consents", "officer-checks", "token-admin"},
+		Open:   []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"},
+		Consents: []kiosk.ConsentView{{ID: "enrollment", Title: either(language == "zh", "数字身份登记", "Enrollment for a digital identity"), Required: true},
+			{ID: "reminders", Title: title}},
+		DID: "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169",
+	}
+	add("", s)
+	s = officer(kiosk.ScreenApprove, kiosk.ActionApprove)
+	s.Position, s.Positions, s.Waiting, s.PIN = 7, 8, kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	add("-1-pin", s)
+	s = kiosk.State{Screen: kiosk.ScreenApprove, Turn: kiosk.TurnOfficer, Position: 7, Positions: 8, Waiting: kiosk.DeviceOfficer}
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-2-card", s)
+	s = kiosk.State{Screen: kiosk.ScreenSaving, Turn: kiosk.TurnMachine, Position: 8, Positions: 8, Steps: []kiosk.Step{
+		{Name: kiosk.StepHolderSign, Status: kiosk.StepDone},
+		{Name: kiosk.StepOfficerSign, Status: kiosk.StepDone},
+		{Name: kiosk.StepKioskSign, Status: kiosk.StepRunning},
+		{Name: kiosk.StepSave, Status: kiosk.StepPending},
+		{Name: kiosk.StepProvisional, Status: kiosk.StepPending},
+	}}
+	add("", s)
+
+	s = citizen(kiosk.ScreenReceipt, kiosk.ActionDone)
+	s.Actions = []kiosk.Action{kiosk.ActionDone, kiosk.ActionChoose}
+	s.Position = 8
+	s.Receipt = &kiosk.ReceiptView{
+		RecordID:   strings.Repeat("9f3c21d0", 8),
+		CancelCode: secret.FromString("K7QM-2XPA-94TD"),
+		QR:         "https://registry.example/r/" + strings.Repeat("9f3c21d0", 8),
+		Saved:      time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC),
+	}
+	add("-1-saved", s)
+	r := *s.Receipt
+	r.Final = "c2sp.org/tlog-proof@v1"
+	s.Receipt = &r
+	add("-2-final", s)
+	s = kiosk.State{Screen: kiosk.ScreenTakeThings, Turn: kiosk.TurnCitizen, Position: 8, Positions: 8, Waiting: kiosk.DeviceDocument,
+		Left: []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken}}
+	add("", s)
+	for _, t := range []kiosk.Fault{{Code: kiosk.CodeCardMute, Remedy: kiosk.RemedyRetry}, {Code: kiosk.CodeOfficerWrongPIN, Remedy: kiosk.RemedyRetry, Left: 1},
+		{Code: kiosk.CodeChipCloned, Remedy: kiosk.RemedyStaff}} {
+		add("trouble."+string(t.Code), Trouble(t))
+	}
+	return all
+}
+
+// Trouble is the state that shows a fault, as the agent would.
+func Trouble(f kiosk.Fault) kiosk.State {
+	s := kiosk.State{Screen: kiosk.ScreenTrouble, Turn: kiosk.TurnCitizen, Position: 3, Positions: 8, Fault: &f,
+		Main: kiosk.ActionRetry, Actions: []kiosk.Action{kiosk.ActionRetry, kiosk.ActionStartOver}}
+	switch f.Remedy {
+	case kiosk.RemedyStartOver:
+		s.Main, s.Actions = kiosk.ActionStartOver, []kiosk.Action{kiosk.ActionStartOver}
+	case kiosk.RemedyStaff:
+		s.Turn = kiosk.TurnOfficer
+	}
+	return s
+}
+
+// Holder is ICAO's specimen with a picture, or none.
+func Holder(face []byte) *kiosk.HolderView {
+	return &kiosk.HolderView{
+		Surname: secret.FromString(Surname), GivenNames: secret.FromString("ANNA MARIA"), Number: secret.FromString("D23145890"),
+		Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2032-04-15"), Sex: "F", Nationality: "UTO", Issuer: "UTO",
+		Face: secret.New(face), FaceMIME: "image/png",
+	}
+}
+
+// Face draws a portrait, since no real one belongs into a repository.
+func Face() []byte {
+	const w, h = 240, 312
+	img := image.NewNRGBA(image.Rect(0, 0, w, h))
+	in := func(x, y, cx, cy, rx, ry float64) bool {
+		dx, dy := (x-cx)/rx, (y-cy)/ry
+		return dx*dx+dy*dy < 1
+	}
+	for y := range h {
+		for x := range w {
+			fx, fy := float64(x), float64(y)
+			c := color.NRGBA{0xD5, 0xDF, 0xEA, 0xFF}
+			switch {
+			case in(fx, fy, 120, 128, 56, 72):
+				c = color.NRGBA{0xE8, 0xC4, 0xA6, 0xFF}
+				if fy < 96 && in(fx, fy, 120, 108, 66, 62) && !in(fx, fy, 120, 150, 60, 62) {
+					c = color.NRGBA{0x5A, 0x3B, 0x28, 0xFF}
+				}
+				for _, ex := range []float64{98, 142} {
+					if in(fx, fy, ex, 128, 6, 5) {
+						c = color.NRGBA{0x2A, 0x2A, 0x30, 0xFF}
+					}
+				}
+				if in(fx, fy, 120, 168, 18, 5) {
+					c = color.NRGBA{0xB0, 0x5A, 0x50, 0xFF}
+				}
+			case in(fx, fy, 120, 112, 72, 78):
+				c = color.NRGBA{0x5A, 0x3B, 0x28, 0xFF}
+			case in(fx, fy, 120, 320, 104, 96):
+				c = color.NRGBA{0x2F, 0x4A, 0x6B, 0xFF}
+			case fy > 180 && fy < 240 && fx > 98 && fx < 142:
+				c = color.NRGBA{0xD9, 0xB3, 0x95, 0xFF}
+			}
+			img.SetNRGBA(x, y, c)
+		}
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		panic(err) // to memory
+	}
+	return b.Bytes()
+}
+
+func health(s kiosk.Screen) kiosk.Health {
+	h := kiosk.Health{
+		Readers: map[kiosk.Device]kiosk.ReaderState{kiosk.DeviceDocument: kiosk.ReaderCard, kiosk.DeviceToken: kiosk.ReaderMissing, kiosk.DeviceOfficer: kiosk.ReaderCard},
+		TPM:     true, Registry: true, Delivered: time.Date(2026, 5, 4, 9, 30, 0, 0, time.UTC),
+	}
+	if s == kiosk.ScreenHome {
+		h.Readers[kiosk.DeviceDocument] = kiosk.ReaderEmpty
+	}
+	return h
+}
+
+func checks(last kiosk.Verdict) []kiosk.Check {
+	return []kiosk.Check{{Name: kiosk.CheckHashes, Verdict: kiosk.Passed}, {Name: kiosk.CheckSignature, Verdict: kiosk.Passed},
+		{Name: kiosk.CheckChain, Verdict: kiosk.Passed}, {Name: kiosk.CheckRevoked, Verdict: kiosk.NotChecked},
+		{Name: kiosk.CheckChip, Verdict: kiosk.Passed}, {Name: kiosk.CheckValidity, Verdict: last}}
+}
+
+func actions(main kiosk.Action, more []kiosk.Action) []kiosk.Action {
+	if main == "" {
+		return more
+	}
+	return append([]kiosk.Action{main}, more...)
+}
+
+func either(yes bool, a, b string) string {
+	if yes {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,111 @@
+package ui
+
+import (
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/words"
+)
+
+// accessNumber: the number that opens the chip, or three things of the printed
+// lines where a card has none.
+func (d *drawing) accessNumber() page {
+	lines, number := d.can(kiosk.ActionEnterMRZ), d.can(kiosk.ActionEnterCAN)
+	if d.l.lines && lines || !number {
+		return d.printedLines(number)
+	}
+	o := padding{action: kiosk.ActionEnterCAN}
+	if lines {
+		o.extra = append(o.extra, d.localButton(d.w.Label(words.UseMRZ, nil), plainButton, func(l *local) {
+			l.typed.wipe()
+			l.lines, l.problem = true, ""
+		}))
+	}
+	return d.pad(o)
+}
+
+// printedLines takes document number, birth and expiry as printed in the
+// machine-readable zone.
+func (d *drawing) printedLines(number bool) page {
+	l := &d.u.local
+	accepts := []func(rune) (byte, bool){mrzLetter, digit, digit}
+	names := []words.Label{words.MRZNumber, words.MRZBirth, words.MRZExpiry}
+	boxes := []int{9, 6, 6}
+	fields := make([]*cells, len(names))
+	var left []fyne.CanvasObject
+	for i := range fields {
+		c := newCells(&l.mrz[i], false, boxes[i], accepts[i])
+		c.active = i == l.field
+		c.tapped = func() { d.field(i) }
+		c.submit = func() { d.fieldDone(i) }
+		fields[i] = c
+		left = append(left, stack(2, label(d.w.Label(names[i], nil)), container.New(startLayout{}, c)))
+	}
+	if d.l.problem != "" {
+		left = append(left, notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(d.l.problem).sized(20))))
+	}
+	active := fields[l.field]
+	p := page{
+		title: d.w.Title(d.s.Screen),
+		lead:  d.w.Label(words.MRZInstruction, nil),
+		body:  beside(24, []float32{1, 0}, stack(10, left...), container.New(startLayout{}, d.letters(active))),
+		entry: active,
+		focus: active,
+	}
+	p.buttons = d.buttons()
+	if number {
+		p.buttons = append(p.buttons, d.localButton(d.w.Label(words.UseCAN, nil), plainButton, func(l *local) {
+			l.lines, l.problem, l.field = false, "", 0
+		}))
+	}
+	p.buttons = append(p.buttons, newButton(d.w.Action(kiosk.ActionEnterMRZ), mainButton, d.submitLines))
+	return p
+}
+
+// field moves the keys to the nth field.
+func (d *drawing) field(n int) {
+	d.u.local.field = n
+	d.u.rebuild(true)
+}
+
+func (d *drawing) fieldDone(n int) {
+	if n < len(d.u.local.mrz)-1 {
+		d.field(n + 1)
+		return
+	}
+	d.submitLines()
+}
+
+func (d *drawing) submitLines() {
+	l := &d.u.local
+	for i, least := range []int{1, 6, 6} {
+		if l.mrz[i].n < least {
+			l.problem, l.field = d.w.Label(words.MRZIncomplete, nil), i
+			d.u.rebuild(true)
+			return
+		}
+	}
+	d.u.act(kiosk.Intent{Action: kiosk.ActionEnterMRZ, MRZ: &kiosk.MRZKey{Number: l.mrz[0].take(), Birth: l.mrz[1].take(), Expiry: l.mrz[2].take()}})
+	l.field, l.problem = 0, ""
+	d.u.rebuild(true)
+}
+
+// letters is a pad with the characters of a machine-readable zone.
+func (d *drawing) letters(e *cells) *fyne.Container {
+	const characters = "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ<"
+	const across = 7
+	var rows [][]fyne.CanvasObject
+	for i, r := range characters {
+		if i%across == 0 {
+			rows = append(rows, nil)
+		}
+		last := len(rows) - 1
+		rows[last] = append(rows[last], d.key(string(r), e, func() { e.TypedRune(r) }))
+	}
+	last := len(rows) - 1
+	rows[last] = append(rows[last],
+		d.key(d.w.Label(words.KeyDelete, nil), e, func() { e.TypedKey(&fyne.KeyEvent{Name: fyne.KeyBackspace}) }),
+		d.key(d.w.Label(words.NextField, nil), e, func() { d.field((d.u.local.field + 1) % len(d.u.local.mrz)) }))
+	return keyRows(66, 62, rows...)
+}

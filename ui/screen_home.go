@@ -1,0 +1,63 @@
+package ui
+
+import (
+	"fyne.io/fyne/v2"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/words"
+)
+
+// home: the officer starts an enrollment and sees how the machine does.
+func (d *drawing) home() page {
+	h := d.s.Health
+	var machine []fyne.CanvasObject
+	machine = append(machine, body(d.w.Label(words.Machine, nil)).bold())
+	for _, dev := range []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken, kiosk.DeviceOfficer} {
+		r, ok := h.Readers[dev]
+		if !ok {
+			continue
+		}
+		name := "done"
+		if r == kiosk.ReaderMissing && dev != kiosk.DeviceToken || r == kiosk.ReaderMute {
+			name = "warning"
+		}
+		machine = append(machine, d.fact(name, d.w.Device(dev), d.w.Reader(r)))
+	}
+	machine = append(machine, d.fact(either(h.TPM, "done", "failed"), d.w.Device(kiosk.DeviceTPM),
+		d.w.Label(either(h.TPM, words.Working, words.NotWorking), nil)))
+
+	registry := []fyne.CanvasObject{body(d.w.Device(kiosk.DeviceRegistry)).bold()}
+	registry = append(registry, d.fact(either(h.Registry, "done", "warning"), d.w.Device(kiosk.DeviceRegistry),
+		d.w.Label(either(h.Registry, words.Reached, words.NotReached), nil)))
+	if !h.Registry && h.RegistryNote != "" {
+		registry = append(registry, label(d.w.Trouble(kiosk.Fault{Code: h.RegistryNote}).Staff+" "+string(h.RegistryNote)))
+	}
+	waiting := d.w.Label(words.NothingWaiting, nil)
+	if h.Queued > 0 {
+		waiting = d.w.Label(words.WaitingRecords, words.Args{"count": h.Queued})
+	}
+	registry = append(registry, label(waiting).in(ink))
+	if h.Queued > 0 && !h.Oldest.IsZero() {
+		registry = append(registry, label(d.w.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format("2006-01-02 15:04")})))
+	}
+	if !h.Delivered.IsZero() {
+		registry = append(registry, label(d.w.Label(words.Delivered, words.Args{"time": h.Delivered.Local().Format("2006-01-02 15:04")})))
+	}
+	if h.Quarantined > 0 {
+		registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"),
+			label(d.w.Label(words.SetAside, words.Args{"count": h.Quarantined})).in(ink))))
+	}
+	return d.standard(beside(24, []float32{1, 1}, panel(stack(14, machine...)), panel(stack(12, registry...))))
+}
+
+// fact is one line of the machine's health: sign, name, word.
+func (d *drawing) fact(name, what, how string) fyne.CanvasObject {
+	return beside(12, []float32{0, 1, 0}, sign(name), label(what).in(ink).sized(21), label(how).sized(21))
+}
+
+func either[T any](yes bool, a, b T) T {
+	if yes {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,4 @@
+package ui
+
+// insertToken: the citizen puts the token in.
+func (d *drawing) insertToken() page { return d.bring("insert-token") }

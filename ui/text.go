@@ -1,0 +1,160 @@
+package ui
+
+import (
+	"image/color"
+	"strings"
+	"unicode"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/widget"
+)
+
+// paragraph is text that wraps to the width it gets and knows its height for
+// any width. Fyne's own label wraps Chinese only where Latin words end.
+type paragraph struct {
+	widget.BaseWidget
+	text  string
+	size  float32
+	color color.Color
+	style fyne.TextStyle
+	align fyne.TextAlign
+}
+
+func newParagraph(text string, size float32, c color.Color) *paragraph {
+	p := &paragraph{text: text, size: size, color: c}
+	p.ExtendBaseWidget(p)
+	return p
+}
+
+// heading, body, label and small are the four voices of a page.
+func heading(s string) *paragraph { return newParagraph(s, headText, ink).bold() }
+func body(s string) *paragraph    { return newParagraph(s, bodyText, ink) }
+func label(s string) *paragraph   { return newParagraph(s, labelText, faint) }
+func small(s string) *paragraph   { return newParagraph(s, smallText, faint) }
+
+func (p *paragraph) bold() *paragraph { p.style.Bold = true; return p }
+func (p *paragraph) center() *paragraph {
+	p.align = fyne.TextAlignCenter
+	return p
+}
+func (p *paragraph) in(c color.Color) *paragraph { p.color = c; return p }
+func (p *paragraph) sized(s float32) *paragraph  { p.size = s; return p }
+
+// step is the distance between baselines.
+func (p *paragraph) step() float32 { return p.size * 1.4 }
+
+func (p *paragraph) heightFor(width float32) float32 {
+	return float32(len(p.lines(width))) * p.step()
+}
+
+func (p *paragraph) lines(width float32) []string {
+	return wrap(p.text, width, func(s string) float32 { return fyne.MeasureText(s, p.size, p.style).Width })
+}
+
+// MinSize is that of the text on one line: a paragraph shrinks only where a
+// layout asks heightFor.
+func (p *paragraph) MinSize() fyne.Size {
+	var w float32
+	lines := strings.Split(p.text, "\n")
+	for _, l := range lines {
+		w = max(w, fyne.MeasureText(l, p.size, p.style).Width)
+	}
+	return fyne.NewSize(w, float32(len(lines))*p.step())
+}
+
+func (p *paragraph) CreateRenderer() fyne.WidgetRenderer { return &paragraphRenderer{p: p} }
+
+type paragraphRenderer struct {
+	p     *paragraph
+	texts []fyne.CanvasObject
+}
+
+func (r *paragraphRenderer) Layout(size fyne.Size) {
+	r.texts = nil
+	for i, l := range r.p.lines(size.Width) {
+		t := canvas.NewText(l, r.p.color)
+		t.TextSize, t.TextStyle, t.Alignment = r.p.size, r.p.style, r.p.align
+		natural := t.MinSize().Height
+		t.Resize(fyne.NewSize(size.Width, natural))
+		t.Move(fyne.NewPos(0, float32(i)*r.p.step()-(natural-r.p.step())/2))
+		r.texts = append(r.texts, t)
+	}
+}
+
+func (r *paragraphRenderer) MinSize() fyne.Size           { return r.p.MinSize() }
+func (r *paragraphRenderer) Objects() []fyne.CanvasObject { return r.texts }
+func (r *paragraphRenderer) Refresh()                     { r.Layout(r.p.Size()) }
+func (r *paragraphRenderer) Destroy()                     {}
+
+// wrap breaks text into lines no wider than width: between words, between
+// Chinese characters but never before closing or after opening punctuation, and
+// inside a word only when it is wider than a whole line.
+func wrap(text string, width float32, measure func(string) float32) []string {
+	var lines []string
+	for _, para := range strings.Split(text, "\n") {
+		current := ""
+		var used float32
+		flush := func() {
+			lines = append(lines, strings.TrimRight(current, " "))
+			current, used = "", 0
+		}
+		for _, tok := range tokens(para) {
+			w := measure(strings.TrimRight(tok, " "))
+			if used > 0 && used+w > width+0.5 {
+				flush()
+			}
+			for w > width+0.5 {
+				n := fitting(tok, width, measure)
+				current = tok[:n]
+				flush()
+				tok = tok[n:]
+				w = measure(strings.TrimRight(tok, " "))
+			}
+			current += tok
+			used += measure(tok)
+		}
+		flush()
+	}
+	return lines
+}
+
+// fitting is the length in bytes of the longest start of tok that fits, at
+// least one character.
+func fitting(tok string, width float32, measure func(string) float32) int {
+	n := 0
+	for i, r := range tok {
+		end := i + len(string(r))
+		if n > 0 && measure(tok[:end]) > width {
+			return n
+		}
+		n = end
+	}
+	return n
+}
+
+// tokens cuts a line into pieces between which it may break.
+func tokens(s string) []string {
+	const closing, opening = "，。、；：？！）》」』】%…·.,;:?!)", "（《「『【("
+	var out []string
+	current := ""
+	var last rune
+	for _, r := range s {
+		breaks := last == ' ' && r != ' ' ||
+			(wide(last) || wide(r)) && last != 0 && r != ' ' && !strings.ContainsRune(closing, r) && !strings.ContainsRune(opening, last)
+		if breaks && current != "" {
+			out = append(out, current)
+			current = ""
+		}
+		current += string(r)
+		last = r
+	}
+	if current != "" {
+		out = append(out, current)
+	}
+	return out
+}
+
+func wide(r rune) bool {
+	return unicode.Is(unicode.Han, r) || r >= 0x3000 && r <= 0x303F || r >= 0xFF01 && r <= 0xFF60
+}
