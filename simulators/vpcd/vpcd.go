@@ -134,6 +134,9 @@ func answer(ctx context.Context, conn net.Conn, c Card, m []byte) error {
 	if len(out) > 0xFFFF {
 		return ErrTooLong
 	}
+	if ctx.Err() != nil { // pulled meanwhile: a card that is gone answers nothing
+		return ErrGone
+	}
 	conn.SetWriteDeadline(time.Now().Add(writeLimit))
 	b := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(out)), uint16(len(out)))
 	if _, err := conn.Write(append(b, out...)); err != nil {

@@ -19,6 +19,7 @@ const (
 	busyRetry     = 50 * time.Millisecond  // many desktops look into every new card for a moment
 	removalNotice = 600 * time.Millisecond // the service polls for removal every 400 ms
 	minCommand    = 4                      // CLA INS P1 P2
+	statusBytes   = 2                      // SW1 SW2
 )
 
 // Card is an open card. It holds the card in a transaction: no other program
@@ -154,6 +155,9 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	var response []byte
 	err := c.do(ctx, func() (answer func(), err error) {
 		r, err := c.card.Transmit(own)
+		if err == nil && len(r) < statusBytes { // some drivers succeed with nothing when the card is gone
+			err = scard.ErrNotTransacted
+		}
 		if errors.Is(err, scard.ErrNotTransacted) {
 			err = c.whyNoAnswer(err)
 		}
