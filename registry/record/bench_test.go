@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 // same signatures (SHA-256 of the signing input, one ECDSA verification each),
 // measured in turns. Sizes are those of real documents: SOD and certificates.
 func BenchmarkParse(b *testing.B) {
-	e := enroll(b)
+	o, k := officer(b), kiosk(b)
+	o.chain, k.chain = o.chain[:1], k.chain[:1] // the policy has the issuers
+	e := newEnrollment(b, record.Enroll, holder(b), o, k)
 	sod := make([]byte, 3000)
 	rand.Read(sod)
 	e.identity.Files[0x011D] = secret.New(sod)
@@ -31,7 +34,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 	bytes := s.Bytes()
 	bare := bareChecks(b, s.Record())
-	var parsing, checking time.Duration
+	var parsing, checking []time.Duration
 	for b.Loop() {
 		start := time.Now()
 		if _, err := record.ParseSubmission(bytes); err != nil {
@@ -39,12 +42,15 @@ func BenchmarkParse(b *testing.B) {
 		}
 		parsed := time.Now()
 		bare()
-		parsing += parsed.Sub(start)
-		checking += time.Since(parsed)
+		parsing = append(parsing, parsed.Sub(start))
+		checking = append(checking, time.Since(parsed))
 	}
-	b.ReportMetric(float64(parsing)/float64(checking), "ratio")
-	b.ReportMetric(float64(parsing.Microseconds())/float64(b.N), "parse-µs")
-	b.ReportMetric(float64(checking.Microseconds())/float64(b.N), "bare-µs")
+	slices.Sort(parsing)
+	slices.Sort(checking)
+	parse, check := parsing[b.N/2], checking[b.N/2] // medians: a busy machine spoils means
+	b.ReportMetric(float64(parse)/float64(check), "ratio")
+	b.ReportMetric(float64(parse.Microseconds()), "parse-µs")
+	b.ReportMetric(float64(check.Microseconds()), "bare-µs")
 	b.ReportMetric(float64(len(bytes)), "bytes")
 }
 

@@ -111,7 +111,7 @@ func (d *Draft) Sign(ctx context.Context, role Role, s Signer, chain [][]byte) e
 		return fail(CodeSigners, "%s: the certificate is not this key's", role)
 	}
 	protected := canonical.Marshal(h)
-	sig, err := sign(ctx, s, h.Algorithm, signingInput(protected, d.bytes))
+	sig, err := sign(ctx, s, h.Algorithm, signingInput(nil, protected, b64.AppendEncode(nil, d.bytes)))
 	if err != nil {
 		return fmt.Errorf("sign as %s: %w", role, err)
 	}

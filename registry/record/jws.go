@@ -38,11 +38,11 @@ const (
 
 var b64 = base64.RawURLEncoding.Strict()
 
-func signingInput(protected, payload []byte) []byte {
-	b := make([]byte, 0, b64.EncodedLen(len(protected))+1+b64.EncodedLen(len(payload)))
+// signingInput appends RFC 7515 5.1 step 5 to b; payload is encoded already.
+func signingInput(b, protected, payload []byte) []byte {
 	b = b64.AppendEncode(b, protected)
 	b = append(b, '.')
-	return b64.AppendEncode(b, payload)
+	return append(b, payload...)
 }
 
 func algorithm(s Signer) (string, error) {
@@ -128,7 +128,7 @@ func SignCompact(ctx context.Context, typ string, payload []byte, s Signer) ([]b
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", typ, err)
 	}
-	input := signingInput(canonical.Marshal(header{Algorithm: alg, Type: typ, JWK: jwk}), payload)
+	input := signingInput(nil, canonical.Marshal(header{Algorithm: alg, Type: typ, JWK: jwk}), b64.AppendEncode(nil, payload))
 	sig, err := sign(ctx, s, alg, input)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", typ, err)

@@ -7,9 +7,10 @@
 // without padding, instants are RFC 3339 in UTC with whole seconds.
 //
 // [Unmarshal] accepts what [Marshal] writes and nothing else: it reads the
-// bytes itself, so that no lenient JSON reader ever sees them, and afterwards
-// compares them with their re-encoding. It is no JSON library: it knows the few
-// types that are listed at [Marshal], and no maps.
+// bytes itself, so that no lenient JSON reader ever sees them. Between values it
+// demands the very bytes that Marshal writes there, and each value must re-encode
+// to its own text, so whatever passes re-encodes to the input. It is no JSON
+// library: it knows the few types that are listed at [Marshal], and no maps.
 package canonical
 
 import (
@@ -20,6 +21,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -78,18 +80,15 @@ func encode(b []byte, v reflect.Value) []byte {
 	case reflect.Struct:
 		b = append(b, '{')
 		first := true
-		for i := range v.NumField() {
-			name, omit := field(v.Type(), i)
-			if omit && empty(v.Field(i)) {
+		for i, m := range membersOf(v.Type()) {
+			if m.omit && empty(v.Field(i)) {
 				continue
 			}
 			if !first {
 				b = append(b, ',')
 			}
 			first = false
-			b = append(b, '"')
-			b = append(b, name...)
-			b = append(b, '"', ':')
+			b = append(b, m.opening...)
 			b = encode(b, v.Field(i))
 		}
 		return append(b, '}')
@@ -106,12 +105,29 @@ func bytesOf(v reflect.Value) []byte {
 	return c
 }
 
-func field(t reflect.Type, i int) (name string, omit bool) {
-	name, option, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-	if name == "" {
-		panic("canonical: field without a name in " + t.String())
+// member is a struct field: its opening is `"name":`.
+type member struct {
+	opening string
+	omit    bool
+}
+
+// layouts caches membersOf by type; reading tags costs more than a member.
+var layouts sync.Map
+
+func membersOf(t reflect.Type) []member {
+	if cached, ok := layouts.Load(t); ok {
+		return cached.([]member)
 	}
-	return name, option == "omitzero"
+	members := make([]member, t.NumField())
+	for i := range members {
+		name, option, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name == "" {
+			panic("canonical: field without a name in " + t.String())
+		}
+		members[i] = member{`"` + name + `":`, option == "omitzero"}
+	}
+	layouts.Store(t, members)
+	return members
 }
 
 // empty is reflect's IsZero, but an empty slice counts as none.
@@ -165,9 +181,6 @@ func Unmarshal(b []byte, v any) error {
 	if !d.value(target) || d.pos != len(b) {
 		return fmt.Errorf("%w: byte %d of %d", ErrNotCanonical, d.pos, len(b))
 	}
-	if !bytes.Equal(encode(make([]byte, 0, len(b)), target), b) {
-		return fmt.Errorf("%w: its re-encoding differs", ErrNotCanonical)
-	}
 	return nil
 }
 
@@ -191,11 +204,8 @@ func (d *decoder) value(v reflect.Value) bool {
 			return false
 		}
 		t, err := time.Parse(timeLayout, s)
-		if err != nil {
-			return false
-		}
 		v.Set(reflect.ValueOf(t))
-		return true
+		return err == nil && t.Format(timeLayout) == s
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -226,20 +236,17 @@ func (d *decoder) object(v reflect.Value) bool {
 		return false
 	}
 	first := true
-	for i := range v.NumField() {
-		name, omit := field(v.Type(), i)
-		opening := `,"` + name + `":`
-		if first {
-			opening = opening[1:]
-		}
-		if !d.literal(opening) {
-			if omit {
+	for i, m := range membersOf(v.Type()) {
+		start := d.pos
+		if (!first && !d.literal(",")) || !d.literal(m.opening) {
+			if m.omit {
+				d.pos = start
 				continue
 			}
 			return false
 		}
 		first = false
-		if !d.value(v.Field(i)) {
+		if !d.value(v.Field(i)) || m.omit && empty(v.Field(i)) {
 			return false
 		}
 	}
@@ -275,8 +282,9 @@ func (d *decoder) number(v reflect.Value) bool {
 	for rest := d.in[d.pos:]; n < len(rest) && n < 17 && rest[n] >= '0' && rest[n] <= '9'; {
 		n++
 	}
-	u, err := strconv.ParseUint(string(d.in[d.pos:d.pos+n]), 10, 64)
-	if err != nil || u > MaxNumber || v.OverflowUint(u) {
+	digits := string(d.in[d.pos : d.pos+n])
+	u, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || u > MaxNumber || v.OverflowUint(u) || n > 1 && digits[0] == '0' {
 		return false
 	}
 	d.pos += n
@@ -312,10 +320,9 @@ func (d *decoder) bytes(v reflect.Value) bool {
 	if n < 0 {
 		return false
 	}
-	// A line break, which encoding/base64 skips, falls to the re-encoding check.
 	out := make([]byte, b64.DecodedLen(n))
 	m, err := b64.Decode(out, d.in[d.pos:d.pos+n])
-	if err != nil {
+	if err != nil || b64.EncodedLen(m) != n { // encoding/base64 skips line breaks
 		return false
 	}
 	d.pos += n + 1
@@ -362,5 +369,6 @@ func (d *decoder) text() (string, bool) {
 			return "", false
 		}
 	}
-	return string(out), true
+	again := encodeString(make([]byte, 0, len(inside)+2), string(out))
+	return string(out), bytes.Equal(again[1:len(again)-1], inside)
 }
