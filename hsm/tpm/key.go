@@ -111,7 +111,7 @@ func (t *TPM) Certify(ctx context.Context, which KeyName, qualifying []byte) (hs
 		}
 		ticket, err := tpm2.Unmarshal[tpm2.TPMTTKCreation](b.creation.Ticket)
 		if err != nil {
-			return fmt.Errorf("%w: ticket: %w", errKeyFile, err)
+			return fmt.Errorf("%w: ticket: %w", ErrKeyFile, err)
 		}
 		return t.with(r, signer, func(ak tpm2.AuthHandle) error {
 			return t.with(r, b, func(object tpm2.AuthHandle) error {

@@ -3,12 +3,14 @@ package tpm
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -54,7 +56,9 @@ type blob struct {
 	outside []byte // outsideInfo it was born with
 }
 
-var errKeyFile = errors.New("malformed key file")
+// ErrKeyFile is a damaged key file. It is never replaced: its key may be
+// certified already.
+var ErrKeyFile = errors.New("a key file is damaged: restore it from a backup or call staff")
 
 func (b *blob) encode() ([]byte, error) {
 	key, err := asn1.Marshal(tssKey{
@@ -76,25 +80,25 @@ func (b *blob) encode() ([]byte, error) {
 func decodeBlob(text []byte) (*blob, error) {
 	key, rest := pem.Decode(text)
 	if key == nil || key.Type != keyBlock {
-		return nil, fmt.Errorf("%w: no %s", errKeyFile, keyBlock)
+		return nil, fmt.Errorf("%w: no %s", ErrKeyFile, keyBlock)
 	}
 	birth, rest := pem.Decode(rest)
 	if birth == nil || birth.Type != creationBlock || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("%w: want one %s", errKeyFile, creationBlock)
+		return nil, fmt.Errorf("%w: want one %s", ErrKeyFile, creationBlock)
 	}
 	var k tssKey
 	if rest, err := asn1.Unmarshal(key.Bytes, &k); err != nil || len(rest) > 0 || !k.Type.Equal(loadableKey) || !k.EmptyAuth || k.Parent <= 0 || k.Parent > 0xFFFFFFFF {
-		return nil, fmt.Errorf("%w: not a loadable key of ours", errKeyFile)
+		return nil, fmt.Errorf("%w: not a loadable key of ours", ErrKeyFile)
 	}
 	b := &blob{parent: uint32(k.Parent)}
 	if rest, err := asn1.Unmarshal(birth.Bytes, &b.creation); err != nil || len(rest) > 0 {
-		return nil, fmt.Errorf("%w: creation data", errKeyFile)
+		return nil, fmt.Errorf("%w: creation data", ErrKeyFile)
 	}
 	var ok1, ok2 bool
 	b.public, ok1 = sized(k.Public)
 	b.private, ok2 = sized(k.Private)
 	if !ok1 || !ok2 {
-		return nil, fmt.Errorf("%w: lengths", errKeyFile)
+		return nil, fmt.Errorf("%w: lengths", ErrKeyFile)
 	}
 	return b, b.derive()
 }
@@ -111,19 +115,19 @@ func sized(b []byte) ([]byte, bool) {
 func (b *blob) derive() error {
 	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](b.public)
 	if err != nil || !bytes.Equal(tpm2.Marshal(*public), b.public) {
-		return fmt.Errorf("%w: public area", errKeyFile)
+		return fmt.Errorf("%w: public area", ErrKeyFile)
 	}
 	if b.key, err = p256(public); err != nil {
 		return err
 	}
 	name, err := tpm2.ObjectName(public)
 	if err != nil {
-		return fmt.Errorf("%w: name: %w", errKeyFile, err)
+		return fmt.Errorf("%w: name: %w", ErrKeyFile, err)
 	}
 	b.name = name.Buffer
 	creation, err := tpm2.Unmarshal[tpm2.TPMSCreationData](b.creation.Data)
 	if err != nil || !bytes.Equal(tpm2.Marshal(*creation), b.creation.Data) {
-		return fmt.Errorf("%w: creation data", errKeyFile)
+		return fmt.Errorf("%w: creation data", ErrKeyFile)
 	}
 	b.srk, b.outside = creation.ParentName.Buffer, creation.OutsideInfo.Buffer
 	return nil
@@ -133,18 +137,22 @@ func (b *blob) derive() error {
 func p256(public *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 	parms, err := public.Parameters.ECCDetail()
 	if err != nil || public.Type != tpm2.TPMAlgECC || parms.CurveID != tpm2.TPMECCNistP256 {
-		return nil, fmt.Errorf("%w: not a P-256 key", errKeyFile)
+		return nil, fmt.Errorf("%w: not a P-256 key", ErrKeyFile)
 	}
 	point, err := public.Unique.ECC()
 	if err != nil || len(point.X.Buffer) != 32 || len(point.Y.Buffer) != 32 {
 		return nil, errShortPoint
 	}
-	return tpm2.ECDSAPub(parms, point)
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, point.X.Buffer, point.Y.Buffer))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
+	}
+	return key, nil
 }
 
 // errShortPoint: some TPMs strip leading zeros from coordinates, but hash the
 // padded form into the name. One key in 128 is affected.
-var errShortPoint = fmt.Errorf("%w: coordinates are not 32 bytes", errKeyFile)
+var errShortPoint = fmt.Errorf("%w: coordinates are not 32 bytes", ErrKeyFile)
 
 // load reads the key file name in dir; nil if there is none.
 func load(dir, name string) (*blob, error) {
@@ -176,7 +184,7 @@ type limited struct {
 func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.f.Read(p)
 	if l.n -= n; l.n < 0 {
-		return n, fmt.Errorf("%w: too long", errKeyFile)
+		return n, fmt.Errorf("%w: too long", ErrKeyFile)
 	}
 	return n, err
 }

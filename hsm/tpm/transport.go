@@ -84,17 +84,34 @@ func (s socket) exchange(ctx context.Context, command []byte) ([]byte, error) {
 	if _, err := s.Write(command); err != nil {
 		return nil, err
 	}
-	response := make([]byte, headerSize)
-	if _, err := io.ReadFull(s, response); err != nil {
-		return nil, err
+	return readResponse(s)
+}
+
+// readResponse reads until the response is as long as its header says. Each
+// read offers room for all of it: older drivers drop what does not fit.
+func readResponse(r io.Reader) ([]byte, error) {
+	b := make([]byte, maxSize)
+	want, have := headerSize, 0
+	for have < want {
+		n, err := r.Read(b[have:])
+		have += n
+		if have >= headerSize {
+			size := binary.BigEndian.Uint32(b[2:])
+			if size < headerSize || size > maxSize || have > int(size) {
+				return nil, fmt.Errorf("%w: %d bytes, its header says %d", errFraming, have, size)
+			}
+			want = int(size)
+		}
+		if err != nil && have < want {
+			return nil, err
+		}
 	}
-	n := binary.BigEndian.Uint32(response[2:])
-	if n < headerSize || n > maxSize {
-		return nil, fmt.Errorf("%w: response of %d bytes", errFraming, n)
+	switch tag := tpm2.TPMST(binary.BigEndian.Uint16(b)); tag {
+	case tpm2.TPMSTNoSessions, tpm2.TPMSTSessions:
+		return b[:have], nil
+	default:
+		return nil, fmt.Errorf("%w: tag %#04x", errFraming, tag)
 	}
-	response = append(response, make([]byte, n-headerSize)...)
-	_, err := io.ReadFull(s, response[headerSize:])
-	return response, err
 }
 
 // file is a device of the Linux TPM driver: one write is one command, one read
@@ -115,9 +132,8 @@ func (d *file) exchange(ctx context.Context, command []byte) ([]byte, error) {
 			done <- result{err: err}
 			return
 		}
-		response := make([]byte, maxSize)
-		n, err := d.f.Read(response)
-		done <- result{response[:n], err}
+		response, err := readResponse(d.f)
+		done <- result{response, err}
 	}()
 	select {
 	case r := <-done:
@@ -162,9 +178,6 @@ func (r *runner) Send(command []byte) ([]byte, error) {
 	pause := 2 * time.Millisecond
 	for try := 1; ; try++ {
 		response, err := r.device.exchange(ctx, slices.Clone(command))
-		if err == nil {
-			err = checkFraming(response)
-		}
 		if err != nil {
 			r.broken = r.lost(ctx, err)
 			return nil, r.broken
@@ -192,19 +205,4 @@ func (r *runner) lost(ctx context.Context, err error) error {
 		err = ctx.Err() // rather than the deadline error it caused
 	}
 	return fmt.Errorf("%w (%w)", hsm.ErrUnavailable, err)
-}
-
-func checkFraming(b []byte) error {
-	if len(b) < headerSize {
-		return fmt.Errorf("%w: %d bytes", errFraming, len(b))
-	}
-	if n := binary.BigEndian.Uint32(b[2:]); int64(n) != int64(len(b)) {
-		return fmt.Errorf("%w: %d bytes, its header says %d", errFraming, len(b), n)
-	}
-	switch tag := tpm2.TPMST(binary.BigEndian.Uint16(b)); tag {
-	case tpm2.TPMSTNoSessions, tpm2.TPMSTSessions:
-		return nil
-	default:
-		return fmt.Errorf("%w: tag %#04x", errFraming, tag)
-	}
 }

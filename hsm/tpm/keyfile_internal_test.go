@@ -1,0 +1,110 @@
+package tpm
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// specimen is a key file that a swtpm made.
+func specimen(t testing.TB) []byte {
+	t.Helper()
+	b, err := os.ReadFile("testdata/record.tss2.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestKeyFileRoundTrip(t *testing.T) {
+	b, err := decodeBlob(specimen(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := b.store(dir, "k"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "k"))
+	if err != nil || !bytes.Equal(text, specimen(t)) {
+		t.Errorf("another file, %v", err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("%d files", len(entries))
+	}
+}
+
+func TestDamagedKeyFile(t *testing.T) {
+	good := specimen(t)
+	second := bytes.Index(good, []byte("-----BEGIN "+creationBlock))
+	for name, text := range map[string][]byte{
+		"empty":            {},
+		"first block only": good[:second],
+		"blocks swapped":   append(bytes.Clone(good[second:]), good[:second]...),
+		"a third block":    append(bytes.Clone(good), good[:second]...),
+		"cut":              good[:len(good)-40],
+		"too long":         append(bytes.Clone(good), bytes.Repeat([]byte{'\n'}, maxKeyFile)...),
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "k"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := load(dir, "k"); !errors.Is(err, ErrKeyFile) || b != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if b, err := load(t.TempDir(), "k"); b != nil || err != nil {
+		t.Errorf("no file: %v, %v", b, err)
+	}
+}
+
+func FuzzKeyFile(f *testing.F) {
+	f.Add(specimen(f))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b, err := decodeBlob(text)
+		if err != nil {
+			if !errors.Is(err, ErrKeyFile) {
+				t.Fatalf("untyped: %v", err)
+			}
+			return
+		}
+		again, err := b.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := decodeBlob(again); err != nil || !bytes.Equal(c.name, b.name) {
+			t.Fatalf("reads back as another key: %v", err)
+		}
+	})
+}
+
+// FuzzResponse feeds what a device says in pieces of any size.
+func FuzzResponse(f *testing.F) {
+	f.Add([]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0}, 10)
+	f.Add([]byte{0x80, 2, 0, 0, 0, 12, 0, 0, 0, 0, 1, 2}, 3)
+	f.Add([]byte{0x80, 2, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}, 1)
+	f.Add([]byte{}, 1)
+	f.Fuzz(func(t *testing.T, b []byte, piece int) {
+		got, err := readResponse(&pieces{b, max(piece, 1)})
+		if err == nil && (!bytes.HasPrefix(b, got) || len(got) < headerSize || len(got) > maxSize) {
+			t.Fatalf("%x from %x", got, b)
+		}
+	})
+}
+
+type pieces struct {
+	b    []byte
+	size int
+}
+
+func (p *pieces) Read(out []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(out[:min(len(out), p.size)], p.b)
+	p.b = p.b[n:]
+	return n, nil
+}
