@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"errors"
 	"fmt"
 	"math/big"
 
@@ -22,8 +21,7 @@ type SOD struct {
 	UnicodeVersion string
 
 	ContentType  asn1.ObjectIdentifier
-	Content      []byte // LDSSecurityObject, DER: what the signature speaks of
-	Digests      []pkix.AlgorithmIdentifier
+	Content      []byte   // LDSSecurityObject, DER: what the signature speaks of
 	Certificates [][]byte // DER, in the card's order
 	Signer       Signer
 }
@@ -108,7 +106,8 @@ func parseSOD(file []byte) (sod SOD, err error) {
 	if err := smallInt(c.Next(0x02), &version); err != nil {
 		return sod, err
 	}
-	digests, content := c.Next(0x31), c.Next(0x30)
+	c.Next(0x31) // digestAlgorithms: a hint for readers in one pass, signed by nobody
+	content := c.Next(0x30)
 	certificates, _ := c.Optional(0xA0)
 	c.Optional(0xA1) // crls: those of the document itself are of no use
 	signers := c.Next(0x31)
@@ -117,9 +116,6 @@ func parseSOD(file []byte) (sod SOD, err error) {
 	}
 	if version != 1 && version != 3 && version != 4 && version != 5 {
 		return sod, fmt.Errorf("%w: SignedData version %d", ErrUnsupported, version)
-	}
-	if sod.Digests, err = parseAlgorithms(digests); err != nil {
-		return sod, err
 	}
 	if err := sod.parseContent(content); err != nil {
 		return sod, err
@@ -265,25 +261,6 @@ func parseSigner(n tlv.Node) (s Signer, err error) {
 	s.Attributes = bytes.Clone(attributes.Raw)
 	s.Attributes[0] = 0x31 // signed as SET OF, stored as [0] IMPLICIT (RFC 5652 5.4)
 	return s, nil
-}
-
-func parseAlgorithms(set tlv.Node) ([]pkix.AlgorithmIdentifier, error) {
-	nodes, err := set.Children()
-	if err != nil {
-		return nil, err
-	}
-	if len(nodes) > maxCertificates {
-		return nil, errors.New("too many algorithms")
-	}
-	var list []pkix.AlgorithmIdentifier
-	for _, n := range nodes {
-		a, err := parseAlgorithm(n)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, a)
-	}
-	return list, nil
 }
 
 // parseAlgorithm reads AlgorithmIdentifier ::= SEQUENCE { algorithm OID, parameters ANY OPTIONAL }.

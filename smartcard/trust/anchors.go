@@ -96,7 +96,7 @@ func (a *Anchors) addCRL(der []byte) error {
 	}
 	signed := false
 	for _, ca := range a.list {
-		if bytes.Equal(ca.subject, list.RawIssuer) && ca.keyErr == nil {
+		if bytes.Equal(ca.subject, list.RawIssuer) && ca.keyUsage&crlSign != 0 && ca.keyErr == nil {
 			_, err := checkSignature(ca.key, algorithm, 0, list.RawTBSRevocationList, list.Signature)
 			signed = signed || err == nil
 		}

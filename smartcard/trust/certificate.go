@@ -40,6 +40,7 @@ type certificate struct {
 const (
 	digitalSignature = 1 << 0
 	keyCertSign      = 1 << 5
+	crlSign          = 1 << 6
 )
 
 var (

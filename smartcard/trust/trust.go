@@ -135,8 +135,9 @@ type Report struct {
 }
 
 // Holder is a verified document. Only [Verify] makes one; the zero value is not
-// valid. It refuses to print and to marshal.
-type Holder struct{ p *holder }
+// valid. It refuses to print and to marshal; two pointers keep it closed in
+// unexported fields too, as they do in [secret.Text].
+type Holder struct{ p **holder }
 
 // holder keeps bytes, not what was parsed from them: everything handed out is
 // made anew, so that nobody can alter it behind the next caller's back.
@@ -154,7 +155,7 @@ func (h Holder) MRZ() lds.MRZ {
 	if h.p == nil {
 		return lds.MRZ{}
 	}
-	m, _ := lds.ParseDG1(h.p.doc.Files[lds.DG1]) // Verify has seen it parse, but for a check digit
+	m, _ := lds.ParseDG1((*h.p).doc.Files[lds.DG1]) // Verify has seen it parse, but for a check digit
 	return m
 }
 
@@ -164,7 +165,7 @@ func (h Holder) Face() (lds.Face, error) {
 	if h.p == nil {
 		return lds.Face{}, ErrMissing
 	}
-	faces, err := lds.ParseDG2(h.p.doc.Files[lds.DG2])
+	faces, err := lds.ParseDG2((*h.p).doc.Files[lds.DG2])
 	if err != nil {
 		return lds.Face{}, err
 	}
@@ -178,19 +179,19 @@ func (h Holder) Document() lds.Document {
 	if h.p == nil {
 		return lds.Document{}
 	}
-	return clone(h.p.doc)
+	return clone((*h.p).doc)
 }
 
 // Simulated says that the document's authority is of class test. It is true
 // of the zero value.
-func (h Holder) Simulated() bool { return h.p == nil || h.p.report.Simulated }
+func (h Holder) Simulated() bool { return h.p == nil || (*h.p).report.Simulated }
 
 // Report is the report that Verify returned with h.
 func (h Holder) Report() Report {
 	if h.p == nil {
 		return Report{}
 	}
-	r := h.p.report
+	r := (*h.p).report
 	r.Warnings = slices.Clone(r.Warnings)
 	return r
 }
@@ -246,7 +247,8 @@ func Verify(doc lds.Document, anchors Anchors, at time.Time, opts Options) (Hold
 	if err := v.run(); err != nil {
 		return Holder{}, v.report, err
 	}
-	h := Holder{&holder{v.doc, v.report}}
+	p := &holder{v.doc, v.report}
+	h := Holder{&p}
 	return h, h.Report(), nil
 }
 
@@ -404,7 +406,7 @@ func (v *verification) chain() (Verdict, error) {
 }
 
 func (v *verification) revocation() (Verdict, error) {
-	list := v.anchors.crls[string(v.signer.issuer)]
+	list := v.anchors.crls[string(v.authority.subject)]
 	if list == nil {
 		return NotChecked, nil
 	}

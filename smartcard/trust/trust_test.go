@@ -135,10 +135,10 @@ func TestHolderAndReportKeepTheSecret(t *testing.T) {
 		H trust.Holder
 		h trust.Holder
 	}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
 		for _, v := range []any{h, &h, wrap{h, h}, h.MRZ(), h.Document(), report} {
 			out := fmt.Sprintf(verb, v)
-			if strings.Contains(out, "ERIKSSON") || strings.Contains(out, fmt.Sprintf("%x", "ERIKSSON")) || strings.Contains(out, "D23145890") {
+			if strings.Contains(out, "ERIKSSON") || strings.Contains(out, fmt.Sprintf("%x", "ERIKSSON")) || strings.Contains(out, "D23145890") || strings.Contains(out, "69 82 73") {
 				t.Errorf("%s of %T: %s", verb, v, out)
 			}
 		}
@@ -386,8 +386,13 @@ func TestRevocation(t *testing.T) {
 	if err != nil || !slices.Contains(r.Warnings, trust.WarnRevocationListStale) {
 		t.Errorf("stale list: %v, %v", r.Warnings, err)
 	}
-	// Nobody else's list counts, nor one that says it is partial.
+	// Nobody else's list counts, nor one that says it is partial, nor that of an
+	// authority that may not sign lists.
 	other := newState()
+	noLists := newStateWith(s.cscaKey, s.signerKey, crypto.SHA256, func(csca, _ *x509.Certificate) { csca.KeyUsage = x509.KeyUsageCertSign }).csca
+	if _, err := trust.NewAnchors([]trust.Anchor{{noLists, trust.Test}}, list(s, revoke(1))); !errors.Is(err, trust.ErrUnknownAuthority) {
+		t.Errorf("authority that may not sign lists: %v", err)
+	}
 	for name, c := range map[string]struct {
 		crl    []byte
 		reason error
