@@ -179,7 +179,11 @@ func TestReadsEverything(t *testing.T) {
 		cards = append(cards, card{fmt.Sprintf("curve %d", curve), opts, "PACE", false})
 	}
 	for _, k := range cards {
-		for _, limit := range []int{0, 256, 1000} {
+		limits := []int{0, 256, 1000}
+		if strings.HasPrefix(k.name, "curve") { // slow on the card's side, and nothing to do with reading
+			limits = limits[:1]
+		}
+		for _, limit := range limits {
 			t.Run(fmt.Sprintf("%s/%d", k.name, limit), func(t *testing.T) {
 				if k.name == "RSA" && limit == 256 {
 					t.Log("a signature of 256 bytes does not fit into a short answer; see TestActiveTooLongForShort")
@@ -451,7 +455,7 @@ func TestEveryChangedByteIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := first; n < len(good.answers); n++ {
-		step := max(len(good.answers[n])/12, 1)
+		step := max(len(good.answers[n])/8, 1)
 		for i := 0; i < len(good.answers[n]); i += step {
 			_, err := run(func(m int, _, answer []byte) ([]byte, error) {
 				if m == n {
@@ -478,7 +482,7 @@ func TestEveryChangedByteIsNoticed(t *testing.T) {
 	}
 	// Access control: with a CAN there is no other way in.
 	for n := 3; n < first-1; n++ {
-		for i := 0; i < len(good.answers[n]); i += max(len(good.answers[n])/12, 1) {
+		for i := 0; i < len(good.answers[n]); i += max(len(good.answers[n])/8, 1) {
 			_, err := run(func(m int, _, answer []byte) ([]byte, error) {
 				if m == n {
 					answer[i] ^= 0x10
@@ -498,13 +502,14 @@ var errPulled = errors.New("card pulled")
 func TestPulledAtEveryCommand(t *testing.T) {
 	s := newSpecimen(t)
 	for _, k := range []struct {
-		name string
-		opts idcard.Options
-		max  int
+		name  string
+		opts  idcard.Options
+		max   int
+		files []lds.File
 	}{
-		{"PACE, extended", idcard.Options{}, 0},
-		{"PACE, short", idcard.Options{}, 256},
-		{"BAC", idcard.Options{Faults: []idcard.Fault{idcard.BACOnly}}, 0},
+		{"PACE, extended", idcard.Options{}, 0, all},
+		{"PACE, short", idcard.Options{}, 256, []lds.File{lds.EFSOD, lds.DG14}}, // of several parts, and of one
+		{"BAC", idcard.Options{Faults: []idcard.Fault{idcard.BACOnly}}, 0, all},
 	} {
 		t.Run(k.name, func(t *testing.T) {
 			chip := s.card(t, k.opts)
@@ -515,7 +520,7 @@ func TestPulledAtEveryCommand(t *testing.T) {
 					return err
 				}
 				defer c.Close()
-				_, err = whole(t.Context(), c, all)
+				_, err = whole(t.Context(), c, k.files)
 				return err
 			}
 			good := &between{card: chip.Direct()}
@@ -523,9 +528,6 @@ func TestPulledAtEveryCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			for n := range good.commands {
-				if n > 20 && n%11 != 0 && n < len(good.commands)-6 { // in the middle of DG2
-					continue
-				}
 				for _, answered := range []bool{false, true} {
 					chip.Reset()
 					pulled := func(m int) error {
@@ -548,7 +550,7 @@ func TestPulledAtEveryCommand(t *testing.T) {
 					}
 				}
 				// The same card again, in the state it was left in.
-				if n%5 == 0 {
+				if n%4 == 0 {
 					if err := run(&between{card: chip.Direct()}); err != nil {
 						t.Fatalf("next card after command %d: %v", n, err)
 					}
@@ -561,7 +563,7 @@ func TestPulledAtEveryCommand(t *testing.T) {
 func TestHangingCard(t *testing.T) {
 	s := newSpecimen(t)
 	chip := s.card(t, idcard.Options{Faults: []idcard.Fault{idcard.Hang}})
-	c := open(t, chip.Direct(), can(chip), icao.Options{Timeout: 50 * time.Millisecond})
+	c := open(t, chip.Direct(), can(chip), icao.Options{Timeout: time.Second})
 	if _, err := c.Read(t.Context(), lds.DG1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("own deadline: %v", err)
 	}
@@ -627,6 +629,9 @@ func TestLargeFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, limit := range []int{0, 256, 4096} {
+			if limit == 256 && size != 32768 && size != 70000 {
+				continue
+			}
 			c := open(t, chip.Direct(), can(chip), icao.Options{MaxLe: limit})
 			b, err := c.Read(t.Context(), lds.DG2)
 			if err != nil || !bytes.Equal(b, file(size)) {
@@ -667,6 +672,42 @@ func TestReaderWithoutExtendedLength(t *testing.T) {
 				t.Errorf("%d files", len(doc.Files))
 			}
 		})
+	}
+}
+
+// removable is a card whose reader knows that it was taken away, and says so
+// once; asked again it knows of no card.
+type removable struct {
+	apdu.Card
+	left int
+}
+
+var errNoCard = errors.New("no card in the reader")
+
+func (r *removable) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	if r.left--; r.left < 0 {
+		return nil, errPulled
+	}
+	return r.Card.Transmit(ctx, command)
+}
+
+func (r *removable) Reset(context.Context) error {
+	if r.left < 0 {
+		return errNoCard
+	}
+	return nil
+}
+
+func TestRemovalIsNotHiddenByItsConsequences(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{})
+	card := &removable{chip.Direct(), 1000}
+	c := open(t, card, can(chip), icao.Options{})
+	card.left = 0
+	for range 2 {
+		if _, err := c.Read(t.Context(), lds.DG1); !errors.Is(err, errPulled) || errors.Is(err, errNoCard) {
+			t.Errorf("error %v", err)
+		}
 	}
 }
 

@@ -90,7 +90,11 @@ func (c *Chip) readFile(ctx context.Context, f lds.File, progress func(Progress)
 		}
 		// The card has accepted this password before, so that this is no second guess.
 		if again := c.reopen(ctx); again != nil {
-			return nil, fmt.Errorf("open again for shorter answers: %w", again)
+			c.broken = err
+			if errors.As(err, new(transportError)) {
+				return nil, err // the first is the cause: a card taken away
+			}
+			return nil, fmt.Errorf("%w; open again for shorter answers: %w", err, again)
 		}
 	}
 }

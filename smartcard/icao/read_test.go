@@ -209,7 +209,7 @@ func TestBadPoints(t *testing.T) {
 }
 
 // mirror answers PACE with the terminal's own keys.
-type mirror struct{ key []byte }
+type mirror struct{}
 
 func (m *mirror) Transmit(_ context.Context, command []byte) ([]byte, error) {
 	c, err := apdu.ParseCommand(command)
