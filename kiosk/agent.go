@@ -209,7 +209,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	p := e.policy.Policy()
-	if e.anchors, err = anchorsOf(p); err != nil {
+	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
 	if e.roots, err = rootsOf(p.PIVRoots); err != nil {
@@ -223,7 +223,8 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-func anchorsOf(p policy.Policy) (trust.Anchors, error) {
+// Anchors are the trust anchors of a policy.
+func Anchors(p policy.Policy) (trust.Anchors, error) {
 	var list []trust.Anchor
 	for _, r := range p.Anchors {
 		list = append(list, trust.Anchor{Certificate: r.Certificate, Class: trust.Class(r.Class)})

@@ -127,10 +127,10 @@ func bigBytes(n *big.Int) []byte {
 // review is what the citizen reads before signing.
 func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewView {
 	v := &ReviewView{DID: f.payload.Holder.DID,
-		Sealed: []string{"dg1", "sod", "chip-evidence", "consents", "officer-checks", "token-admin"},
-		Open:   []string{"did", "public-key", "times", "kiosk", "officer-number", "purposes"}}
+		Sealed: []string{"dg1", "sod", "dg14", "dg15", "chip-proof", "report", "consents", "officer-checks", "token-admin"},
+		Open:   []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"}}
 	if slices.Contains(e.policy.Policy().Files, uint16(lds.DG2)) {
-		v.Sealed = append(v.Sealed, "face")
+		v.Sealed = append(v.Sealed, "dg2")
 	}
 	for _, c := range consents {
 		for _, t := range e.policy.Policy().Consents {

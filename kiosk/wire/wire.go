@@ -2,10 +2,11 @@
 // agent serves, a window or a terminal dials.
 //
 // Frames are a 4-byte big-endian length and that many bytes of JSON, at most
-// [MaxFrame]. The agent sends states; the client sends intents. Personal data
-// and PINs cross this socket and nowhere else: it is created with mode 0600 in
-// a directory of the agent's, and the agent refuses a peer of another user.
-// Nothing here is written to disk or logged.
+// [MaxFrame]. The client's first frame says what it came for: the desk, and then
+// the agent sends states and the client intents; or one [Query], and then the
+// agent answers once. Personal data and PINs cross this socket and nowhere else:
+// it is created with mode 0600 in a directory of the agent's, and the agent
+// refuses a peer of another user. Nothing here is written to disk or logged.
 package wire
 
 import (
@@ -38,9 +39,25 @@ var (
 	ErrFrame     = errors.New("frame is malformed or too large")
 )
 
-// Serve offers desk on a socket at path until ctx ends. A socket file that
-// nobody serves any more is replaced.
-func Serve(ctx context.Context, path string, desk kiosk.Desk) error {
+// Query is a question that needs no desk, such as what is in the queue. Kinds
+// and answers are the agent's business; an answer holds no personal data.
+type Query struct {
+	Kind     string // "" is the desk
+	Argument string
+}
+
+// Answer answers a Query as JSON.
+type Answer func(ctx context.Context, q Query) (any, error)
+
+// reply is how an Answer travels.
+type reply struct {
+	Error string
+	Value json.RawMessage
+}
+
+// Serve offers desk, and answers, on a socket at path until ctx ends. A socket
+// file that nobody serves any more is replaced.
+func Serve(ctx context.Context, path string, desk kiosk.Desk, answer Answer) error {
 	l, err := listen(path)
 	if err != nil {
 		return err
@@ -60,7 +77,7 @@ func Serve(ctx context.Context, path string, desk kiosk.Desk) error {
 		wg.Go(func() {
 			defer conn.Close()
 			if sameUser(conn) == nil {
-				serve(ctx, conn, desk)
+				meet(ctx, conn, desk, answer)
 			}
 		})
 	}
@@ -83,6 +100,67 @@ func listen(path string) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("protect socket: %w", err)
 	}
 	return l, nil
+}
+
+func meet(ctx context.Context, conn net.Conn, desk kiosk.Desk, answer Answer) {
+	conn.SetReadDeadline(time.Now().Add(sendLimit))
+	b, err := readFrame(conn)
+	conn.SetReadDeadline(time.Time{})
+	var q Query
+	if err != nil || json.Unmarshal(b, &q) != nil {
+		return
+	}
+	if q.Kind == "" {
+		serve(ctx, conn, desk)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	var r reply
+	v, err := answer(ctx, q)
+	if err == nil {
+		r.Value, err = json.Marshal(v)
+	}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	if b, err = json.Marshal(r); err == nil {
+		conn.SetWriteDeadline(time.Now().Add(sendLimit))
+		writeFrame(conn, b)
+	}
+}
+
+// ErrAnswer is an error that the agent gave for an answer.
+var ErrAnswer = errors.New("the agent answers")
+
+// Ask puts one question to the agent and decodes the answer into v. Errors:
+// ErrNoAgent, ErrAnswer.
+func Ask(ctx context.Context, path string, q Query, v any) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return fmt.Errorf("%w (%s)", ErrNoAgent, path)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(sendLimit))
+	b, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	if err := writeFrame(conn, b); err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	if b, err = readFrame(conn); err != nil {
+		return fmt.Errorf("ask: %w", err)
+	}
+	var r reply
+	if err := json.Unmarshal(b, &r); err != nil {
+		return ErrFrame
+	}
+	if r.Error != "" {
+		return fmt.Errorf("%w: %s", ErrAnswer, r.Error)
+	}
+	return json.Unmarshal(r.Value, v)
 }
 
 func serve(ctx context.Context, conn net.Conn, desk kiosk.Desk) {
@@ -148,6 +226,14 @@ func (c *Client) States(ctx context.Context) (<-chan kiosk.State, error) {
 	conn, err := net.Dial("unix", c.path)
 	if err != nil {
 		return nil, fmt.Errorf("%w (%s)", ErrNoAgent, c.path)
+	}
+	hello, err := json.Marshal(Query{})
+	if err == nil {
+		err = writeFrame(conn, hello)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("greet agent: %w", err)
 	}
 	c.mu.Lock()
 	c.conn = conn

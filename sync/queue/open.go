@@ -39,7 +39,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 		o.LockTimeout = time.Second
 	}
 	if o.Reserve == 0 {
-		o.Reserve = 64 << 20
+		o.Reserve = DefaultReserve
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

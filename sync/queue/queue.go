@@ -40,6 +40,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
+// DefaultReserve is what must be free on the disk before an enrollment, in bytes.
+const DefaultReserve = 64 << 20
+
 // MaxData bounds a record, MaxReceipt a receipt, in bytes.
 const (
 	MaxData    = 1 << 20
@@ -113,7 +116,7 @@ type Stats struct {
 // Options of a queue. The zero value is right for a kiosk.
 type Options struct {
 	LockTimeout time.Duration    // how long to wait for another process; default 1 s
-	Reserve     int64            // bytes that must be free before an enrollment; default 64 MiB
+	Reserve     int64            // bytes that must be free before an enrollment; default DefaultReserve
 	Clock       func() time.Time // default time.Now
 	// Check runs the database check; default: in a child process, when the
 	// program called RunCheck at its start, and in this process otherwise.
@@ -450,7 +453,7 @@ func (q *Queue) Room(ctx context.Context) error {
 	if fatal != nil {
 		return fatal
 	}
-	free, err := freeBytes(q.dir)
+	free, err := Free(q.dir)
 	if err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
@@ -578,8 +581,8 @@ const (
 	headFile = "head"
 )
 
-// freeBytes is what an ordinary user may still write.
-func freeBytes(dir string) (int64, error) {
+// Free is how many bytes an ordinary user may still write at dir.
+func Free(dir string) (int64, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err
