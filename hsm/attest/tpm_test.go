@@ -2,11 +2,14 @@ package attest_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/json"
@@ -261,33 +264,50 @@ func TestSignedButWrong(t *testing.T) {
 			binary.BigEndian.PutUint32(s.public[4:], a&^clear|set)
 		}
 	}
+	// at puts bytes over the public area from offset i on.
+	at := func(i int, b ...byte) func(*statement) {
+		return func(s *statement) { s.public = bytes.Clone(s.public); copy(s.public[i:], b) }
+	}
 	for name, c := range map[string]struct {
 		change func(*statement)
 		check  attest.Check
 	}{
-		"magic":                  {func(s *statement) { s.magic = []byte("\xFFTCH") }, attest.CheckMagic},
-		"certify, not creation":  {func(s *statement) { s.kind = []byte{0x80, 0x17} }, attest.CheckType},
-		"nonce":                  {func(s *statement) { s.extra = make([]byte, 32) }, attest.CheckNonce},
-		"no nonce":               {func(s *statement) { s.extra = nil }, attest.CheckNonce},
-		"signer":                 {func(s *statement) { s.signer = make([]byte, 34) }, attest.CheckSigner},
-		"name":                   {func(s *statement) { s.object = make([]byte, 34) }, attest.CheckName},
-		"creation hash":          {func(s *statement) { s.creationHash = make([]byte, 32) }, attest.CheckCreationHash},
-		"outside info":           {func(s *statement) { s.outside = make([]byte, 32) }, attest.CheckBinding},
-		"no outside info":        {func(s *statement) { s.outside = nil }, attest.CheckBinding},
-		"parent":                 {func(s *statement) { s.parentName = make([]byte, 34) }, attest.CheckParent},
-		"parent's path":          {func(s *statement) { s.parentQualified = make([]byte, 34) }, attest.CheckParent},
-		"parent algorithm":       {func(s *statement) { s.parentAlg = []byte{0, 4} }, attest.CheckParent},
-		"PCRs":                   {func(s *statement) { s.pcrs = []byte{0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0, 0} }, attest.CheckPCR},
-		"endless PCRs":           {func(s *statement) { s.pcrs = []byte{0xFF, 0xFF, 0xFF, 0xFF} }, attest.CheckForm},
-		"safe is 2":              {func(s *statement) { s.clock = slices.Concat(make([]byte, 16), []byte{2}, make([]byte, 8)) }, attest.CheckForm},
-		"may leave the TPM":      {attributes(0, 1<<1), attest.CheckAttributes},
-		"may change its parent":  {attributes(0, 1<<4), attest.CheckAttributes},
-		"was imported":           {attributes(0, 1<<5), attest.CheckAttributes},
-		"cannot sign":            {attributes(0, 1<<18), attest.CheckAttributes},
-		"decrypts":               {attributes(1<<17, 0), attest.CheckAttributes},
-		"restricted":             {attributes(1<<16, 0), attest.CheckAttributes},
-		"gone at the next start": {attributes(1<<2, 0), attest.CheckAttributes},
-		"reserved attribute":     {attributes(1<<31, 0), attest.CheckForm},
+		"name by SHA-1":       {at(2, 0, 4), attest.CheckForm},
+		"symmetric algorithm": {at(10, 0, 6), attest.CheckForm},
+		"scheme":              {at(12, 0, 0x1A), attest.CheckForm},
+		"scheme with SHA-1":   {at(14, 0, 4), attest.CheckForm},
+		"curve P-384":         {at(16, 0, 4), attest.CheckForm},
+		"kdf":                 {at(18, 0, 0x20), attest.CheckForm},
+		"policy": {func(s *statement) {
+			s.public = slices.Concat(s.public[:8], sized(make([]byte, 32)), s.public[10:])
+		}, attest.CheckForm},
+		"coordinate of 31 bytes": {func(s *statement) {
+			s.public = slices.Concat(s.public[:20], sized(s.public[23:54]), s.public[54:])
+		}, attest.CheckForm},
+		"outside info of 67 bytes": {func(s *statement) { s.outside = make([]byte, 67) }, attest.CheckForm},
+		"magic":                    {func(s *statement) { s.magic = []byte("\xFFTCH") }, attest.CheckMagic},
+		"certify, not creation":    {func(s *statement) { s.kind = []byte{0x80, 0x17} }, attest.CheckType},
+		"nonce":                    {func(s *statement) { s.extra = make([]byte, 32) }, attest.CheckNonce},
+		"no nonce":                 {func(s *statement) { s.extra = nil }, attest.CheckNonce},
+		"signer":                   {func(s *statement) { s.signer = make([]byte, 34) }, attest.CheckSigner},
+		"name":                     {func(s *statement) { s.object = make([]byte, 34) }, attest.CheckName},
+		"creation hash":            {func(s *statement) { s.creationHash = make([]byte, 32) }, attest.CheckCreationHash},
+		"outside info":             {func(s *statement) { s.outside = make([]byte, 32) }, attest.CheckBinding},
+		"no outside info":          {func(s *statement) { s.outside = nil }, attest.CheckBinding},
+		"parent":                   {func(s *statement) { s.parentName = make([]byte, 34) }, attest.CheckParent},
+		"parent's path":            {func(s *statement) { s.parentQualified = make([]byte, 34) }, attest.CheckParent},
+		"parent algorithm":         {func(s *statement) { s.parentAlg = []byte{0, 4} }, attest.CheckParent},
+		"PCRs":                     {func(s *statement) { s.pcrs = []byte{0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0, 0} }, attest.CheckPCR},
+		"endless PCRs":             {func(s *statement) { s.pcrs = []byte{0xFF, 0xFF, 0xFF, 0xFF} }, attest.CheckForm},
+		"safe is 2":                {func(s *statement) { s.clock = slices.Concat(make([]byte, 16), []byte{2}, make([]byte, 8)) }, attest.CheckForm},
+		"may leave the TPM":        {attributes(0, 1<<1), attest.CheckAttributes},
+		"may change its parent":    {attributes(0, 1<<4), attest.CheckAttributes},
+		"was imported":             {attributes(0, 1<<5), attest.CheckAttributes},
+		"cannot sign":              {attributes(0, 1<<18), attest.CheckAttributes},
+		"decrypts":                 {attributes(1<<17, 0), attest.CheckAttributes},
+		"restricted":               {attributes(1<<16, 0), attest.CheckAttributes},
+		"gone at the next start":   {attributes(1<<2, 0), attest.CheckAttributes},
+		"reserved attribute":       {attributes(1<<31, 0), attest.CheckForm},
 		"point not on the curve": {func(s *statement) {
 			s.public = append(bytes.Clone(s.public[:len(s.public)-1]), s.public[len(s.public)-1]^1)
 		}, attest.CheckKey},
@@ -377,6 +397,91 @@ func TestVerifyEndorsement(t *testing.T) {
 	// A CA of the right maker is no endorsement key.
 	if _, err := attest.VerifyEndorsement(issuer, nil, certificates(t, attest.Test, root), now); !errors.Is(err, attest.ErrRejected) {
 		t.Errorf("the issuer itself: %v", err)
+	}
+}
+
+// TestEndorsementProfile makes certificates that are each wrong in one thing.
+func TestEndorsementProfile(t *testing.T) {
+	now := time.Now()
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "maker"}, NotAfter: now.Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edwards, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	san := func(attributes ...[]string) pkix.Extension {
+		var name pkix.RDNSequence
+		for _, a := range attributes {
+			name = append(name, pkix.RelativeDistinguishedNameSET{{Type: asn1.ObjectIdentifier{2, 23, 133, 2, int(a[0][0] - '0')}, Value: a[1]}})
+		}
+		der, err := asn1.Marshal(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: der}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Critical: true, Value: names}
+	}
+	full := san([]string{"1", "id:12345678"}, []string{"2", "part"}, []string{"3", "id:1"})
+	for name, c := range map[string]struct {
+		change func(*x509.Certificate)
+		key    crypto.PublicKey
+		check  attest.Check // none: accepted
+	}{
+		"good":           {func(*x509.Certificate) {}, p384.Public(), ""},
+		"no EKU":         {func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil }, p384.Public(), attest.CheckEndorsement},
+		"another EKU":    {func(c *x509.Certificate) { c.UnknownExtKeyUsage[0] = asn1.ObjectIdentifier{2, 23, 133, 8, 3} }, p384.Public(), attest.CheckEndorsement},
+		"CA":             {func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }, p384.Public(), attest.CheckEndorsement},
+		"for signing":    {func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, p384.Public(), attest.CheckEndorsement},
+		"P-521":          {func(*x509.Certificate) {}, p521.Public(), attest.CheckKey},
+		"Ed25519":        {func(*x509.Certificate) {}, edwards, attest.CheckKey},
+		"no device name": {func(c *x509.Certificate) { c.ExtraExtensions = nil }, p384.Public(), attest.CheckEndorsement},
+		"host name":      {func(c *x509.Certificate) { c.ExtraExtensions = nil; c.DNSNames = []string{"x.example"} }, p384.Public(), attest.CheckEndorsement},
+		"maker is no id": {func(c *x509.Certificate) {
+			c.ExtraExtensions[0] = san([]string{"1", "ACME"}, []string{"2", "p"}, []string{"3", "v"})
+		}, p384.Public(), attest.CheckEndorsement},
+		"no version": {func(c *x509.Certificate) { c.ExtraExtensions[0] = san([]string{"1", "id:1"}, []string{"2", "p"}) }, p384.Public(), attest.CheckEndorsement},
+		"two makers": {func(c *x509.Certificate) {
+			c.ExtraExtensions[0] = san([]string{"1", "id:1"}, []string{"1", "id:2"}, []string{"2", "p"}, []string{"3", "v"})
+		}, p384.Public(), attest.CheckForm},
+		"unknown critical": {func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
+		}, p384.Public(), attest.CheckChain},
+		"expired": {func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, p384.Public(), attest.CheckChain},
+	} {
+		c2 := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), KeyUsage: x509.KeyUsageKeyAgreement,
+			UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 1}}, ExtraExtensions: []pkix.Extension{full}}
+		c.change(c2)
+		der, err := x509.CreateCertificate(rand.Reader, c2, ca, c.key, caKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := attest.VerifyEndorsement(der, nil, certificates(t, attest.Test, caDER), now)
+		var refusal *attest.Error
+		switch {
+		case c.check == "" && (err != nil || e.Key() == nil || e.Manufacturer() != "id:12345678" || e.Model() != "part"):
+			t.Errorf("%s: %+v, %v", name, e, err)
+		case c.check != "" && (!errors.As(err, &refusal) || refusal.Check != c.check || e.Key() != nil):
+			t.Errorf("%s: %v, want %q", name, err, c.check)
+		}
 	}
 }
 
