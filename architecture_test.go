@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 
 	"registry/internal/canonical": {},
 	"registry/record":             {"registry/internal/canonical", "github.com/go-jose/go-jose/v4"},
-	"registry/policy":             {"registry/record", "registry/internal/canonical"},
+	"registry/policy":             {"registry/record", "registry/internal/canonical", "golang.org/x/mod/sumdb/note"},
 	"registry/receipt": {"registry/record", "registry/internal/canonical", "github.com/transparency-dev/formats/...",
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
 	"registry/api":   {"registry/record", "registry/receipt", "registry/internal/canonical"},

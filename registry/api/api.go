@@ -17,7 +17,6 @@ import (
 	"mime"
 	"strings"
 
-	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -48,7 +47,6 @@ const (
 	MaxItems     = 64
 	MaxBody      = 1 << 20
 	MaxBatchData = 700 << 10
-	MaxPolicy    = policy.MaxSize
 )
 
 // ErrForm says that a message is not of this contract; a proxy's login page is

@@ -12,8 +12,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/transparency-dev/formats/log"
@@ -90,12 +92,17 @@ func Verify(receipt []byte, vkey string, id [32]byte) (Final, error) {
 	if !bytes.Equal(f.proof.Marshal(), receipt) || len(f.proof.ExtraData) != 64 {
 		return Final{}, ErrForm
 	}
-	checkpoint, rest, _, err := log.ParseCheckpoint(f.proof.Checkpoint, verifier.Name(), verifier)
+	checkpoint, rest, signed, err := log.ParseCheckpoint(f.proof.Checkpoint, verifier.Name(), verifier)
 	if err != nil {
 		return Final{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	if len(rest) > 0 || len(checkpoint.Hash) != sha256.Size {
 		return Final{}, fmt.Errorf("%w: checkpoint", ErrForm)
+	}
+	for _, s := range slices.Concat(signed.Sigs, signed.UnverifiedSigs) { // witnesses' are not verified
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return Final{}, fmt.Errorf("%w: checkpoint signature", ErrForm)
+		}
 	}
 	f.checkpoint = *checkpoint
 	if [32]byte(f.proof.ExtraData[32:]) != id {

@@ -200,16 +200,16 @@ func (id Identity) plaintext() ([]byte, error) {
 // OpenSealed decrypts what Seal made in the same context. The error is an
 // *Error with CodeSeal, or CodeForm if a sealer wrote nonsense.
 func OpenSealed(c Context, key AuthorityPrivateKey, s Sealed) (Identity, error) {
-	if key.key == nil {
+	if key.p == nil {
 		return Identity{}, ErrZero
 	}
 	if err := s.check(c, true); err != nil {
 		return Identity{}, err
 	}
-	if s.Key != key.id {
+	if s.Key != (*key.p).id {
 		return Identity{}, fail(CodeSeal, "sealed to another authority key")
 	}
-	recipient, err := hpke.NewRecipient(s.Enc, key.key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
+	recipient, err := hpke.NewRecipient(s.Enc, (*key.p).key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
 	if err != nil {
 		return Identity{}, fail(CodeSeal, "decapsulate: %w", err)
 	}
@@ -267,8 +267,11 @@ func (Identity) MarshalBinary() ([]byte, error) { return nil, secret.ErrMarshal 
 func (Identity) GobEncode() ([]byte, error)     { return nil, secret.ErrMarshal }
 
 // AuthorityPrivateKey opens sealed identities; only the vault holds one. It
-// refuses to print.
-type AuthorityPrivateKey struct {
+// refuses to print; two pointers keep fmt out where it cannot call Format, as in
+// secret.Text.
+type AuthorityPrivateKey struct{ p **authorityPrivate }
+
+type authorityPrivate struct {
 	id  string
 	key hpke.PrivateKey
 }
@@ -294,23 +297,24 @@ func ParseAuthorityKey(b secret.Text) (AuthorityPrivateKey, error) {
 // authorityKey names a key after itself, so that two keys never share an id.
 func authorityKey(key hpke.PrivateKey) AuthorityPrivateKey {
 	sum := sha256.Sum256(key.PublicKey().Bytes())
-	return AuthorityPrivateKey{base64.RawURLEncoding.EncodeToString(sum[:16]), key}
+	p := &authorityPrivate{base64.RawURLEncoding.EncodeToString(sum[:16]), key}
+	return AuthorityPrivateKey{&p}
 }
 
 // Public is the key for the policy; zero for the zero value.
 func (k AuthorityPrivateKey) Public() AuthorityKey {
-	if k.key == nil {
+	if k.p == nil {
 		return AuthorityKey{}
 	}
-	return AuthorityKey{k.id, k.key.PublicKey().Bytes()}
+	return AuthorityKey{(*k.p).id, (*k.p).key.PublicKey().Bytes()}
 }
 
 // Bytes is the private key's HPKE encoding: a 32-byte seed.
 func (k AuthorityPrivateKey) Bytes() (secret.Text, error) {
-	if k.key == nil {
+	if k.p == nil {
 		return secret.Text{}, ErrZero
 	}
-	b, err := k.key.Bytes()
+	b, err := (*k.p).key.Bytes()
 	return secret.New(b), err
 }
 

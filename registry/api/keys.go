@@ -1,0 +1,47 @@
+package api
+
+import (
+	"fmt"
+
+	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/record"
+)
+
+// RegistryKeys is what a registry makes public of its keys when it is set up:
+// the file public.json that the authority's policy is made from, and that the
+// vault knows the registry by.
+type RegistryKeys struct {
+	Version     uint64     `json:"version"`      // 1
+	Origin      string     `json:"origin"`       // the log's
+	LogKey      string     `json:"log_key"`      // note verifier key
+	VerdictKey  record.JWK `json:"verdict_key"`  //
+	KioskCA     []byte     `json:"kiosk_ca"`     // certificate, DER
+	TLSRoot     []byte     `json:"tls_root"`     // certificate, DER
+	VaultClient []byte     `json:"vault_client"` // certificate that the registry shows to the vault, DER
+}
+
+// VaultKeys is the same of a vault; RootHash pins the authority's policies.
+type VaultKeys struct {
+	Version    uint64              `json:"version"`     // 1
+	RootHash   [32]byte            `json:"root_hash"`   // policy.RootHash
+	Authority  record.AuthorityKey `json:"authority"`   // what identities are sealed to
+	VerdictKey record.JWK          `json:"verdict_key"` //
+	TLSRoot    []byte              `json:"tls_root"`    // certificate, DER
+}
+
+// MarshalKeys encodes either, for a file.
+func MarshalKeys[K RegistryKeys | VaultKeys](k K) []byte {
+	return append(canonical.Marshal(k), '\n')
+}
+
+// ParseKeys is the inverse. Errors wrap ErrForm.
+func ParseKeys[K RegistryKeys | VaultKeys](b []byte) (K, error) {
+	var k K
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+	}
+	if err := canonical.Unmarshal(b, &k); err != nil {
+		return k, fmt.Errorf("%w: public keys: %w", ErrForm, err)
+	}
+	return k, nil
+}

@@ -1,0 +1,289 @@
+package policy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"math/big"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
+)
+
+const origin = "registry.example/log"
+
+type device struct{ *ecdsa.PrivateKey }
+
+func (d device) Public() crypto.PublicKey { return d.PrivateKey.Public() }
+func (d device) Sign(_ context.Context, digest []byte) ([]byte, error) {
+	return d.PrivateKey.Sign(rand.Reader, digest, crypto.SHA256)
+}
+
+func newDevice(t testing.TB) device {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device{key}
+}
+
+func rootHash(t testing.TB, d device) [32]byte {
+	t.Helper()
+	h, err := policy.RootHash(d.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func certificate(t testing.TB) []byte {
+	t.Helper()
+	key := newDevice(t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "specimen"}, NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+var (
+	issued  = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	expires = time.Date(2027, 11, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func specimen(t testing.TB) policy.Policy {
+	t.Helper()
+	_, vkey, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := record.GenerateAuthorityKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := []policy.Root{{Certificate: certificate(t), Class: record.Test}}
+	jwk, err := record.NewJWK(newDevice(t).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	english, chinese := sha256.Sum256([]byte("text")), sha256.Sum256([]byte("文本"))
+	return policy.Policy{
+		Version: 3, Issued: issued, Expires: expires, LogOrigin: origin, LogKey: vkey, Authority: authority.Public(),
+		Anchors: []policy.Root{{Certificate: certificate(t), Class: record.Production}, {Certificate: brainpoolLike, Class: record.Test}}, CRLs: [][]byte{{0x30, 0}},
+		PIVRoots: roots, TPMRoots: roots, OfficerCA: roots, KioskCA: roots, RegistryTLS: roots,
+		VerdictKeys:        policy.VerdictKeys{Registry: []record.JWK{jwk}, Vault: []record.JWK{jwk}},
+		MinimumPIVFirmware: policy.Firmware{Major: 5, Minor: 7}, RevokedTokens: []uint64{1234567},
+		Consents:  []policy.Text{{ID: "enroll", Version: 2, Required: true, Digests: []policy.Translation{{Language: "en", SHA256: english}, {Language: "zh-Hans", SHA256: chinese}}}},
+		Languages: []string{"en", "zh-Hans"}, Files: []uint16{0x010E, 0x010F}, OfflineDays: 14,
+	}
+}
+
+// brainpoolLike is DER that crypto/x509 does not read: anchors may be such.
+var brainpoolLike = []byte{0x30, 3, 2, 1, 0}
+
+func TestSignAndParse(t *testing.T) {
+	root, p := newDevice(t), specimen(t)
+	b, err := policy.Sign(t.Context(), p, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := policy.Parse(b, rootHash(t, root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Valid() || !reflect.DeepEqual(s.Policy(), p) || !bytes.Equal(s.Bytes(), b) {
+		t.Errorf("policy changes on its way: %+v", s.Policy())
+	}
+	again, err := policy.Sign(t.Context(), p, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := policy.Parse(again, rootHash(t, root))
+	if err != nil || other.Digest() != s.Digest() {
+		t.Errorf("signing again changes the digest: %v", err)
+	}
+	if d, ok := p.Consents[0].Digest("zh-Hans"); !ok || d != sha256.Sum256([]byte("文本")) {
+		t.Error("consent's digest")
+	}
+	if _, ok := p.Consents[0].Digest("fr"); ok {
+		t.Error("a digest from nowhere")
+	}
+}
+
+func TestOnlyThePinnedRootSigns(t *testing.T) {
+	root, other, p := newDevice(t), newDevice(t), specimen(t)
+	b, err := policy.Sign(t.Context(), p, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Parse(b, rootHash(t, root)); !errors.Is(err, policy.ErrSignature) {
+		t.Errorf("another root: %v", err)
+	}
+	// The registry puts the real root's key into the header of its own signature.
+	good, err := policy.Sign(t.Context(), p, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := strings.Split(string(good), ".")[0] + string(b[bytes.IndexByte(b, '.'):])
+	if _, err := policy.Parse([]byte(forged), rootHash(t, root)); !errors.Is(err, policy.ErrSignature) {
+		t.Errorf("root's header over another's signature: %v", err)
+	}
+	// A statement of another kind by the root is no policy.
+	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(string(good), ".")[1])
+	wrong, err := record.SignCompact(t.Context(), "enrollkiosk-verdict+jws", payload, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.Parse(wrong, rootHash(t, root)); !errors.Is(err, policy.ErrSignature) {
+		t.Errorf("another typ: %v", err)
+	}
+	for _, change := range []func(string) string{
+		func(s string) string { return strings.Replace(s, `"version"`, `"VERSION"`, 1) },
+		func(s string) string { return strings.Replace(s, `{"version"`, `{ "version"`, 1) },
+		func(s string) string { return strings.Replace(s, `"version":3`, `"version":3,"version":4`, 1) },
+		func(s string) string { return strings.Replace(s, `{"version"`, `{"x":1,"version"`, 1) },
+		func(s string) string { return s + " " },
+	} {
+		lenient, err := record.SignCompact(t.Context(), policy.Type, []byte(change(string(payload))), root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policy.Parse(lenient, rootHash(t, root)); !errors.Is(err, policy.ErrForm) {
+			t.Errorf("lenient payload, rightly signed: %v", err)
+		}
+	}
+}
+
+func TestEveryByteMatters(t *testing.T) {
+	root := newDevice(t)
+	good, err := policy.Sign(t.Context(), specimen(t), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := rootHash(t, root)
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 1
+		if s, err := policy.Parse(bad, hash); s.Valid() || !errors.Is(err, policy.ErrForm) && !errors.Is(err, policy.ErrSignature) {
+			t.Fatalf("byte %d, %q for %q: %v", i, bad[i], good[i], err)
+		}
+	}
+	if _, err := policy.Parse(make([]byte, policy.MaxSize+1), hash); !errors.Is(err, policy.ErrForm) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+func TestMalformedPoliciesAreNotSigned(t *testing.T) {
+	root := newDevice(t)
+	for name, change := range map[string]func(p *policy.Policy){
+		"version":                func(p *policy.Policy) { p.Version = 0 },
+		"dates":                  func(p *policy.Policy) { p.Expires = p.Issued },
+		"no date":                func(p *policy.Policy) { p.Issued = time.Time{} },
+		"origin":                 func(p *policy.Policy) { p.LogOrigin = "another.example/log" },
+		"log key":                func(p *policy.Policy) { p.LogKey += "x" },
+		"authority":              func(p *policy.Policy) { p.Authority.Public = p.Authority.Public[1:] },
+		"authority's id":         func(p *policy.Policy) { p.Authority.ID = "" },
+		"root":                   func(p *policy.Policy) { p.OfficerCA = []policy.Root{{Certificate: []byte{1}, Class: record.Test}} },
+		"root without class":     func(p *policy.Policy) { p.KioskCA = []policy.Root{{Certificate: certificate(t)}} },
+		"anchor":                 func(p *policy.Policy) { p.Anchors[0].Certificate = append(p.Anchors[0].Certificate, 0) },
+		"verdict key":            func(p *policy.Policy) { p.VerdictKeys.Vault = []record.JWK{{Type: "EC"}} },
+		"language twice":         func(p *policy.Policy) { p.Languages = []string{"en", "en"} },
+		"language":               func(p *policy.Policy) { p.Languages = []string{"en us"} },
+		"consent twice":          func(p *policy.Policy) { p.Consents = append(p.Consents, p.Consents[0]) },
+		"consent without digest": func(p *policy.Policy) { p.Languages = append(p.Languages, "fr") },
+		"offline":                func(p *policy.Policy) { p.OfflineDays = 100000 },
+	} {
+		p := specimen(t)
+		change(&p)
+		if _, err := policy.Sign(t.Context(), p, root); !errors.Is(err, policy.ErrForm) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func parse(t testing.TB, p policy.Policy, root device) policy.Signed {
+	t.Helper()
+	b, err := policy.Sign(t.Context(), p, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := policy.Parse(b, rootHash(t, root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestTimeAndSuccession(t *testing.T) {
+	root, p := newDevice(t), specimen(t)
+	s := parse(t, p, root)
+	for at, want := range map[time.Time]error{
+		issued.Add(-time.Second): policy.ErrNotYet, issued: nil,
+		expires.Add(-time.Second): nil, expires: policy.ErrExpired,
+	} {
+		if err := s.CheckTime(at); !errors.Is(err, want) {
+			t.Errorf("%v: %v, want %v", at, err, want)
+		}
+	}
+	p.OfflineDays++
+	twin := parse(t, p, root)
+	for name, c := range map[string]struct {
+		version uint64
+		digest  [32]byte
+		want    error
+	}{
+		"first":                   {0, [32]byte{}, nil},
+		"newer":                   {2, [32]byte{1}, nil},
+		"same":                    {3, s.Digest(), nil},
+		"same version, different": {3, twin.Digest(), policy.ErrRollback},
+		"older":                   {4, [32]byte{1}, policy.ErrRollback},
+	} {
+		if err := s.CheckSuccessor(c.version, c.digest); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestZeroValueIsRefused(t *testing.T) {
+	var s policy.Signed
+	if s.Valid() || s.Bytes() != nil || s.CheckTime(issued) == nil || s.CheckSuccessor(0, [32]byte{}) == nil || s.Digest() != [32]byte{} {
+		t.Error("zero policy passes")
+	}
+	for f := range reflect.TypeFor[policy.Signed]().Fields() {
+		if f.IsExported() {
+			t.Errorf("%s can be forged", f.Name)
+		}
+	}
+}
+
+func TestFirmwareOrder(t *testing.T) {
+	if (policy.Firmware{Major: 5, Minor: 10}).Compare(policy.Firmware{Major: 5, Minor: 9, Patch: 9}) <= 0 {
+		t.Error("5.10 before 5.9.9")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("e30.e30.AA"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := policy.Parse(b, [32]byte{1})
+		if err == nil || s.Valid() || !errors.Is(err, policy.ErrForm) && !errors.Is(err, policy.ErrSignature) {
+			t.Errorf("%v", err)
+		}
+	})
+}
