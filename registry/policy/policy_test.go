@@ -278,12 +278,31 @@ func TestFirmwareOrder(t *testing.T) {
 	}
 }
 
+// FuzzParse feeds the fuzzer's bytes both as a whole policy and, rightly signed,
+// as a payload.
 func FuzzParse(f *testing.F) {
-	f.Add([]byte("e30.e30.AA"))
+	root := newDevice(f)
+	hash := rootHash(f, root)
+	good, err := policy.Sign(f.Context(), specimen(f), root)
+	if err != nil {
+		f.Fatal(err)
+	}
+	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(string(good), ".")[1])
+	f.Add(good)
+	f.Add(payload)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := policy.Parse(b, [32]byte{1})
-		if err == nil || s.Valid() || !errors.Is(err, policy.ErrForm) && !errors.Is(err, policy.ErrSignature) {
-			t.Errorf("%v", err)
+		signed, err := record.SignCompact(t.Context(), policy.Type, b, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range [][]byte{b, signed} {
+			s, err := policy.Parse(b, hash)
+			if err != nil && !errors.Is(err, policy.ErrForm) && !errors.Is(err, policy.ErrSignature) {
+				t.Errorf("untyped: %v", err)
+			}
+			if err == nil && !bytes.Equal(s.Bytes(), b) {
+				t.Error("accepted, but not its own bytes")
+			}
 		}
 	})
 }

@@ -236,14 +236,13 @@ func TestEveryByteMatters(t *testing.T) {
 	}
 	good := s.Bytes()
 	for i := range good {
-		for _, flip := range []byte{0x01, 0x20} { // a neighbour in base64, the other case
-			bad := bytes.Clone(good)
-			bad[i] ^= flip
-			_, err := record.ParseSubmission(bad)
-			var typed *record.Error
-			if !errors.As(err, &typed) {
-				t.Fatalf("byte %d (%q for %q) changed: %v", i, bad[i], good[i], err)
-			}
+		flip := []byte{0x01, 0x20}[i%2] // a neighbour in base64, or the other case
+		bad := bytes.Clone(good)
+		bad[i] ^= flip
+		_, err := record.ParseSubmission(bad)
+		var typed *record.Error
+		if !errors.As(err, &typed) {
+			t.Fatalf("byte %d (%q for %q) changed: %v", i, bad[i], good[i], err)
 		}
 	}
 	for i := range good {
