@@ -68,14 +68,18 @@ func (c chain) check(ctx context.Context) (h head, unused uint64, err error) {
 	return h, 0, ErrRolledBack
 }
 
-// reserve takes the next number. The caller makes a record of it or a void.
+// errUnused means that a reserved number still needs its void record.
+var errUnused = errors.New("a reserved sequence number has no record yet")
+
+// reserve takes the next number. The caller makes a record of it; a number that
+// an earlier caller did not use must have its void record first.
 func (c chain) reserve(ctx context.Context) (n uint64, previous [32]byte, err error) {
 	h, unused, err := c.check(ctx)
 	if err != nil {
 		return 0, previous, err
 	}
 	if unused != 0 {
-		return unused, h.Previous, nil
+		return 0, previous, fmt.Errorf("%w: %d", errUnused, unused)
 	}
 	n, err = c.tpm.Counter(ctx)
 	if err != nil {

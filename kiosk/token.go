@@ -116,7 +116,7 @@ func pinProblem(pin secret.Text) PINProblem {
 		return p
 	}
 	b := pin.Reveal()
-	for period := 1; period <= 3; period++ {
+	for period := 1; period <= 4; period++ {
 		repeats := true
 		for i := period; i < len(b); i++ {
 			repeats = repeats && b[i] == b[i-period]
