@@ -109,7 +109,7 @@ func checkRepresentative(f []byte, challenge [8]byte) (crypto.Hash, error) {
 	if end := f[len(f)-1]; end == 0xCC {
 		var ok bool
 		if hash, ok = trailers[f[len(f)-2]]; !ok {
-			return 0, fmt.Errorf("%w: signature trailer %02X", ErrUnsupported, f[len(f)-2])
+			return 0, fmt.Errorf("%w: signature trailer %02X: %w", ErrChip, f[len(f)-2], ErrUnsupported)
 		}
 		trailer = 2
 	} else if end != 0xBC {

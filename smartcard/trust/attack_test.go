@@ -2,7 +2,11 @@ package trust_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
@@ -225,4 +229,36 @@ func TestSignedContent(t *testing.T) {
 	refused(t, "data", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckContent, trust.ErrUnsupported)
 	doc.Files[lds.EFSOD] = slices.Concat([]byte{0x77, 0x80}, content, []byte{0, 0})
 	refused(t, "indefinite length", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckContent, lds.ErrIndefinite)
+}
+
+// Whatever can be said in two ways must be said in one.
+func TestAmbiguity(t *testing.T) {
+	s := newState()
+	key := s.cscaKey.(*ecdsa.PrivateKey)
+	nodes := must(must(tlv.ParseOne(s.signer, 0x30)).Children())
+	signature := must(key.Sign(rand.Reader, hashOf(crypto.SHA384, nodes[0].Raw), crypto.SHA384))
+	outer := *s
+	outer.signer = seq(nodes[0].Raw, seq(der(ecdsaOIDs[crypto.SHA384])), der(asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}))
+	refused(t, "certificate of two algorithms", outer.issue(annaMRZ, 2, nil).doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckSignature, trust.ErrMalformed)
+
+	twice := *s
+	twice.extra = attribute(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}, der(now))
+	refused(t, "two signing times", twice.issue(annaMRZ, 2, nil).doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckSignature, trust.ErrMalformed)
+
+	// An RSA signature and the same plus the modulus, which has to be small enough.
+	key1024 := must(rsa.GenerateKey(rand.Reader, 1024))
+	for key1024.N.Bit(1022) == 1 {
+		key1024 = must(rsa.GenerateKey(rand.Reader, 1024))
+	}
+	doc := s.issue(annaMRZ, 2, key1024).doc
+	signed := new(big.Int).Lsh(big.NewInt(1), 1024)
+	for signed.BitLen() > 1024 {
+		doc.Active = &lds.ActiveAuthentication{Challenge: challenge, Signature: iso9796(key1024, crypto.SHA256, []byte{0x34, 0xCC}, challenge)}
+		signed.Add(new(big.Int).SetBytes(doc.Active.Signature), key1024.N)
+	}
+	if _, _, err := trust.Verify(doc, s.anchors(trust.Test), now, strict); err != nil {
+		t.Fatal(err)
+	}
+	doc.Active.Signature = signed.FillBytes(make([]byte, 128))
+	refused(t, "signature plus modulus", doc, s.anchors(trust.Test), now, strict, trust.CheckActiveAuthentication, trust.ErrChip)
 }

@@ -60,6 +60,7 @@ type state struct {
 	digest             crypto.Hash
 	pss                bool
 	signedAt           time.Time
+	extra              []byte // signed attributes
 }
 
 func newState(edits ...func(csca, signer *x509.Certificate)) *state {
@@ -135,6 +136,7 @@ func (s *state) sign(contentType asn1.ObjectIdentifier, content []byte, stated a
 		attribute(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}, der(stated)),
 		attribute(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}, der(s.signedAt)),
 		attribute(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}, der(hashOf(s.digest, content))),
+		s.extra,
 	)
 	digest := hashOf(s.digest, tlv.Encode(0x31, attributes))
 	var algorithm, signature []byte

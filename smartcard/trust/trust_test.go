@@ -279,6 +279,9 @@ func TestAuthorities(t *testing.T) {
 		"class unknown":    {{s.csca, "staging"}},
 		"not an authority": {{s.signer, trust.Test}},
 		"two classes":      {{s.csca, trust.Test}, {s.csca, trust.Production}},
+		"critical extension": {{newState(func(csca, _ *x509.Certificate) {
+			csca.ExtraExtensions = append(csca.ExtraExtensions, extension(asn1.ObjectIdentifier{1, 2, 3}, true))
+		}).csca, trust.Test}},
 	} {
 		if _, err := trust.NewAnchors(anchors); !errors.Is(err, trust.ErrCertificate) {
 			t.Errorf("%s: %v", name, err)
