@@ -282,6 +282,7 @@ func (s *session) wait(sc *scard.Context, limit time.Duration) error {
 		// Changed is the library's answer, not a state; the counter in the upper
 		// bits makes it notice a swap between two calls.
 		states[i].CurrentState = states[i].EventState &^ scard.StateChanged
+		states[i].Atr = nil // or the binding keeps the last card's
 	}
 	if err := sc.GetStatusChange(states, limit); err != nil {
 		return err
@@ -289,11 +290,6 @@ func (s *session) wait(sc *scard.Context, limit time.Duration) error {
 	if n := len(s.states); len(states) > n {
 		s.pnp = states[n]
 		states = states[:n]
-	}
-	for i := range states {
-		if states[i].EventState&scard.StatePresent == 0 {
-			states[i].Atr = nil // the binding keeps the last card's
-		}
 	}
 	s.states = states
 	return nil
