@@ -228,6 +228,43 @@ func TestKioskSealsTheEarlierSignatures(t *testing.T) {
 	}
 }
 
+// A rogue kiosk holds its own key: it can exchange an earlier signer and sign
+// anew, with the right hash. What the payload names as signers stops it.
+func TestRogueKioskExchangesASigner(t *testing.T) {
+	e := enroll(t)
+	good := e.sign(t).Bytes()
+	foreign := ecKey(t, "foreign")
+	kiosk := e.parties[2].key
+	foreignChain := chain(t, "foreign officer", foreign)
+	jwk, err := record.NewJWK(foreign.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range map[int]string{
+		0: `"jwk":{"crv":"P-256","kty":"EC","x":"` + b64.EncodeToString(jwk.X) + `","y":"` + b64.EncodeToString(jwk.Y) + `"}`,
+		1: `"x5c":["` + base64.StdEncoding.EncodeToString(foreignChain[0]) + `"]`,
+	} {
+		for _, exchange := range []bool{false, true} {
+			j := take(t, good)
+			if exchange {
+				role := string(e.parties[i].role)
+				j.Signatures[i].resign(t, j.Payload, `{"alg":"ES256","typ":"enrollkiosk-record+jws","role":"`+role+`",`+key+`}`, foreign)
+			}
+			prev := sha256.Sum256([]byte(decode(t, j.Signatures[0].Signature) + decode(t, j.Signatures[1].Signature)))
+			header := decode(t, j.Signatures[2].Protected)
+			header = header[:strings.Index(header, `"prev":"`)] + `"prev":"` + b64.EncodeToString(prev[:]) + `"}`
+			j.Signatures[2].resign(t, j.Payload, header, kiosk)
+			_, err := record.Parse([]byte(j.text(t)))
+			if !exchange && err != nil {
+				t.Fatalf("the test cannot sign as the kiosk: %v", err)
+			}
+			if exchange && !errors.Is(err, record.ErrSigners) {
+				t.Errorf("%s exchanged: %v", e.parties[i].role, err)
+			}
+		}
+	}
+}
+
 func TestEveryByteMatters(t *testing.T) {
 	e := enroll(t)
 	s, err := record.NewSubmission(e.sign(t), e.attestation)

@@ -164,7 +164,7 @@ func newEnrollment(t testing.TB, purpose record.Purpose, parties ...party) *enro
 		case record.OldHolder:
 			p.Replaces, _ = record.DIDKey(by.key.Public())
 		case record.Holder:
-			e.setHolder(t, by.key)
+			setHolder(t, p, by.key)
 		}
 	}
 	personal := purpose == record.Enroll || purpose == record.Replace || purpose == record.Update
@@ -180,7 +180,7 @@ func newEnrollment(t testing.TB, purpose record.Purpose, parties ...party) *enro
 	return e
 }
 
-func (e *enrollment) setHolder(t testing.TB, key device) {
+func setHolder(t testing.TB, p *record.Payload, key device) {
 	t.Helper()
 	did, err := record.DIDKey(key.Public())
 	if err != nil {
@@ -190,7 +190,7 @@ func (e *enrollment) setHolder(t testing.TB, key device) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.payload.Holder.DID, e.payload.Holder.Key = did, jwk
+	p.Holder.DID, p.Holder.Key = did, jwk
 }
 
 func (e *enrollment) sign(t testing.TB) record.Record {

@@ -143,7 +143,11 @@ func ParseDIDKey(did string) (crypto.PublicKey, error) {
 		if x == nil {
 			return nil, fmt.Errorf("did:key: %w", ErrKey)
 		}
-		pub = &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x.FillBytes(make([]byte, 32)), y.FillBytes(make([]byte, 32))))
+		if err != nil {
+			return nil, fmt.Errorf("did:key: %w: %w", ErrKey, err)
+		}
+		pub = k
 	} else if key, ok := strings.CutPrefix(raw, codecEd25519); ok {
 		pub = ed25519.PublicKey(key)
 	}

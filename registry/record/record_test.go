@@ -72,7 +72,7 @@ func TestSignersAndPurposes(t *testing.T) {
 		t.Run(name, func(t *testing.T) { checkWithGoJOSE(t, e.sign(t)) })
 	}
 	byOffice := newEnrollment(t, record.Revoke, officer(t), supervisor(t), kiosk(t))
-	byOffice.setHolder(t, ecKey(t, "lost holder"))
+	setHolder(t, &byOffice.payload, ecKey(t, "lost holder"))
 	checkWithGoJOSE(t, byOffice.sign(t))
 
 	for purpose, parties := range map[record.Purpose][]party{
@@ -90,7 +90,7 @@ func TestSignersAndPurposes(t *testing.T) {
 
 func checkWithGoJOSE(t *testing.T, r record.Record) {
 	t.Helper()
-	parsed, err := jose.ParseSigned(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256, jose.PS256})
+	parsed, err := jose.ParseSignedJSON(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256, jose.PS256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +148,8 @@ func TestContradictions(t *testing.T) {
 		"replaces":             func(p *record.Payload) { p.Replaces = p.Holder.DID },
 		"DID of another":       func(p *record.Payload) { p.Holder.DID, _ = record.DIDKey(ecKey(t, "x").Public()) },
 		"key of another":       func(p *record.Payload) { p.Holder.Key, _ = record.NewJWK(ecKey(t, "x").Public()) },
+		"another holder":       func(p *record.Payload) { setHolder(t, p, ecKey(t, "x")) },
+		"signs for another":    func(p *record.Payload) { p.Signers[0].SHA256[0] ^= 1 },
 		"where":                func(p *record.Payload) { p.Holder.Where = "phone" },
 		"class":                func(p *record.Payload) { p.Holder.Class = "" },
 		"no attestation":       func(p *record.Payload) { p.Holder.Attestation = [32]byte{} },
