@@ -1,0 +1,58 @@
+package piv
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// piv-go forgets its connection to the PC/SC service when a token is pulled
+// between the first commands of Open: the handle stays exclusive and nobody
+// could use that reader again until this process ends. What it forgot is the
+// one connection that is new since before the call; hanging up makes the
+// service drop what hung on it.
+
+// daemonSockets are this process's connections to the PC/SC service: inode to
+// descriptor.
+func daemonSockets() map[string]int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	path := os.Getenv("PCSCLITE_CSOCK_NAME")
+	found := map[string]int{}
+	for _, e := range entries {
+		inode, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil || !strings.HasPrefix(inode, "socket:") {
+			continue
+		}
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		peer, err := syscall.Getpeername(fd)
+		if err != nil {
+			continue
+		}
+		if u, ok := peer.(*syscall.SockaddrUnix); ok && u.Name != "" && (u.Name == path || filepath.Base(u.Name) == "pcscd.comm") {
+			found[inode] = fd
+		}
+	}
+	return found
+}
+
+// releaseSince hangs up the one connection that is not in before. If there are
+// several, it cannot tell whose they are and leaves them.
+func releaseSince(before map[string]int) {
+	var added []int
+	for inode, fd := range daemonSockets() {
+		if _, old := before[inode]; !old {
+			added = append(added, fd)
+		}
+	}
+	if before != nil && len(added) == 1 {
+		syscall.Shutdown(added[0], syscall.SHUT_RDWR)
+	}
+}
