@@ -26,6 +26,7 @@ import (
 
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/simulators/specimen"
 	"enrollkiosk/simulators/vpcd"
 )
 
@@ -100,14 +101,14 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	switch {
 	case *makeDir != "":
-		_, err := openAuthority(*makeDir)
+		_, err := specimen.Open(*makeDir)
 		return err
 	case *socket != "" && *address != "":
 		return fmt.Errorf("%w: --socket or --vpcd, not both", errUsage)
 	case *socket == "" && *address == "" && !*show:
 		return fmt.Errorf("%w: one of --socket, --vpcd, --make-authority and --show is needed", errUsage)
 	}
-	a, err := openAuthority(c.authority)
+	a, err := specimen.Open(c.authority)
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func printDocument(w io.Writer, chip *idcard.Chip) {
 }
 
 // serve offers the three readers until ctx ends.
-func (c choice) serve(ctx context.Context, a *authority, socket string, stdout io.Writer) error {
+func (c choice) serve(ctx context.Context, a *specimen.Authority, socket string, stdout io.Writer) error {
 	server, err := pcscd.Listen(socket)
 	if err != nil {
 		return err
@@ -152,7 +153,7 @@ func (c choice) serve(ctx context.Context, a *authority, socket string, stdout i
 	defer server.Close()
 	for _, r := range []struct {
 		name string
-		card func(*authority) (pcscd.Card, error)
+		card func(*specimen.Authority) (pcscd.Card, error)
 	}{{idCardReader, c.idCardOrNone}, {tokenReader, c.tokenOrNone}, {officerReader, c.officerOrNone}} {
 		card, err := r.card(a)
 		if err != nil {

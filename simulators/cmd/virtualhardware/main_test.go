@@ -153,11 +153,11 @@ func TestThreeReaders(t *testing.T) {
 
 	// Another process can verify both cards with the roots in the folder.
 	f9 := certificate(t, []byte(tool(t, socket, "yubico-piv-tool", "yubico-piv-tool", "-r", "YubiKey", "-a", "read-certificate", "-s", "f9")))
-	if err := f9.CheckSignatureFrom(certificate(t, read(t, issuers, rootTokens))); err != nil {
+	if err := f9.CheckSignatureFrom(certificate(t, read(t, issuers, "piv-root.der"))); err != nil {
 		t.Errorf("token's attestation certificate: %v", err)
 	}
 	on := certificate(t, []byte(tool(t, socket, "yubico-piv-tool", "yubico-piv-tool", "-r", "Officer", "-a", "read-certificate", "-s", "9c")))
-	if err := on.CheckSignatureFrom(certificate(t, read(t, issuers, rootOfficers))); err != nil {
+	if err := on.CheckSignatureFrom(certificate(t, read(t, issuers, "officers-ca.der"))); err != nil {
 		t.Errorf("officer's certificate: %v", err)
 	}
 	if on.Subject.SerialNumber != "0001" || on.Subject.CommonName != "" {
@@ -206,10 +206,10 @@ func TestAuthorityIsMadeOnce(t *testing.T) {
 	}
 	group.Wait()
 	before := map[string][]byte{}
-	for _, name := range []string{rootState, rootTokens, rootOfficers} {
+	for _, name := range []string{"csca.der", "piv-root.der", "officers-ca.der"} {
 		before[name] = read(t, issuers, name)
 		c := certificate(t, before[name])
-		if !c.IsCA || !strings.Contains(c.Subject.String(), "SPECIMEN") && name != rootTokens {
+		if !c.IsCA || !strings.Contains(c.Subject.String(), "SPECIMEN") && name != "piv-root.der" {
 			t.Errorf("%s is %v", name, c.Subject)
 		}
 	}
@@ -221,7 +221,7 @@ func TestAuthorityIsMadeOnce(t *testing.T) {
 	}
 	for _, number := range []string{"0001", "0002"} {
 		leaf := certificate(t, read(t, issuers, officersDir, number, officerCertFile))
-		if err := leaf.CheckSignatureFrom(certificate(t, before[rootOfficers])); err != nil || leaf.Subject.SerialNumber != number {
+		if err := leaf.CheckSignatureFrom(certificate(t, before["officers-ca.der"])); err != nil || leaf.Subject.SerialNumber != number {
 			t.Errorf("officer %s: %v, %v", number, leaf.Subject, err)
 		}
 	}
@@ -236,8 +236,8 @@ func TestAuthorityIsMadeOnce(t *testing.T) {
 	}
 
 	// Half an authority is an error, never silently a new one.
-	os.Remove(filepath.Join(issuers, tokenSeed))
-	if _, errors, code := once(t, "--show", "--authority", issuers); code != exitFailed || !strings.Contains(errors, tokenSeed) {
+	os.Remove(filepath.Join(issuers, "piv-root.seed"))
+	if _, errors, code := once(t, "--show", "--authority", issuers); code != exitFailed || !strings.Contains(errors, "piv-root.seed") {
 		t.Errorf("half an authority: %d %s", code, errors)
 	}
 }

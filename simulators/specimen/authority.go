@@ -1,4 +1,7 @@
-package main
+// Package specimen keeps everybody who issues something in the simulated
+// country of Utopia: the state, the token maker, the police force. Programs that
+// share a folder share the issuers.
+package specimen
 
 import (
 	"crypto/ecdsa"
@@ -19,7 +22,7 @@ import (
 	"enrollkiosk/simulators/pivtoken"
 )
 
-// authority is everybody who issues something: the state its ID cards, the
+// Authority is everybody who issues something: the state its ID cards, the
 // maker its tokens, the force its officers' cards.
 //
 // Its folder:
@@ -29,10 +32,11 @@ import (
 //	piv-root.seed                              the token maker's
 //	officers-ca.key                            the force's
 //	officers/0001/officer.{key,crt}            officers' keys and certificates
-type authority struct {
-	state    *idcard.Authority
-	tokens   *pivtoken.Authority
-	officers []officer
+type Authority struct {
+	State     *idcard.Authority
+	Tokens    *pivtoken.Authority
+	Officers  []Officer
+	OfficerCA []byte // DER
 }
 
 const (
@@ -47,10 +51,10 @@ const (
 	day          = 24 * time.Hour
 )
 
-// openAuthority loads the authority of a folder, or makes it there if the folder
+// Open loads the authority of a folder, or makes it there if the folder
 // is missing or empty. Several processes may do so at once: one makes it, all
 // load the same. Without a folder it is new and nothing stays.
-func openAuthority(dir string) (*authority, error) {
+func Open(dir string) (*Authority, error) {
 	if dir == "" {
 		temporary, err := os.MkdirTemp("", "authority")
 		if err != nil {
@@ -59,7 +63,7 @@ func openAuthority(dir string) (*authority, error) {
 		defer os.RemoveAll(temporary)
 		dir = temporary
 	}
-	if err := makeAuthority(dir); err != nil {
+	if err := Make(dir); err != nil {
 		return nil, fmt.Errorf("make authority: %w", err)
 	}
 	a, err := loadAuthority(dir)
@@ -69,9 +73,9 @@ func openAuthority(dir string) (*authority, error) {
 	return a, nil
 }
 
-// makeAuthority builds the folder beside its place and renames it: it is there
+// Make builds the folder beside its place and renames it: it is there
 // whole or not at all, and the first of several wins.
-func makeAuthority(dir string) error {
+func Make(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -207,7 +211,7 @@ func newSerial() *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
-func loadAuthority(dir string) (*authority, error) {
+func loadAuthority(dir string) (*Authority, error) {
 	state, err := idcard.LoadAuthority(filepath.Join(dir, stateDir))
 	if err != nil {
 		return nil, err
@@ -220,13 +224,16 @@ func loadAuthority(dir string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{state: state, tokens: tokens}
+	a := &Authority{State: state, Tokens: tokens}
+	if a.OfficerCA, err = os.ReadFile(filepath.Join(dir, rootOfficers)); err != nil {
+		return nil, err
+	}
 	for i := range officerCount {
-		o, err := readOfficer(filepath.Join(dir, officersDir, fmt.Sprintf("%04d", i+1)))
+		o, err := ReadOfficer(filepath.Join(dir, officersDir, fmt.Sprintf("%04d", i+1)))
 		if err != nil {
 			return nil, err
 		}
-		a.officers = append(a.officers, o)
+		a.Officers = append(a.Officers, o)
 	}
 	return a, nil
 }
