@@ -256,10 +256,10 @@ func (q *Queue) SetHead(ctx context.Context, head []byte) error {
 	return q.update("head", func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyHead, head) })
 }
 
-// Waiting returns queued records, oldest first, at most items of them and bytes
-// in total but at least one. A record whose copies are both damaged is
-// quarantined and left out.
-func (q *Queue) Waiting(ctx context.Context, items, size int) ([]Item, error) {
+// Waiting returns queued records, oldest first, without those that skip says yes
+// to: at most items of them and size bytes in total, but at least one. A record
+// whose copies are both damaged is quarantined and left out.
+func (q *Queue) Waiting(ctx context.Context, items, size int, skip func(ID) bool) ([]Item, error) {
 	var out []Item
 	var bad []ID
 	var total int
@@ -270,6 +270,9 @@ func (q *Queue) Waiting(ctx context.Context, items, size int) ([]Item, error) {
 				return err
 			}
 			id := ID(v)
+			if skip(id) {
+				continue
+			}
 			e, err := entry(tx, id)
 			if err != nil {
 				return err

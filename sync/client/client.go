@@ -1,0 +1,335 @@
+// Package client speaks to the registry: it submits records, fetches what
+// became of them, the policy and the time.
+//
+// Nothing that comes back is believed because it came over TLS. A rejection
+// counts only with the registry's signature, an activation or refusal only with
+// the vault's, a receipt only when it proves that this very record is in the log
+// that the policy names; an answer that claims more than it proves is
+// [ErrNonsense]. The policy itself is handed on as it came: its reader verifies it.
+//
+// The package keeps nothing and never repeats a request: that is the courier's job.
+// The wire is HTTP/1.1, so that it passes through ordinary proxies.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	tlog "github.com/transparency-dev/formats/proof"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+)
+
+// DefaultTimeout bounds one request, from name look-up to the answer's last
+// byte: the largest batch at 256 kbit/s.
+const DefaultTimeout = 60 * time.Second
+
+// Options of a Client.
+type Options struct {
+	URL string // "https://host[:port]", nothing after
+
+	// Certificate identifies the kiosk; its PrivateKey may be any crypto.Signer. The
+	// zero value is good for the public paths: policy and time.
+	Certificate tls.Certificate
+
+	// Policy gives the policy in force, asked anew at each connection and for each
+	// answer. An expired one is still good for delivering under.
+	Policy func() (policy.Signed, error)
+
+	Heard   func(time.Time)                       // gets each time that the registry signed; may be nil
+	Clock   func() time.Time                      // judges the registry's certificate; default time.Now
+	Proxy   func(*http.Request) (*url.URL, error) // default http.ProxyFromEnvironment
+	Timeout time.Duration                         // default DefaultTimeout
+}
+
+// Client is a connection to one registry. Its methods may be called from several
+// goroutines.
+type Client struct {
+	base   string
+	policy func() (policy.Signed, error)
+	heard  func(time.Time)
+	limit  time.Duration
+	line   *line
+	http   *http.Client
+}
+
+// Item is a record under its id: record.Submission.Bytes.
+type Item struct {
+	ID   [32]byte
+	Data []byte
+}
+
+// Verdict is what the registry says about one submitted item.
+type Verdict struct {
+	ID       [32]byte
+	Status   api.Status    // Pending, Accepted, Rejected or Retry
+	Code     string        // of Rejected (as signed) and Retry
+	After    time.Duration // of Retry: how long to wait at least
+	Evidence []byte        // of Rejected: the registry's statement, verified
+}
+
+// Status is what has become of a record.
+type Status struct {
+	Status  api.Status // Pending, Active, Refused or Rejected: all but Pending as signed
+	Code    string     // why it is refused or rejected
+	Verdict []byte     // the vault's or registry's statement, verified; nil while Pending
+	Receipt []byte     // the proof that the record is in the log, verified; nil before it is
+}
+
+// New makes a client. It does not connect.
+func New(o Options) (*Client, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("registry address %q: want https://host[:port]", o.URL)
+	}
+	if o.Policy == nil {
+		return nil, errors.New("registry client: no policy")
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Heard == nil {
+		o.Heard = func(time.Time) {}
+	}
+	l := newLine(u.Hostname(), o)
+	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, limit: o.Timeout, line: l,
+		http: &http.Client{Transport: l.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.line.transport.CloseIdleConnections() }
+
+// Submit sends items, within the contract's limits, and returns one verdict for
+// each, in any order.
+func (c *Client) Submit(ctx context.Context, items []Item) ([]Verdict, error) {
+	batch := api.Batch{}
+	size := 0
+	for _, i := range items {
+		batch.Items = append(batch.Items, api.Item{ID: i.ID, Submission: i.Data})
+		size += len(i.Data)
+		if len(i.Data) > record.MaxSubmission {
+			return nil, fmt.Errorf("submit: %w", ErrTooBig)
+		}
+	}
+	if size > api.MaxBatchData && len(items) > 1 || len(items) > api.MaxItems {
+		return nil, fmt.Errorf("submit: %w", ErrTooBig)
+	}
+	if err := batch.Check(); err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	body, err := json.Marshal(batch)
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	p, err := c.policy()
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	var result api.BatchResult
+	err = c.do(ctx, http.MethodPost, api.PathRecords, body, api.MediaJSON, api.MaxBody, func(b []byte) error {
+		if result, err = api.Decode[api.BatchResult](bytes.NewReader(b)); err != nil {
+			return err
+		}
+		return result.Answers(batch)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	out, err := verdicts(result, p.Policy())
+	if err == nil && result.Time != "" {
+		err = c.hear([]byte(result.Time), p.Policy())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	return out, nil
+}
+
+func verdicts(r api.BatchResult, p policy.Policy) ([]Verdict, error) {
+	var out []Verdict
+	for _, v := range r.Verdicts {
+		o := Verdict{ID: v.ID, Status: v.Status, Code: v.Code, After: time.Duration(v.RetryAfter) * time.Second}
+		if v.Status == api.Rejected {
+			signed, err := receipt.VerifyVerdict([]byte(v.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, v.ID)
+			if err != nil || signed.Claims().Status != receipt.Rejected {
+				return nil, fmt.Errorf("%w: a rejection that the registry did not sign: %w", ErrNonsense, err)
+			}
+			o.Code, o.Evidence = signed.Claims().Code, signed.Bytes()
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// Status asks what has become of a record that was submitted. ErrNotFound: the
+// registry does not have it (any more); submit it again.
+func (c *Client) Status(ctx context.Context, item Item) (Status, error) {
+	p, err := c.policy()
+	if err != nil {
+		return Status{}, fmt.Errorf("status: %w", err)
+	}
+	var got api.RecordStatus
+	err = c.do(ctx, http.MethodGet, api.PathRecords+"/"+api.ID(item.ID).String(), nil, api.MediaJSON, api.MaxBody, func(b []byte) error {
+		got, err = api.Decode[api.RecordStatus](bytes.NewReader(b))
+		return err
+	})
+	if err != nil {
+		return Status{}, fmt.Errorf("status: %w", err)
+	}
+	s, err := verifyStatus(got, item, p.Policy())
+	if err != nil {
+		return Status{}, fmt.Errorf("status: %w: %w", ErrNonsense, err)
+	}
+	return s, nil
+}
+
+func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
+	if got.ID != item.ID {
+		return Status{}, errors.New("the answer is about another record")
+	}
+	out := Status{Status: got.Status}
+	if got.Status == api.Pending && got.Receipt == "" {
+		return out, nil
+	}
+	submission, err := record.ParseSubmission(item.Data)
+	if err != nil {
+		return out, err
+	}
+	if submission.ID() != item.ID {
+		return out, record.ErrForm
+	}
+	payload := submission.Record().Payload()
+	if got.Status != api.Pending {
+		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
+		if err != nil {
+			return out, err
+		}
+		claims := v.Claims()
+		if string(claims.Status) != string(got.Status) || claims.Status != receipt.Rejected && claims.DID != "" && claims.DID != payload.Holder.DID {
+			return out, errors.New("the signed verdict says something else")
+		}
+		out.Code, out.Verdict = claims.Code, v.Bytes()
+	}
+	if got.Receipt != "" {
+		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)
+		if err != nil {
+			return out, err
+		}
+		// The blind is the record's own: another one would make a proof that
+		// nobody can check against the record.
+		var proof tlog.TLogProof
+		if err := proof.Unmarshal(f.Bytes()); err != nil || !bytes.Equal(proof.ExtraData[:32], payload.Blind[:]) {
+			return out, errors.New("the receipt has another blind than the record")
+		}
+		out.Receipt = f.Bytes()
+	}
+	return out, nil
+}
+
+// Policy fetches the registry's copy of the policy, as it came: policy.Parse
+// verifies it.
+func (c *Client) Policy(ctx context.Context) (signed []byte, err error) {
+	err = c.do(ctx, http.MethodGet, api.PathPolicy, nil, api.MediaJOSE, policy.MaxSize, func(b []byte) error {
+		signed = b
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch policy: %w", err)
+	}
+	return signed, nil
+}
+
+// Time fetches the registry's clock, verified.
+func (c *Client) Time(ctx context.Context) (t time.Time, err error) {
+	p, err := c.policy()
+	if err != nil {
+		return t, fmt.Errorf("fetch time: %w", err)
+	}
+	err = c.do(ctx, http.MethodGet, api.PathTime, nil, api.MediaJOSE, receipt.MaxSize, func(b []byte) error {
+		t, err = verifyTime(b, p.Policy())
+		return err
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("fetch time: %w", err)
+	}
+	c.heard(t)
+	return t, nil
+}
+
+func (c *Client) hear(b []byte, p policy.Policy) error {
+	t, err := verifyTime(b, p)
+	if err == nil {
+		c.heard(t)
+	}
+	return err
+}
+
+func verifyTime(b []byte, p policy.Policy) (time.Time, error) {
+	v, err := receipt.VerifyTime(b, p.VerdictKeys.Registry, p.LogOrigin)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: time: %w", ErrNonsense, err)
+	}
+	return v.Claims().Time, nil
+}
+
+// do makes one request. read gets the body of a good answer, at most limit bytes
+// of the media type want; what it does not understand is ErrNonsense.
+func (c *Client) do(ctx context.Context, method, path string, body []byte, want string, limit int64, read func([]byte) error) error {
+	limited, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	var handshake atomic.Pointer[error]
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+		if err != nil {
+			handshake.Store(&err)
+		}
+	}})
+	req, err := http.NewRequestWithContext(traced, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", want+", "+api.MediaProblem)
+	req.Header.Set("User-Agent", "enrollkiosk")
+	if body != nil {
+		req.Header.Set("Content-Type", api.MediaJSON)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return c.line.class(ctx, err, handshake.Load() != nil)
+	}
+	defer res.Body.Close()
+	if err := refusal(res); err != nil {
+		return err
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	switch {
+	case err != nil:
+		return c.line.class(ctx, err, false)
+	case isPage(res.Header, b):
+		return ErrCaptivePortal
+	case int64(len(b)) > limit:
+		return fmt.Errorf("%w: answer of more than %d bytes", ErrNonsense, limit)
+	case !api.IsMedia(res.Header.Get("Content-Type"), want):
+		return fmt.Errorf("%w: media type %q", ErrNonsense, clip(res.Header.Get("Content-Type")))
+	}
+	if err := read(b); err != nil {
+		return fmt.Errorf("%w: %w", ErrNonsense, err)
+	}
+	return nil
+}
