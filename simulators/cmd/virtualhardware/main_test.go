@@ -220,7 +220,7 @@ func TestAuthorityIsMadeOnce(t *testing.T) {
 		}
 	}
 	for _, number := range []string{"0001", "0002"} {
-		leaf := certificate(t, read(t, issuers, officersDir, number, officerCertFile))
+		leaf := certificate(t, read(t, issuers, "officers", number, "officer.crt"))
 		if err := leaf.CheckSignatureFrom(certificate(t, before["officers-ca.der"])); err != nil || leaf.Subject.SerialNumber != number {
 			t.Errorf("officer %s: %v, %v", number, leaf.Subject, err)
 		}
