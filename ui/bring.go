@@ -6,10 +6,15 @@ import (
 	"enrollkiosk/kiosk"
 )
 
-// bring is a page that waits for a card or token: a drawing of what to do and a
-// line about what the reader sees now.
+// bring is a page that waits for a card or token: a drawing of what to do, and a
+// line about what the reader sees now or what was wrong with the last card.
 func (d *drawing) bring(drawing string) page {
-	return d.standard(besideMiddle(40, []float32{0, 1}, picture(drawing, 360, 270), stack(20, d.bringStatus())))
+	status := d.bringStatus()
+	if hint := d.hint(); status == nil || hint != nil && d.s.Health.Readers[d.s.Waiting] == kiosk.ReaderEmpty {
+		status = hint
+	}
+	p := d.standard(besideMiddle(40, []float32{0, 1}, picture(drawing, 440, 330), stack(20, status)))
+	return p
 }
 
 // bringStatus is the line about the reader that the person should look at.

@@ -94,11 +94,44 @@ func (u *UI) build(size fyne.Size) built {
 			o.pressed = p.entry.TypedKey
 		}
 	}
-	b.content = stack(14, stack(6, heading(p.title), lead(p.lead)), p.body)
+	b.content = stack(bodyGap, stack(6, heading(p.title), lead(p.lead)), p.body)
+	tighten(b.content, d.room)
 	b.root = container.New(f, d.header(), d.banner(), b.content, d.bar(p), d.footer(clock))
 	back := canvas.NewRectangle(paper)
 	b.root = container.New(inset{0, 0}, back, b.root)
 	return b
+}
+
+// bodyGap stands between a page's sentences and its body.
+const bodyGap float32 = 20
+
+// below is the height that is left for the body of a page with these sentences.
+func (d *drawing) below(title, sentence string) float32 {
+	h := d.room.Height - bodyGap - heightFor(heading(title), d.room.Width)
+	if sentence != "" {
+		h -= 6 + heightFor(lead(sentence), d.room.Width)
+	}
+	return h
+}
+
+// tighten sets the type of a page smaller, by steps and never below three
+// quarters, when its sentences are too long for the room.
+func tighten(page fyne.CanvasObject, room fyne.Size) {
+	var all []*paragraph
+	var full []float32
+	visit(page, func(o fyne.CanvasObject) {
+		if p, ok := o.(*paragraph); ok {
+			all, full = append(all, p), append(full, p.size)
+		}
+	})
+	for _, share := range []float32{1, 0.94, 0.88, 0.82, 0.75} {
+		for i, p := range all {
+			p.size = full[i] * share
+		}
+		if heightFor(page, room.Width) <= room.Height {
+			return
+		}
+	}
 }
 
 func lead(s string) *paragraph {
@@ -172,7 +205,7 @@ func (d *drawing) page() page {
 // standard is the page of a screen with its own sentences and the buttons for
 // every action that has no other place.
 func (d *drawing) standard(body fyne.CanvasObject) page {
-	return page{title: d.w.Title(d.s.Screen), lead: d.w.Instruction(d.s.Screen), body: stack(14, d.hint(), body), buttons: d.buttons()}
+	return page{title: d.w.Title(d.s.Screen), lead: d.w.Instruction(d.s.Screen), body: body, buttons: d.buttons()}
 }
 
 // elsewhere are the actions that have a place of their own.
@@ -234,9 +267,10 @@ func (d *drawing) localButton(text string, k kind, change func(*local)) *button 
 	})
 }
 
-// hint is a fault on a page that can go on: what is so and what to do.
+// hint is a fault on a page that can go on: what is so and what to do. A wrong
+// PIN is said once, at the pad.
 func (d *drawing) hint() *fyne.Container {
-	if d.s.Fault == nil || d.s.Screen == kiosk.ScreenTrouble {
+	if d.s.Fault == nil || d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
 		return nil
 	}
 	t := d.w.Trouble(*d.s.Fault)
@@ -280,14 +314,13 @@ func (d *drawing) bar(p page) *fyne.Container {
 func (d *drawing) header() fyne.CanvasObject {
 	app := canvas.NewText(d.w.Label(words.App, nil), white)
 	app.TextSize, app.TextStyle.Bold = 22, true
-	left := []fyne.CanvasObject{picture("emblem", 40, 40), app}
-	var right []fyne.CanvasObject
+	var turn, right []fyne.CanvasObject
 	if d.u.shown.agent {
-		left = append(left, d.turn())
+		turn = append(turn, d.turn())
 		if d.s.Position > 0 {
 			step := canvas.NewText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), mist)
 			step.TextSize = labelText
-			left = append(left, step)
+			turn = append(turn, step)
 		}
 		if d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage {
 			for _, l := range d.s.Languages {
@@ -302,7 +335,14 @@ func (d *drawing) header() fyne.CanvasObject {
 			}
 		}
 	}
-	return newStrip(canvas.NewRectangle(navy), 18, margin-8, left, right)
+	// What matters least goes first when the words are long.
+	for _, name := range [][]fyne.CanvasObject{{picture("emblem", 40, 40), app}, {picture("emblem", 40, 40)}, nil} {
+		s := newStrip(canvas.NewRectangle(navy), 18, margin-8, append(name, turn...), right)
+		if name == nil || s.MinSize().Width <= d.room.Width+2*margin {
+			return s
+		}
+	}
+	return nil
 }
 
 func (d *drawing) languageButton(l string, k kind) *button {

@@ -150,6 +150,11 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 	r.ring.Resize(size)
 	r.face.Move(fyne.NewPos(ringGap, ringGap))
 	r.face.Resize(size.SubtractWidthHeight(2*ringGap, 2*ringGap))
+	if r.b.kind == keyButton { // keys keep their size; a long word gets smaller
+		for r.text.TextSize = r.b.textSize(); r.text.TextSize > 12 && r.text.MinSize().Width > size.Width-2*ringGap-6; {
+			r.text.TextSize--
+		}
+	}
 	h := r.text.MinSize().Height
 	r.text.Move(fyne.NewPos(0, (size.Height-h)/2))
 	r.text.Resize(fyne.NewSize(size.Width, h))

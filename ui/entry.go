@@ -153,11 +153,8 @@ type cellsRenderer struct {
 func (r *cellsRenderer) Layout(size fyne.Size) {
 	c := r.c
 	r.ring.StrokeColor = color.Transparent
-	switch {
-	case c.focused:
+	if c.focused {
 		r.ring.StrokeColor = ring
-	case c.active:
-		r.ring.StrokeColor = accent
 	}
 	r.ring.Resize(size)
 	r.objects = []fyne.CanvasObject{r.ring}
@@ -166,6 +163,9 @@ func (r *cellsRenderer) Layout(size fyne.Size) {
 	for i := range n {
 		x := ringGap + float32(i)*(w+cellGap)
 		box := canvas.NewRectangle(sheet)
+		if c.active {
+			box.FillColor = accentPale
+		}
 		box.StrokeWidth, box.StrokeColor, box.CornerRadius = 2, edge, 5
 		box.Move(fyne.NewPos(x, ringGap))
 		box.Resize(fyne.NewSize(w, cellHigh))
@@ -198,40 +198,46 @@ func (r *cellsRenderer) Refresh() {
 	canvas.Refresh(r.c)
 }
 
-// keyRows arranges keys in rows; a key may span several places.
-func keyRows(wide, high float32, rows ...[]fyne.CanvasObject) *fyne.Container {
-	var all []fyne.CanvasObject
-	var lengths []int
-	for _, row := range rows {
-		all = append(all, row...)
-		lengths = append(lengths, len(row))
-	}
-	return container.New(keyLayout{wide, high, lengths, len(rows[0])}, all...)
+// place is a key and how many places of its row it takes.
+type place struct {
+	key  *button
+	span int
 }
 
-// keyLayout gives each key one place; the last key of a short row fills it up.
+// keyRows arranges keys in rows, in the order of Tab.
+func keyRows(wide, high float32, across int, keys ...place) *fyne.Container {
+	k := keyLayout{wide: wide, high: high, across: across}
+	var all []fyne.CanvasObject
+	for _, p := range keys {
+		all = append(all, p.key)
+		k.spans = append(k.spans, p.span)
+	}
+	return container.New(k, all...)
+}
+
 type keyLayout struct {
 	wide, high float32
-	lengths    []int
-	places     int
+	across     int
+	spans      []int
+}
+
+func (k keyLayout) rows() int {
+	total := 0
+	for _, s := range k.spans {
+		total += s
+	}
+	return (total + k.across - 1) / k.across
 }
 
 func (k keyLayout) MinSize([]fyne.CanvasObject) fyne.Size {
-	return fyne.NewSize(float32(k.places)*k.wide, float32(len(k.lengths))*k.high)
+	return fyne.NewSize(float32(k.across)*k.wide, float32(k.rows())*k.high)
 }
 
-func (k keyLayout) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	left := max(0, size.Width-float32(k.places)*k.wide)
-	i := 0
-	for row, n := range k.lengths {
-		for col := range n {
-			w := k.wide
-			if col == n-1 {
-				w = k.wide * float32(k.places-col)
-			}
-			objects[i].Move(fyne.NewPos(left+float32(col)*k.wide, float32(row)*k.high))
-			objects[i].Resize(fyne.NewSize(w, k.high))
-			i++
-		}
+func (k keyLayout) Layout(objects []fyne.CanvasObject, _ fyne.Size) {
+	at := 0
+	for i, o := range objects {
+		o.Move(fyne.NewPos(float32(at%k.across)*k.wide, float32(at/k.across)*k.high))
+		o.Resize(fyne.NewSize(float32(k.spans[i])*k.wide, k.high))
+		at += k.spans[i]
 	}
 }

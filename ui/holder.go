@@ -66,5 +66,5 @@ func (d *drawing) proofs() *fyne.Container {
 		rows = append(rows, beside(10, []float32{0, 1}, sign(verdictSign(c.Verdict)),
 			stack(-4, label(d.w.Check(c.Name)).in(ink).sized(20), label(d.w.Verdict(c.Verdict)).sized(17))))
 	}
-	return stack(8, rows...)
+	return stack(6, rows...)
 }

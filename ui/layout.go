@@ -183,7 +183,7 @@ func (n inset) MinSize(objects []fyne.CanvasObject) fyne.Size {
 func panel(o fyne.CanvasObject) *fyne.Container {
 	r := canvas.NewRectangle(sheet)
 	r.CornerRadius, r.StrokeWidth, r.StrokeColor = rounded, 1, line
-	return container.New(inset{24, 20}, r, o)
+	return container.New(inset{22, 18}, r, o)
 }
 
 // notice is a tinted sheet with a bar in the colour of what it says.

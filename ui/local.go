@@ -27,7 +27,7 @@ func (l *local) reset(s kiosk.State) {
 	for i := range l.mrz {
 		l.mrz[i].wipe()
 	}
-	*l = local{}
+	*l = local{lines: l.lines && s.Screen == kiosk.ScreenAccessNumber}
 	l.typed.max = 12
 	if s.PIN != nil && s.PIN.Max > 0 {
 		l.typed.max = s.PIN.Max

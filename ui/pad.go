@@ -45,7 +45,7 @@ func (d *drawing) pad(o padding) page {
 	if o.hidden && d.s.Turn == kiosk.TurnCitizen {
 		shield = label(d.w.Label(words.Shield, nil))
 	}
-	left := stack(16, o.above, d.hint(), label(hint), container.New(startLayout{}, entry), problem, shield)
+	left := stack(16, o.above, label(hint), container.New(startLayout{}, entry), problem, shield)
 	p := page{
 		title:   d.w.Title(d.s.Screen),
 		lead:    d.w.Instruction(d.s.Screen),
@@ -71,17 +71,20 @@ func (d *drawing) submitPIN(a kiosk.Action, v kiosk.PINView) {
 }
 
 func (d *drawing) digits(e *cells) *fyne.Container {
-	key := func(r rune) fyne.CanvasObject {
-		return d.key(string(r), e, func() { e.TypedRune(r) })
+	var keys []place
+	for _, r := range "123456789" {
+		keys = append(keys, place{d.character(r, e), 1})
 	}
-	return keyRows(104, touch+2*ringGap,
-		[]fyne.CanvasObject{key('1'), key('2'), key('3')},
-		[]fyne.CanvasObject{key('4'), key('5'), key('6')},
-		[]fyne.CanvasObject{key('7'), key('8'), key('9')},
-		[]fyne.CanvasObject{
-			d.key(d.w.Label(words.KeyClear, nil), e, e.clear), key('0'),
-			d.key(d.w.Label(words.KeyDelete, nil), e, func() { e.TypedKey(&fyne.KeyEvent{Name: fyne.KeyBackspace}) }),
-		})
+	keys = append(keys, place{d.key(d.w.Label(words.KeyClear, nil), e, e.clear), 1}, place{d.character('0', e), 1}, place{d.deleteKey(e), 1})
+	return keyRows(104, touch+2*ringGap, 3, keys...)
+}
+
+func (d *drawing) character(r rune, e *cells) *button {
+	return d.key(string(r), e, func() { e.TypedRune(r) })
+}
+
+func (d *drawing) deleteKey(e *cells) *button {
+	return d.key(d.w.Label(words.KeyDelete, nil), e, func() { e.TypedKey(&fyne.KeyEvent{Name: fyne.KeyBackspace}) })
 }
 
 // key is a key of a pad; digits typed while it has the focus go to e.

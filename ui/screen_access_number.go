@@ -42,8 +42,12 @@ func (d *drawing) printedLines(number bool) page {
 		fields[i] = c
 		left = append(left, stack(2, label(d.w.Label(names[i], nil)), container.New(startLayout{}, c)))
 	}
-	if d.l.problem != "" {
-		left = append(left, notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(d.l.problem).sized(20))))
+	problem := d.l.problem
+	if problem == "" && d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
+		problem = d.w.Label(words.MRZIncomplete, nil) // the agent took the lines for malformed
+	}
+	if problem != "" {
+		left = append(left, notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(problem).sized(20))))
 	}
 	active := fields[l.field]
 	p := page{
@@ -93,19 +97,10 @@ func (d *drawing) submitLines() {
 
 // letters is a pad with the characters of a machine-readable zone.
 func (d *drawing) letters(e *cells) *fyne.Container {
-	const characters = "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ<"
-	const across = 7
-	var rows [][]fyne.CanvasObject
-	for i, r := range characters {
-		if i%across == 0 {
-			rows = append(rows, nil)
-		}
-		last := len(rows) - 1
-		rows[last] = append(rows[last], d.key(string(r), e, func() { e.TypedRune(r) }))
+	var keys []place
+	for _, r := range "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ<" {
+		keys = append(keys, place{d.character(r, e), 1})
 	}
-	last := len(rows) - 1
-	rows[last] = append(rows[last],
-		d.key(d.w.Label(words.KeyDelete, nil), e, func() { e.TypedKey(&fyne.KeyEvent{Name: fyne.KeyBackspace}) }),
-		d.key(d.w.Label(words.NextField, nil), e, func() { d.field((d.u.local.field + 1) % len(d.u.local.mrz)) }))
-	return keyRows(66, 62, rows...)
+	next := d.key(d.w.Label(words.NextField, nil), e, func() { d.field((d.u.local.field + 1) % len(d.u.local.mrz)) })
+	return keyRows(66, 62, 7, append(keys, place{d.deleteKey(e), 2}, place{next, 3})...)
 }

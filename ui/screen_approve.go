@@ -5,10 +5,16 @@ import "enrollkiosk/kiosk"
 // approve: the officer signs with card and PIN.
 func (d *drawing) approve() page { return d.officerPIN(kiosk.ActionApprove) }
 
-// officerPIN is a page that waits for the officer's card and then takes its PIN.
+// officerPIN is a page that waits for the officer's card and, once it is in,
+// takes its PIN.
 func (d *drawing) officerPIN(a kiosk.Action) page {
-	if !d.can(a) || d.s.PIN == nil {
+	reader, known := d.s.Health.Readers[kiosk.DeviceOfficer]
+	if !d.can(a) || d.s.PIN == nil || known && reader != kiosk.ReaderCard {
 		return d.bring("officer-card")
 	}
-	return d.pad(padding{action: a, hidden: true, above: d.bringStatus()})
+	above := d.hint()
+	if above == nil && d.s.PIN.Problem == kiosk.PINFine {
+		above = d.bringStatus()
+	}
+	return d.pad(padding{action: a, hidden: true, above: above})
 }

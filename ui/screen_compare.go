@@ -6,8 +6,9 @@ func (d *drawing) compare() page {
 	if d.s.Holder == nil {
 		return d.standard(nil)
 	}
-	face, images := d.portrait(240, 312)
-	p := d.standard(beside(24, []float32{0, 3, 2}, stack(0, face), panel(d.data()), panel(d.proofs())))
+	w := min(240, d.room.Width/4.6)
+	face, images := d.portrait(w, w*1.3)
+	p := d.standard(beside(20, []float32{0, 6, 5}, stack(0, face), panel(d.data()), panel(d.proofs())))
 	p.photos = images
 	return p
 }

@@ -17,27 +17,35 @@ func (d *drawing) consent() page {
 	if c == nil {
 		return p
 	}
-	p.title = d.w.Title(d.s.Screen)
 	p.lead = ""
-	count := label(d.w.Label(words.PurposeOf, words.Args{"index": c.Index, "count": c.Count}))
+	purpose := d.w.Label(words.PurposeOf, words.Args{"index": c.Index, "count": c.Count})
 	title := body(c.Title).bold().sized(28)
 	needed := label(d.w.Label(either(c.Required, words.Required, words.Optional), nil)).in(ink)
 
+	const between, around = 12, 18
 	text := body(c.Text)
-	width := d.room.Width - 48
-	other := heightFor(heading(p.title), d.room.Width) + 20 + heightFor(count, width) + heightFor(title, width) + heightFor(needed, width) + 3*12 + 2*20 + 8
-	pages := split(text, width, d.room.Height-other)
+	width := d.room.Width - 2*22
+	others := heightFor(label(purpose), width) + heightFor(title, width) + heightFor(needed, width) + 3*between + 2*around
+	pages := split(text, width, d.below(p.title, "")-others)
 	n := min(d.l.page, len(pages)-1)
 	text.text = pages[n]
-	p.body = panel(stack(12, count, title, text, needed))
+	p.body = panel(stack(between, label(purpose+d.pageOf(n, len(pages))), title, text, needed))
 	d.turnable(&p, n, len(pages))
-	for _, b := range p.buttons {
-		if n == len(pages)-1 {
+	if n == len(pages)-1 {
+		for _, b := range p.buttons {
 			b.kind = plainButton
 		}
 	}
 	p.equal = len(pages) == 1
 	return p
+}
+
+// pageOf says which page of several this is.
+func (d *drawing) pageOf(n, pages int) string {
+	if pages < 2 {
+		return ""
+	}
+	return " · " + d.w.Label(words.PageOf, words.Args{"page": n + 1, "pages": pages})
 }
 
 // split cuts a paragraph into pages of at most high.
@@ -57,7 +65,6 @@ func (d *drawing) turnable(p *page, n, pages int) {
 	if pages < 2 {
 		return
 	}
-	p.body = stack(8, p.body, label(d.w.Label(words.PageOf, words.Args{"page": n + 1, "pages": pages})))
 	turn := func(l words.Label, k kind, by int) *button {
 		return d.localButton(d.w.Label(l, nil), k, func(l *local) { l.page = n + by })
 	}

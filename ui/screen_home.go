@@ -18,7 +18,10 @@ func (d *drawing) home() page {
 			continue
 		}
 		name := "done"
-		if r == kiosk.ReaderMissing && dev != kiosk.DeviceToken || r == kiosk.ReaderMute {
+		switch {
+		case r == kiosk.ReaderMissing && dev == kiosk.DeviceToken:
+			name = "pending" // a token brings its own reader
+		case r == kiosk.ReaderMissing || r == kiosk.ReaderMute:
 			name = "warning"
 		}
 		machine = append(machine, d.fact(name, d.w.Device(dev), d.w.Reader(r)))
@@ -27,7 +30,7 @@ func (d *drawing) home() page {
 		d.w.Label(either(h.TPM, words.Working, words.NotWorking), nil)))
 
 	registry := []fyne.CanvasObject{body(d.w.Device(kiosk.DeviceRegistry)).bold()}
-	registry = append(registry, d.fact(either(h.Registry, "done", "warning"), d.w.Device(kiosk.DeviceRegistry),
+	registry = append(registry, d.fact(either(h.Registry, "done", "warning"), d.w.Label(words.Connection, nil),
 		d.w.Label(either(h.Registry, words.Reached, words.NotReached), nil)))
 	if !h.Registry && h.RegistryNote != "" {
 		registry = append(registry, label(d.w.Trouble(kiosk.Fault{Code: h.RegistryNote}).Staff+" "+string(h.RegistryNote)))
@@ -47,7 +50,7 @@ func (d *drawing) home() page {
 		registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"),
 			label(d.w.Label(words.SetAside, words.Args{"count": h.Quarantined})).in(ink))))
 	}
-	return d.standard(beside(24, []float32{1, 1}, panel(stack(14, machine...)), panel(stack(12, registry...))))
+	return d.standard(beside(24, []float32{1, 1}, panel(stack(12, machine...)), panel(stack(8, registry...))))
 }
 
 // fact is one line of the machine's health: sign, name, word.

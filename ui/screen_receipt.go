@@ -20,20 +20,21 @@ func (d *drawing) receipt() page {
 	if r == nil {
 		return p
 	}
-	state := notice(sheet, accent, beside(14, []float32{0, 1}, sign("running"), body(d.w.Label(words.ReceiptWaiting, nil)).sized(21)))
+	state := notice(sheet, accent, beside(14, []float32{0, 1}, sign("running"), body(d.w.Label(words.ReceiptWaiting, nil)).sized(20)))
 	if r.Final != "" {
-		state = notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(d.w.Label(words.ReceiptFinal, nil)).sized(21)))
+		state = notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(d.w.Label(words.ReceiptFinal, nil)).sized(20)))
 	}
 	right := []fyne.CanvasObject{state}
 	if r.CancelCode.Len() > 0 {
 		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32),
 			label(d.w.Label(words.CancelHint, nil)))))
 	}
-	right = append(right, stack(0, label(d.w.Label(words.Record, nil)), label(grouped(r.RecordID)).in(ink)))
+	about := d.w.Label(words.Record, nil)
 	if !r.Saved.IsZero() {
-		right = append(right, label(d.w.Label(words.Saved, nil)+" "+r.Saved.Local().Format("2006-01-02 15:04")))
+		about += " · " + d.w.Label(words.Saved, nil) + " " + r.Saved.Local().Format("2006-01-02 15:04")
 	}
-	p.body = beside(28, []float32{0, 1}, stack(0, code(r.QR, 300)), stack(14, right...))
+	right = append(right, stack(0, label(about), label(grouped(r.RecordID)).in(ink)))
+	p.body = beside(28, []float32{0, 1}, stack(0, code(r.QR, min(400, d.below(p.title, p.lead)))), stack(12, right...))
 	return p
 }
 
@@ -49,32 +50,50 @@ func grouped(hex string) string {
 	return b.String()
 }
 
-// code is a QR code with its quiet zone of four modules, dark on white.
+// code is a QR code with its quiet zone of four modules, dark on white. Each
+// module is the same whole number of pixels, so that cameras see an even grid.
 func code(text string, side float32) fyne.CanvasObject {
 	back := canvas.NewRectangle(white)
-	q, err := qrcode.New(text, qrcode.Medium)
-	if text == "" || err != nil {
+	bits := matrix(text)
+	if bits == nil {
 		return sized(side, side, back)
 	}
-	q.DisableBorder = true
-	img := canvas.NewImageFromImage(modules(q.Bitmap()))
+	pixels := modules(bits, int(side))
+	img := canvas.NewImageFromImage(pixels)
 	img.ScaleMode, img.FillMode = canvas.ImageScalePixels, canvas.ImageFillContain
-	return sized(side, side, container.New(inset{0, 0}, back, img))
+	w := float32(pixels.Rect.Dx())
+	return sized(w, w, container.New(inset{0, 0}, back, img))
 }
 
-// modules draws a bitmap, one pixel a module, with four modules of white around.
-func modules(bits [][]bool) image.Image {
+// matrix encodes text with as much error correction as fits; nil when it is
+// empty or too long for any QR code.
+func matrix(text string) [][]bool {
+	if text == "" {
+		return nil
+	}
+	for _, level := range []qrcode.RecoveryLevel{qrcode.Medium, qrcode.Low} {
+		if len(text) > 600 && level == qrcode.Medium {
+			continue // smaller modules harm more than less correction
+		}
+		if q, err := qrcode.New(text, level); err == nil {
+			q.DisableBorder = true
+			return q.Bitmap()
+		}
+	}
+	return nil
+}
+
+// modules draws a bitmap with four modules of white around, as large as fits
+// into side.
+func modules(bits [][]bool, side int) *image.Gray {
 	const quiet = 4
 	n := len(bits) + 2*quiet
-	img := image.NewGray(image.Rect(0, 0, n, n))
+	k := max(1, side/n)
+	img := image.NewGray(image.Rect(0, 0, n*k, n*k))
 	for i := range img.Pix {
-		img.Pix[i] = 0xFF
-	}
-	for y, row := range bits {
-		for x, dark := range row {
-			if dark {
-				img.Pix[(y+quiet)*img.Stride+x+quiet] = 0
-			}
+		x, y := i%img.Stride/k-quiet, i/img.Stride/k-quiet
+		if x < 0 || y < 0 || x >= len(bits) || y >= len(bits) || !bits[y][x] {
+			img.Pix[i] = 0xFF
 		}
 	}
 	return img

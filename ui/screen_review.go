@@ -16,19 +16,26 @@ func (d *drawing) review() page {
 	if r == nil {
 		return p
 	}
-	n := min(d.l.page, 1)
-	if n == 0 {
-		p.body = beside(24, []float32{1, 1}, panel(d.items(words.Sealed, r.Sealed)), panel(d.items(words.RegistrySees, r.Open)))
-	} else {
-		agreed := []fyne.CanvasObject{label(d.w.Label(words.Agreed, nil)).bold().in(ink).sized(21)}
-		for _, c := range r.Consents {
-			agreed = append(agreed, beside(12, []float32{0, 1}, sign("done"), body(c.Title)))
-		}
-		p.body = stack(16, panel(stack(12, agreed...)),
-			panel(stack(6, label(d.w.Label(words.Identifier, nil)).bold().in(ink).sized(21), label(r.DID))))
+	sealed, open := panel(d.items(words.Sealed, r.Sealed)), panel(d.items(words.RegistrySees, r.Open))
+	pages := []fyne.CanvasObject{beside(24, []float32{1, 1}, sealed, open), d.agreed()}
+	if heightFor(pages[0], d.room.Width) > d.below(p.title, p.lead)*1.1 {
+		pages = []fyne.CanvasObject{sealed, open, d.agreed()}
 	}
-	d.turnable(&p, n, 2)
+	n := min(d.l.page, len(pages)-1)
+	p.body = pages[n]
+	p.lead += d.pageOf(n, len(pages))
+	d.turnable(&p, n, len(pages))
 	return p
+}
+
+// agreed is what the citizen agreed to, and the identifier it is for.
+func (d *drawing) agreed() *fyne.Container {
+	rows := []fyne.CanvasObject{label(d.w.Label(words.Agreed, nil)).bold().in(ink).sized(21)}
+	for _, c := range d.s.Review.Consents {
+		rows = append(rows, beside(12, []float32{0, 1}, sign("done"), body(c.Title)))
+	}
+	return stack(16, panel(stack(12, rows...)),
+		panel(stack(6, label(d.w.Label(words.Identifier, nil)).bold().in(ink).sized(21), label(d.s.Review.DID))))
 }
 
 // items explains a list of items under a heading.

@@ -1,7 +1,9 @@
 package ui
 
 import (
-	"fyne.io/fyne/v2"
+	"strings"
+
+	"fyne.io/fyne/v2/container"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/words"
@@ -16,9 +18,28 @@ func (d *drawing) trouble() page {
 	}
 	t := d.w.Trouble(f)
 	staff := stack(4, label(d.w.Label(words.ForOfficer, nil)+" · "+string(f.Code)).bold().sized(17), label(t.Staff).in(ink))
-	p := d.standard(stack(20,
-		notice(cautPale, caution, beside(18, []float32{0, 1}, fyne.CanvasObject(sign("warning")), stack(8, body(t.Do).bold(), body(t.Safe)))),
-		panel(staff)))
+	text := stack(20,
+		notice(cautPale, caution, beside(18, []float32{0, 1}, sign("warning"), stack(8, body(t.Do).bold(), body(t.Safe)))),
+		panel(staff))
+	p := d.standard(text)
+	if name := about(f.Code); name != "" {
+		p.body = beside(32, []float32{1, 0}, text, container.New(startLayout{}, picture(name, 320, 240)))
+	}
 	p.title, p.lead = t.Headline, ""
 	return p
+}
+
+// about is the drawing of the thing that a code is about, or none.
+func about(c kiosk.Code) string {
+	switch {
+	case c == kiosk.CodeServiceMissing, c == kiosk.CodeReaderMissing:
+		return ""
+	case strings.HasPrefix(string(c), "K-CARD-"):
+		return "place-card"
+	case strings.HasPrefix(string(c), "K-TOKEN-"):
+		return "insert-token"
+	case strings.HasPrefix(string(c), "K-OFFICER-"):
+		return "officer-card"
+	}
+	return ""
 }

@@ -29,7 +29,7 @@ func (d *drawing) waiting(drawing string) page {
 }
 
 func (d *drawing) step(s kiosk.Step) fyne.CanvasObject {
-	name := body(d.w.Step(s.Name)).sized(23)
+	name := body(d.w.Step(s.Name)).sized(either[float32](len(d.s.Steps) > 6, 21, 23))
 	status := label(d.w.Status(s.Status))
 	switch s.Status {
 	case kiosk.StepRunning:

@@ -20,6 +20,7 @@ var (
 	edge       = rgb(0x6B7A89) // borders of what can be pressed
 	accent     = rgb(0x0B4C8C) // main button, marks
 	accentDeep = rgb(0x083A6B) // main button under the pointer
+	accentPale = rgb(0xDCEAF8) // boxes that the keys fill
 	navy       = rgb(0x10294A) // header
 	good       = rgb(0x17663A)
 	goodPale   = rgb(0xE4F2E9)
@@ -64,6 +65,8 @@ func Theme() fyne.Theme {
 		bold:    fyne.NewStaticResource("NotoSansSC-Bold.otf", font.Bold),
 	}
 }
+
+func ours(t fyne.Theme) bool { _, ok := t.(look); return ok }
 
 func (l look) Font(s fyne.TextStyle) fyne.Resource {
 	if s.Bold {

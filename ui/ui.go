@@ -3,7 +3,7 @@
 // it is and which button is the main one stand in [kiosk.State]; every sentence
 // stands in kiosk/words.
 //
-// Kept throughout: one function calls fyne.Do, and only the newest state is ever
+// Kept throughout: one place hands work to Fyne's goroutine, and only the newest state is ever
 // drawn. PINs, access numbers and machine-readable lines are typed into byte
 // arrays of ours, wiped when they are sent and when their page goes. The picture
 // of a citizen goes with its page. Nothing scrolls: pages are turned with
@@ -69,6 +69,7 @@ type UI struct {
 	stage Stage
 	o     Options
 	books map[string]*words.Catalog
+	do    func(func()) // fyne.Do
 
 	mu        sync.Mutex // guards what Run hands to Fyne's goroutine
 	next      *scene
@@ -102,8 +103,10 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if o.Waiting == "" {
 		o.Waiting = words.Languages()[0]
 	}
-	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}}
-	fyne.CurrentApp().Settings().SetTheme(Theme())
+	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, do: fyne.Do}
+	if settings := fyne.CurrentApp().Settings(); settings.Theme() == nil || !ours(settings.Theme()) {
+		settings.SetTheme(Theme())
+	}
 	if w, ok := stage.(interface{ SetPadded(bool) }); ok {
 		w.SetPadded(false)
 	}
@@ -162,7 +165,7 @@ func (u *UI) follow(ctx context.Context, states <-chan kiosk.State, clock <-chan
 	}
 }
 
-// show hands a scene to Fyne's goroutine. It is the only caller of fyne.Do;
+// show hands a scene to Fyne's goroutine. Nothing else does;
 // scenes that were not drawn yet are replaced, so a flood of states costs one
 // drawing.
 func (u *UI) show(s *scene) {
@@ -174,7 +177,7 @@ func (u *UI) show(s *scene) {
 	if queued {
 		return
 	}
-	fyne.Do(func() {
+	u.do(func() {
 		u.mu.Lock()
 		s := u.next
 		u.scheduled = false
@@ -203,6 +206,9 @@ func (u *UI) draw(s *scene) {
 	}
 	u.shown = s
 	u.rebuild(asked)
+	if old != nil && old.face != nil && old.face != s.face {
+		wipePicture(old.face)
+	}
 }
 
 // visible is what a page shows of a scene. A page is built anew only when this

@@ -50,7 +50,6 @@ const (
 	PageBack          Label = "page-back"
 	PageOn            Label = "page-on"
 	Slow              Label = "slow"
-	Touch             Label = "touch"
 	Record            Label = "record"
 	Saved             Label = "saved"
 	ReceiptWaiting    Label = "receipt-waiting"
@@ -64,6 +63,7 @@ const (
 	GoOn              Label = "go-on"
 	SignedOn          Label = "signed-on" // number
 	Machine           Label = "machine"
+	Connection        Label = "connection"
 	Working           Label = "working"
 	NotWorking        Label = "not-working"
 	Reached           Label = "reached"

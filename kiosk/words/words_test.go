@@ -124,6 +124,37 @@ func keys[K ~string, V any](m map[K]V) []string {
 	return s
 }
 
+// Every label is used by the window or the terminal.
+func TestEveryLabelIsUsed(t *testing.T) {
+	var code strings.Builder
+	for _, dir := range []string{"../../ui", "../cmd"} {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			code.Write(b)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "labels.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			name := spec.Names[0].Name
+			if !regexp.MustCompile(`words\.` + name + `\b`).MatchString(code.String()) {
+				t.Errorf("label %s is used nowhere", name)
+			}
+		}
+		return true
+	})
+}
+
 // A catalogue with any sentence taken out, emptied, renamed or given another
 // placeholder is refused.
 func TestDamagedCataloguesAreRefused(t *testing.T) {
@@ -313,6 +344,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 		rows[kiosk.Code(m[1])] = m[2:]
 	}
 	remedies := []string{"retry", "other-card", "staff", "start-over"}
+	given := assigned(t)
 	en := open(t, "en")
 	for _, c := range kiosk.Codes() {
 		r := rows[c]
@@ -328,8 +360,36 @@ func TestErrorsAreDocumented(t *testing.T) {
 		if r[0] != tr.Staff || !slices.Contains(remedies, r[1]) {
 			t.Errorf("%s: cause %q, remedy %q", c, r[0], r[1])
 		}
+		if g := given[c]; g != "" && g != r[1] {
+			t.Errorf("%s: documented as %s, the kiosk says %s", c, r[1], g)
+		}
 	}
 	for c := range rows {
 		t.Errorf("%s is documented but no code", c)
 	}
+}
+
+// assigned reads which remedy the kiosk's tables give each code.
+func assigned(t *testing.T) map[kiosk.Code]string {
+	t.Helper()
+	b, err := os.ReadFile("../classify.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constant := map[string]string{}
+	f, err := os.ReadFile("../fault.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t(Code\w+|Remedy\w+)\s+(?:Code|Remedy)\s+= "([^"]+)"`).FindAllStringSubmatch(string(f), -1) {
+		constant[m[1]] = m[2]
+	}
+	given := map[kiosk.Code]string{}
+	for _, m := range regexp.MustCompile(`\{\w+(?:\.\w+)?, (Code\w+), (Remedy\w+)\}`).FindAllStringSubmatch(string(b), -1) {
+		given[kiosk.Code(constant[m[1]])] = constant[m[2]]
+	}
+	if len(given) < 20 {
+		t.Fatalf("only %d remedies found in classify.go", len(given))
+	}
+	return given
 }

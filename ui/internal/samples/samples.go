@@ -88,6 +88,7 @@ func All(language string) []Sample {
 	add("-2-upside-down", s)
 
 	s = citizen(kiosk.ScreenAccessNumber, kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ)
+	s.Turn = kiosk.TurnOfficer
 	s.PIN = &kiosk.PINView{Min: 6, Max: 6}
 	add("-1-number", s)
 	s.Main, s.Actions = kiosk.ActionEnterMRZ, []kiosk.Action{kiosk.ActionEnterMRZ, kiosk.ActionChoose, kiosk.ActionDecline}
@@ -140,7 +141,7 @@ func All(language string) []Sample {
 		{Name: kiosk.StepProbeToken, Status: kiosk.StepDone},
 		{Name: kiosk.StepSetPIN, Status: kiosk.StepDone},
 		{Name: kiosk.StepMakeKeys, Status: kiosk.StepDone},
-		{Name: kiosk.StepVerifyToken, Status: kiosk.StepFailed},
+		{Name: kiosk.StepVerifyToken, Status: kiosk.StepDone},
 		{Name: kiosk.StepBindChip, Status: kiosk.StepRunning},
 		{Name: kiosk.StepSeal, Status: kiosk.StepPending},
 		{Name: kiosk.StepLockToken, Status: kiosk.StepPending},
@@ -179,7 +180,7 @@ func All(language string) []Sample {
 	s.Receipt = &kiosk.ReceiptView{
 		RecordID:   strings.Repeat("9f3c21d0", 8),
 		CancelCode: secret.FromString("K7QM-2XPA-94TD"),
-		QR:         "https://registry.example/r/" + strings.Repeat("9f3c21d0", 8),
+		QR:         strings.Repeat("eyJhbGciOiJFUzI1NiJ9.", 30),
 		Saved:      time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC),
 	}
 	add("-1-saved", s)

@@ -1,0 +1,348 @@
+package ui
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/test"
+	"golang.org/x/image/font/sfnt"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/words"
+	"enrollkiosk/ui/font"
+	"enrollkiosk/ui/internal/samples"
+)
+
+// fits checks that nothing on the page is cut, leaves the window, or lies on
+// something else.
+func (b *bench) fits() {
+	b.t.Helper()
+	size := b.w.Canvas().Size()
+	all := leaves(b.page.root)
+	type box struct {
+		what string
+		pos  fyne.Position
+		size fyne.Size
+	}
+	var texts, buttons []box
+	for _, l := range all {
+		switch o := l.o.(type) {
+		case *canvas.Text:
+			need := o.MinSize()
+			if l.size.Width+0.6 < need.Width {
+				b.t.Errorf("%q is cut: %.0f of %.0f", o.Text, l.size.Width, need.Width)
+			}
+			x := l.pos.X
+			switch o.Alignment {
+			case fyne.TextAlignCenter:
+				x += (l.size.Width - need.Width) / 2
+			case fyne.TextAlignTrailing:
+				x += l.size.Width - need.Width
+			}
+			high := o.TextSize // ink, without the space between lines
+			t := box{o.Text, fyne.NewPos(x, l.pos.Y+(need.Height-high)/2), fyne.NewSize(need.Width, high)}
+			if l.size.Height > need.Height {
+				t.pos.Y += (l.size.Height - need.Height) / 2
+			}
+			if o.Text != "" {
+				texts = append(texts, t)
+			}
+		case *button:
+			inner := box{o.text, l.pos.AddXY(ringGap, ringGap), l.size.SubtractWidthHeight(2*ringGap, 2*ringGap)}
+			buttons = append(buttons, inner)
+			least := touch
+			if o.kind == headerButton || o.kind == keyButton {
+				least = 48 // twice what WCAG 2.5.8 asks; digit keys have a test of their own
+			}
+			if inner.size.Height < least || inner.size.Width < 48 {
+				b.t.Errorf("button %q is only %v", o.text, inner.size)
+			}
+		}
+		if l.pos.X < -0.6 || l.pos.Y < -0.6 || l.pos.X+l.size.Width > size.Width+0.6 || l.pos.Y+l.size.Height > size.Height+6 {
+			b.t.Errorf("%T at %v %v leaves the window", l.o, l.pos, l.size)
+		}
+	}
+	overlap := func(a, c box) bool {
+		return a.pos.X+0.6 < c.pos.X+c.size.Width && c.pos.X+0.6 < a.pos.X+a.size.Width &&
+			a.pos.Y+0.6 < c.pos.Y+c.size.Height && c.pos.Y+0.6 < a.pos.Y+a.size.Height
+	}
+	inside := func(a, c box) bool {
+		return a.pos.X >= c.pos.X-0.6 && a.pos.Y >= c.pos.Y-0.6 && a.pos.X+a.size.Width <= c.pos.X+c.size.Width+0.6 && a.pos.Y+a.size.Height <= c.pos.Y+c.size.Height+0.6
+	}
+	for i, t := range texts {
+		for _, o := range texts[:i] {
+			if overlap(t, o) {
+				b.t.Errorf("%q lies on %q", t.what, o.what)
+			}
+		}
+		for _, o := range buttons {
+			if overlap(t, o) && !inside(t, o) {
+				b.t.Errorf("%q lies on button %q", t.what, o.what)
+			}
+		}
+	}
+	for i, x := range buttons {
+		for _, o := range buttons[:i] {
+			if overlap(x, o) {
+				b.t.Errorf("button %q lies on button %q", x.what, o.what)
+			}
+		}
+	}
+	room := frame{banner: b.shown.state.Simulated, built: size}.room()
+	if need := heightFor(b.page.content, room.Width); need > room.Height+0.6 {
+		b.t.Errorf("the page needs %.0f, has %.0f", need, room.Height)
+	}
+}
+
+// everyTrouble is a state for each code, with the remedies in turn.
+func everyTrouble(language string) []samples.Sample {
+	var all []samples.Sample
+	remedies := []kiosk.Remedy{kiosk.RemedyRetry, kiosk.RemedyOtherCard, kiosk.RemedyStaff, kiosk.RemedyStartOver}
+	for i, c := range kiosk.Codes() {
+		s := samples.Trouble(kiosk.Fault{Code: c, Remedy: remedies[i%len(remedies)], Left: 1 + i%2})
+		s.Number, s.Language, s.Languages, s.Simulated = uint64(1000+i), language, []string{"en", "zh"}, true
+		all = append(all, samples.Sample{Name: string(c), State: s})
+	}
+	return all
+}
+
+func TestEveryScreenIsSampled(t *testing.T) {
+	have := map[kiosk.Screen]bool{}
+	for _, s := range samples.All("en") {
+		have[s.State.Screen] = true
+	}
+	for _, s := range kiosk.Screens() {
+		if !have[s] {
+			t.Errorf("no sample of %s", s)
+		}
+	}
+}
+
+func TestEveryScreenFits(t *testing.T) {
+	for _, size := range []fyne.Size{large, least} {
+		b := newBench(t, size)
+		for _, l := range words.Languages() {
+			for _, s := range append(samples.All(l), everyTrouble(l)...) {
+				t.Run(fmt.Sprintf("%.0f/%s/%s", size.Width, l, s.Name), func(t *testing.T) {
+					b.t = t
+					b.draw(s.State)
+					b.fits()
+				})
+			}
+		}
+	}
+}
+
+// stretched is the English catalogue with every sentence 40 % longer.
+func stretched(t *testing.T) *words.Catalog {
+	t.Helper()
+	j, err := os.ReadFile("../kiosk/words/en.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := regexp.MustCompile(`(: *)"([^"]+)"`)
+	j = value.ReplaceAllFunc(j, func(m []byte) []byte {
+		p := value.FindSubmatch(m)
+		s := string(p[2])
+		if s == "en" {
+			return m
+		}
+		for extra := (len(s)*2 + 4) / 5; extra > 0; extra -= 4 {
+			if len(s) < 14 {
+				s += strings.Repeat("m", min(extra, 4))
+				continue
+			}
+			s += " mmm"[:min(extra, 4)]
+		}
+		return []byte(string(p[1]) + `"` + strings.TrimSpace(s) + `"`)
+	})
+	c, err := words.Parse(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A language whose sentences are 40 % longer fits as well.
+func TestLongerSentencesFit(t *testing.T) {
+	c := stretched(t)
+	for _, size := range []fyne.Size{large, least} {
+		b := newBench(t, size)
+		b.books["en"] = c
+		for _, s := range append(samples.All("en"), everyTrouble("en")...) {
+			t.Run(fmt.Sprintf("%.0f/%s", size.Width, s.Name), func(t *testing.T) {
+				b.t = t
+				b.draw(s.State)
+				b.fits()
+			})
+		}
+	}
+}
+
+// Every page of a text that needs several fits, and together they are the text.
+func TestLongTextsAreTurned(t *testing.T) {
+	for _, l := range words.Languages() {
+		for _, s := range samples.All(l) {
+			if s.State.Screen != kiosk.ScreenConsent && s.State.Screen != kiosk.ScreenReview {
+				continue
+			}
+			b := newBench(t, least)
+			b.draw(s.State)
+			more, accept := b.book(l).Label(words.PageOn, nil), b.book(l).Action(s.State.Main)
+			var read string
+			pages := 1
+			for ; ; pages++ {
+				b.fits()
+				if c := s.State.Consent; c != nil {
+					for _, text := range b.texts() {
+						if flat := strings.ReplaceAll(text, "\n", ""); flat != "" && strings.Contains(strings.ReplaceAll(c.Text, " ", ""), strings.ReplaceAll(flat, " ", "")) {
+							read += strings.ReplaceAll(flat, " ", "")
+						}
+					}
+				}
+				if b.button(more) == nil {
+					break
+				}
+				if b.button(accept) != nil {
+					t.Errorf("%s: can be agreed to before its last page", s.Name)
+				}
+				b.press(fyne.KeyReturn)
+			}
+			b.desk.none(t)
+			if b.button(accept) == nil {
+				t.Errorf("%s: no %q on the last page", s.Name, accept)
+			}
+			if c := s.State.Consent; c != nil && read != strings.ReplaceAll(c.Text, " ", "") {
+				t.Errorf("%s: %d pages show another text than the one agreed to", s.Name, pages)
+			}
+			for range pages - 1 {
+				b.tap(b.book(l).Label(words.PageBack, nil))
+			}
+			b.fits()
+		}
+	}
+}
+
+// The faces in use have every character of every sentence: a missing one would
+// draw as a box, without an error.
+func TestNoGlyphIsMissing(t *testing.T) {
+	var all strings.Builder
+	for _, l := range words.Languages() {
+		c, err := words.Open(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString(strings.Join(c.Sentences(), ""))
+	}
+	for c := ' '; c <= '~'; c++ {
+		all.WriteRune(c)
+	}
+	all.WriteString("·–")
+	texts, err := filepath.Glob("../kiosk/station/texts/*.txt")
+	if err != nil || len(texts) == 0 {
+		t.Fatalf("no consent texts (%v)", err)
+	}
+	for _, p := range texts {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(b)
+	}
+	for name, data := range map[string][]byte{"regular": font.Regular, "bold": font.Bold} {
+		f, err := sfnt.Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var buf sfnt.Buffer
+		missing := map[rune]bool{}
+		for _, r := range all.String() {
+			if r == '\n' {
+				continue
+			}
+			if g, err := f.GlyphIndex(&buf, r); err != nil || g == 0 {
+				missing[r] = true
+			}
+		}
+		for r := range missing {
+			t.Errorf("%s has no %q: run ui/font/subset.sh", name, r)
+		}
+	}
+}
+
+// What colour says is also said in words.
+func TestNothingByColourAlone(t *testing.T) {
+	b := newBench(t, large)
+	for _, l := range words.Languages() {
+		for _, s := range samples.All(l) {
+			b.draw(s.State)
+			w := b.book(l)
+			for _, st := range s.State.Steps {
+				if !b.reads(w.Step(st.Name)) || !(b.reads(w.Status(st.Status)) || st.Total > 0) {
+					t.Errorf("%s: step %s is not said to be %s", s.Name, st.Name, st.Status)
+				}
+			}
+			if s.State.Screen == kiosk.ScreenCompare {
+				for _, c := range s.State.Checks {
+					if !b.reads(w.Check(c.Name)) || !b.reads(w.Verdict(c.Verdict)) {
+						t.Errorf("%s: check %s is not said to be %s", s.Name, c.Name, c.Verdict)
+					}
+				}
+			}
+			turn := map[kiosk.Turn]words.Label{kiosk.TurnOfficer: words.TurnOfficer, kiosk.TurnCitizen: words.TurnCitizen, kiosk.TurnMachine: words.TurnMachine}[s.State.Turn]
+			if !b.reads(w.Label(turn, nil)) {
+				t.Errorf("%s: it is not said whose turn it is", s.Name)
+			}
+			if !b.reads(w.Label(words.Training, nil)) {
+				t.Errorf("%s: the training banner is missing", s.Name)
+			}
+			s.State.Simulated = false
+			b.draw(s.State)
+			if b.reads(w.Label(words.Training, nil)) {
+				t.Errorf("%s: a training banner on a real kiosk", s.Name)
+			}
+		}
+	}
+}
+
+// Every code has its page: what is so, what to do, what is safe, the cause for
+// the officer, the code, and the remedy as the main button with the focus.
+func TestEveryTroubleIsTold(t *testing.T) {
+	b := newBench(t, large)
+	for _, l := range words.Languages() {
+		for _, s := range everyTrouble(l) {
+			b.draw(s.State)
+			w := b.book(l).Trouble(*s.State.Fault)
+			for _, want := range []string{w.Headline, w.Do, w.Safe, w.Staff, string(s.State.Fault.Code)} {
+				if !b.reads(want) {
+					t.Errorf("%s %s: %q is not on the page", l, s.Name, want)
+				}
+			}
+			main := b.button(b.book(l).Action(s.State.Main))
+			if main == nil || b.w.Canvas().Focused() != fyne.Focusable(main) || main.kind != mainButton {
+				t.Errorf("%s %s: the remedy is not the main button", l, s.Name)
+			}
+		}
+	}
+}
+
+// Two pages, pixel by pixel: type, colours and places do not change unnoticed.
+func TestGolden(t *testing.T) {
+	for name, pick := range map[string]string{"home-en": "home-2-offline", "compare-zh": "compare-1"} {
+		l := name[len(name)-2:]
+		for _, s := range samples.All(l) {
+			if s.Name != pick {
+				continue
+			}
+			b := newBench(t, least)
+			b.draw(s.State)
+			test.AssertImageMatches(t, name+".png", b.w.Canvas().Capture())
+		}
+	}
+}
