@@ -114,6 +114,9 @@ type Options struct {
 	RequireChip       bool // Chip or Active Authentication must have succeeded
 	RequireActive     bool // Active Authentication must have succeeded
 	RefuseExpired     bool // an expired document is an error
+	// FaceWithheld takes a document without DG2: whoever verifies it again, away
+	// from the card, need not be given the face.
+	FaceWithheld bool
 }
 
 // Report tells what was checked and how it ended. It holds no personal data
@@ -225,10 +228,10 @@ func clone(d lds.Document) lds.Document {
 	return c
 }
 
-// Verify checks doc as of at. DG1, DG2 and EF.SOD must be there; every data
-// group that is there must have its hash in the SOD. It returns a valid Holder
-// only with a nil error; the Report tells as much as was found out in either
-// case. Errors are *Error.
+// Verify checks doc as of at. DG1, EF.SOD and, but for Options.FaceWithheld, DG2
+// must be there; every data group that is there must have its hash in the SOD.
+// It returns a valid Holder only with a nil error; the Report tells as much as
+// was found out in either case. Errors are *Error.
 //
 // The signer's and the authority's certificates must have been valid at at, or,
 // for a document that has expired since, on the document's last day.
@@ -272,7 +275,7 @@ type verification struct {
 func (v *verification) run() error {
 	// What the document says; nothing of it is believed yet.
 	for _, f := range []lds.File{lds.EFSOD, lds.DG1, lds.DG2} {
-		if len(v.doc.Files[f]) == 0 {
+		if len(v.doc.Files[f]) == 0 && !(f == lds.DG2 && v.opts.FaceWithheld) {
 			return &Error{CheckContent, fmt.Errorf("%w: %v", ErrMissing, f)}
 		}
 	}
@@ -302,8 +305,10 @@ func (v *verification) run() error {
 	case mrzErr != nil:
 		return &Error{CheckContent, ofParsing(mrzErr)}
 	}
-	if _, err := lds.ParseDG2(v.doc.Files[lds.DG2]); err != nil {
-		v.warn(WarnFaceUnreadable)
+	if face := v.doc.Files[lds.DG2]; face != nil {
+		if _, err := lds.ParseDG2(face); err != nil {
+			v.warn(WarnFaceUnreadable)
+		}
 	}
 	if dg14 := v.doc.Files[lds.DG14]; dg14 != nil {
 		if v.infos, err = lds.ParseDG14(dg14); err != nil {

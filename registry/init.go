@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/record"
+)
+
+// Names in a registry's directory.
+const (
+	fileLogKey  = "log.key" // C2SP signed-note signer key
+	fileVerdict = "verdict.key"
+	nameKioskCA = "kiosk-ca"
+	nameTLSRoot = "tls-root"
+	nameServer  = "server"
+	nameVault   = "vault-client"
+	dirKiosks   = "kiosks"
+	dirLog      = "log"
+	fileStore   = "registry.db"
+
+	// FilePublic holds what the world must know of the keys: an api.RegistryKeys.
+	FilePublic = "public.json"
+)
+
+// Init makes a registry's directory: its keys, its authority over kiosks, its
+// TLS certificate for hosts beside localhost, and FilePublic. A directory that
+// has keys is left alone: the error is keyfile's ErrExists.
+func Init(dir, origin string, hosts []string, now time.Time) (api.RegistryKeys, error) {
+	var pub api.RegistryKeys
+	err := keyfile.NewDir(dir, func(dir string) error {
+		secretKey, logKey, err := note.GenerateKey(rand.Reader, origin)
+		if err != nil {
+			return fmt.Errorf("log key: origin %q: %w", origin, err)
+		}
+		if err := keyfile.WriteNew(filepath.Join(dir, fileLogKey), []byte(secretKey+"\n"), 0o600); err != nil {
+			return err
+		}
+		verdict, err := keyfile.Create(filepath.Join(dir, fileVerdict))
+		if err != nil {
+			return err
+		}
+		kiosks, err := keyfile.CreateAuthority(dir, nameKioskCA, "Kiosks of "+origin, now)
+		if err != nil {
+			return err
+		}
+		servers, err := keyfile.CreateAuthority(dir, nameTLSRoot, "Registry TLS of "+origin, now)
+		if err != nil {
+			return err
+		}
+		if err := servers.IssueServer(dir, nameServer, hosts, now); err != nil {
+			return err
+		}
+		if err := servers.IssueClient(dir, nameVault, now); err != nil {
+			return err
+		}
+		client, err := keyfile.ReadCertificate(filepath.Join(dir, nameVault+".crt"))
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(dir, dirKiosks), 0o700); err != nil {
+			return err
+		}
+		pub = api.RegistryKeys{Version: 1, Origin: origin, LogKey: logKey, KioskCA: kiosks.Certificate.Raw,
+			TLSRoot: servers.Certificate.Raw, VaultClient: client.Raw}
+		if pub.VerdictKey, err = record.NewJWK(verdict.Public()); err != nil {
+			return err
+		}
+		return keyfile.WriteNew(filepath.Join(dir, FilePublic), api.MarshalKeys(pub), 0o644)
+	})
+	if err != nil {
+		return pub, fmt.Errorf("set up registry: %w", err)
+	}
+	return pub, nil
+}

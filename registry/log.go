@@ -1,0 +1,269 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	f_log "github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api/layout"
+	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/storage/posix"
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/registry/receipt"
+)
+
+// logRole appends records to the log and makes their receipts. It is one
+// goroutine in one process (the store's lock sees to that), and the only one
+// that appends.
+//
+// Why each record is in the log exactly once: the store says which records have
+// no receipt, and below which size of the log every leaf is some receipt's.
+// Before anything is appended, what the log holds above that size is read:
+// leaves that a killed process or a failed turn appended are found there, and
+// not appended again. Indexes come from that reading alone, so that going on
+// after a crash is the ordinary way. Should a leaf be there twice all the same,
+// its lowest index counts.
+type logRole struct {
+	store    outbox
+	add      tessera.AddFn
+	reader   tessera.LogReader
+	awaiter  *tessera.PublicationAwaiter
+	verifier note.Verifier
+	vkey     string
+	log      *slog.Logger
+	kick     chan struct{}
+	stop     func(context.Context) error
+	failing  atomic.Bool
+
+	// What the log holds from the store's size up to read, and is no receipt's yet.
+	read  uint64
+	found map[[32]byte]uint64 // leaf -> index
+}
+
+const (
+	logBatch = 256              // records in one turn
+	logTurn  = 30 * time.Second // longest turn
+	idleTurn = 10 * time.Second
+)
+
+func openLog(dir string, signer note.Signer, vkey string, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("log key: %w", err)
+	}
+	// Tessera's goroutines end with this context, after its own shutdown.
+	ctx, cancel := context.WithCancel(context.Background())
+	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	options := tessera.NewAppendOptions().
+		WithCheckpointSigner(signer).
+		WithCheckpointInterval(interval).
+		WithCheckpointRepublishInterval(max(time.Hour, interval)).
+		WithBatching(logBatch, 5*time.Millisecond) // a turn adds all it has at once
+	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return &logRole{
+		store: store, add: appender.Add, reader: reader, verifier: verifier, vkey: vkey, log: log,
+		awaiter: tessera.NewPublicationAwaiter(ctx, reader.ReadCheckpoint, interval/4),
+		kick:    make(chan struct{}, 1),
+		stop: func(ctx context.Context) error {
+			defer cancel()
+			return shutdown(ctx)
+		},
+	}, nil
+}
+
+// ErrLogCut means that the log on disk is shorter than it was: an older copy.
+// Nothing may be appended to it, or it would contradict its own checkpoints.
+var ErrLogCut = errors.New("the log was cut short or put back to an older copy: restore it before going on")
+
+// run works until ctx ends.
+func (l *logRole) run(ctx context.Context) {
+	for {
+		more, err := l.turn(ctx)
+		wait := idleTurn
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			l.failing.Store(true)
+			l.log.Error("log turn failed, will be tried again", "error", err)
+			wait = time.Second
+		default:
+			l.failing.Store(false)
+			if more {
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.kick:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// turn logs what waits, up to a batch; more says that there may be more.
+func (l *logRole) turn(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, logTurn)
+	defer cancel()
+	waiting, err := l.store.Unlogged(ctx, logBatch)
+	if err != nil || len(waiting) == 0 {
+		return false, err
+	}
+	if err := l.scan(ctx); err != nil {
+		return false, err
+	}
+	if err := l.append(ctx, waiting); err != nil {
+		return false, err
+	}
+	if err := l.scan(ctx); err != nil {
+		return false, err
+	}
+	receipts, err := l.receipts(ctx, waiting)
+	if err != nil {
+		return false, err
+	}
+	left := maps.Clone(l.found)
+	for _, w := range waiting {
+		delete(left, receipt.Leaf(w.blind, w.id))
+	}
+	scanned := l.read
+	for _, index := range left {
+		scanned = min(scanned, index)
+	}
+	if err := l.store.Logged(ctx, receipts, scanned); err != nil {
+		return false, fmt.Errorf("store receipts: %w", err)
+	}
+	l.found = left
+	l.log.Info("records logged", "count", len(receipts), "size", l.read)
+	return len(waiting) == logBatch, nil
+}
+
+// scan reads the log's new leaves.
+func (l *logRole) scan(ctx context.Context) error {
+	if l.found == nil {
+		start, err := l.store.Scanned(ctx)
+		if err != nil {
+			return err
+		}
+		l.read, l.found = start, map[[32]byte]uint64{}
+	}
+	size, err := l.reader.IntegratedSize(ctx)
+	if err != nil {
+		return fmt.Errorf("size of the log: %w", err)
+	}
+	if size < l.read {
+		return fmt.Errorf("%w: it holds %d leaves, there were %d", ErrLogCut, size, l.read)
+	}
+	for l.read < size {
+		bundle, err := client.GetEntryBundle(ctx, l.reader.ReadEntryBundle, l.read/layout.EntryBundleWidth, size)
+		if err != nil {
+			return fmt.Errorf("read log at %d: %w", l.read, err)
+		}
+		entries := bundle.Entries[l.read%layout.EntryBundleWidth:]
+		for _, e := range entries[:min(uint64(len(entries)), size-l.read)] {
+			if len(e) == 32 {
+				if _, twice := l.found[[32]byte(e)]; !twice {
+					l.found[[32]byte(e)] = l.read
+				}
+			}
+			l.read++
+		}
+	}
+	return nil
+}
+
+// append adds the leaves that are not in the log, in an order that tells nothing
+// of when they came.
+func (l *logRole) append(ctx context.Context, waiting []leaf) error {
+	var futures []tessera.IndexFuture
+	for _, i := range rand.Perm(len(waiting)) {
+		h := receipt.Leaf(waiting[i].blind, waiting[i].id)
+		if _, there := l.found[h]; !there {
+			futures = append(futures, l.add(ctx, tessera.NewEntry(h[:])))
+		}
+	}
+	var err error
+	for _, f := range futures {
+		_, e := f()
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return fmt.Errorf("append to log: %w", err)
+	}
+	return nil
+}
+
+// receipts waits for a checkpoint that covers all of waiting and builds their
+// receipts.
+func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]byte, error) {
+	var last tessera.Index
+	for _, w := range waiting {
+		index, ok := l.found[receipt.Leaf(w.blind, w.id)]
+		if !ok {
+			return nil, errors.New("a leaf that was appended is not in the log")
+		}
+		last.Index = max(last.Index, index)
+	}
+	_, checkpoint, err := l.awaiter.Await(ctx, func() (tessera.Index, error) { return last, nil })
+	if err != nil {
+		return nil, fmt.Errorf("wait for checkpoint: %w", err)
+	}
+	parsed, _, _, err := f_log.ParseCheckpoint(checkpoint, l.verifier.Name(), l.verifier)
+	if err != nil {
+		return nil, fmt.Errorf("own checkpoint: %w", err)
+	}
+	proofs, err := client.NewProofBuilder(ctx, parsed.Size, l.reader.ReadTile)
+	if err != nil {
+		return nil, err
+	}
+	out := map[[32]byte][]byte{}
+	for _, w := range waiting {
+		index := l.found[receipt.Leaf(w.blind, w.id)]
+		path, err := proofs.InclusionProof(ctx, index)
+		if err != nil {
+			return nil, fmt.Errorf("prove leaf %d: %w", index, err)
+		}
+		hashes := make([][32]byte, len(path))
+		for i, h := range path {
+			hashes[i] = [32]byte(h)
+		}
+		b := receipt.Build(index, hashes, checkpoint, w.blind, w.id)
+		if _, err := receipt.Verify(b, l.vkey, w.id); err != nil {
+			return nil, fmt.Errorf("own receipt: %w", err)
+		}
+		out[w.id] = b
+	}
+	return out, nil
+}
+
+// logFiles serves the log as C2SP tlog-tiles has it: checkpoint and tiles, and
+// nothing else that lies in its directory.
+type logFiles struct{ root *os.Root }
+
+var logPath = regexp.MustCompile(`^(checkpoint|tile/(entries|[0-9]{1,2})/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[0-9]{1,3})?)$`)
+
+func (f logFiles) read(path string) ([]byte, error) {
+	if !logPath.MatchString(path) {
+		return nil, os.ErrNotExist
+	}
+	return f.root.ReadFile(path)
+}

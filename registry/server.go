@@ -1,0 +1,332 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/receipt"
+)
+
+// Limits of the server.
+const (
+	headerTimeout  = 5 * time.Second
+	readTimeout    = 30 * time.Second // a whole request; a batch at 35 kB/s
+	writeTimeout   = 60 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeader      = 16 << 10
+	maxConnections = 512
+	maxPosts       = 32 // batches being verified at once; more are asked to come again
+	retryAfter     = 5  // seconds
+	shutdownWait   = 10 * time.Second
+)
+
+// Serve answers on l until ctx ends, and runs the roles behind. It returns nil
+// after an orderly end.
+func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
+	kiosks := x509.NewCertPool()
+	for _, root := range r.opts.Policy.Policy().KioskCA {
+		c, err := x509.ParseCertificate(root.Certificate)
+		if err != nil {
+			return err
+		}
+		kiosks.AddCert(c)
+	}
+	s := &http.Server{
+		Handler:           r.handler(),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: log.New(io.Discard, "", 0), // peers that hang up are no news
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{r.server},
+			// Policy, time and log are public; records ask for the certificate.
+			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
+		},
+	}
+	roles, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { r.logRole.run(roles) })
+	running.Go(func() { r.vault.run(roles) })
+	defer running.Wait()
+	defer stop()
+
+	ended := make(chan error, 1)
+	go func() { ended <- s.ServeTLS(limit(l, maxConnections), "", "") }()
+	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+	defer cancel()
+	if err := s.Shutdown(last); err != nil {
+		s.Close() // whoever is still connected sends again
+	}
+	<-ended
+	r.opts.Log.Info("registry stops")
+	return nil
+}
+
+func (r *Registry) handler() http.Handler {
+	posts := make(chan struct{}, maxPosts)
+	routes := []struct {
+		path, method string
+		serve        http.HandlerFunc
+	}{
+		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
+		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
+		{api.PathPolicy, http.MethodGet, r.getPolicy},
+		{api.PathTime, http.MethodGet, r.getTime},
+		{api.PathLog + "{path...}", http.MethodGet, r.getLog},
+		{api.PathLive, http.MethodGet, func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }},
+		{api.PathReady, http.MethodGet, r.getReady},
+	}
+	mux := http.NewServeMux()
+	for _, route := range routes {
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			if q.Method != route.method && !(route.method == http.MethodGet && q.Method == http.MethodHead) {
+				w.Header().Set("Allow", route.method)
+				writeProblem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use "+route.method, 0)
+				return
+			}
+			route.serve(w, q)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
+	})
+	return mux
+}
+
+// sender is the kiosk that a request comes from: the one that its TLS
+// certificate names, if that is the certificate's key that is registered, and
+// nobody has revoked it.
+func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
+	if q.TLS == nil || len(q.TLS.PeerCertificates) == 0 {
+		return Kiosk{}, false
+	}
+	leaf := q.TLS.PeerCertificates[0]
+	k, err := r.kiosks.Find(leaf.Subject.CommonName)
+	if err != nil {
+		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
+		return Kiosk{}, false
+	}
+	if !bytes.Equal(k.TLSKey, leaf.RawSubjectPublicKeyInfo) || k.Revoked != nil {
+		r.opts.Log.Warn("kiosk without standing", "kiosk", k.ID)
+		return Kiosk{}, false
+	}
+	return k, true
+}
+
+func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts chan struct{}) {
+	sender, ok := r.sender(q)
+	if !ok {
+		writeProblem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
+		return
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		writeProblem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		return
+	}
+	batch, err := api.Decode[api.Batch](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	switch {
+	case errors.Is(err, api.ErrSize):
+		writeProblem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
+		return
+	case errors.Is(err, api.ErrForm):
+		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no batch of records", 0)
+		return
+	case err != nil: // the sender is slow or has gone
+		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
+		return
+	}
+	select {
+	case posts <- struct{}{}:
+		defer func() { <-posts }()
+	default:
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
+		return
+	}
+	var result api.BatchResult
+	for _, item := range batch.Items {
+		v, err := r.take(q.Context(), item, sender)
+		if err != nil {
+			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
+			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+		}
+		result.Verdicts = append(result.Verdicts, v)
+	}
+	signed, err := r.signedTime(q.Context())
+	if err != nil {
+		r.opts.Log.Error("time not signed", "error", err)
+	}
+	result.Time = signed // left out when empty
+	writeJSON(w, http.StatusOK, api.MediaJSON, result)
+}
+
+func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
+	sender, ok := r.sender(q)
+	if !ok {
+		writeProblem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
+		return
+	}
+	id, err := api.ParseID(q.PathValue("id"))
+	if err != nil {
+		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
+		return
+	}
+	known, err := r.store.Status(q.Context(), sender.ID, id)
+	switch {
+	case errors.Is(err, errNotHeld):
+		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
+		return
+	case err != nil:
+		r.opts.Log.Error("record not read", "record", id, "error", err)
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+	if d := known.decision; d.Status != "" {
+		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	}
+	writeJSON(w, http.StatusOK, api.MediaJSON, answer)
+}
+
+func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
+	write(w, http.StatusOK, api.MediaJOSE, r.opts.Policy.Bytes())
+}
+
+func (r *Registry) signedTime(ctx context.Context) (string, error) {
+	b, err := receipt.SignTime(ctx, receipt.Time{Audience: r.origin, Time: r.now()}, r.verdict)
+	return string(b), err
+}
+
+func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
+	signed, err := r.signedTime(q.Context())
+	if err != nil {
+		r.opts.Log.Error("time not signed", "error", err)
+		writeProblem(w, http.StatusInternalServerError, api.CodeInternal, "ask again", 0)
+		return
+	}
+	write(w, http.StatusOK, api.MediaJOSE, []byte(signed))
+}
+
+func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
+	path := q.PathValue("path")
+	b, err := r.files.read(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "not in the log", 0)
+	case err != nil:
+		r.opts.Log.Error("log not read", "error", err)
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+	case path == "checkpoint":
+		write(w, http.StatusOK, api.MediaText, b)
+	default:
+		if !strings.Contains(path, ".p/") {
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		}
+		write(w, http.StatusOK, "application/octet-stream", b)
+	}
+}
+
+// getReady says whether records are taken on and logged. The vault may be away.
+func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
+	_, err := r.store.Unlogged(q.Context(), 1)
+	switch {
+	case err != nil || r.logRole.failing.Load():
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
+	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
+	case r.vault.failing.Load():
+		writeText(w, "ready, but the vault does not answer\n")
+	default:
+		writeText(w, "ready\n")
+	}
+}
+
+func jsonReader(v any) (io.Reader, error) {
+	b, err := json.Marshal(v)
+	return bytes.NewReader(b), err
+}
+
+func writeJSON(w http.ResponseWriter, status int, media string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		slog.Error("answer not encoded", "error", err)
+		status, b = http.StatusInternalServerError, nil
+	}
+	write(w, status, media, b)
+}
+
+func writeProblem(w http.ResponseWriter, status int, code, title string, after int) {
+	p := api.NewProblem(status, code, title)
+	p.RetryAfter = after
+	writeJSON(w, status, api.MediaProblem, p)
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	write(w, http.StatusOK, api.MediaText, []byte(text))
+}
+
+func write(w http.ResponseWriter, status int, media string, b []byte) {
+	w.Header().Set("Content-Type", media)
+	w.WriteHeader(status)
+	w.Write(b) // a peer that has gone asks again
+}
+
+// limit bounds the number of open connections: the rest wait to be accepted.
+func limit(l net.Listener, n int) net.Listener {
+	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
+}
+
+type limited struct {
+	net.Listener
+	slots  chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &slot{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type slot struct {
+	net.Conn
+	free func()
+}
+
+func (s *slot) Close() error {
+	defer s.free()
+	return s.Conn.Close()
+}

@@ -1,0 +1,178 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+)
+
+// vaultRole takes identities to the vault and keeps its verdicts. A record that
+// the vault does not answer for holds up no other.
+type vaultRole struct {
+	store   openings
+	client  *http.Client
+	url     string
+	keys    []record.JWK // the vault's verdict keys
+	log     *slog.Logger
+	kick    chan struct{}
+	failing atomic.Bool
+}
+
+const (
+	vaultBatch   = 64
+	vaultTimeout = 30 * time.Second
+	vaultFirst   = 250 * time.Millisecond // first pause after a failure; doubles
+	vaultLongest = time.Minute
+)
+
+func newVaultRole(link VaultLink, certificate tls.Certificate, keys []record.JWK, store openings, log *slog.Logger) (*vaultRole, error) {
+	u, err := url.Parse(link.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, errors.New("the vault's url must be an https address")
+	}
+	root, err := x509.ParseCertificate(link.Root)
+	if err != nil {
+		return nil, fmt.Errorf("vault's tls root: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(root)
+	return &vaultRole{store: store, url: strings.TrimSuffix(link.URL, "/") + api.PathOpen, keys: keys, log: log, kick: make(chan struct{}, 1),
+		client: &http.Client{
+			Timeout: vaultTimeout,
+			Transport: &http.Transport{
+				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{certificate}},
+				TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 16 << 10, ForceAttemptHTTP2: true,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}, nil
+}
+
+// run works until ctx ends.
+func (v *vaultRole) run(ctx context.Context) {
+	defer v.client.CloseIdleConnections()
+	pause := vaultFirst
+	for {
+		err := v.turn(ctx)
+		wait := idleTurn
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if !v.failing.Swap(true) {
+				v.log.Warn("vault does not answer, records stay pending", "error", err)
+			}
+			wait = pause/2 + rand.N(pause/2)
+			pause = min(2*pause, vaultLongest)
+		default:
+			if v.failing.Swap(false) {
+				v.log.Info("vault answers again")
+			}
+			pause = vaultFirst
+		}
+		kick := v.kick
+		if err != nil {
+			kick = nil // new records do not shorten the pause
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-kick:
+		case <-time.After(wait):
+		}
+	}
+}
+
+// turn goes once through all that is unopened. It goes on after a record that
+// fails and returns the first failure.
+func (v *vaultRole) turn(ctx context.Context) error {
+	var first error
+	var after [32]byte
+	for {
+		ids, err := v.store.Unopened(ctx, after, vaultBatch)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := v.open(ctx, id); err != nil {
+				var unreachable *url.Error
+				if errors.As(err, &unreachable) {
+					return err // the next would fail the same way
+				}
+				v.log.Warn("vault gives no verdict", "record", api.ID(id), "error", err)
+				first = errors.Join(first, err)
+			}
+			after = id
+		}
+		if len(ids) < vaultBatch {
+			return first
+		}
+	}
+}
+
+// open asks for one verdict and keeps it.
+func (v *vaultRole) open(ctx context.Context, id [32]byte) error {
+	submission, err := v.store.Submission(ctx, id)
+	if err != nil {
+		return err
+	}
+	result, err := v.post(ctx, submission)
+	if err != nil {
+		return err
+	}
+	verdict, err := receipt.VerifyVerdict([]byte(result.Verdict), nil, v.keys, id)
+	if err != nil {
+		return fmt.Errorf("vault's verdict: %w", err)
+	}
+	var refused *record.Payload
+	claims := verdict.Claims()
+	if claims.Status != receipt.Active {
+		s, err := record.ParseSubmission(submission)
+		if err != nil {
+			return err
+		}
+		p := s.Record().Payload()
+		refused = &p
+	}
+	d := decision{Status: api.Status(claims.Status), Code: claims.Code, Verdict: result.Verdict}
+	if err := v.store.Decided(ctx, id, d, refused); err != nil {
+		return err
+	}
+	v.log.Info("vault decided", "record", api.ID(id), "status", claims.Status, "code", claims.Code)
+	return nil
+}
+
+func (v *vaultRole) post(ctx context.Context, submission []byte) (api.OpenResult, error) {
+	body, err := jsonReader(api.OpenRequest{Record: submission})
+	if err != nil {
+		return api.OpenResult{}, err
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url, body)
+	if err != nil {
+		return api.OpenResult{}, err
+	}
+	q.Header.Set("Content-Type", api.MediaJSON)
+	a, err := v.client.Do(q)
+	if err != nil {
+		return api.OpenResult{}, err
+	}
+	defer a.Body.Close()
+	if a.StatusCode != http.StatusOK || !api.IsMedia(a.Header.Get("Content-Type"), api.MediaJSON) {
+		io.Copy(io.Discard, io.LimitReader(a.Body, 4<<10))
+		return api.OpenResult{}, fmt.Errorf("vault answers %d", a.StatusCode)
+	}
+	return api.Decode[api.OpenResult](a.Body)
+}
