@@ -9,13 +9,12 @@ import (
 // Event is one step of the flow as it ended, for timelines. It holds no
 // personal data.
 type Event struct {
-	Step     StepName
-	Began    time.Time
-	Took     time.Duration
-	APDUs    int // exchanged with the ID card during the step
-	Bytes    int // to and from the ID card
-	Failed   Code
-	Enrolled string // record id in hex, on StepSave
+	Step   StepName
+	Began  time.Time
+	Took   time.Duration
+	APDUs  int // exchanged with the ID card during the step
+	Bytes  int // to and from the ID card
+	Failed Code
 }
 
 // stepper draws a waiting screen while it runs the steps of one part of the
@@ -25,11 +24,10 @@ type stepper struct {
 	s       State
 	observe func(Event)
 	traffic func() (apdus, bytes int) // of the ID card; may be nil
-	now     func() time.Time
 }
 
 func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
-	p := &stepper{d: e.d, observe: e.observe, now: e.now}
+	p := &stepper{d: e.d, observe: e.observe}
 	p.s = State{Screen: screen, Turn: TurnMachine, Position: position(screen), Positions: positions}
 	for _, n := range names {
 		p.s.Steps = append(p.s.Steps, Step{Name: n, Status: StepPending})
@@ -41,14 +39,14 @@ func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
 // run does one step and shows it; its error is classified for the device that
 // the step works with.
 func (p *stepper) run(ctx context.Context, name StepName, classify func(error) *Fault, f func(ctx context.Context) error) error {
-	ev := Event{Step: name, Began: p.now()}
+	ev := Event{Step: name, Began: time.Now()}
 	var a0, b0 int
 	if p.traffic != nil {
 		a0, b0 = p.traffic()
 	}
 	p.set(name, StepRunning)
 	err := f(ctx)
-	ev.Took = p.now().Sub(ev.Began)
+	ev.Took = time.Since(ev.Began)
 	if p.traffic != nil {
 		a, b := p.traffic()
 		ev.APDUs, ev.Bytes = a-a0, b-b0
