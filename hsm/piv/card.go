@@ -84,12 +84,22 @@ func open(ctx context.Context, reader string, inUse *atomic.Bool) (c *card, err 
 			c, err = nil, readerError(err)
 		}
 	}()
-	if c.context, err = scard.EstablishContext(); err != nil {
+	release, _ := connecting()
+	c.context, err = scard.EstablishContext()
+	release()
+	if err != nil {
 		return c, err
 	}
 	for {
 		// T=1 only, as piv-go: what cannot do it is found out here.
 		c.card, err = c.context.Connect(reader, scard.ShareShared, scard.ProtocolT1)
+		if errors.Is(err, scard.ErrProtoMismatch) {
+			// Another program may have left it in T=0; a reset lets it choose again.
+			if other, e := c.context.Connect(reader, scard.ShareShared, scard.ProtocolAny); e == nil {
+				other.Disconnect(scard.ResetCard)
+				c.card, err = c.context.Connect(reader, scard.ShareShared, scard.ProtocolT1)
+			}
+		}
 		busy := errors.Is(err, scard.ErrSharingViolation)
 		inUse.Store(busy)
 		if !busy || ctx.Err() != nil {
@@ -102,7 +112,7 @@ func open(ctx context.Context, reader string, inUse *atomic.Bool) (c *card, err 
 	}
 	inUse.Store(true) // the library waits for another program's transaction without limit
 	err = c.card.BeginTransaction()
-	if errors.Is(err, scard.ErrResetCard) { // another program's parting reset
+	for errors.Is(err, scard.ErrResetCard) && ctx.Err() == nil { // another program's parting reset
 		if err = c.card.Reconnect(scard.ShareShared, scard.ProtocolT1, scard.LeaveCard); err == nil {
 			err = c.card.BeginTransaction()
 		}

@@ -8,12 +8,6 @@ import (
 	"syscall"
 )
 
-// piv-go forgets its connection to the PC/SC service when a token is pulled
-// between the first commands of Open: the handle stays exclusive and nobody
-// could use that reader again until this process ends. What it forgot is the
-// one connection that is new since before the call; hanging up makes the
-// service drop what hung on it.
-
 // daemonSockets are this process's connections to the PC/SC service: inode to
 // descriptor.
 func daemonSockets() map[string]int {
@@ -43,9 +37,10 @@ func daemonSockets() map[string]int {
 	return found
 }
 
-// releaseSince hangs up the one connection that is not in before. If there are
-// several, it cannot tell whose they are and leaves them.
-func releaseSince(before map[string]int) {
+// hangUpNewer ends the one connection that is not in before; the service then
+// drops what hung on it. If there are several, it cannot tell which and leaves
+// them.
+func hangUpNewer(before map[string]int) {
 	var added []int
 	for inode, fd := range daemonSockets() {
 		if _, old := before[inode]; !old {

@@ -3,5 +3,5 @@
 package piv
 
 // Elsewhere a connection that piv-go forgets stays until the process ends.
-func daemonSockets() map[string]int      { return nil }
-func releaseSince(before map[string]int) {}
+func daemonSockets() map[string]int     { return nil }
+func hangUpNewer(before map[string]int) {}

@@ -110,29 +110,29 @@ func Open(ctx context.Context, reader string) (*Token, error) {
 
 // take opens the token with piv-go and makes sure that it is the probed one.
 func (t *Token) take(ctx context.Context) error {
+	var busy error
 	for end := time.Now().Add(busyLimit); ; time.Sleep(busyRetry) {
-		before := daemonSockets()
-		yubikey, err := within(ctx, func() (*piv.YubiKey, error) { return piv.Open(t.reader) }, func(y *piv.YubiKey) {
-			if y == nil {
-				releaseSince(before)
-			}
-			shut(t.reader, y)
-		})
+		switch {
+		case ctx.Err() == nil && time.Now().Before(end):
+		case busy != nil:
+			return busy
+		default:
+			return context.Cause(ctx)
+		}
+		yubikey, err := within(ctx, func() (*piv.YubiKey, error) { return openUpstream(t.reader) },
+			func(y *piv.YubiKey) { shut(t.reader, y) })
 		if err == nil {
 			t.yubikey = yubikey
 			break
 		}
-		if errors.Is(err, errLate) || ctx.Err() != nil {
+		if errors.Is(err, errLate) {
 			return waiting(err)
 		}
-		releaseSince(before)
 		// If it answers, then only an exclusive connection could not be had.
 		if why := look(t.reader); why != nil {
 			return fmt.Errorf("%w: %w", why, err)
 		}
-		if time.Now().After(end) {
-			return fmt.Errorf("%w: %w", hsm.ErrBusy, err)
-		}
+		busy = fmt.Errorf("%w: %w", hsm.ErrBusy, err)
 	}
 	if t.state.Serial == 0 {
 		return nil
@@ -145,6 +145,37 @@ func (t *Token) take(ctx context.Context) error {
 		t.Close()
 	}
 	return err
+}
+
+// openUpstream is piv.Open without its leak: when a token is pulled between the
+// first commands, piv-go forgets its connection, whose handle stays exclusive,
+// and nobody could use that reader again until this process ends. What it forgot
+// is the one connection to the service that is new since before the call.
+func openUpstream(reader string) (*piv.YubiKey, error) {
+	release, alone := connecting()
+	defer release()
+	before := daemonSockets()
+	y, err := piv.Open(reader)
+	if err != nil && alone {
+		hangUpNewer(before)
+	}
+	return y, err
+}
+
+// turn is held while this package makes a connection to the PC/SC service, so
+// that openUpstream can tell which one is new. The connections belong to the
+// process, and so does this.
+var turn = make(chan struct{}, 1)
+
+// connecting waits for the turn, but not long: a token that hangs in one reader
+// must not keep the other readers from being used.
+func connecting() (release func(), alone bool) {
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, true
+	case <-time.After(resetLimit):
+		return func() {}, false
+	}
 }
 
 // shut closes a piv-go connection and resets the token, which piv-go does not.
