@@ -62,6 +62,8 @@ type Options struct {
 	Log                *slog.Logger     // default: none
 }
 
+const leastCheckpoint = 200 * time.Millisecond
+
 // VaultLink is where the vault is and what proves it.
 type VaultLink struct {
 	URL  string // https
@@ -91,7 +93,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.CheckpointInterval = max(o.CheckpointInterval, 200*time.Millisecond)
+	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
 	r := &Registry{opts: o, kiosks: KiosksIn(o.Dir)}
 	var err error
 	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {

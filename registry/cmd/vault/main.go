@@ -1,0 +1,121 @@
+// Command vault opens sealed identities for the identity authority and signs
+// its policies.
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"enrollkiosk/registry/internal/command"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/vault"
+)
+
+const usage = `vault: opens sealed identities for the identity authority and signs its policies.
+
+  vault init DIR [--host HOST]...                     make keys; prints the hash that kiosks pin
+  vault policy sign --dir DIR --in POLICY.toml --out FILE
+                                                      sign a policy with DIR's root key
+  vault serve --config FILE                           run until SIGTERM
+
+DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
+`
+
+func main() { command.Main("vault", run) }
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return command.Misuse("say what to do (see vault -h)")
+	}
+	switch args[0] {
+	case "init":
+		return initialise(args[1:])
+	case "policy":
+		if len(args) > 1 && args[1] == "sign" {
+			return sign(ctx, args[2:])
+		}
+		return command.Misuse("policy sign (see vault -h)")
+	case "serve":
+		return serve(ctx, args[1:])
+	case "-h", "-help", "--help", "help":
+		fmt.Print(usage)
+		return nil
+	}
+	return command.Misuse("there is no command %q (see vault -h)", args[0])
+}
+
+// words collects a flag that may be given several times.
+type words []string
+
+func (w *words) String() string     { return strings.Join(*w, ",") }
+func (w *words) Set(s string) error { *w = append(*w, s); return nil }
+
+func initialise(args []string) error {
+	f := command.Flags("vault init", usage)
+	var hosts words
+	f.Var(&hosts, "host", "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	keys, err := vault.Init(rest[0], hosts, time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Printf("made %s\nroot %s\n", rest[0], hex.EncodeToString(keys.RootHash[:]))
+	return nil
+}
+
+func sign(ctx context.Context, args []string) error {
+	f := command.Flags("vault policy sign", usage)
+	dir, in, out := f.String("dir", "", ""), f.String("in", "", ""), f.String("out", "", "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	if *dir == "" || *in == "" || *out == "" {
+		return command.Misuse("--dir, --in and --out are needed (see vault -h)")
+	}
+	b, err := vault.SignPolicy(ctx, *dir, *in, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := keyfile.Replace(*out, b, 0o644); err != nil {
+		return fmt.Errorf("write policy: %w", err)
+	}
+	fmt.Printf("signed %s\n", *out)
+	return nil
+}
+
+func serve(ctx context.Context, args []string) error {
+	f := command.Flags("vault serve", usage)
+	file := f.String("config", "vault.toml", "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	c, err := vault.Load(*file)
+	if err != nil {
+		return err
+	}
+	o, err := c.Options()
+	if err != nil {
+		return err
+	}
+	o.Log = command.Logger()
+	v, err := vault.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", c.Vault.Listen)
+	if err != nil {
+		return errors.Join(err, v.Close())
+	}
+	fmt.Printf("ready https://%s\n", l.Addr())
+	return errors.Join(v.Serve(ctx, l), v.Close())
+}

@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/tomlfile"
+	"enrollkiosk/registry/policy"
+)
+
+// Config is the registry's configuration: one strict TOML file. Paths are
+// relative to it.
+type Config struct {
+	Registry struct {
+		Dir        string `toml:"dir"`        // made by registry init
+		Listen     string `toml:"listen"`     // address
+		Policy     string `toml:"policy"`     // signed policy, distributed as it is
+		Root       string `toml:"root"`       // SHA-256 of the authority's root key, hexadecimal
+		Production bool   `toml:"production"` // refuse what rests on roots of class test
+		Checkpoint string `toml:"checkpoint"` // least time between two checkpoints of the log; default 1s
+	} `toml:"registry"`
+	Vault struct {
+		URL    string `toml:"url"`    // https
+		Public string `toml:"public"` // the vault's public.json
+	} `toml:"vault"`
+}
+
+// Load reads and checks a configuration file. Errors are *tomlfile.Error.
+func Load(file string) (Config, error) {
+	var c Config
+	if err := tomlfile.Load(file, &c); err != nil {
+		return c, err
+	}
+	tomlfile.In(file, &c.Registry.Dir, &c.Registry.Policy, &c.Vault.Public)
+	switch {
+	case c.Registry.Dir == "":
+		return c, tomlfile.Mistake(file, "registry.dir is missing: the directory that `registry init` made")
+	case c.Registry.Listen == "":
+		return c, tomlfile.Mistake(file, "registry.listen is missing: an address such as 127.0.0.1:8443")
+	case c.Registry.Policy == "":
+		return c, tomlfile.Mistake(file, "registry.policy is missing: the policy that `vault policy sign` made")
+	case c.Vault.URL == "" || c.Vault.Public == "":
+		return c, tomlfile.Mistake(file, "vault.url and vault.public are needed: where the vault is, and its public.json")
+	}
+	if _, err := c.root(); err != nil {
+		return c, tomlfile.Mistake(file, "registry.root must be 64 hexadecimal digits: the SHA-256 of the authority's root key")
+	}
+	if _, err := c.checkpoint(); err != nil {
+		return c, tomlfile.Mistake(file, "registry.checkpoint must be a duration of 200ms or more, such as 1s")
+	}
+	return c, nil
+}
+
+func (c Config) root() (root [32]byte, err error) {
+	b, err := hex.DecodeString(c.Registry.Root)
+	if err != nil || len(b) != len(root) {
+		return root, errors.New("no SHA-256")
+	}
+	return [32]byte(b), nil
+}
+
+func (c Config) checkpoint() (time.Duration, error) {
+	if c.Registry.Checkpoint == "" {
+		return time.Second, nil
+	}
+	d, err := time.ParseDuration(c.Registry.Checkpoint)
+	if err == nil && d < leastCheckpoint {
+		err = errors.New("too short")
+	}
+	return d, err
+}
+
+// SignedPolicy reads and verifies the policy that c names.
+func (c Config) SignedPolicy() (policy.Signed, error) {
+	root, err := c.root()
+	if err != nil {
+		return policy.Signed{}, err
+	}
+	b, err := os.ReadFile(c.Registry.Policy)
+	if err != nil {
+		return policy.Signed{}, fmt.Errorf("read policy: %w", err)
+	}
+	return policy.Parse(b, root)
+}
+
+// Options reads the files that c names.
+func (c Config) Options() (Options, error) {
+	o := Options{Dir: c.Registry.Dir, Production: c.Registry.Production, Vault: VaultLink{URL: c.Vault.URL}}
+	var err error
+	if o.Root, err = c.root(); err != nil {
+		return o, err
+	}
+	if o.CheckpointInterval, err = c.checkpoint(); err != nil {
+		return o, err
+	}
+	if o.Policy, err = c.SignedPolicy(); err != nil {
+		return o, err
+	}
+	b, err := os.ReadFile(c.Vault.Public)
+	if err != nil {
+		return o, fmt.Errorf("read vault's public keys: %w", err)
+	}
+	keys, err := api.ParseKeys[api.VaultKeys](b)
+	o.Vault.Root = keys.TLSRoot
+	return o, err
+}

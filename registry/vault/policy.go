@@ -1,0 +1,186 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/internal/tomlfile"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
+)
+
+// policyFile is the description that a policy is made from: a strict TOML file.
+// Paths are relative to it; certificates are PEM or DER, one in a file.
+type policyFile struct {
+	Version     uint64     `toml:"version"`
+	Issued      *time.Time `toml:"issued"` // default: now
+	ValidDays   int        `toml:"valid_days"`
+	OfflineDays uint64     `toml:"offline_days"`
+	Languages   []string   `toml:"languages"`
+	Files       []uint16   `toml:"files"` // LDS file identifiers to seal beside DG1 and EF.SOD
+	Firmware    string     `toml:"minimum_piv_firmware"`
+	Revoked     []uint64   `toml:"revoked_tokens"`
+	CRLs        []string   `toml:"crls"`
+	Anchors     []rootFile `toml:"anchors"`
+	PIVRoots    []rootFile `toml:"piv_roots"`
+	TPMRoots    []rootFile `toml:"tpm_roots"`
+	OfficerCA   []rootFile `toml:"officer_ca"`
+	Registry    struct {
+		Public string       `toml:"public"` // the registry's public.json
+		Class  record.Class `toml:"class"`
+	} `toml:"registry"`
+	Consents struct {
+		Dir      string            `toml:"dir"` // NAME.LANGUAGE.txt
+		Required []string          `toml:"required"`
+		Versions map[string]uint64 `toml:"versions"` // default 1
+	} `toml:"consents"`
+}
+
+type rootFile struct {
+	File  string       `toml:"file"`
+	Class record.Class `toml:"class"`
+}
+
+// SignPolicy makes the policy that file describes and signs it with the root
+// key in dir. The authority's identity key and this vault's verdict key come
+// from dir, the registry's keys from the public.json that file names. Mistakes
+// in file are *tomlfile.Error.
+func SignPolicy(ctx context.Context, dir, file string, now time.Time) ([]byte, error) {
+	root, err := keyfile.Read(filepath.Join(dir, fileRoot))
+	if err != nil {
+		return nil, err
+	}
+	mine, err := ReadPublic(dir)
+	if err != nil {
+		return nil, err
+	}
+	var f policyFile
+	if err := tomlfile.Load(file, &f); err != nil {
+		return nil, err
+	}
+	p, err := f.policy(file, mine, now)
+	if err != nil {
+		return nil, tomlfile.Mistake(file, "%w", err)
+	}
+	return policy.Sign(ctx, p, root)
+}
+
+func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (policy.Policy, error) {
+	issued := now
+	if f.Issued != nil {
+		issued = *f.Issued
+	}
+	issued = issued.UTC().Truncate(time.Second)
+	p := policy.Policy{Version: f.Version, Issued: issued, Expires: issued.AddDate(0, 0, f.ValidDays), OfflineDays: f.OfflineDays,
+		Authority: mine.Authority, Languages: f.Languages, Files: f.Files, RevokedTokens: f.Revoked,
+		VerdictKeys: policy.VerdictKeys{Vault: []record.JWK{mine.VerdictKey}}}
+	if f.ValidDays <= 0 {
+		return p, fmt.Errorf("valid_days must be 1 or more")
+	}
+	if len(f.Languages) == 0 {
+		return p, fmt.Errorf("languages is empty: at least one")
+	}
+	if f.Firmware != "" {
+		if _, err := fmt.Sscanf(f.Firmware, "%d.%d.%d", &p.MinimumPIVFirmware.Major, &p.MinimumPIVFirmware.Minor, &p.MinimumPIVFirmware.Patch); err != nil {
+			return p, fmt.Errorf("minimum_piv_firmware must be three numbers, such as 5.4.3")
+		}
+	}
+	if err := f.addRegistry(&p, file); err != nil {
+		return p, err
+	}
+	for _, kind := range []struct {
+		name string
+		from []rootFile
+		to   *[]policy.Root
+	}{{"anchors", f.Anchors, &p.Anchors}, {"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}} {
+		for _, r := range kind.from {
+			tomlfile.In(file, &r.File)
+			der, err := keyfile.ReadDER(r.File)
+			if err != nil {
+				return p, fmt.Errorf("%s: %w", kind.name, err)
+			}
+			*kind.to = append(*kind.to, policy.Root{Certificate: der, Class: r.Class})
+		}
+	}
+	for _, name := range f.CRLs {
+		tomlfile.In(file, &name)
+		der, err := keyfile.ReadDER(name)
+		if err != nil {
+			return p, fmt.Errorf("crls: %w", err)
+		}
+		p.CRLs = append(p.CRLs, der)
+	}
+	var err error
+	p.Consents, err = f.consents(file)
+	return p, err
+}
+
+func (f policyFile) addRegistry(p *policy.Policy, file string) error {
+	name := f.Registry.Public
+	if name == "" {
+		return fmt.Errorf("registry.public is missing: the registry's public.json")
+	}
+	tomlfile.In(file, &name)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("registry.public: %w", err)
+	}
+	keys, err := api.ParseKeys[api.RegistryKeys](b)
+	if err != nil {
+		return fmt.Errorf("registry.public: %w", err)
+	}
+	p.LogOrigin, p.LogKey = keys.Origin, keys.LogKey
+	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
+	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
+	p.VerdictKeys.Registry = []record.JWK{keys.VerdictKey}
+	return nil
+}
+
+// consents reads a directory of texts: NAME.LANGUAGE.txt. The policy has the
+// digest of each file's bytes.
+func (f policyFile) consents(file string) ([]policy.Text, error) {
+	dir := f.Consents.Dir
+	if dir == "" {
+		return nil, fmt.Errorf("consents.dir is missing: a directory of NAME.LANGUAGE.txt")
+	}
+	tomlfile.In(file, &dir)
+	names, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(names) == 0 {
+		return nil, fmt.Errorf("consents.dir %s holds no NAME.LANGUAGE.txt", dir)
+	}
+	var out []policy.Text
+	for _, name := range names { // sorted: one text's languages follow one another
+		parts := strings.Split(filepath.Base(name), ".")
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("consent text %s: the name must be NAME.LANGUAGE.txt", name)
+		}
+		id, language := parts[0], parts[1]
+		words, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("consent text: %w", err)
+		}
+		if len(out) == 0 || out[len(out)-1].ID != id {
+			version := f.Consents.Versions[id]
+			if version == 0 {
+				version = 1
+			}
+			out = append(out, policy.Text{ID: id, Version: version, Required: slices.Contains(f.Consents.Required, id)})
+		}
+		last := &out[len(out)-1]
+		last.Digests = append(last.Digests, policy.Translation{Language: language, SHA256: sha256.Sum256(words)})
+	}
+	for _, id := range f.Consents.Required {
+		if !slices.ContainsFunc(out, func(t policy.Text) bool { return t.ID == id }) {
+			return nil, fmt.Errorf("consents.required names %q, which has no text", id)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,130 @@
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"enrollkiosk/registry/api"
+)
+
+// Limits of the server: one client, that sends one record at a time.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 20 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 16 << 10
+	shutdownWait  = 10 * time.Second
+	retryAfter    = 5 // seconds
+)
+
+var errClient = errors.New("not the registry's key")
+
+// Serve answers on l until ctx ends. It returns nil after an orderly end.
+func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
+	s := &http.Server{
+		Handler:           v.handler(),
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: log.New(io.Discard, "", 0),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{v.server},
+			// One key may speak here. The handshake proves it; a chain would add nothing.
+			ClientAuth: tls.RequireAnyClientCert,
+			VerifyConnection: func(c tls.ConnectionState) error {
+				if len(c.PeerCertificates) == 0 || sha256.Sum256(c.PeerCertificates[0].RawSubjectPublicKeyInfo) != v.client {
+					return errClient
+				}
+				return nil
+			},
+		},
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.ServeTLS(l, "", "") }()
+	v.opts.Log.Info("vault serves", "address", l.Addr().String())
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+	defer cancel()
+	if err := s.Shutdown(last); err != nil {
+		s.Close()
+	}
+	<-ended
+	v.opts.Log.Info("vault stops")
+	return nil
+}
+
+func (v *Vault) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(api.PathOpen, v.open)
+	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", api.MediaText)
+		io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
+	})
+	return mux
+}
+
+func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
+	if q.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		problem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use POST", 0)
+		return
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		return
+	}
+	request, err := api.Decode[api.OpenRequest](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	switch {
+	case errors.Is(err, api.ErrSize):
+		problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "too large for a record", 0)
+		return
+	case err != nil:
+		problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no request to open", 0)
+		return
+	}
+	verdict, err := v.Judge(q.Context(), request.Record)
+	switch {
+	case errors.Is(err, ErrNoRecord):
+		v.opts.Log.Warn("no record", "error", err)
+		problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a record with an identity for this authority", 0)
+	case errors.Is(err, ErrUnknownPolicy):
+		v.opts.Log.Error("record under an unknown policy", "error", err)
+		problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the record's policy is not known here yet", retryAfter)
+	case err != nil:
+		v.opts.Log.Error("no verdict", "error", err)
+		problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+	default:
+		answer(w, http.StatusOK, api.MediaJSON, api.OpenResult{Verdict: string(verdict)})
+	}
+}
+
+func problem(w http.ResponseWriter, status int, code, title string, after int) {
+	p := api.NewProblem(status, code, title)
+	p.RetryAfter = after
+	answer(w, status, api.MediaProblem, p)
+}
+
+func answer(w http.ResponseWriter, status int, media string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, nil
+	}
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(b)
+}

@@ -1,0 +1,268 @@
+// Package vault opens sealed identities for the identity authority, and says
+// of each whether it holds: the only place where an enrollment record becomes a
+// person again.
+//
+// It takes a record from the registry, checks it as if the registry lied, opens
+// the identity with the authority's key, verifies the document once more (the
+// issuer's signature, the answer to a challenge that was made for this record
+// and this key, the texts that were consented to), looks whether the same person
+// is enrolled already, and signs a verdict: active or refused, by DID.
+//
+// Invariants. A record gets one verdict, the same bytes however often it is
+// asked for. Nothing that is opened is stored, logged or sent: what is kept of a
+// person is a keyed hash that only this vault's key can make. Whoever is refused
+// because of another enrollment is not told so.
+//
+// Not here: storing identities (they stay sealed, in the registry), credentials,
+// opening for any other purpose.
+package vault
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+)
+
+// Errors of Open and Judge. None is a verdict.
+var (
+	ErrPolicy        = errors.New("the policy is not for this vault: it names another identity key or verdict key")
+	ErrUnknownPolicy = errors.New("the record was made under a policy that this vault does not know: give it the new one")
+	ErrNoRecord      = errors.New("not a record with an identity for this authority")
+)
+
+// Options of Open.
+type Options struct {
+	Dir    string        // made by Init
+	Root   [32]byte      // hash of the authority's root key
+	Policy policy.Signed // in force, under Root
+	// Client is the certificate of the one client that may ask, DER: the
+	// registry's.
+	Client []byte
+	// Production refuses documents of authorities of class test.
+	Production bool
+	Now        func() time.Time // default time.Now
+	Log        *slog.Logger     // default: none
+}
+
+// Vault is an open vault.
+type Vault struct {
+	opts     Options
+	judge    judge
+	identity record.AuthorityPrivateKey
+	verdict  keyfile.Key
+	persons  secret.Text
+	server   tls.Certificate
+	client   [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
+	store    *store
+	one      sync.Mutex // verdicts are given one after another: each may depend on the last
+}
+
+// Open opens a vault's directory. One process at a time can.
+func Open(_ context.Context, o Options) (*Vault, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	v := &Vault{opts: o}
+	private, err := readSecret(filepath.Join(o.Dir, fileIdentity))
+	if err != nil {
+		return nil, err
+	}
+	defer private.Wipe()
+	if v.identity, err = record.ParseAuthorityKey(private); err != nil {
+		return nil, err
+	}
+	if v.persons, err = readSecret(filepath.Join(o.Dir, filePersons)); err != nil {
+		return nil, err
+	}
+	if v.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
+		return nil, err
+	}
+	if v.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
+		return nil, err
+	}
+	client, err := x509.ParseCertificate(o.Client)
+	if err != nil {
+		return nil, fmt.Errorf("registry's client certificate: %w", err)
+	}
+	v.client = sha256.Sum256(client.RawSubjectPublicKeyInfo)
+	if err := v.ours(); err != nil {
+		return nil, err
+	}
+	if v.store, err = openStore(filepath.Join(o.Dir, fileStore)); err != nil {
+		return nil, err
+	}
+	if err := v.loadPolicies(); err != nil {
+		return nil, errors.Join(err, v.store.Close())
+	}
+	return v, nil
+}
+
+// Close releases the directory. Serve must have returned.
+func (v *Vault) Close() error {
+	v.persons.Wipe()
+	return v.store.Close()
+}
+
+// ours refuses a policy under which identities would be sealed to another key,
+// or verdicts of this vault not believed.
+func (v *Vault) ours() error {
+	if !v.opts.Policy.Valid() {
+		return fmt.Errorf("%w: there is none", ErrPolicy)
+	}
+	p := v.opts.Policy.Policy()
+	mine, err := record.NewJWK(v.verdict.Public())
+	if err != nil {
+		return err
+	}
+	known := false
+	for _, k := range p.VerdictKeys.Vault {
+		known = known || k.Equal(mine)
+	}
+	if !known || p.Authority.ID != v.identity.Public().ID {
+		return ErrPolicy
+	}
+	return nil
+}
+
+// loadPolicies remembers the policy in force and prepares all that ever were:
+// records name the one that they were made under.
+func (v *Vault) loadPolicies() error {
+	current := v.opts.Policy
+	kept, err := v.store.policies()
+	if err != nil {
+		return fmt.Errorf("load policies: %w", err)
+	}
+	v.judge = judge{production: v.opts.Production, rules: map[[32]byte]*rules{}}
+	for _, b := range append(kept, current.Bytes()) {
+		s, err := policy.Parse(b, v.opts.Root)
+		if err != nil {
+			v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
+			continue
+		}
+		if err := current.CheckSuccessor(s.Policy().Version, s.Digest()); err != nil {
+			return fmt.Errorf("policy in force: %w", err)
+		}
+		if v.judge.rules[s.Digest()], err = newRules(s); err != nil {
+			return fmt.Errorf("load policies: %w", err)
+		}
+	}
+	return v.store.keepPolicy(current.Digest(), current.Bytes())
+}
+
+// Judge opens the identity in a submission and returns the signed verdict: a
+// compact JWS. A record that was judged before gets the same bytes. An error is
+// no verdict: ErrNoRecord says that the submission is none, everything else may
+// pass.
+func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
+	s, err := record.ParseSubmission(submission)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoRecord, err)
+	}
+	v.one.Lock()
+	defer v.one.Unlock()
+	if old, err := v.store.verdict(s.ID()); err != nil || old != nil {
+		return old, err
+	}
+	p := s.Record().Payload()
+	if err := s.Record().CheckAudience(v.opts.Policy.Policy().LogOrigin); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoRecord, err)
+	}
+	switch p.Context.Purpose {
+	case record.Enroll, record.Replace, record.Update:
+	default:
+		return nil, fmt.Errorf("%w: purpose %s", ErrNoRecord, p.Context.Purpose)
+	}
+	found, err := v.examine(s.Record())
+	if err != nil {
+		return nil, err
+	}
+	outcome, err := v.store.outcome(p, s.ID(), found)
+	if err != nil {
+		return nil, err
+	}
+	claims := receipt.Verdict{Record: s.ID(), DID: p.Holder.DID, Status: receipt.Active, Time: v.opts.Now().UTC().Truncate(time.Second)}
+	if outcome.code != "" {
+		claims.Status, claims.Code = receipt.Refused, outcome.code
+	}
+	verdict, err := receipt.SignVerdict(ctx, claims, v.verdict)
+	if err != nil {
+		return nil, fmt.Errorf("sign verdict: %w", err)
+	}
+	if err := v.store.decide(p, s.ID(), verdict, outcome); err != nil {
+		return nil, fmt.Errorf("store verdict: %w", err)
+	}
+	v.opts.Log.Info("identity judged", "record", api.ID(s.ID()), "status", claims.Status, "code", claims.Code)
+	return verdict, nil
+}
+
+// examined is what is left of an identity after it has been verified: nothing
+// that anyone without this vault's key can make anything of.
+type examined struct {
+	code   string // why it is refused; empty if it holds
+	person tokens
+}
+
+// examine opens and verifies; everything personal ends here.
+func (v *Vault) examine(r record.Record) (examined, error) {
+	p := r.Payload()
+	rules, known := v.judge.rules[p.Context.PolicyDigest]
+	if !known {
+		return examined{}, ErrUnknownPolicy
+	}
+	if err := rules.signers(r); err != nil {
+		return v.refused(r, err), nil
+	}
+	identity, err := record.OpenSealed(p.Context, v.identity, p.Identity)
+	if err != nil {
+		return v.refused(r, refuse(api.CodeSealed, err)), nil
+	}
+	defer wipe(identity)
+	holder, err := rules.document(p, identity, v.judge.production)
+	if err != nil {
+		return v.refused(r, err), nil
+	}
+	if err := rules.consents(p, identity); err != nil {
+		return v.refused(r, err), nil
+	}
+	return examined{person: v.tokensOf(holder.MRZ())}, nil
+}
+
+func (v *Vault) refused(r record.Record, err error) examined {
+	code := api.CodeDocument
+	var c *refusal
+	if errors.As(err, &c) {
+		code = c.code
+	}
+	v.opts.Log.Warn("identity refused", "record", api.ID(r.ID()), "code", code, "error", err)
+	return examined{code: code}
+}
+
+func wipe(id record.Identity) {
+	for _, f := range id.Files {
+		f.Wipe()
+	}
+	if a := id.TokenAdmin; a != nil {
+		a.PUK.Wipe()
+		a.ManagementKey.Wipe()
+	}
+	for _, c := range id.Checks {
+		c.Note.Wipe()
+	}
+}
