@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/station"
+	"enrollkiosk/registry/api"
+)
+
+func runAgent(ctx context.Context, c *command) (err error) {
+	debug := c.flags.Bool("debug", false, "log more")
+	timeline := c.flags.String("timeline", "", "append each step with its time to `file`, one JSON object a line")
+	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := c.logger(*debug)
+	observe := func(kiosk.Event) {}
+	if *timeline != "" {
+		f, err := os.OpenFile(*timeline, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return usageError{"--timeline: " + err.Error()}
+		}
+		defer f.Close()
+		enc := json.NewEncoder(f)
+		observe = func(e kiosk.Event) {
+			if err := enc.Encode(moment{e.Step, e.Began.UTC(), e.Took.Milliseconds(), e.APDUs, e.Bytes, e.Failed}); err != nil {
+				log.Warn("timeline not written", "cause", err)
+			}
+		}
+	}
+	s, err := station.Open(ctx, config, station.Options{Log: log, Observe: observe})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := s.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if r := s.Report(); r.Rebuilt || r.Recovered > 0 || r.Quarantined > 0 || len(r.SetAside) > 0 {
+		log.Warn("the queue was mended", "rebuilt", r.Rebuilt, "recovered", r.Recovered, "quarantined", r.Quarantined,
+			"set aside", r.SetAside)
+	}
+	log.Info("agent ready", "kiosk", config.Kiosk.ID, "socket", config.Kiosk.Socket)
+	return s.Run(ctx)
+}
+
+// moment is one line of a timeline: a kiosk.Event.
+type moment struct {
+	Step         kiosk.StepName `json:"step"`
+	Began        time.Time      `json:"began"`
+	Milliseconds int64          `json:"milliseconds"`
+	APDUs        int            `json:"apdus,omitempty"`
+	Bytes        int            `json:"bytes,omitempty"`
+	Failed       kiosk.Code     `json:"failed,omitempty"`
+}
+
+func runInit(ctx context.Context, c *command) error {
+	certificates := c.flags.String("certificates", "", "`file` that the registry made from the request")
+	out := c.flags.String("out", "", "where to write the request (default kiosk-request.json in the state directory)")
+	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	if *certificates != "" {
+		b, err := readFile(*certificates)
+		if err != nil {
+			return err
+		}
+		var certs api.KioskCertificates
+		if err := json.Unmarshal(b, &certs); err != nil {
+			return fmt.Errorf("%w: %w", station.ErrCertificates, err)
+		}
+		if err := station.Install(ctx, config, certs); err != nil {
+			return err
+		}
+		return c.print("Certificates installed. Start the agent: kiosk agent", map[string]string{"kiosk": certs.KioskID})
+	}
+	request, err := station.Init(ctx, config)
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(request, "", "  ")
+	if err != nil {
+		return err
+	}
+	file := *out
+	if file == "" {
+		file = filepath.Join(config.Kiosk.State, "kiosk-request.json")
+	}
+	if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return c.print("The keys are in the TPM. Carry "+file+" to the registry and sign it there:\n  registry kiosks sign "+file+
+		" --id "+request.KioskID+"\nthen install its answer here:\n  kiosk init --certificates FILE",
+		map[string]string{"kiosk": request.KioskID, "request": file})
+}
+
+func runConfigValidate(_ context.Context, c *command) error {
+	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	return c.print(*c.config+" is in order.", config)
+}

@@ -1,0 +1,423 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/kiosk/words"
+)
+
+// keys are the letters for what is not a screen's main action.
+var keys = []struct {
+	key    string
+	action kiosk.Action
+}{
+	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
+	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
+}
+
+// runEnroll is the desk in a terminal: it prints each state as it comes and
+// asks for what the state asks for.
+func runEnroll(ctx context.Context, c *command) error {
+	once := c.flags.Bool("once", false, "leave after one enrollment; fails when it ended without a record")
+	language := c.flags.String("language", "", "of the terminal's own words; default: the citizen's")
+	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	if *language != "" {
+		if _, err := words.Open(*language); err != nil {
+			return err
+		}
+	}
+	desk, err := wire.Dial(config.Kiosk.Socket)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	states, err := desk.States(ctx)
+	if err != nil {
+		return err
+	}
+	t := &terminal{desk: desk, out: c.out, tty: openTTY(ctx, c.in), language: *language, once: *once}
+	defer t.tty.close()
+	return t.run(ctx, states)
+}
+
+type terminal struct {
+	desk     kiosk.Desk
+	out      io.Writer
+	tty      *tty
+	language string
+	once     bool
+	words    *words.Catalog
+	number   uint64                    // of the question on the screen
+	steps    map[kiosk.StepName]string // printed for this question
+	hints    map[kiosk.Code]bool       // printed for this question
+	left     map[kiosk.Device]bool     // printed for this question
+	mrz      []secret.Text             // fields typed so far; nil outside
+	began    bool                      // an enrollment is or was under way
+	receipt  bool                      // it came to its receipt
+}
+
+// Ends of the terminal.
+var (
+	errGone     = fmt.Errorf("%w: it has ended", wire.ErrNoAgent)
+	errNoRecord = errors.New("the enrollment ended without a record")
+)
+
+func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
+	var s kiosk.State
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case next, ok := <-states:
+			if !ok {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return errGone
+			}
+			s = next
+			if t.once && t.began && s.Screen == kiosk.ScreenHome {
+				if !t.receipt {
+					return errNoRecord
+				}
+				return nil
+			}
+			if err := t.draw(s); err != nil {
+				return err
+			}
+		case <-t.tty.resume:
+			t.tty.again()
+		case l := <-t.tty.lines:
+			if errors.Is(l.err, io.EOF) {
+				return errClosed
+			}
+			if l.err != nil {
+				return l.err
+			}
+			err := t.answer(ctx, s, l.text)
+			clear(l.text)
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// draw prints what is new in s.
+func (t *terminal) draw(s kiosk.State) error {
+	language := t.language
+	if language == "" {
+		language = s.Language
+	}
+	if t.words == nil || t.words.Code() != language {
+		w, err := words.Open(language)
+		if err != nil {
+			return err
+		}
+		t.words = w
+	}
+	if s.Position > 0 {
+		t.began = true
+	}
+	if s.Number != t.number {
+		t.number, t.mrz = s.Number, nil
+		t.steps, t.hints, t.left = map[kiosk.StepName]string{}, map[kiosk.Code]bool{}, map[kiosk.Device]bool{}
+		t.question(s)
+	}
+	for _, step := range s.Steps {
+		status := t.words.Status(step.Status)
+		if step.Status != kiosk.StepPending && t.steps[step.Name] != status {
+			t.steps[step.Name] = status
+			fmt.Fprintf(t.out, "    %-10s %s\n", status, t.words.Step(step.Name))
+		}
+	}
+	for _, d := range s.Left {
+		if !t.left[d] {
+			t.left[d] = true
+			fmt.Fprintf(t.out, "    %s\n", t.words.Take(d))
+		}
+	}
+	if f := s.Fault; f != nil && s.Screen != kiosk.ScreenTrouble && !t.hints[f.Code] {
+		t.hints[f.Code] = true
+		t.trouble(*f)
+	}
+	return nil
+}
+
+func (t *terminal) trouble(f kiosk.Fault) {
+	w := t.words.Trouble(f)
+	fmt.Fprintf(t.out, "  ! %s %s\n    %s\n    [%s] %s\n", w.Headline, w.Do, w.Safe, f.Code, w.Staff)
+}
+
+// question prints a screen and its prompt.
+func (t *terminal) question(s kiosk.State) {
+	label := func(l words.Label) string { return t.words.Label(l, nil) }
+	if s.Simulated && s.Screen == kiosk.ScreenHome {
+		fmt.Fprintf(t.out, "\n*** %s ***\n", label(words.Training))
+	}
+	position := ""
+	if s.Position > 0 {
+		position = fmt.Sprintf(" (%d/%d)", s.Position, s.Positions)
+	}
+	fmt.Fprintf(t.out, "\n== %s%s\n   %s\n", t.words.Title(s.Screen), position, t.words.Instruction(s.Screen))
+	switch s.Screen {
+	case kiosk.ScreenHome:
+		t.home(s)
+	case kiosk.ScreenWelcome:
+		for _, l := range []words.Label{words.Welcome1, words.Welcome2, words.Welcome3, words.Welcome4} {
+			fmt.Fprintf(t.out, "    %s\n", label(l))
+		}
+	case kiosk.ScreenTrouble:
+		if s.Fault != nil {
+			t.trouble(*s.Fault)
+		}
+	}
+	if h := s.Holder; h != nil {
+		// The officer compares these with the person: they are shown on this
+		// terminal and nowhere else.
+		for _, f := range []struct {
+			label words.Label
+			value string
+		}{{words.Surname, reveal(h.Surname)}, {words.GivenNames, reveal(h.GivenNames)}, {words.Number, reveal(h.Number)},
+			{words.Birth, reveal(h.Birth)}, {words.Expiry, reveal(h.Expiry)}, {words.Nationality, h.Nationality}, {words.Issuer, h.Issuer}} {
+			fmt.Fprintf(t.out, "    %s: %s\n", label(f.label), f.value)
+		}
+		if s.Screen == kiosk.ScreenCompare {
+			fmt.Fprintf(t.out, "    %s\n", label(words.NoPhoto)) // a terminal draws none
+		}
+	}
+	for _, c := range s.Checks {
+		fmt.Fprintf(t.out, "    %-12s %s\n", t.words.Verdict(c.Verdict), t.words.Check(c.Name))
+	}
+	if c := s.Consent; c != nil {
+		need := words.Optional
+		if c.Required {
+			need = words.Required
+		}
+		fmt.Fprintf(t.out, "    %s\n    %s\n    %s\n    %s\n", t.words.Label(words.PurposeOf, words.Args{"index": c.Index, "count": c.Count}),
+			c.Title, c.Text, label(need))
+	}
+	if r := s.Review; r != nil {
+		t.review(r)
+	}
+	if p := s.PIN; p != nil {
+		if p.Problem != kiosk.PINFine {
+			fmt.Fprintf(t.out, "  ! %s\n", t.words.Problem(*p))
+		}
+		fmt.Fprintf(t.out, "    %s\n", t.digits(*p))
+	}
+	if r := s.Receipt; r != nil {
+		t.receipt = true
+		fmt.Fprintf(t.out, "    %s: %s\n    %s: %s\n    %s\n", label(words.Record), r.RecordID,
+			label(words.CancelCode), reveal(r.CancelCode), label(words.CancelHint))
+		if r.Final != "" {
+			fmt.Fprintf(t.out, "    %s\n%s\n", label(words.ReceiptFinal), r.Final)
+		} else {
+			fmt.Fprintf(t.out, "    %s\n    %s\n", label(words.ReceiptWaiting), r.Provisional)
+		}
+	}
+	t.prompt(s)
+}
+
+// home is what the officer wants to know of the machine between two citizens.
+func (t *terminal) home(s kiosk.State) {
+	h := s.Health
+	line, waiting := words.NotReached, words.NothingWaiting
+	if h.Registry {
+		line = words.Reached
+	}
+	args := words.Args{"count": h.Queued}
+	if h.Queued > 0 {
+		waiting = words.WaitingRecords
+	}
+	fmt.Fprintf(t.out, "    %s\n    %s: %s. %s.\n", t.words.Label(words.SignedOn, words.Args{"number": s.Officer}),
+		t.words.Label(words.Connection, nil), t.words.Label(line, nil), t.words.Label(waiting, args))
+	if !h.Oldest.IsZero() {
+		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format(time.DateTime)}))
+	}
+	if h.Quarantined > 0 {
+		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.SetAside, words.Args{"count": h.Quarantined}))
+	}
+}
+
+func (t *terminal) review(r *kiosk.ReviewView) {
+	list := func(l words.Label, items []string) {
+		fmt.Fprintf(t.out, "    %s:\n", t.words.Label(l, nil))
+		for _, item := range items {
+			fmt.Fprintf(t.out, "      %s\n", item)
+		}
+	}
+	items := func(names []string) (out []string) {
+		for _, name := range names {
+			out = append(out, t.words.Item(name))
+		}
+		return out
+	}
+	var agreed []string
+	for _, c := range r.Consents {
+		agreed = append(agreed, c.Title)
+	}
+	list(words.Sealed, items(r.Sealed))
+	list(words.RegistrySees, items(r.Open))
+	list(words.Agreed, agreed)
+	list(words.Identifier, []string{r.DID})
+}
+
+func (t *terminal) digits(p kiosk.PINView) string {
+	args := words.Args{"min": p.Min, "max": p.Max}
+	if p.Min == p.Max {
+		return t.words.Label(words.DigitsExact, args)
+	}
+	return t.words.Label(words.DigitsRange, args)
+}
+
+func reveal(v secret.Text) string { return string(v.Reveal()) }
+
+// secretly says whether what an action takes is typed without echo, and how it
+// is asked for.
+func secretly(a kiosk.Action) (prompt string, hidden bool) {
+	switch a {
+	case kiosk.ActionSignOn, kiosk.ActionPIN, kiosk.ActionApprove:
+		return "PIN> ", true
+	case kiosk.ActionEnterCAN:
+		return "CAN> ", true
+	}
+	return "> ", false
+}
+
+// prompt says what can be typed.
+func (t *terminal) prompt(s kiosk.State) {
+	ask, hidden := secretly(s.Main)
+	t.tty.echo(!hidden) // before the prompt: what is typed at once is not shown either
+	var others []string
+	for _, k := range keys {
+		if k.action != s.Main && slices.Contains(s.Actions, k.action) {
+			others = append(others, k.key+" = "+t.name(k.action))
+		}
+	}
+	switch {
+	case s.Main == "" && len(others) == 0:
+		return
+	case s.Screen == kiosk.ScreenLanguage:
+		fmt.Fprintf(t.out, "   %s", strings.Join(s.Languages, " / "))
+	case s.Main != "":
+		fmt.Fprintf(t.out, "   Enter = %s", t.words.Action(s.Main))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(t.out, "   (%s)", strings.Join(others, ", "))
+	}
+	fmt.Fprintf(t.out, "\n%s", ask)
+}
+
+// name is what the letter for an action stands for.
+func (t *terminal) name(a kiosk.Action) string {
+	if a == kiosk.ActionEnterMRZ {
+		return t.words.Label(words.UseMRZ, nil)
+	}
+	return t.words.Action(a)
+}
+
+// answer turns a typed line into an intent.
+func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error {
+	if t.mrz != nil {
+		return t.mrzField(ctx, s, text)
+	}
+	in := kiosk.Intent{State: s.Number, Action: s.Main}
+	for _, k := range keys {
+		if k.action != s.Main && string(text) == k.key && slices.Contains(s.Actions, k.action) {
+			in.Action, text = k.action, nil
+			break
+		}
+	}
+	if _, hidden := secretly(in.Action); hidden {
+		if len(text) == 0 {
+			t.prompt(s)
+			return nil
+		}
+		in.Secret = secret.New(bytes.Clone(text))
+		fmt.Fprintln(t.out) // the one that was not echoed
+	}
+	switch in.Action {
+	case "":
+		return nil // nothing to answer: the machine works, or a card is awaited
+	case kiosk.ActionChoose:
+		var ok bool
+		if in.Choice, ok = choice(s, string(text)); !ok {
+			t.prompt(s)
+			return nil
+		}
+	case kiosk.ActionAccept, kiosk.ActionRefuse:
+		if s.Consent == nil {
+			return nil
+		}
+		in.Choice = s.Consent.ID
+	case kiosk.ActionEnterMRZ:
+		t.mrz = []secret.Text{}
+		t.tty.echo(true)
+		fmt.Fprintf(t.out, "\n   %s\n", t.words.Label(words.MRZInstruction, nil))
+		t.askMRZ()
+		return nil
+	}
+	t.tty.echo(true)
+	err := t.desk.Send(ctx, in)
+	in.Wipe()
+	return err
+}
+
+// choice is the language that a line chooses: on the language screen the one
+// typed, or the present one for an empty line; elsewhere the next one.
+func choice(s kiosk.State, typed string) (language string, ok bool) {
+	switch {
+	case slices.Contains(s.Languages, typed):
+		return typed, true
+	case s.Screen == kiosk.ScreenLanguage:
+		return s.Language, typed == ""
+	case len(s.Languages) == 0:
+		return "", false
+	}
+	i := slices.Index(s.Languages, s.Language)
+	return s.Languages[(i+1)%len(s.Languages)], true
+}
+
+// The three fields that open a chip without an access number.
+var mrzFields = []words.Label{words.MRZNumber, words.MRZBirth, words.MRZExpiry}
+
+func (t *terminal) askMRZ() { fmt.Fprintf(t.out, "%s> ", t.words.Label(mrzFields[len(t.mrz)], nil)) }
+
+// mrzField collects document number, birth and expiry, one line each. An empty
+// line goes back to the screen's own question.
+func (t *terminal) mrzField(ctx context.Context, s kiosk.State, text []byte) error {
+	text = bytes.ToUpper(bytes.TrimSpace(text))
+	if len(text) == 0 {
+		t.mrz = nil
+		t.prompt(s)
+		return nil
+	}
+	if t.mrz = append(t.mrz, secret.New(text)); len(t.mrz) < len(mrzFields) {
+		t.askMRZ()
+		return nil
+	}
+	in := kiosk.Intent{State: s.Number, Action: kiosk.ActionEnterMRZ,
+		MRZ: &kiosk.MRZKey{Number: t.mrz[0], Birth: t.mrz[1], Expiry: t.mrz[2]}}
+	t.mrz = nil
+	err := t.desk.Send(ctx, in)
+	in.Wipe()
+	return err
+}

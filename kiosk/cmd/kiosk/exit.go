@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"slices"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/tpm"
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/station"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/kiosk/words"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/icao"
+	"enrollkiosk/smartcard/pcsc"
+	"enrollkiosk/smartcard/trust"
+	"enrollkiosk/sync/client"
+)
+
+// Exit codes, documented in BUILD.md.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitHardware    = 3
+	exitRefused     = 4
+	exitUnreachable = 5
+	exitInterrupted = 130
+)
+
+// errRefused is a check of a command that said no.
+var errRefused = errors.New("refused")
+
+// exitCode classes an error by the documented codes.
+func exitCode(err error) int {
+	var config *station.ConfigError
+	var usage usageError
+	var rejected *record.Error
+	var untrusted *trust.Error
+	var busy *client.RetryAfter
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
+	}
+	switch {
+	case errors.As(err, &config), errors.As(err, &usage), is(station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
+		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, words.ErrLanguage):
+		return exitUsage
+	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
+		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
+		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned):
+		return exitHardware
+	case errors.As(err, &rejected), errors.As(err, &untrusted), is(trust.ErrMalformed, icao.ErrWrongPassword, icao.ErrBlocked,
+		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
+		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
+		policy.ErrNotYet, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
+		return exitRefused
+	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
+		client.ErrTLS, client.ErrNotAllowed):
+		return exitUnreachable
+	}
+	return exitFailed
+}
+
+// hint says what to do about an error whose own words do not.
+func hint(err error) string {
+	for _, h := range []struct {
+		is   error
+		text string
+	}{
+		{pcsc.ErrNoService, "systemctl start pcscd (Debian package pcscd)"},
+		{pcsc.ErrNoReader, "pcsc_scan -r lists the readers; [readers] of the configuration, or --reader, names a part of one"},
+		{icao.ErrWrongPassword, "check the number on the card and type it again"},
+		{icao.ErrNeedsMRZ, "this card knows no access number: give --doc, --born and --expires as printed on it"},
+		{icao.ErrNotEMRTD, "use an electronic ID card or passport"},
+		{icao.ErrBlocked, "use the machine readable zone: --doc, --born and --expires"},
+		{icao.ErrAccessDenied, "this card keeps that file for others: use another document"},
+		{hsm.ErrNoDevice, "enable the TPM in the firmware; tpm.path of the configuration names it"},
+		{station.ErrCertificates, "carry this kiosk's own request to the registry, and its answer back"},
+		{client.ErrUnreachable, "registry.url of the configuration says where it is"},
+	} {
+		if errors.Is(err, h.is) {
+			return h.text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"enrollkiosk/kiosk/station"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+)
+
+func runQueueList(ctx context.Context, c *command) error {
+	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	var entries []station.QueueEntry
+	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList}, &entries); err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, e := range entries {
+		fmt.Fprintf(&b, "%s  %-11s  %7d bytes  %s  %s %s\n", e.ID, e.State, e.Size, e.Put.Local().Format("2006-01-02 15:04:05"), e.Code, e.Reason)
+	}
+	if len(entries) == 0 {
+		b.WriteString("The queue is empty.\n")
+	}
+	return c.print(strings.TrimSuffix(b.String(), "\n"), entries)
+}
+
+func runQueueShow(ctx context.Context, c *command) error {
+	export := c.flags.String("record", "", "write the record to `file`, for record verify")
+	exportReceipt := c.flags.String("receipt", "", "write the receipt to `file`, for receipt verify")
+	args, err := c.flagsDone("ID")
+	if err != nil {
+		return err
+	}
+	if id, err := hex.DecodeString(args[0]); err != nil || len(id) != 32 {
+		return usageError{"ID takes 64 hexadecimal digits; kiosk queue list shows them"}
+	}
+	config, err := c.load()
+	if err != nil {
+		return err
+	}
+	var r station.QueueRecord
+	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryShow, Argument: args[0]}, &r); err != nil {
+		return err
+	}
+	if *export != "" {
+		if len(r.Submission) == 0 {
+			return fmt.Errorf("%w: the record was delivered and erased here; its receipt is left", errRefused)
+		}
+		s, err := record.ParseSubmission(r.Submission)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(*export, s.Record().Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	if *exportReceipt != "" {
+		if r.Receipt == "" {
+			return fmt.Errorf("%w: no receipt yet; the agent fetches it when the registry is reached", errRefused)
+		}
+		if err := os.WriteFile(*exportReceipt, []byte(r.Receipt), 0o644); err != nil {
+			return err
+		}
+	}
+	human := fmt.Sprintf("record   %s\nstate    %s\nsize     %d bytes, SHA-256 %s\nput      %s", r.ID, r.State, r.Size, r.Digest,
+		r.Put.Local().Format("2006-01-02 15:04:05"))
+	if r.Reason != "" {
+		human += fmt.Sprintf("\nreason   %s %s", r.Code, r.Reason)
+	}
+	if r.Receipt != "" {
+		human += "\nreceipt\n" + r.Receipt
+	}
+	return c.print(human, r)
+}
+
+// maxFile bounds a file that a person hands to us.
+const maxFile = 4 << 20
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, usageError{err.Error()}
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s: more than %d MiB", name, maxFile>>20)
+	}
+	return b, err
+}
+
+func runRecordVerify(_ context.Context, c *command) error {
+	args, err := c.flagsDone("FILE")
+	if err != nil {
+		return err
+	}
+	b, err := readFile(args[0])
+	if err != nil {
+		return err
+	}
+	r, err := record.Parse(b)
+	if err != nil {
+		return err
+	}
+	p, id := r.Payload(), r.ID()
+	type signer struct {
+		Role string `json:"role"`
+		Key  string `json:"sha256"`
+		By   string `json:"by"`
+	}
+	out := struct {
+		ID       string   `json:"id"`
+		Purpose  string   `json:"purpose"`
+		Kiosk    string   `json:"kiosk"`
+		Sequence uint64   `json:"sequence"`
+		Audience string   `json:"audience"`
+		DID      string   `json:"did,omitempty"`
+		Signers  []signer `json:"signers"`
+	}{hex.EncodeToString(id[:]), string(p.Context.Purpose), p.Context.KioskID, p.Context.Sequence, p.Context.Audience, p.Holder.DID, nil}
+	human := fmt.Sprintf("record   %s\npurpose  %s for %s\nkiosk    %s, number %d\nholder   %s", out.ID, out.Purpose, out.Audience,
+		out.Kiosk, out.Sequence, out.DID)
+	for _, s := range p.Signers {
+		out.Signers = append(out.Signers, signer{string(s.Role), hex.EncodeToString(s.SHA256[:]), string(s.By)})
+		human += fmt.Sprintf("\nsigned   %-8s %s %x", s.Role, s.By, s.SHA256[:8])
+	}
+	human += "\nForm and all signatures are in order. Who the signers are is not checked here."
+	return c.print(human, out)
+}
+
+func runReceiptVerify(_ context.Context, c *command) error {
+	vkey := c.flags.String("log-key", "", "the log's verifier key, or a `file` that holds it (log.vkey)")
+	id := c.flags.String("id", "", "record `id` in hex; default: the one in the receipt")
+	args, err := c.flagsDone("FILE")
+	if err != nil {
+		return err
+	}
+	if *vkey == "" {
+		return usageError{"--log-key is missing: the verifier key of the log"}
+	}
+	if b, err := readFile(*vkey); err == nil {
+		*vkey = strings.TrimSpace(string(b))
+	}
+	b, err := readFile(args[0])
+	if err != nil {
+		return err
+	}
+	want, err := wantedID(*id, b)
+	if err != nil {
+		return err
+	}
+	f, err := receipt.Verify(b, *vkey, want)
+	if err != nil {
+		return err
+	}
+	return c.print(fmt.Sprintf("record   %x\nlog      %s\nleaf     %d of %d\nThe record is in the log.", want, f.Origin(), f.Index(), f.Size()),
+		map[string]any{"id": hex.EncodeToString(want[:]), "origin": f.Origin(), "index": f.Index(), "size": f.Size()})
+}
+
+// wantedID is the id given, or the one that the receipt itself names.
+func wantedID(given string, file []byte) (id [32]byte, err error) {
+	if given != "" {
+		raw, err := hex.DecodeString(given)
+		if err != nil || len(raw) != len(id) {
+			return id, usageError{"--id takes 64 hexadecimal digits"}
+		}
+		return [32]byte(raw), nil
+	}
+	return receipt.RecordID(file)
+}

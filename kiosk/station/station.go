@@ -1,0 +1,267 @@
+// Package station is the production wiring of a kiosk: configuration, drivers,
+// queue, courier and flow put together. Both `kiosk agent` and the demo start
+// it; where a device is found is configuration, what makes it trusted is the
+// policy.
+package station
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/tpm"
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/sync/client"
+	"enrollkiosk/sync/courier"
+	"enrollkiosk/sync/queue"
+)
+
+// Station is a kiosk with everything open.
+type Station struct {
+	config   Config
+	tpm      *tpm.TPM
+	queue    *queue.Queue
+	report   queue.Report
+	policies *policies
+	courier  *courier.Courier
+	client   *client.Client
+	agent    *kiosk.Agent
+	clock    *clock
+	log      *slog.Logger
+}
+
+// Options of a Station that are not configuration.
+type Options struct {
+	Log     *slog.Logger
+	Observe func(kiosk.Event)
+	Limits  kiosk.Limits // zero: kiosk.DefaultLimits
+}
+
+// Open opens everything that the agent owns. Errors wrap those of hsm, queue
+// and this package; nothing stays open after one.
+func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
+	s := &Station{config: c, log: o.Log}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err = c.own(); err != nil {
+		return nil, err
+	}
+	if s.clock, err = openClock(c); err != nil {
+		return nil, err
+	}
+	if s.tpm, err = openTPM(ctx, c); err != nil {
+		return nil, err
+	}
+	if err = s.tpm.Ready(); err != nil {
+		return nil, err
+	}
+	certs, err := c.certificates(s.tpm)
+	if err != nil {
+		return nil, err
+	}
+	if s.queue, s.report, err = queue.Open(ctx, c.in(queueDir), queue.Options{}); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", c.in(queueDir), err)
+	}
+	if s.policies, err = openPolicies(c); err != nil {
+		return nil, err
+	}
+	texts, err := readTexts(c.Kiosk.Texts)
+	if err != nil {
+		return nil, err
+	}
+	if s.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS,
+		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.heard); err != nil {
+		return nil, err
+	}
+	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Log: o.Log})
+	if o.Limits == (kiosk.Limits{}) {
+		o.Limits = kiosk.DefaultLimits()
+	}
+	readers := c.readers()
+	s.agent = kiosk.New(kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
+		Readers: readers, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue},
+		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe})
+	return s, nil
+}
+
+// Desk is the agent, for a window in the same process.
+func (s *Station) Desk() kiosk.Desk { return s.agent }
+
+// Queue is the open queue.
+func (s *Station) Queue() *queue.Queue { return s.queue }
+
+// Report is what opening the queue found.
+func (s *Station) Report() queue.Report { return s.report }
+
+// Run serves the desk, the socket and the courier until ctx ends.
+func (s *Station) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	start := func(what string, f func(context.Context) error) {
+		wg.Go(func() {
+			defer cancel() // one ends: all end
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				errs <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	start("agent", s.agent.Run)
+	start("courier", s.courier.Run)
+	start("socket", func(ctx context.Context) error { return wire.Serve(ctx, s.config.Kiosk.Socket, s.agent, s.answer) })
+	start("policy", s.keepCurrent)
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// usable is the policy to enroll under.
+func (s *Station) usable() (policy.Signed, error) { return s.policies.usable(s.clock.now()) }
+
+// heard gets each time that the registry signed.
+func (s *Station) heard(t time.Time) {
+	if err := s.clock.heard(t); err != nil {
+		s.log.Warn("the registry's time is not kept", "cause", err)
+	}
+}
+
+// How often the registry is asked for its policy and its time.
+const (
+	askInterval = 15 * time.Minute
+	askAgain    = time.Minute // after a failure
+)
+
+// keepCurrent asks the registry for a newer policy and for its time, now and
+// then and whenever the line comes back. That the registry cannot be reached is
+// the courier's to tell.
+func (s *Station) keepCurrent(ctx context.Context) error {
+	events := s.courier.Events(ctx)
+	for {
+		err := s.policies.refresh(ctx, s.client.Policy)
+		if err == nil {
+			_, err = s.client.Time(ctx)
+		}
+		wait := askInterval
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, policy.ErrRollback), errors.Is(err, policy.ErrSignature), errors.Is(err, policy.ErrForm):
+			s.log.Error("the registry offers a policy that is not in order", "cause", err)
+		case err != nil:
+			s.log.Debug("policy and time not refreshed", "cause", err)
+			wait = askAgain
+		}
+		if !s.pause(ctx, wait, events, err != nil) {
+			return nil
+		}
+	}
+}
+
+// pause waits, shorter when the line comes back after a failure. false: ctx has
+// ended.
+func (s *Station) pause(ctx context.Context, wait time.Duration, events <-chan courier.Event, failed bool) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case ev := <-events:
+			if failed && ev.Stage == courier.Reached {
+				return true
+			}
+		}
+	}
+}
+
+// Close releases everything that is open.
+func (s *Station) Close() error {
+	var errs []error
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.queue != nil {
+		errs = append(errs, s.queue.Close())
+	}
+	if s.tpm != nil {
+		errs = append(errs, s.tpm.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// newClient speaks to the registry with mutual TLS 1.3. The roots of its
+// certificate come from the policy in force at each connection.
+func newClient(c Config, certificate tls.Certificate, p *policies, heard func(time.Time)) (*client.Client, error) {
+	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Heard: heard})
+}
+
+// delivery is the courier as the flow sees it.
+type delivery struct {
+	courier *courier.Courier
+	queue   *queue.Queue
+}
+
+func (d delivery) Kick() { d.courier.Kick() }
+
+func (d delivery) Events(ctx context.Context) <-chan kiosk.DeliveryEvent {
+	out := make(chan kiosk.DeliveryEvent, 64)
+	events := d.courier.Events(ctx)
+	go func() {
+		for ev := range events {
+			e := kiosk.DeliveryEvent{ID: ev.ID, Stage: stages[ev.Stage]}
+			switch e.Stage {
+			case kiosk.Receipted:
+				e.Receipt, _ = d.queue.Receipt(ctx, ev.ID)
+			case kiosk.Trouble:
+				e.Code = netCode(ev.Err)
+			case kiosk.Quarantined:
+				e.Code = kiosk.CodeRejected
+			}
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+var stages = map[courier.Stage]kiosk.DeliveryStage{
+	courier.Accepted: kiosk.Accepted, courier.Receipted: kiosk.Receipted, courier.Purged: kiosk.Purged,
+	courier.Quarantined: kiosk.Quarantined, courier.Activated: kiosk.Activated, courier.Refused: kiosk.Refused, courier.Reached: kiosk.Reached, courier.Trouble: kiosk.Trouble,
+}
+
+var lineFaults = []struct {
+	is   error
+	code kiosk.Code
+}{
+	{client.ErrCaptivePortal, kiosk.CodeCaptivePortal},
+	{client.ErrNonsense, kiosk.CodeNonsense},
+	{client.ErrNotAllowed, kiosk.CodeNotAllowed},
+	{client.ErrTLS, kiosk.CodeTLS},
+	{client.ErrKey, kiosk.CodeTPMFailed},
+	{kiosk.ErrPolicy, kiosk.CodePolicyMissing},
+}
+
+func netCode(err error) kiosk.Code {
+	for _, t := range lineFaults {
+		if errors.Is(err, t.is) {
+			return t.code
+		}
+	}
+	return kiosk.CodeUnreachable
+}
