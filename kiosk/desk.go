@@ -40,6 +40,9 @@ func (d *desk) update(s State) State {
 	s.Health = d.latest
 	s.Languages, s.Language = d.base.Languages, d.base.Language
 	s.Officer, s.Simulated = d.base.Officer, d.base.Simulated
+	if s.Position = position(s.Screen); s.Position > 0 {
+		s.Positions = len(order)
+	}
 	if len(s.Actions) == 0 && s.Main != "" {
 		s.Actions = []Action{s.Main}
 	}

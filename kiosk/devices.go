@@ -123,6 +123,8 @@ const (
 	Receipted   DeliveryStage = "receipted"
 	Purged      DeliveryStage = "purged"
 	Quarantined DeliveryStage = "quarantined"
-	Reached     DeliveryStage = "reached" // the registry answered
-	Trouble     DeliveryStage = "trouble" // it did not; Code says why
+	Activated   DeliveryStage = "activated" // the identity authority has signed: it holds
+	Refused     DeliveryStage = "refused"   // it has signed: it does not
+	Reached     DeliveryStage = "reached"   // the registry answered
+	Trouble     DeliveryStage = "trouble"   // it did not; Code says why
 )

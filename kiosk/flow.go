@@ -134,8 +134,6 @@ func (e *enrollment) abandon(ctx context.Context) {
 // Where a screen stands in "3 of 8".
 var order = []Screen{ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenCompare, ScreenConsent, ScreenInsertToken, ScreenReview, ScreenReceipt}
 
-const positions = 8
-
 func position(s Screen) int {
 	switch s {
 	case ScreenAccessNumber, ScreenReading:
@@ -531,13 +529,14 @@ func (e *enrollment) handOver(ctx context.Context, s saved, events <-chan Delive
 // awaitReceipt watches the courier for as long as a person waits gladly. The
 // registry being out of reach is no error: the record is safe here.
 func (e *enrollment) awaitReceipt(ctx context.Context, id [32]byte, events <-chan DeliveryEvent) (final string) {
-	p := e.stepper(ScreenSaving, StepDeliver, StepFinal, StepPurge)
+	p := e.stepper(ScreenSaving, StepDeliver, StepFinal, StepPurge, StepActivate)
 	ctx, cancel := context.WithTimeout(ctx, e.limits.Delivery)
 	defer cancel()
 	e.delivery.Kick()
+	seen := map[DeliveryStage]bool{} // a stage may be told before the one that is waited for
 	until := func(name StepName, stage DeliveryStage) error {
 		return p.run(ctx, name, kioskFault, func(ctx context.Context) error {
-			for {
+			for !seen[stage] {
 				var ev DeliveryEvent
 				select {
 				case <-ctx.Done():
@@ -548,21 +547,22 @@ func (e *enrollment) awaitReceipt(ctx context.Context, id [32]byte, events <-cha
 				case ev.Stage == Trouble:
 					return &Fault{Code: ev.Code, Remedy: RemedyStaff}
 				case ev.ID != id:
-				case ev.Stage == Quarantined:
+				case ev.Stage == Quarantined || ev.Stage == Refused:
 					return &Fault{Code: CodeRejected, Remedy: RemedyStaff}
 				case ev.Stage == Receipted:
 					final = string(ev.Receipt)
-					return nil
-				case ev.Stage == stage:
-					return nil
+					seen[Accepted], seen[Receipted] = true, true
+				default:
+					seen[ev.Stage] = true
 				}
 			}
+			return nil
 		})
 	}
 	for _, step := range []struct {
 		name  StepName
 		stage DeliveryStage
-	}{{StepDeliver, Accepted}, {StepFinal, Receipted}, {StepPurge, Purged}} {
+	}{{StepDeliver, Accepted}, {StepFinal, Receipted}, {StepPurge, Purged}, {StepActivate, Activated}} {
 		if until(step.name, step.stage) != nil {
 			break
 		}

@@ -176,6 +176,7 @@ const (
 	StepDeliver     StepName = "deliver"     // courier: accepted by the registry
 	StepFinal       StepName = "final"       // receipt verified
 	StepPurge       StepName = "purge"
+	StepActivate    StepName = "activate" // the identity authority confirms
 )
 
 // HolderView is what the officer compares and the citizen confirms.

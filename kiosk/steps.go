@@ -28,7 +28,7 @@ type stepper struct {
 
 func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
 	p := &stepper{d: e.d, observe: e.observe}
-	p.s = State{Screen: screen, Turn: TurnMachine, Position: position(screen), Positions: positions}
+	p.s = State{Screen: screen, Turn: TurnMachine}
 	for _, n := range names {
 		p.s.Steps = append(p.s.Steps, Step{Name: n, Status: StepPending})
 	}

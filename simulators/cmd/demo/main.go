@@ -1,0 +1,226 @@
+// Command demo enrolls one specimen citizen, from chip to receipt, on simulated
+// hardware: every protocol byte is real, and every program but the hardware is
+// the one that production runs. It prints each step with its time and leaves
+// record, receipt, the log's key, a timeline and a picture of every screen.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/words"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/sync/queue"
+	"enrollkiosk/ui/picture"
+)
+
+func main() {
+	queue.RunCheck()
+	out := flag.String("out", "out/demo", "`directory` for what the run leaves")
+	language := flag.String("language", "en", "the citizen's language: en or zh")
+	verbose := flag.Bool("v", false, "show what kiosk, registry and vault log")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *out, *language, *verbose); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// screen is the size of the pictures, in pixels.
+const width, height = 1280, 800
+
+// show is one run of the demo.
+type show struct {
+	out       string
+	began     time.Time
+	words     *words.Catalog
+	traffic   *traffic
+	stage     *stage.Stage
+	mu        sync.Mutex
+	steps     []timelineStep
+	pages     int
+	last      kiosk.State
+	err       error
+	activated bool
+}
+
+// timelineStep is one line of timeline.json.
+type timelineStep struct {
+	Step   kiosk.StepName `json:"step"`
+	At     float64        `json:"at_ms"` // since the program began
+	Millis float64        `json:"ms"`
+	APDUs  int            `json:"apdus,omitempty"` // exchanged with ID card, token and officer's card
+	Bytes  int            `json:"bytes,omitempty"` // commands and responses
+	Failed kiosk.Code     `json:"failed,omitempty"`
+}
+
+func run(ctx context.Context, out, language string, verbose bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	w, err := words.Open(language)
+	if err != nil {
+		return err
+	}
+	d := &show{out: out, began: time.Now(), words: w, traffic: &traffic{}}
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(out, "screens"), 0o755); err != nil {
+		return err
+	}
+	// A socket's path must be short, so everything that is not a result lives in
+	// the temporary directory.
+	dir, err := os.MkdirTemp("", "demo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "pcsc")
+	// libpcsclite reads this once, at the first PC/SC call of the process.
+	os.Setenv("PCSCLITE_CSOCK_NAME", socket)
+	daemon, err := pcscd.Listen(socket)
+	if err != nil {
+		return err
+	}
+	defer daemon.Close()
+	log := slog.New(slog.DiscardHandler)
+	if verbose {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	s, err := stage.New(ctx, daemon, dir, stage.Options{Prefix: "Specimen", Log: log, Did: d.did, Observe: d.observe})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	d.stage = s
+	d.traffic.watch(s)
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	d.did("vault, registry and kiosk run")
+	script := s.Script()
+	script.Language, script.OnState = language, d.draw
+	receipt, err := script.Enroll(ctx)
+	if err != nil {
+		return fmt.Errorf("enroll: %w", err)
+	}
+	d.flush()
+	if d.err != nil {
+		return d.err
+	}
+	if receipt.Final == "" {
+		return errors.New("the final receipt did not come in time")
+	}
+	if !d.activated {
+		return errors.New("the identity authority did not confirm the record in time")
+	}
+	if err := d.write("receipt.tlog-proof", []byte(receipt.Final)); err != nil {
+		return err
+	}
+	if err := d.write("log.vkey", []byte(s.Keys.LogKey+"\n")); err != nil {
+		return err
+	}
+	timeline, err := json.MarshalIndent(d.steps, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := d.write("timeline.json", append(timeline, '\n')); err != nil {
+		return err
+	}
+	fmt.Printf("\nrecord    %s\nverdict   active\nscreens   %d pictures in %s\n\n%s", receipt.RecordID, d.pages,
+		filepath.Join(out, "screens"), receipt.Final)
+	return s.Close()
+}
+
+func (d *show) write(name string, b []byte) error {
+	return os.WriteFile(filepath.Join(d.out, name), b, 0o644)
+}
+
+func (d *show) line(at time.Time, took time.Duration, text string) {
+	fmt.Printf("%8.3f s  %8.1f ms  %s\n", at.Sub(d.began).Seconds(), float64(took.Microseconds())/1000, text)
+}
+
+// did prints a step of setting up.
+func (d *show) did(what string) { d.line(time.Now(), 0, what) }
+
+// observe prints a step of the enrollment as it ends. It runs in the flow.
+func (d *show) observe(e kiosk.Event) {
+	apdus, bytes := d.traffic.since()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.steps = append(d.steps, timelineStep{Step: e.Step, At: float64(e.Began.Sub(d.began).Microseconds()) / 1000,
+		Millis: float64(e.Took.Microseconds()) / 1000, APDUs: apdus, Bytes: bytes, Failed: e.Failed})
+	text := d.words.Step(e.Step)
+	if apdus > 0 {
+		text += fmt.Sprintf("  (%d APDUs, %d bytes)", apdus, bytes)
+	}
+	if e.Failed != "" {
+		text += "  FAILED " + string(e.Failed)
+	}
+	d.line(e.Began.Add(e.Took), e.Took, text)
+	d.activated = d.activated || e.Step == kiosk.StepActivate && e.Failed == ""
+	if e.Step == kiosk.StepSave && e.Failed == "" {
+		d.keep(d.saveRecord())
+	}
+}
+
+// saveRecord takes the record from the queue while it is there: after the
+// receipt only its proof is left.
+func (d *show) saveRecord() error {
+	q := d.stage.Kiosk.Queue()
+	waiting, err := q.Waiting(context.Background(), 1, queue.MaxData, func(queue.ID) bool { return false })
+	if err != nil {
+		return err
+	}
+	if len(waiting) != 1 {
+		return fmt.Errorf("%d records wait in the queue, want 1", len(waiting))
+	}
+	s, err := record.ParseSubmission(waiting[0].Data)
+	if err != nil {
+		return err
+	}
+	return d.write("record.json", s.Record().Bytes())
+}
+
+func (d *show) keep(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// draw keeps a picture of each question, as it looked when it was answered.
+func (d *show) draw(s kiosk.State) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.last.Number != 0 && d.last.Number != s.Number {
+		d.picture(d.last)
+	}
+	d.last = s
+}
+
+func (d *show) flush() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.picture(d.last)
+}
+
+func (d *show) picture(s kiosk.State) {
+	d.pages++
+	name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", d.pages, s.Screen))
+	d.keep(picture.Write(name, s, width, height, time.Now()))
+}

@@ -1,0 +1,135 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
+)
+
+// Script plays officer and citizen at a desk: it answers each screen as people
+// would who want the enrollment to succeed.
+type Script struct {
+	Desk       kiosk.Desk
+	Language   string
+	CAN        string
+	MRZ        *[3]string // number, birth, expiry: typed instead of the CAN
+	PIN        string
+	OfficerPIN string
+	Bring      func(kiosk.Device) // puts a card on its reader
+	Take       func(kiosk.Device) // takes it away
+	OnState    func(kiosk.State)  // sees every state, before it is answered
+	// Act, when it says yes, has answered the state in its own way.
+	Act func(ctx context.Context, s kiosk.State) (done bool, err error)
+}
+
+// errEnded means that the agent went away.
+var errEnded = errors.New("the agent has ended")
+
+// Enroll plays until the desk is back at the home screen after a receipt, and
+// returns what stood on the receipt. A trouble screen ends it with the Fault,
+// unless Act handles that.
+func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	states, err := p.Desk.States(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var receipt *kiosk.ReceiptView
+	var answered uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return receipt, ctx.Err()
+		case s, ok := <-states:
+			if !ok {
+				return receipt, errEnded
+			}
+			if p.OnState != nil {
+				p.OnState(s)
+			}
+			if s.Screen == kiosk.ScreenTakeThings {
+				for _, d := range s.Left {
+					p.Take(d)
+				}
+				continue
+			}
+			if s.Number == answered {
+				continue
+			}
+			answered = s.Number
+			if s.Screen == kiosk.ScreenReceipt {
+				// The agent wipes the cancel code when the screen is left.
+				kept := *s.Receipt
+				kept.CancelCode = secret.FromString(string(s.Receipt.CancelCode.Reveal()))
+				receipt = &kept
+			}
+			if p.Act != nil {
+				done, err := p.Act(ctx, s)
+				if err != nil {
+					return receipt, err
+				}
+				if done {
+					continue
+				}
+			}
+			if s.Screen == kiosk.ScreenHome && receipt != nil {
+				return receipt, nil
+			}
+			if s.Screen == kiosk.ScreenTrouble {
+				return receipt, s.Fault
+			}
+			in, err := p.answer(s)
+			if err != nil {
+				return receipt, err
+			}
+			if in.Action != "" {
+				if err := p.Desk.Send(ctx, in); err != nil {
+					return receipt, err
+				}
+			}
+		}
+	}
+}
+
+// answer is what people do on a screen.
+func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
+	in := kiosk.Intent{State: s.Number, Action: s.Main}
+	switch s.Screen {
+	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
+		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing {
+			return in, s.Fault
+		}
+		p.Bring(kiosk.DeviceOfficer)
+		in.Secret = secret.FromString(p.OfficerPIN)
+	case kiosk.ScreenHome, kiosk.ScreenWelcome, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
+	case kiosk.ScreenLanguage:
+		in.Choice = p.Language
+	case kiosk.ScreenPlaceCard:
+		p.Bring(kiosk.DeviceDocument)
+		in.Action = ""
+	case kiosk.ScreenAccessNumber:
+		if m := p.MRZ; m != nil {
+			in.Action = kiosk.ActionEnterMRZ
+			in.MRZ = &kiosk.MRZKey{Number: secret.FromString(m[0]), Birth: secret.FromString(m[1]), Expiry: secret.FromString(m[2])}
+			break
+		}
+		in.Secret = secret.FromString(p.CAN)
+	case kiosk.ScreenConsent:
+		in.Choice = s.Consent.ID
+	case kiosk.ScreenInsertToken:
+		p.Bring(kiosk.DeviceToken)
+		in.Action = ""
+	case kiosk.ScreenChoosePIN, kiosk.ScreenRepeatPIN:
+		if s.PIN.Problem != kiosk.PINFine {
+			return in, fmt.Errorf("pin refused: %s", s.PIN.Problem)
+		}
+		in.Secret = secret.FromString(p.PIN)
+	default: // waiting screens
+		in.Action = ""
+	}
+	return in, nil
+}

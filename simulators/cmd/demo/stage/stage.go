@@ -1,0 +1,342 @@
+package stage
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/station"
+	"enrollkiosk/registry"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/vault"
+	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/simulators/specimen"
+	"enrollkiosk/simulators/tpm"
+)
+
+// Names of the simulated country.
+const (
+	Origin  = "registry.specimen.example/log"
+	KioskID = "KIOSK-0001"
+)
+
+// Options of a Stage. The zero value is the demo's.
+type Options struct {
+	Prefix   string // of the readers' names; stages on one daemon need different ones
+	Log      *slog.Logger
+	Observe  func(kiosk.Event)
+	Limits   kiosk.Limits
+	Did      func(what string) // told each step of setting up
+	Registry string            // address that the kiosk is told, "" for the registry's own: a faulty network may stand between
+	Issuers  *specimen.Authority
+}
+
+// Stage is a police station, its authorities and their hardware.
+type Stage struct {
+	*Devices
+	Dir       string
+	Issuers   *specimen.Authority
+	TPM       *tpm.Instance
+	Keys      api.RegistryKeys
+	Policy    policy.Signed
+	Config    station.Config
+	Kiosk     *station.Station
+	opts      Options
+	addresses struct{ registry, vault string }
+	vaultTLS  []byte
+
+	stopKiosk, stopRegistry, stopVault func() error
+}
+
+// New sets the stage: hardware on daemon, keys and policy of every party,
+// certificates for the kiosk. Nothing runs yet but the TPM.
+func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *Stage, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Did == nil {
+		o.Did = func(string) {}
+	}
+	s := &Stage{Dir: dir, opts: o, Issuers: o.Issuers}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.Issuers == nil {
+		if s.Issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
+			return nil, err
+		}
+	}
+	if s.Devices, err = newDevices(daemon, o.Prefix, s.Issuers); err != nil {
+		return nil, err
+	}
+	o.Did("readers connected, specimen ID card, token and officer's card made")
+	if s.TPM, err = tpm.Start(ctx, filepath.Join(dir, "tpm")); err != nil {
+		return nil, err
+	}
+	o.Did("TPM started")
+	now := time.Now()
+	if s.Keys, err = registry.Init(filepath.Join(dir, "registry"), Origin, nil, now); err != nil {
+		return nil, err
+	}
+	vaultKeys, err := vault.Init(filepath.Join(dir, "vault"), nil, now)
+	if err != nil {
+		return nil, err
+	}
+	s.vaultTLS = vaultKeys.TLSRoot
+	o.Did("keys of registry and identity authority made")
+	if err := s.SignPolicy(ctx, func(text string) string { return text }); err != nil {
+		return nil, err
+	}
+	o.Did("policy signed by the authority's root")
+	if s.addresses.registry, err = free(); err != nil {
+		return nil, err
+	}
+	if s.addresses.vault, err = free(); err != nil {
+		return nil, err
+	}
+	if err := s.configure(vaultKeys.RootHash); err != nil {
+		return nil, err
+	}
+	request, err := station.Init(ctx, s.Config)
+	if err != nil {
+		return nil, err
+	}
+	o.Did("kiosk's keys and counter made in the TPM")
+	signed, err := registry.KiosksIn(filepath.Join(dir, "registry")).Sign(filepath.Join(dir, "registry"), request, s.Policy.Policy().TPMRoots, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := station.Install(ctx, s.Config, signed.Certificates); err != nil {
+		return nil, err
+	}
+	o.Did("kiosk's certificates signed by the registry")
+	return s, nil
+}
+
+// free finds a loopback address that nobody listens on.
+func free() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// SignPolicy writes the specimen's policy file and has the authority's root
+// sign it. change alters the text before.
+func (s *Stage) SignPolicy(ctx context.Context, change func(text string) string) error {
+	roots := map[string][]byte{"csca.der": s.Issuers.State.CSCA(), "piv-root.der": s.Issuers.Tokens.Root(),
+		"officers-ca.der": s.Issuers.OfficerCA}
+	var tpmRoots strings.Builder
+	for i, der := range s.TPM.Roots() {
+		name := fmt.Sprintf("tpm-root-%d.der", i)
+		roots[name] = der
+		fmt.Fprintf(&tpmRoots, "[[tpm_roots]]\nfile = %q\nclass = \"test\"\n", name)
+	}
+	for name, der := range roots {
+		if err := os.WriteFile(filepath.Join(s.Dir, name), der, 0o600); err != nil {
+			return err
+		}
+	}
+	texts := filepath.Join(s.Dir, "texts")
+	if err := station.WriteTexts(texts); err != nil {
+		return err
+	}
+	file := filepath.Join(s.Dir, "policy.toml")
+	if err := os.WriteFile(file, []byte(change(policyText+tpmRoots.String())), 0o600); err != nil {
+		return err
+	}
+	b, err := vault.SignPolicy(ctx, filepath.Join(s.Dir, "vault"), file, time.Now())
+	if err != nil {
+		return err
+	}
+	keys, err := vault.ReadPublic(filepath.Join(s.Dir, "vault"))
+	if err != nil {
+		return err
+	}
+	if s.Policy, err = policy.Parse(b, keys.RootHash); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.Dir, "policy.jws"), b, 0o600)
+}
+
+const policyText = `version = 1
+valid_days = 30
+offline_days = 30
+languages = ["en", "zh"]
+minimum_piv_firmware = "5.0.0"
+
+[registry]
+public = "registry/public.json"
+class = "test"
+
+[consents]
+dir = "texts"
+required = ["enrollment"]
+
+[[anchors]]
+file = "csca.der"
+class = "test"
+
+[[piv_roots]]
+file = "piv-root.der"
+class = "test"
+
+[[officer_ca]]
+file = "officers-ca.der"
+class = "test"
+
+`
+
+// configure writes the kiosk's configuration file.
+func (s *Stage) configure(root [32]byte) error {
+	address := s.opts.Registry
+	if address == "" {
+		address = s.addresses.registry
+	}
+	text := fmt.Sprintf(`[kiosk]
+id = %q
+state = "kiosk"
+languages = ["en", "zh"]
+
+[readers]
+document = %q
+token = %q
+officer = %q
+
+[tpm]
+path = %q
+
+[registry]
+url = "https://%s"
+
+[trust]
+root = %q
+policy = "policy.jws"
+`, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
+		hex.EncodeToString(root[:]))
+	file := filepath.Join(s.Dir, "kiosk.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	var err error
+	s.Config, err = station.Load(file)
+	return err
+}
+
+// run runs f until the returned stop is called, which returns f's error.
+func run(f func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// StartVault runs the vault on loopback.
+func (s *Stage) StartVault(ctx context.Context) error {
+	v, err := vault.Open(ctx, vault.Options{Dir: filepath.Join(s.Dir, "vault"), Root: s.rootHash(), Policy: s.Policy, Client: s.Keys.VaultClient, Log: s.opts.Log})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", s.addresses.vault)
+	if err != nil {
+		return errors.Join(err, v.Close())
+	}
+	stop := run(func(ctx context.Context) error { return v.Serve(ctx, l) })
+	s.stopVault = func() error { return errors.Join(stop(), v.Close()) }
+	return nil
+}
+
+// StartRegistry runs the registry on loopback.
+func (s *Stage) StartRegistry(ctx context.Context) error {
+	r, err := registry.Open(ctx, registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.rootHash(),
+		Vault: registry.VaultLink{URL: "https://" + s.addresses.vault, Root: s.vaultTLS}, Log: s.opts.Log})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", s.addresses.registry)
+	if err != nil {
+		return errors.Join(err, r.Close())
+	}
+	stop := run(func(ctx context.Context) error { return r.Serve(ctx, l) })
+	s.stopRegistry = func() error { return errors.Join(stop(), r.Close()) }
+	return nil
+}
+
+func (s *Stage) rootHash() [32]byte {
+	b, _ := hex.DecodeString(s.Config.Trust.Root) // station.Load has checked it
+	return [32]byte(b)
+}
+
+// StartKiosk runs the agent, as `kiosk agent` does.
+func (s *Stage) StartKiosk(ctx context.Context) error {
+	k, err := station.Open(ctx, s.Config, station.Options{Log: s.opts.Log, Observe: s.opts.Observe, Limits: s.opts.Limits})
+	if err != nil {
+		return err
+	}
+	s.Kiosk = k
+	stop := run(k.Run)
+	s.stopKiosk = func() error { return errors.Join(stop(), k.Close()) }
+	return nil
+}
+
+// Start runs vault, registry and kiosk.
+func (s *Stage) Start(ctx context.Context) error {
+	for _, start := range []func(context.Context) error{s.StartVault, s.StartRegistry, s.StartKiosk} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func call(f *func() error) error {
+	if *f == nil {
+		return nil
+	}
+	stop := *f
+	*f = nil
+	return stop()
+}
+
+// StopKiosk ends the agent.
+func (s *Stage) StopKiosk() error { return call(&s.stopKiosk) }
+
+// StopRegistry ends the registry.
+func (s *Stage) StopRegistry() error { return call(&s.stopRegistry) }
+
+// StopVault ends the vault.
+func (s *Stage) StopVault() error { return call(&s.stopVault) }
+
+// Close ends everything.
+func (s *Stage) Close() error {
+	err := errors.Join(s.StopKiosk(), s.StopRegistry(), s.StopVault())
+	if s.Devices != nil {
+		s.Devices.close()
+	}
+	if s.TPM != nil {
+		err = errors.Join(err, s.TPM.Stop())
+	}
+	return err
+}
+
+// Script is the specimen citizen and officer at this kiosk.
+func (s *Stage) Script() *Script {
+	return &Script{Desk: s.Kiosk.Desk(), Language: "en", CAN: s.Chip.CAN(), PIN: "802469", OfficerPIN: OfficerPIN,
+		Bring: s.Bring, Take: s.Take}
+}

@@ -1,0 +1,123 @@
+package stage_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/simulators/specimen"
+)
+
+// daemon is the one PC/SC daemon of this process: libpcsclite reads its address
+// once.
+var (
+	daemon  *pcscd.Server
+	issuers *specimen.Authority
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "pcsc")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		socket := filepath.Join(dir, "s")
+		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
+		if daemon, err = pcscd.Listen(socket); err != nil {
+			panic(err)
+		}
+		defer daemon.Close()
+		if issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
+			panic(err)
+		}
+		return m.Run()
+	}())
+}
+
+var stages atomic.Int32
+
+// newStage sets a stage with short limits; everything of it ends with the test.
+func newStage(t *testing.T, change func(*stage.Options)) *stage.Stage {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	limits := kiosk.DefaultLimits()
+	limits.Delivery = 10 * time.Second
+	o := stage.Options{Prefix: fmt.Sprintf("Stage%d", stages.Add(1)), Limits: limits, Issuers: issuers, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if change != nil {
+		change(&o)
+	}
+	s, err := stage.New(t.Context(), daemon, dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close stage: %v", err)
+		}
+	})
+	return s
+}
+
+func start(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// enroll plays one enrollment that must succeed.
+func enroll(t *testing.T, s *stage.Stage, p *stage.Script) *kiosk.ReceiptView {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := p.Enroll(ctx)
+	if err != nil {
+		t.Fatalf("enroll: %v", err)
+	}
+	return r
+}
+
+func TestOneCitizenEnrolled(t *testing.T) {
+	for _, language := range []string{"en", "zh"} {
+		t.Run(language, func(t *testing.T) {
+			var steps []kiosk.Event
+			s := newStage(t, func(o *stage.Options) { o.Observe = func(e kiosk.Event) { steps = append(steps, e) } })
+			start(t, s)
+			p := s.Script()
+			p.Language = language
+			r := enroll(t, s, p)
+			for _, e := range steps {
+				if e.Failed != "" {
+					t.Errorf("step %s failed: %s", e.Step, e.Failed)
+				}
+			}
+			if got := steps[len(steps)-1].Step; got != kiosk.StepActivate {
+				t.Errorf("last step is %s", got)
+			}
+			id, err := receipt.RecordID([]byte(r.Final))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := receipt.Verify([]byte(r.Final), s.Keys.LogKey, id); err != nil {
+				t.Errorf("receipt: %v", err)
+			}
+			if fmt.Sprintf("%x", id) != r.RecordID {
+				t.Errorf("receipt for %x, record %s", id, r.RecordID)
+			}
+		})
+	}
+}
