@@ -8,12 +8,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry"
@@ -26,6 +30,16 @@ import (
 	"enrollkiosk/smartcard/icao"
 	"enrollkiosk/smartcard/lds"
 )
+
+// The log's library has a log of its own.
+func TestMain(m *testing.M) {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	if dir := os.Getenv(childDir); dir != "" {
+		child(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // state makes one specimen state for all tests: its keys take time.
 var state = sync.OnceValues(func() (*idcard.Authority, error) { return idcard.NewAuthority(idcard.ECDSA) })
@@ -259,3 +273,25 @@ func (c client) until(id [32]byte, what string, wanted func(api.RecordStatus) bo
 
 func hasReceipt(s api.RecordStatus) bool { return s.Receipt != "" }
 func isDecided(s api.RecordStatus) bool  { return s.Status != api.Pending }
+
+// lines is a log to look at.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

@@ -298,20 +298,19 @@ func moveHolder(tx *bbolt.Tx, p record.Payload, id [32]byte) error {
 
 func (s *boltStore) Status(ctx context.Context, sender string, id [32]byte) (out status, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		var h held
 		value := tx.Bucket(bucketHeld).Get(id[:])
-		if value == nil {
+		if value != nil {
+			if err := json.Unmarshal(value, &h); err != nil {
+				return fmt.Errorf("record's particulars: %w", err)
+			}
+		}
+		if value == nil || h.Sender != "" && h.Sender != sender {
 			out.decision, err = decisionIn(tx, bucketRejections, rejectionKey(sender, id))
 			if err == nil && out.decision.Status == "" {
 				err = errNotHeld
 			}
 			return err
-		}
-		var h held
-		if err := json.Unmarshal(value, &h); err != nil {
-			return fmt.Errorf("record's particulars: %w", err)
-		}
-		if h.Sender != "" && h.Sender != sender {
-			return errNotHeld
 		}
 		out.receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
 		out.decision, err = decisionIn(tx, bucketVerdicts, id[:])

@@ -308,15 +308,20 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if s.Officer == nil {
 		s.Officer = &w.Officer
 	}
-	k.Sequence++
-	c := record.Context{Version: record.Version, Audience: Origin, Purpose: s.Purpose, KioskID: k.ID, Sequence: k.Sequence,
+	c := record.Context{Version: record.Version, Audience: Origin, Purpose: s.Purpose, KioskID: k.ID, Sequence: k.Sequence + 1,
 		PolicyDigest: w.Policy.Digest(), AuthorityKeyID: w.Policy.Policy().Authority.ID}
 	rand.Read(c.Nonce[:])
 	if s.Context != nil {
 		s.Context(&c)
 	}
+	previous := k.Previous
+	if c.KioskID == "" {
+		previous = [32]byte{}
+	} else {
+		k.Sequence++
+	}
 	now := time.Now().UTC().Truncate(time.Second)
-	p := record.Payload{Context: c, Previous: k.Previous, Times: record.Times{Wall: now, Synchronised: true, Monotonic: 1000, Boot: [16]byte{1}, Registry: now.Add(-time.Hour)}}
+	p := record.Payload{Context: c, Previous: previous, Times: record.Times{Wall: now, Synchronised: true, Monotonic: 1000, Boot: [16]byte{1}, Registry: now.Add(-time.Hour)}}
 	rand.Read(p.Blind[:])
 	did, err := record.DIDKey(s.Holder.Public())
 	if err != nil {
@@ -390,7 +395,9 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.Previous = out.ID()
+	if c.KioskID != "" {
+		k.Previous = out.ID()
+	}
 	return out
 }
 
