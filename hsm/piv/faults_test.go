@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -425,8 +426,8 @@ func holderKey(t testing.TB, ctx context.Context, r *pcscd.Reader) (*piv.Token, 
 
 // The token itself gives up waiting for the finger: the next try may work.
 func TestTouchComesAtTheSecondTry(t *testing.T) {
-	var asked int
-	r := made(t, pivtoken.Options{Touch: func(context.Context) bool { asked++; return asked > 1 }})
+	var asked atomic.Int32
+	r := made(t, pivtoken.Options{Touch: func(context.Context) bool { return asked.Add(1) > 1 }})
 	ctx := within(t, 5*time.Second)
 	token, k := holderKey(t, ctx, r)
 	_, err := k.Sign(ctx, make([]byte, 32))
@@ -539,17 +540,17 @@ func TestBusy(t *testing.T) {
 
 // piv-go panics when a token says nothing of its management key.
 func TestTokenThatSaysNothingOfItsManagementKey(t *testing.T) {
-	silent := false
+	var silent atomic.Bool
 	r := bench(t)
 	r.Insert(altered{pivtoken.New(pivtoken.Options{Root: authority}), func(_ context.Context, c []byte) []byte {
-		if silent && c[1] == 0xF7 && c[3] == 0x9B {
+		if silent.Load() && c[1] == 0xF7 && c[3] == 0x9B {
 			return []byte{0x90, 0}
 		}
 		return nil
 	}})
 	ctx := within(t, 10*time.Second)
 
-	silent = true
+	silent.Store(true)
 	token := open(t, ctx, r.Name())
 	if token.Info().FactoryNew {
 		t.Error("factory-new without knowing")
@@ -558,26 +559,26 @@ func TestTokenThatSaysNothingOfItsManagementKey(t *testing.T) {
 	wants(t, "silent from the start", err, hsm.ErrUnsupported)
 	token.Close()
 
-	silent = false
+	silent.Store(false)
 	token = open(t, ctx, r.Name())
-	silent = true
+	silent.Store(true)
 	_, err = token.GenerateKeys(ctx, piv.KeySpec{}, nil)
 	wants(t, "silent later", err, hsm.ErrUnavailable)
 	if err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("piv-go no longer panics: %v", err)
 	}
 	token.Close()
-	silent = false
+	silent.Store(false)
 	open(t, ctx, r.Name())
 }
 
 // The token is another one when piv-go gets it than when it was probed.
 func TestTokenSwappedUnderOurHands(t *testing.T) {
-	var asked int
+	var asked atomic.Int32
 	r := bench(t)
 	r.Insert(altered{pivtoken.New(pivtoken.Options{Root: authority}), func(_ context.Context, c []byte) []byte {
 		if c[1] == 0xF8 {
-			if asked++; asked > 1 {
+			if asked.Add(1) > 1 {
 				return []byte{0, 0, 0, 42, 0x90, 0}
 			}
 		}

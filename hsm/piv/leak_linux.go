@@ -39,7 +39,7 @@ func daemonSockets() map[string]int {
 
 // hangUpNewer ends the one connection that is not in before; the service then
 // drops what hung on it. If there are several, it cannot tell which and leaves
-// them.
+// them. The descriptor stays open: it is the C library's.
 func hangUpNewer(before map[string]int) {
 	var added []int
 	for inode, fd := range daemonSockets() {

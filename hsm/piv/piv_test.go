@@ -158,10 +158,11 @@ func roots(t testing.TB) []attest.Root {
 func TestCeremony(t *testing.T) {
 	var touches atomic.Int32
 	r, _ := insert(t, pivtoken.Options{Touch: func(context.Context) bool { touches.Add(1); return true }})
-	var commands int
+	var commands, bytes atomic.Int32
 	r.Trace(func(e pcscd.TraceEvent) {
 		if e.Answered {
-			commands++
+			commands.Add(1)
+			bytes.Add(int32(len(e.Command) + len(e.Response)))
 		}
 	})
 	start := time.Now()
@@ -169,7 +170,7 @@ func TestCeremony(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d commands in %v, %d touches", commands, time.Since(start), touches.Load())
+	t.Logf("%d commands, %d bytes, %v, %d touches", commands.Load(), bytes.Load(), time.Since(start), touches.Load())
 	for slot, k := range map[piv.Slot]piv.KeyPair{piv.Authentication: keys.Authentication, piv.KeyManagement: keys.KeyManagement} {
 		p, err := attest.VerifyPIV(k.Evidence, roots(t), expect(slot, k.Public))
 		if err != nil || !p.Valid() || p.Class() != attest.Test || p.Where() != attest.PIV || p.Fresh() {
