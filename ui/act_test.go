@@ -504,6 +504,24 @@ func TestRun(t *testing.T) {
 	until("blank at the end", func() bool { return b.reads(waits) })
 }
 
+// A window that is dragged while a new state waits to be drawn shows that
+// state, not the old one once more.
+func TestResizingDoesNotBringBackAnOldState(t *testing.T) {
+	b := newBench(t, large)
+	var work []func()
+	b.do = func(f func()) { work = append(work, f) }
+	b.draw(kiosk.State{Number: 1, Screen: kiosk.ScreenHome, Language: "en"})
+	b.show(&scene{agent: true, state: kiosk.State{Number: 2, Screen: kiosk.ScreenWelcome, Language: "en"}})
+	b.w.Resize(least)
+	for _, f := range work {
+		f()
+	}
+	if b.shown.state.Number != 2 {
+		t.Errorf("state %d is shown", b.shown.state.Number)
+	}
+	b.fits()
+}
+
 // The officer's pages keep the officer's language.
 func TestOfficersLanguage(t *testing.T) {
 	b := newBench(t, large)

@@ -75,7 +75,7 @@ func (u *UI) build(size fyne.Size) built {
 		d.w = u.book(d.language())
 		d.slow = u.slow(s)
 	}
-	f := frame{banner: s.agent && d.s.Simulated, built: size, resized: func() { u.show(u.shown) }}
+	f := frame{banner: s.agent && d.s.Simulated, built: size, resized: func() { u.show(nil) }}
 	d.room = f.room()
 
 	p := d.page()

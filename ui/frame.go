@@ -104,10 +104,6 @@ func (pair) Layout(objects []fyne.CanvasObject, size fyne.Size) {
 
 func (pair) MinSize(objects []fyne.CanvasObject) fyne.Size { return bar{}.MinSize(objects) }
 
-func rectangle(c interface{ RGBA() (r, g, b, a uint32) }) *canvas.Rectangle {
-	return canvas.NewRectangle(c)
-}
-
 // strip is a filled band with objects from the left and from the right.
 type strip struct {
 	left int // how many objects stand at the left

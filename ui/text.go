@@ -27,11 +27,10 @@ func newParagraph(text string, size float32, c color.Color) *paragraph {
 	return p
 }
 
-// heading, body, label and small are the four voices of a page.
+// heading, body and label are the three voices of a page.
 func heading(s string) *paragraph { return newParagraph(s, headText, ink).bold() }
 func body(s string) *paragraph    { return newParagraph(s, bodyText, ink) }
 func label(s string) *paragraph   { return newParagraph(s, labelText, faint) }
-func small(s string) *paragraph   { return newParagraph(s, smallText, faint) }
 
 func (p *paragraph) bold() *paragraph { p.style.Bold = true; return p }
 func (p *paragraph) center() *paragraph {
@@ -93,7 +92,7 @@ func (r *paragraphRenderer) Destroy()                     {}
 func wrap(text string, width float32, measure func(string) float32) []string {
 	var lines []string
 	for _, para := range strings.Split(text, "\n") {
-		current := ""
+		current, first := "", len(lines)
 		var used float32
 		flush := func() {
 			lines = append(lines, strings.TrimRight(current, " "))
@@ -104,7 +103,7 @@ func wrap(text string, width float32, measure func(string) float32) []string {
 			if used > 0 && used+w > width+0.5 {
 				flush()
 			}
-			for w > width+0.5 {
+			for w > width+0.5 && len(tok) > 0 {
 				n := fitting(tok, width, measure)
 				current = tok[:n]
 				flush()
@@ -114,7 +113,9 @@ func wrap(text string, width float32, measure func(string) float32) []string {
 			current += tok
 			used += measure(tok)
 		}
-		flush()
+		if current != "" || len(lines) == first {
+			flush()
+		}
 	}
 	return lines
 }

@@ -16,7 +16,6 @@ package ui
 
 import (
 	"context"
-	"errors"
 	"image"
 	"reflect"
 	"sync"
@@ -125,9 +124,8 @@ func (u *UI) Run(ctx context.Context) error {
 	var faces faceCache
 	for {
 		attempt, cancel := context.WithCancel(ctx)
-		states, err := u.desk.States(attempt)
-		if err == nil {
-			err = u.follow(attempt, states, clock.C, &faces)
+		if states, err := u.desk.States(attempt); err == nil {
+			u.follow(attempt, states, clock.C, &faces)
 		}
 		cancel()
 		faces.drop()
@@ -143,17 +141,16 @@ func (u *UI) Run(ctx context.Context) error {
 	}
 }
 
-var errGone = errors.New("the agent is gone")
-
-func (u *UI) follow(ctx context.Context, states <-chan kiosk.State, clock <-chan time.Time, faces *faceCache) error {
+// follow draws states until there are no more.
+func (u *UI) follow(ctx context.Context, states <-chan kiosk.State, clock <-chan time.Time, faces *faceCache) {
 	var current *scene
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case s, ok := <-states:
 			if !ok {
-				return errGone
+				return
 			}
 			current = &scene{agent: true, state: s, face: faces.decode(s.Holder)}
 			u.show(current)
@@ -167,10 +164,12 @@ func (u *UI) follow(ctx context.Context, states <-chan kiosk.State, clock <-chan
 
 // show hands a scene to Fyne's goroutine. Nothing else does;
 // scenes that were not drawn yet are replaced, so a flood of states costs one
-// drawing.
+// drawing. nil draws again what is shown.
 func (u *UI) show(s *scene) {
 	u.mu.Lock()
-	u.next = s
+	if s != nil {
+		u.next = s
+	}
 	queued := u.scheduled
 	u.scheduled = true
 	u.mu.Unlock()
@@ -180,8 +179,11 @@ func (u *UI) show(s *scene) {
 	u.do(func() {
 		u.mu.Lock()
 		s := u.next
-		u.scheduled = false
+		u.next, u.scheduled = nil, false
 		u.mu.Unlock()
+		if s == nil {
+			s = u.shown
+		}
 		u.draw(s)
 	})
 }

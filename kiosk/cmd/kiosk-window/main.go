@@ -1,0 +1,221 @@
+// Command kiosk-window shows the kiosk on a screen: it draws the states of the
+// agent and sends it what people do. It opens no device and keeps nothing; it
+// may be killed and started at any time without harm to an enrollment, and it
+// waits when there is no agent.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/app"
+	"github.com/pelletier/go-toml/v2"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/kiosk/words"
+	"enrollkiosk/ui"
+)
+
+// Exit codes, as for every command of the kiosk.
+const (
+	exitDone        = 0
+	exitUsage       = 2
+	exitHardware    = 3 // no display
+	exitInterrupted = 130
+)
+
+const usage = `kiosk-window shows the enrollment kiosk on a screen. The agent (kiosk agent)
+must run; while it does not, the window waits for it.
+
+`
+
+// options is the command line.
+type options struct {
+	socket     string
+	fullScreen bool
+	size       fyne.Size
+	ui         ui.Options
+}
+
+func main() {
+	o, code := parse(os.Args[1:], os.Stderr)
+	if code >= 0 {
+		os.Exit(code)
+	}
+	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
+		fmt.Fprintln(os.Stderr, "kiosk-window: no display: start it within an X session, or set DISPLAY")
+		os.Exit(exitHardware)
+	}
+	os.Exit(show(o))
+}
+
+// parse reads the command line; code is negative when the window should open.
+func parse(args []string, out io.Writer) (o options, code int) {
+	f := flag.NewFlagSet("kiosk-window", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.Usage = func() {
+		fmt.Fprint(out, usage)
+		f.PrintDefaults()
+		fmt.Fprint(out, "\nExit codes: 0 closed, 2 usage or configuration, 3 no display, 130 interrupted.\n")
+	}
+	config := f.String("config", "/etc/enrollkiosk/kiosk.toml", "configuration `file` of the kiosk; only kiosk.state, kiosk.socket and kiosk.languages are read")
+	socket := f.String("socket", "", "agent's socket, in place of the configured one")
+	f.BoolVar(&o.fullScreen, "full-screen", true, "cover the screen and refuse to be closed")
+	size := f.String("size", "1280x800", "width and height when not full screen")
+	scale := f.Float64("scale", 0, "size of everything, in place of what the screen reports: 1 is a pixel a unit")
+	f.StringVar(&o.ui.OfficerLanguage, "officer-language", "", "language of the officer's pages; default: the citizen's")
+	if err := f.Parse(args); err != nil {
+		return o, either(errors.Is(err, flag.ErrHelp), exitDone, exitUsage)
+	}
+	fail := func(format string, a ...any) (options, int) {
+		fmt.Fprintf(out, "kiosk-window: "+format+"\n", a...)
+		return o, exitUsage
+	}
+	if f.NArg() > 0 {
+		return fail("unexpected argument %q", f.Arg(0))
+	}
+	var w, h int
+	if n, err := fmt.Sscanf(*size+" ", "%dx%d ", &w, &h); n != 2 || err != nil || w < 800 || h < 600 {
+		return fail("--size wants WIDTHxHEIGHT, at least 800x600")
+	}
+	o.size = fyne.NewSize(float32(w), float32(h))
+	if *scale != 0 && (*scale < 0.5 || *scale > 4) {
+		return fail("--scale wants a number from 0.5 to 4")
+	}
+	if *scale != 0 {
+		os.Setenv("FYNE_DISABLE_DPI_DETECTION", "1")
+		os.Setenv("FYNE_SCALE", strconv.FormatFloat(*scale, 'f', -1, 64))
+	}
+	if l := o.ui.OfficerLanguage; l != "" && !slices.Contains(words.Languages(), l) {
+		return fail("no language %q; there are %v", l, words.Languages())
+	}
+	if o.socket = *socket; o.socket == "" {
+		c, err := load(*config)
+		if err != nil {
+			return fail("%v", err)
+		}
+		o.socket, o.ui.Waiting = c.Socket, c.language()
+	}
+	return o, -1
+}
+
+// place is the part of the kiosk's configuration that a window needs.
+type place struct {
+	State     string   `toml:"state"`
+	Socket    string   `toml:"socket"`
+	Languages []string `toml:"languages"`
+}
+
+// load reads it. The agent checks the file as a whole; paths in it are relative
+// to its directory.
+func load(file string) (place, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return place{}, err
+	}
+	var c struct {
+		Kiosk place `toml:"kiosk"`
+	}
+	if err := toml.Unmarshal(b, &c); err != nil {
+		return place{}, fmt.Errorf("%s: %w", file, err)
+	}
+	p := c.Kiosk
+	if p.Socket == "" && p.State == "" {
+		return place{}, fmt.Errorf("%s: neither kiosk.state nor kiosk.socket says where the agent is", file)
+	}
+	if p.Socket == "" {
+		p.Socket = filepath.Join(p.State, "agent.sock")
+	}
+	if !filepath.IsAbs(p.Socket) {
+		p.Socket = filepath.Join(filepath.Dir(file), p.Socket)
+	}
+	return p, nil
+}
+
+// language is the first one configured that there are sentences in.
+func (p place) language() string {
+	for _, l := range p.Languages {
+		if slices.Contains(words.Languages(), l) {
+			return l
+		}
+	}
+	return ""
+}
+
+// show opens the window and returns the exit code.
+func show(o options) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	a := app.New()
+	w := a.NewWindow("Kiosk")
+	u := ui.New(&agent{socket: o.socket}, w, o.ui)
+	w.SetMaster()
+	w.Resize(o.size)
+	if o.fullScreen {
+		w.SetFullScreen(true)
+		w.SetCloseIntercept(func() {}) // Alt+F4 is not for citizens
+	}
+
+	// Fyne ends its loop on both signals by itself; the code tells which it was.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	a.Lifecycle().SetOnStarted(func() { go u.Run(ctx) })
+	w.ShowAndRun()
+	select {
+	case <-interrupted:
+		return exitInterrupted
+	default:
+		return exitDone
+	}
+}
+
+// agent is a desk that finds the agent anew whenever states are asked for.
+type agent struct {
+	socket string
+	mu     sync.Mutex
+	client *wire.Client
+}
+
+func (a *agent) States(ctx context.Context) (<-chan kiosk.State, error) {
+	c, err := wire.Dial(a.socket)
+	if err != nil {
+		return nil, err
+	}
+	states, err := c.States(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	a.client = c
+	a.mu.Unlock()
+	return states, nil
+}
+
+func (a *agent) Send(ctx context.Context, in kiosk.Intent) error {
+	a.mu.Lock()
+	c := a.client
+	a.mu.Unlock()
+	if c == nil {
+		return wire.ErrNoAgent
+	}
+	return c.Send(ctx, in)
+}
+
+func either(yes bool, a, b int) int {
+	if yes {
+		return a
+	}
+	return b
+}
