@@ -48,7 +48,7 @@ real-stack: deps build $(BIN)/virtualhardware
 	scripts/real-stack out/real-stack
 
 verify:
-	scripts/verify-record out/demo/record.json out/demo/receipt.tlog-proof out/demo/log.vkey
+	scripts/verify-record out/demo/record.json --receipt out/demo/receipt.tlog-proof --log-key out/demo/log.vkey
 
 bench: deps
 	$(GO) test -run '^$$' -bench Ratio -benchtime 1x ./kiosk ./sync/queue ./registry

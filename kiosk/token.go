@@ -149,6 +149,9 @@ type officer struct {
 // never a retry, sends a PIN to the card.
 func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
 	d.base.Officer = ""
+	if p, err := a.cfg.Policy(); err == nil {
+		d.base.Simulated = simulated(p.Policy())
+	}
 	var problem PINView
 	var fault *Fault
 	for {

@@ -160,7 +160,7 @@ func (d *show) did(what string) { d.line(time.Now(), 0, what) }
 
 // observe prints a step of the enrollment as it ends. It runs in the flow.
 func (d *show) observe(e kiosk.Event) {
-	apdus, bytes := d.traffic.since()
+	apdus, bytes := d.traffic.since(e.Began)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.steps = append(d.steps, timelineStep{Step: e.Step, At: float64(e.Began.Sub(d.began).Microseconds()) / 1000,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"sync"
+	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/simulators/cmd/demo/stage"
@@ -10,8 +11,13 @@ import (
 
 // traffic counts what crosses the simulated readers.
 type traffic struct {
-	mu           sync.Mutex
-	apdus, bytes int
+	mu        sync.Mutex
+	exchanges []exchange
+}
+
+type exchange struct {
+	at    time.Time
+	bytes int
 }
 
 func (t *traffic) watch(s *stage.Stage) {
@@ -22,17 +28,20 @@ func (t *traffic) watch(s *stage.Stage) {
 			}
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			t.apdus++
-			t.bytes += len(e.Command) + len(e.Response)
+			t.exchanges = append(t.exchanges, exchange{e.Start, len(e.Command) + len(e.Response)})
 		})
 	}
 }
 
-// since returns the counts since the last call.
-func (t *traffic) since() (apdus, bytes int) {
+// since counts what crossed from a moment on.
+func (t *traffic) since(began time.Time) (apdus, bytes int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	apdus, bytes = t.apdus, t.bytes
-	t.apdus, t.bytes = 0, 0
+	for _, e := range t.exchanges {
+		if !e.at.Before(began) {
+			apdus++
+			bytes += e.bytes
+		}
+	}
 	return apdus, bytes
 }
