@@ -15,7 +15,6 @@ import (
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/words"
-	"enrollkiosk/ui/font"
 	"enrollkiosk/ui/internal/samples"
 )
 
@@ -255,7 +254,7 @@ func TestNoGlyphIsMissing(t *testing.T) {
 		}
 		all.Write(b)
 	}
-	for name, data := range map[string][]byte{"regular": font.Regular, "bold": font.Bold} {
+	for name, data := range map[string][]byte{"regular": regularFont, "bold": boldFont} {
 		f, err := sfnt.Parse(data)
 		if err != nil {
 			t.Fatal(err)

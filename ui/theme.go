@@ -1,12 +1,22 @@
 package ui
 
 import (
+	_ "embed"
 	"image/color"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/theme"
+)
 
-	"enrollkiosk/ui/font"
+// The typeface: Noto Sans CJK SC in two weights, cut down by font/subset.sh to
+// what the screens need, under the licence in font/OFL.txt. One face serves
+// Latin and Chinese, so that a change of language moves nothing and no picture
+// depends on the fonts a machine happens to have.
+var (
+	//go:embed font/NotoSansSC-Regular.otf
+	regularFont []byte
+	//go:embed font/NotoSansSC-Bold.otf
+	boldFont []byte
 )
 
 // The palette. A table test holds each pair that screens use to WCAG 2.2:
@@ -61,8 +71,8 @@ type look struct{ regular, bold fyne.Resource }
 // Theme returns the theme that the window, tests and pictures share.
 func Theme() fyne.Theme {
 	return look{
-		regular: fyne.NewStaticResource("NotoSansSC-Regular.otf", font.Regular),
-		bold:    fyne.NewStaticResource("NotoSansSC-Bold.otf", font.Bold),
+		regular: fyne.NewStaticResource("NotoSansSC-Regular.otf", regularFont),
+		bold:    fyne.NewStaticResource("NotoSansSC-Bold.otf", boldFont),
 	}
 }
 
