@@ -78,13 +78,7 @@ func identityOf(t testing.TB, person idcard.Person) func(record.Context, crypto.
 		if _, err := chip.AuthenticateActive(t.Context(), challenge); err != nil {
 			t.Fatal(err)
 		}
-		doc := chip.Document()
-		id := record.Identity{Access: doc.Access, Report: []byte(`{}`), Consents: registrytest.Consents(), Files: map[uint16]secret.Text{},
-			Active: &record.ActiveEvidence{Challenge: doc.Active.Challenge, Signature: doc.Active.Signature}}
-		for _, f := range []lds.File{lds.DG1, lds.DG14, lds.DG15, lds.EFSOD} {
-			id.Files[uint16(f)] = secret.New(bytes.Clone(doc.Files[f]))
-		}
-		return id
+		return registrytest.Identity(chip.Document())
 	}
 }
 

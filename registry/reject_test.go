@@ -280,11 +280,6 @@ func TestLifeOfADID(t *testing.T) {
 		{registrytest.Spec{Purpose: record.Revoke, Holder: &second, Context: none}, api.CodeHolder},
 		{registrytest.Spec{Purpose: record.Void}, ""},
 	} {
-		if step.spec.Purpose == record.Void {
-			step.spec.Payload = func(p *record.Payload) {
-				*p = record.Payload{Context: p.Context, Times: p.Times, Signers: p.Signers, Blind: p.Blind}
-			}
-		}
 		s := k.Make(t, step.spec)
 		if step.code != "" {
 			c.rejected(w, item(s), step.code)

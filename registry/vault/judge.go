@@ -102,7 +102,8 @@ func (r *rules) document(p record.Payload, id record.Identity, production bool) 
 	if err != nil {
 		return trust.Holder{}, refuse(api.CodeDocument, err)
 	}
-	claimed := report.ActiveAuthentication == trust.Impossible && id.Chip != nil && id.Chip.Passed
+	claimed := report.ActiveAuthentication == trust.Impossible && report.ChipAuthentication != trust.Impossible &&
+		id.Chip != nil && id.Chip.Passed
 	if report.ActiveAuthentication != trust.Passed && !claimed {
 		return trust.Holder{}, refuse(api.CodeDocument, trust.ErrChip)
 	}

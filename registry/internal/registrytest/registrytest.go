@@ -5,6 +5,7 @@
 package registrytest
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -30,6 +31,7 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/registry/vault"
+	"enrollkiosk/smartcard/lds"
 )
 
 // Origin is the log of every World.
@@ -215,15 +217,21 @@ func (w *World) VaultOptions() vault.Options {
 	return vault.Options{Dir: w.VaultDir(), Root: w.Root, Policy: w.Policy, Client: w.keys.VaultClient}
 }
 
-// TLS is a client's configuration: the registry's root, and a certificate if given.
+// TLS is a client's configuration for the registry, with a certificate if given.
 func (w *World) TLS(t testing.TB, certificates ...tls.Certificate) *tls.Config {
 	t.Helper()
-	root, err := x509.ParseCertificate(w.keys.TLSRoot)
+	return TLS(t, w.keys.TLSRoot, certificates...)
+}
+
+// TLS is a client's configuration that trusts one root, DER.
+func TLS(t testing.TB, root []byte, certificates ...tls.Certificate) *tls.Config {
+	t.Helper()
+	c, err := x509.ParseCertificate(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(root)
+	pool.AddCert(c)
 	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: certificates}
 }
 
@@ -405,6 +413,20 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 func Unverifiable(record.Context, crypto.PublicKey) record.Identity {
 	return record.Identity{Access: "PACE", Report: []byte(`{}`), Consents: Consents(),
 		Files: map[uint16]secret.Text{0x0101: secret.FromString("no DG1"), 0x011D: secret.FromString("no EF.SOD")}}
+}
+
+// Identity is what a kiosk seals of a document that it has read.
+func Identity(doc lds.Document) record.Identity {
+	id := record.Identity{Access: doc.Access, Report: []byte(`{}`), Consents: Consents(), Files: map[uint16]secret.Text{}}
+	for _, f := range []lds.File{lds.DG1, lds.DG14, lds.DG15, lds.EFSOD} {
+		if b := doc.Files[f]; b != nil {
+			id.Files[uint16(f)] = secret.New(bytes.Clone(b))
+		}
+	}
+	if a := doc.Active; a != nil {
+		id.Active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
+	}
+	return id
 }
 
 // Consents are those that go with a Spec's purposes.

@@ -1,0 +1,464 @@
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/registry/vault"
+	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/smartcard/icao"
+	"enrollkiosk/smartcard/lds"
+)
+
+// specimen makes one specimen state for all tests: its keys take time.
+var specimen = sync.OnceValues(func() (*idcard.Authority, error) { return idcard.NewAuthority(idcard.ECDSA) })
+
+func state(t testing.TB) *idcard.Authority {
+	t.Helper()
+	a, err := specimen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func card(t testing.TB, p idcard.Person, o idcard.Options) *idcard.Chip {
+	t.Helper()
+	c, err := state(t).Personalise(p, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// read opens a card and reads it; active, if not nil, is the challenge.
+func read(t testing.TB, c *idcard.Chip, active *[8]byte) lds.Document {
+	t.Helper()
+	chip, err := icao.Open(t.Context(), c.Direct(), icao.CAN(secret.FromString(c.CAN())), icao.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chip.Close()
+	files := []lds.File{lds.DG1, lds.EFSOD}
+	for _, f := range []lds.File{lds.DG14, lds.DG15} {
+		if c.File(uint16(f)) != nil {
+			files = append(files, f)
+		}
+	}
+	if _, err := chip.ReadAll(t.Context(), files, nil); err != nil {
+		t.Fatal(err)
+	}
+	if active != nil {
+		if _, err := chip.AuthenticateActive(t.Context(), *active); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return chip.Document()
+}
+
+// identity reads a card as a kiosk does; edit, if not nil, alters what is sealed.
+func identity(t testing.TB, c *idcard.Chip, edit func(*record.Identity)) func(record.Context, crypto.PublicKey) record.Identity {
+	return func(rc record.Context, holder crypto.PublicKey) record.Identity {
+		t.Helper()
+		challenge, err := rc.ChipChallenge(holder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := registrytest.Identity(read(t, c, &challenge))
+		if edit != nil {
+			edit(&id)
+		}
+		return id
+	}
+}
+
+func open(t testing.TB, o vault.Options) *vault.Vault {
+	t.Helper()
+	v, err := vault.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	return v
+}
+
+// judged is the verdict on a record, verified.
+func judged(t testing.TB, w *registrytest.World, v *vault.Vault, s record.Submission) receipt.Verdict {
+	t.Helper()
+	b, err := v.Judge(t.Context(), s.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict, err := receipt.VerifyVerdict(b, nil, w.Policy.Policy().VerdictKeys.Vault, s.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verdict.Claims()
+}
+
+func another(number, given string) idcard.Person {
+	p := idcard.SpecimenPerson()
+	p.Number, p.GivenNames = number, given
+	return p
+}
+
+func TestActiveAndTheSameBytesAgain(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	first, err := v.Judge(t.Context(), s.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := judged(t, w, v, s); c.Status != receipt.Active || c.Code != "" || c.DID != s.Record().Payload().Holder.DID {
+		t.Errorf("%+v", c)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v = open(t, w.VaultOptions())
+	if again, err := v.Judge(t.Context(), s.Bytes()); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("after a restart: %v\n%s\n%s", err, first, again)
+	}
+	if _, err := vault.Open(t.Context(), w.VaultOptions()); !errors.Is(err, vault.ErrBusy) {
+		t.Errorf("a second vault on the directory: %v", err)
+	}
+}
+
+// Everything that a registry, a kiosk or a card could have done to an identity.
+func TestRefusals(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	k := w.Kiosk(t, "KIOSK-0001")
+	good, other := card(t, idcard.SpecimenPerson(), idcard.Options{}), card(t, another("L898902C4", "EVA"), idcard.Options{})
+	with := func(edit func(*record.Identity)) registrytest.Spec {
+		return registrytest.Spec{Identity: identity(t, good, edit)}
+	}
+	file := func(id *record.Identity, f lds.File) []byte { return id.Files[uint16(f)].Reveal() }
+	var replayed record.Identity
+	earlier := registrytest.NewDevice(t)
+	k.Make(t, registrytest.Spec{Holder: &earlier, Identity: identity(t, good, func(id *record.Identity) { replayed = *id })})
+	stranger := registrytest.NewCA(t, "Officers").Officer(t, "1", nil)
+
+	for _, c := range []struct {
+		name string
+		spec registrytest.Spec
+		code string
+	}{
+		{"no document", registrytest.Spec{}, api.CodeDocument},
+		{"name changed", with(func(id *record.Identity) { b := file(id, lds.DG1); b[len(b)-1] ^= 1 }), api.CodeDocument},
+		{"card with a changed name", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.TamperedDG1}}), nil)}, api.CodeDocument},
+		{"signature changed", with(func(id *record.Identity) { b := file(id, lds.EFSOD); b[len(b)-1] ^= 1 }), api.CodeDocument},
+		{"another person's DG1", with(func(id *record.Identity) { id.Files[uint16(lds.DG1)] = secret.New(other.File(uint16(lds.DG1))) }), api.CodeDocument},
+		{"a file that nobody signed", with(func(id *record.Identity) { id.Files[0x010B] = secret.FromString("\x6B\x00") }), api.CodeDocument},
+		{"unknown state", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.UnknownCSCA}}), nil)}, api.CodeDocument},
+		{"expired card", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.Expired}}), nil)}, api.CodeDocument},
+		{"chip not asked", with(func(id *record.Identity) { id.Active = nil }), api.CodeDocument},
+		{"chip not asked, kiosk's word", with(func(id *record.Identity) {
+			id.Active, id.Chip = nil, &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2", Passed: true}
+		}), api.CodeDocument},
+		{"answer for another record", with(func(id *record.Identity) { id.Active = replayed.Active }), api.CodeDocument},
+		{"answer of another chip", with(func(id *record.Identity) {
+			c := id.Active.Challenge
+			id.Active.Signature = read(t, other, &c).Active.Signature
+		}), api.CodeDocument},
+		{"another text", with(func(id *record.Identity) { id.Consents[0].Digest[0] ^= 1 }), api.CodePolicy},
+		{"another language", with(func(id *record.Identity) { id.Consents[0].Language = "zh" }), api.CodePolicy},
+		{"consent to more", with(func(id *record.Identity) { id.Consents = append(id.Consents, id.Consents[0]) }), api.CodePolicy},
+		{"no consent", with(func(id *record.Identity) { id.Consents = nil }), api.CodePolicy},
+		{"sealed text changed", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Identity.Ciphertext[100] ^= 1 }}, api.CodeSealed},
+		{"sealed for another record", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Context.Nonce[0] ^= 1 }}, api.CodeSealed},
+		{"unknown officer", registrytest.Spec{Identity: identity(t, good, nil), Officer: &stranger}, api.CodeOfficer},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := k.Make(t, c.spec)
+			if got := judged(t, w, v, s); got.Status != receipt.Refused || got.Code != c.code {
+				t.Errorf("%s %s, want refused %s", got.Status, got.Code, c.code)
+			}
+		})
+	}
+	// None of that enrolled anybody.
+	if got := judged(t, w, v, k.Make(t, with(nil))); got.Status != receipt.Active {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A document that has no key for Active Authentication: the kiosk's word on Chip
+// Authentication stands if the document has keys for that.
+func TestChipClaim(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	k := w.Kiosk(t, "KIOSK-0001")
+	keys := card(t, idcard.SpecimenPerson(), idcard.Options{}).File(uint16(lds.DG14))
+	faults := []idcard.Fault{idcard.NoChipKeys}
+	claiming := card(t, idcard.SpecimenPerson(), idcard.Options{Faults: faults, Files: map[uint16][]byte{uint16(lds.DG14): keys}})
+	plain := card(t, idcard.SpecimenPerson(), idcard.Options{Faults: faults})
+	for _, c := range []struct {
+		name   string
+		card   *idcard.Chip
+		claim  *record.ChipClaim
+		status receipt.Status
+	}{
+		{"no claim", claiming, nil, receipt.Refused},
+		{"failed", claiming, &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2"}, receipt.Refused},
+		{"no keys", plain, &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2", Passed: true}, receipt.Refused},
+		{"passed", claiming, &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2", Passed: true}, receipt.Active},
+	} {
+		s := k.Make(t, registrytest.Spec{Identity: func(record.Context, crypto.PublicKey) record.Identity {
+			id := registrytest.Identity(read(t, c.card, nil))
+			id.Chip = c.claim
+			return id
+		}})
+		if got := judged(t, w, v, s); got.Status != c.status {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+// The same person has one DID: by document, and by name and birth.
+func TestSamePersonTwice(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	k := w.Kiosk(t, "KIOSK-0001")
+	anna, renewed := card(t, idcard.SpecimenPerson(), idcard.Options{}), card(t, another("L898902C9", idcard.SpecimenPerson().GivenNames), idcard.Options{})
+	eva := card(t, another("L898902C4", "EVA"), idcard.Options{})
+	married := idcard.SpecimenPerson()
+	married.Surname = "SVENSSON"
+	sameCard := card(t, married, idcard.Options{})
+	first, second, third := registrytest.NewDevice(t), registrytest.NewDevice(t), registrytest.NewDevice(t)
+
+	for i, step := range []struct {
+		spec registrytest.Spec
+		card *idcard.Chip
+		code string
+	}{
+		{registrytest.Spec{Holder: &first}, anna, ""},
+		{registrytest.Spec{}, anna, api.CodeReview},
+		{registrytest.Spec{}, renewed, api.CodeReview},
+		{registrytest.Spec{}, sameCard, api.CodeReview},
+		{registrytest.Spec{Holder: &third}, eva, ""},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, ""},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, eva, api.CodeReview},
+		{registrytest.Spec{}, renewed, api.CodeReview},
+		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &third}, anna, api.CodeReview},
+		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &first}, renewed, ""},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, api.CodeReview}, // its DID has gone
+		{registrytest.Spec{Purpose: record.Update, Holder: &second}, renewed, ""},
+		{registrytest.Spec{}, renewed, api.CodeReview},
+	} {
+		step.spec.Identity = identity(t, step.card, nil)
+		want := receipt.Active
+		if step.code != "" {
+			want = receipt.Refused
+		}
+		if got := judged(t, w, v, k.Make(t, step.spec)); got.Status != want || got.Code != step.code {
+			t.Errorf("step %d: %+v", i, got)
+		}
+	}
+}
+
+func TestProductionRefusesSimulated(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	o := w.VaultOptions()
+	o.Production = true
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	if got := judged(t, w, open(t, o), s); got.Code != api.CodeSimulated {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What is not for this vault gets no verdict.
+func TestNoVerdict(t *testing.T) {
+	w, elsewhere := registrytest.New(t, state(t).CSCA()), registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	k := w.Kiosk(t, "KIOSK-0001")
+	for name, c := range map[string]struct {
+		submission []byte
+		err        error
+	}{
+		"garbage":        {[]byte("{}"), vault.ErrNoRecord},
+		"nothing":        {nil, vault.ErrNoRecord},
+		"another log's":  {k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.Audience = "elsewhere.example/log" }}).Bytes(), vault.ErrNoRecord},
+		"a void":         {k.Make(t, registrytest.Spec{Purpose: record.Void}).Bytes(), vault.ErrNoRecord},
+		"unknown policy": {elsewhere.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{}).Bytes(), vault.ErrUnknownPolicy},
+	} {
+		if b, err := v.Judge(t.Context(), c.submission); !errors.Is(err, c.err) || b != nil {
+			t.Errorf("%s: %s, %v", name, b, err)
+		}
+	}
+}
+
+// Records made under an earlier policy are judged by it; a policy that goes
+// back, or is another vault's, is refused.
+func TestPolicies(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	earlier := w.VaultOptions()
+	open(t, earlier).Close()
+	later := w.VaultOptions()
+	later.Policy = w.Sign(t, 2, time.Now())
+	v := open(t, later)
+	if got := judged(t, w, v, s); got.Status != receipt.Active {
+		t.Errorf("%+v", got)
+	}
+	v.Close()
+	if _, err := vault.Open(t.Context(), earlier); err == nil {
+		t.Error("took an older policy")
+	}
+	foreign := w.VaultOptions()
+	foreign.Policy = registrytest.New(t).Policy
+	if _, err := vault.Open(t.Context(), foreign); !errors.Is(err, vault.ErrPolicy) {
+		t.Errorf("took another vault's policy: %v", err)
+	}
+}
+
+// Nothing that was opened is found on disk or in the log, in any of the usual
+// spellings. The negative control is found.
+func TestNothingPersonalStays(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	var logged bytes.Buffer
+	o := w.VaultOptions()
+	o.Log = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	v := open(t, o)
+	k := w.Kiosk(t, "KIOSK-0001")
+	good := card(t, idcard.SpecimenPerson(), idcard.Options{})
+	for _, edit := range []func(*record.Identity){nil, nil, // the second for review
+		func(id *record.Identity) { b := id.Files[0x0101].Reveal(); b[len(b)-1] ^= 1 },
+		func(id *record.Identity) { id.Active = nil },
+		func(id *record.Identity) { id.Consents = nil }} {
+		judged(t, w, v, k.Make(t, registrytest.Spec{Identity: identity(t, good, edit)}))
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := idcard.SpecimenPerson()
+	seen := logged.String()
+	for _, name := range []string{"vault.db"} {
+		b, err := os.ReadFile(filepath.Join(w.VaultDir(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen += string(b)
+	}
+	for _, canary := range []string{p.Surname, strings.ReplaceAll(p.GivenNames, " ", "<"), p.GivenNames, p.Number, p.Birth.Format("060102"), p.CAN} {
+		if canary == "" || strings.Contains(seen, canary) {
+			t.Errorf("found %q", canary)
+		}
+	}
+	if !strings.Contains(seen, api.CodeReview) || !strings.Contains(logged.String(), "refused") {
+		t.Error("the control is not there either: this test looks in the wrong place")
+	}
+}
+
+func TestServer(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- v.Serve(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	keys, err := vault.ReadPublic(w.VaultDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := keyfile.TLS(w.RegistryDir(), "vault-client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "https://" + l.Addr().String() + api.PathOpen
+	as := func(certificates ...tls.Certificate) *http.Client {
+		tr := &http.Transport{TLSClientConfig: registrytest.TLS(t, keys.TLSRoot, certificates...)}
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	}
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	body, err := json.Marshal(api.OpenRequest{Record: s.Bytes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := func(c *http.Client, media string, body []byte) (int, []byte) {
+		t.Helper()
+		a, err := c.Post(url, media, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		b, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.StatusCode, b
+	}
+
+	// Only the registry's key may ask; any other ends in the handshake.
+	k := w.Kiosk(t, "KIOSK-0002")
+	server, err := keyfile.TLS(w.RegistryDir(), "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*http.Client{"nobody": as(), "a kiosk": as(k.TLS), "another key of the registry": as(server)} {
+		if a, err := c.Post(url, api.MediaJSON, bytes.NewReader(body)); err == nil {
+			a.Body.Close()
+			t.Errorf("%s got %d", name, a.StatusCode)
+		}
+	}
+	c := as(link)
+	for _, bad := range []struct {
+		media, body string
+		status      int
+		code        string
+	}{
+		{api.MediaText, "{}", http.StatusUnsupportedMediaType, api.CodeMedia},
+		{api.MediaJSON, "", http.StatusBadRequest, api.CodeBadRequest},
+		{api.MediaJSON, `{"record":""}`, http.StatusBadRequest, api.CodeBadRequest},
+		{api.MediaJSON, `{"record":"AAAA"}`, http.StatusBadRequest, api.CodeBadRequest},
+		{api.MediaJSON, `{"record":"AAAA","also":1}`, http.StatusBadRequest, api.CodeBadRequest},
+		{api.MediaJSON, strings.Repeat(" ", api.MaxBody+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge},
+	} {
+		status, b := post(c, bad.media, []byte(bad.body))
+		var p api.Problem
+		if err := json.Unmarshal(b, &p); err != nil || status != bad.status || p.Code != bad.code {
+			t.Errorf("%.30q: %d %s, want %d %s", bad.body, status, b, bad.status, bad.code)
+		}
+	}
+	status, b := post(c, api.MediaJSON, body)
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, b)
+	}
+	result, err := api.Decode[api.OpenResult](bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := receipt.VerifyVerdict([]byte(result.Verdict), nil, w.Policy.Policy().VerdictKeys.Vault, s.ID()); err != nil {
+		t.Error(err)
+	}
+}
