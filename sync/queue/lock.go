@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,16 +18,23 @@ func lockDir(ctx context.Context, dir string, limit time.Duration) (*os.File, er
 	if err != nil {
 		return nil, fmt.Errorf("lock queue: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return f, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			f.Close()
+			return nil, fmt.Errorf("lock queue: %w", err)
+		}
+		select {
+		case <-limited.Done():
+			f.Close()
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			return nil, ErrLocked
 		case <-time.After(20 * time.Millisecond):
 		}

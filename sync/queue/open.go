@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,18 +18,19 @@ import (
 // Report says what opening found and did.
 type Report struct {
 	Created     bool     // there was no queue here
-	Rebuilt     bool     // the database was damaged: set aside and rebuilt from the spool
+	Rebuilt     bool     // the database was damaged or gone: made anew from spool and journal
 	SetAside    []string // files kept under damaged/
-	Recovered   int      // records put back from the spool
+	Recovered   int      // records put back into the database
+	Repaired    int      // copies of records written again from the other copy
+	Single      int      // records with no second copy, for want of room
 	Quarantined int      // waiting records of which no good copy is left
-	Cleaned     int      // files that a crash had left over
+	Unreadable  int      // damaged lines of the journal; counted in a rebuild only
+	Cleaned     int      // files that were left over
 }
 
-// damagedDir keeps what was not what it should be. Nothing there is deleted.
-const damagedDir = "damaged"
-
 // Open opens the queue in dir, made if it is not there. Errors: ErrLocked when
-// another process has it, ErrDamaged when not even the spool can be read.
+// another process has it, ErrDamaged when not even the second copies can be
+// read, ErrFull.
 func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	var r Report
 	if o.LockTimeout == 0 {
@@ -54,149 +52,262 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	if err != nil {
 		return nil, r, err
 	}
-	q := &Queue{dir: dir, opts: o, lock: lock}
+	w := files{dir: dir, step: o.step, unsynced: o.unsynced}
+	q := &Queue{files: w, opts: o, lock: lock, spool: spool{files: w, at: map[ID]place{}, live: map[uint64]int{}}}
 	if err := q.open(ctx, &r); err != nil {
-		lock.Close()
-		return nil, r, err
+		return nil, r, errors.Join(err, q.Close())
 	}
 	return q, r, nil
 }
 
-func (q *Queue) open(ctx context.Context, r *Report) error {
-	file := filepath.Join(q.dir, database)
-	_, err := os.Lstat(file)
-	r.Created = errors.Is(err, os.ErrNotExist)
-	if !r.Created {
-		if err := q.opts.Check(ctx, file); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+func (q *Queue) open(ctx context.Context, r *Report) (err error) {
+	file := q.path(database)
+	dirs := []string{".", spoolDir}
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0: // new, or gone, or a cut during the very first opening
+		dirs = append(dirs, "..")
+	case err != nil:
+		return fmt.Errorf("open queue: %w", err)
+	default:
+		err := q.opts.Check(ctx, file)
+		if errors.Is(err, ErrDamaged) {
 			r.Rebuilt = true
-			if err := q.setAside(r, database); err != nil {
-				return err
-			}
+			err = q.setAside(r, database)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	q.db, err = bolt.Open(file, 0o600, &bolt.Options{Timeout: q.opts.LockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if q.journal, err = openJournal(q.files); err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	q.db, err = bolt.Open(file, 0o600, &bolt.Options{Timeout: q.opts.LockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, NoSync: q.unsynced})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return ErrLocked
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return fmt.Errorf("open database: %w", err)
 	}
-	if err := q.db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{bucketEntries, bucketWaiting, bucketData, bucketReceipts, bucketMeta} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
+	for _, dir := range dirs {
+		if err := q.syncDir(dir); err != nil {
+			return q.failed("sync directory", err)
 		}
-		return nil
-	}); err != nil {
-		q.db.Close()
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if err := errors.Join(syncDir(q.dir), syncDir(filepath.Join(q.dir, spoolDir))); err != nil {
-		q.db.Close()
-		return err
-	}
-	if err := q.reconcile(ctx, r); err != nil {
-		q.db.Close()
-		return err
-	}
-	return nil
+	return q.reconcile(ctx, r)
 }
 
-// reconcile makes spool and database agree: leftovers go, a spool file that the
-// database does not know (a cut between the two writes, or a rebuilt database)
-// comes back, a waiting record without its spool file gets it again.
+// reconcile makes the database agree with the second copies, in one transaction:
+// what a cut kept from it or a rebuild has lost comes back, what is damaged in
+// it is written again. Then the second copies are made whole.
 func (q *Queue) reconcile(ctx context.Context, r *Report) error {
-	dir := filepath.Join(q.dir, spoolDir)
-	files, err := os.ReadDir(dir)
+	segments, strange, err := q.spool.load(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	var lost []spooled
-	seen := map[ID]bool{}
-	for _, f := range files {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		name := f.Name()
-		if strings.HasSuffix(name, tmpSuffix) {
-			r.Cleaned++
-			if err := removeFile(dir, name); err != nil {
-				return err
-			}
-			continue
-		}
-		raw, err := hex.DecodeString(name)
-		s, readErr := readSpool(filepath.Join(dir, name))
-		if err != nil || len(raw) != 32 || readErr != nil || s.ID != ID(raw) {
-			if err := q.setAside(r, filepath.Join(spoolDir, name)); err != nil {
-				return err
-			}
-			continue
-		}
-		e, err := q.Get(ctx, s.ID)
-		switch {
-		case err == nil && e.State == Purged:
-			r.Cleaned++
-			if err := removeFile(dir, name); err != nil {
-				return err
-			}
-		case err == nil:
-			seen[s.ID] = true
-		case errors.Is(err, ErrUnknown):
-			lost = append(lost, s)
-			seen[s.ID] = true
-		default:
-			return err
-		}
-	}
-	slices.SortFunc(lost, func(a, b spooled) int { return cmp.Compare(a.seq, b.seq) })
-	if err := q.recover(lost, r); err != nil {
 		return err
 	}
-	return q.respool(ctx, seen, r)
+	fileHead, err := q.readHeadFile(r)
+	if err != nil {
+		return err
+	}
+	q.headFileSeq = fileHead.seq
+	var frames []frame
+	for _, s := range segments {
+		frames = append(frames, s.frames...)
+	}
+	slices.SortStableFunc(frames, func(a, b frame) int { return cmp.Compare(a.seq, b.seq) })
+	fresh := false
+	err = q.db.Update(func(tx *bolt.Tx) error {
+		if fresh = tx.Bucket(bucketEntries) == nil; fresh {
+			if err := makeBuckets(tx); err != nil {
+				return err
+			}
+			if err := q.importJournal(tx, frames, r); err != nil {
+				return err
+			}
+		}
+		head, err := readHead(tx)
+		if err != nil {
+			return err
+		}
+		if fileHead.seq > head.seq {
+			head = fileHead
+		}
+		q.seq = max(tx.Bucket(bucketEntries).Sequence(), fileHead.seq)
+		for _, f := range frames {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if f.head != nil && f.seq > head.seq {
+				head = dbHead{f.seq, f.head}
+			}
+			if err := q.reconcileFrame(tx, f, r); err != nil {
+				return err
+			}
+		}
+		q.headSeq = head.seq
+		if err := tx.Bucket(bucketEntries).SetSequence(q.seq); err != nil {
+			return err
+		}
+		if head.seq == 0 {
+			return nil
+		}
+		return writeHead(tx, head)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return q.failed("reconcile", err)
+	}
+	found := len(segments)+len(strange)+r.Recovered+r.Unreadable > 0 || fileHead.seq > 0
+	r.Created = fresh && !r.Rebuilt && !found
+	r.Rebuilt = r.Rebuilt || fresh && found
+	for _, name := range strange {
+		if err := q.setAside(r, name); err != nil {
+			return err
+		}
+	}
+	for _, s := range segments {
+		if err := q.tidy(s, r); err != nil {
+			return err
+		}
+	}
+	return q.respool(ctx, r)
 }
 
-// recover puts spooled records back into the database, in one transaction, and
-// with them the newest head that is found.
-func (q *Queue) recover(lost []spooled, r *Report) error {
-	fileHead, err := os.ReadFile(filepath.Join(q.dir, headFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if len(lost) == 0 && !(r.Rebuilt && fileHead != nil) {
-		return nil
-	}
-	err = q.db.Update(func(tx *bolt.Tx) error {
-		if r.Rebuilt && fileHead != nil {
-			if err := tx.Bucket(bucketMeta).Put(keyHead, fileHead); err != nil {
-				return err
-			}
+// reconcileFrame makes the database agree with one record of the spool.
+func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
+	e, err := entry(tx, f.id)
+	switch {
+	case errors.Is(err, ErrUnknown): // cut before the database was told
+		s, err := q.spool.readAt(f.id, f.place)
+		if err != nil {
+			return err
 		}
-		for _, s := range lost {
-			seq := max(s.seq, tx.Bucket(bucketEntries).Sequence()+1)
-			if err := tx.Bucket(bucketEntries).SetSequence(seq); err != nil {
-				return err
-			}
-			if err := insert(tx, s.Item, seq, s.put); err != nil {
-				return err
-			}
+		if f.seq > q.seq {
+			q.seq = f.seq
+		} else if tx.Bucket(bucketWaiting).Get(be(f.seq)) != nil {
+			q.seq++
+			f.seq = q.seq
 		}
+		if err := insert(tx, s.Item, f.seq, f.put); err != nil {
+			return err
+		}
+		r.Recovered++
+	case err != nil:
+		return err
+	case e.State == Purged || !bytes.Equal(e.Digest, f.digest):
 		return nil
-	})
-	if err != nil {
-		return q.failed("recover", err)
+	case !bytes.Equal(e.Digest, digest(tx.Bucket(bucketData).Get(f.id[:]))):
+		s, err := q.spool.readAt(f.id, f.place)
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketData).Put(f.id[:], s.Data); err != nil {
+			return err
+		}
+		r.Repaired++
 	}
-	r.Recovered = len(lost)
+	q.spool.adopt(f.id, f.place)
 	return nil
 }
 
-// respool writes the second copy again where it is gone, and quarantines a
+// readHeadFile reads the head's second copy; nothing when there is none. A
+// damaged one is set aside: the database has the first.
+func (q *Queue) readHeadFile(r *Report) (h dbHead, err error) {
+	if err := os.Remove(q.path(headFile + tmpSuffix)); err == nil {
+		r.Cleaned++
+	}
+	b, err := readBounded(q.path(headFile), MaxHead+64)
+	if errors.Is(err, os.ErrNotExist) {
+		return h, nil
+	}
+	if err == nil {
+		h.seq, h.head, err = decodeHead(b)
+	}
+	if err != nil {
+		return dbHead{}, q.setAside(r, headFile)
+	}
+	return h, nil
+}
+
+// importJournal brings back what the journal knows of records. The bytes of
+// those that were not purged come from the spool.
+func (q *Queue) importJournal(tx *bolt.Tx, frames []frame, r *Report) (err error) {
+	spooled := map[ID][]frame{}
+	for _, f := range frames {
+		spooled[f.id] = append(spooled[f.id], f)
+	}
+	r.Unreadable, err = q.journal.each(func(id ID, e ending) error {
+		i := slices.IndexFunc(spooled[id], func(f frame) bool { return bytes.Equal(f.digest, e.Entry.Digest) })
+		if e.Receipt != nil && i < 0 {
+			e.Entry.State = Purged
+		}
+		if old, err := entry(tx, id); err == nil {
+			if err := uncount(tx, old); err != nil {
+				return err
+			}
+		} else {
+			r.Recovered++
+		}
+		if i >= 0 {
+			s, err := q.spool.readAt(id, spooled[id][i].place)
+			if err != nil {
+				return err
+			}
+			if err := tx.Bucket(bucketData).Put(id[:], s.Data); err != nil {
+				return err
+			}
+		}
+		if e.Receipt != nil {
+			if err := tx.Bucket(bucketReceipts).Put(id[:], e.Receipt); err != nil {
+				return err
+			}
+		}
+		if e.Entry.Seq > tx.Bucket(bucketEntries).Sequence() {
+			if err := tx.Bucket(bucketEntries).SetSequence(e.Entry.Seq); err != nil {
+				return err
+			}
+		}
+		return putEntry(tx, e.Entry)
+	})
+	return err
+}
+
+// tidy removes a file of the spool that no record needs, and sets a damaged one
+// aside once its good records stand in another.
+func (q *Queue) tidy(s segment, r *Report) error {
+	// A piece at the end is what a cut leaves of a record that was never
+	// acknowledged: the database, being whole, has never heard of it.
+	if s.bad && (r.Rebuilt || !s.tail) {
+		for _, f := range s.frames {
+			if p, _ := q.spool.place(f.id); p != f.place {
+				continue
+			}
+			copied, err := q.spool.read(f.id)
+			if err == nil {
+				err = q.spool.add(copied.Item, copied.seq, copied.put)
+			}
+			if clean(err) {
+				return nil // no room to make it better
+			}
+			if err != nil {
+				return q.failed("spool", err)
+			}
+			r.Repaired++
+		}
+		return q.setAside(r, segmentName(s.number))
+	}
+	if q.spool.live[s.number] > 0 {
+		return nil
+	}
+	r.Cleaned++
+	return q.remove(segmentName(s.number))
+}
+
+// respool writes second copies again where they are gone, and quarantines a
 // waiting record of which no good copy is left.
-func (q *Queue) respool(ctx context.Context, seen map[ID]bool, r *Report) error {
+func (q *Queue) respool(ctx context.Context, r *Report) error {
 	type job struct {
 		e    Entry
 		data []byte
@@ -204,7 +315,7 @@ func (q *Queue) respool(ctx context.Context, seen map[ID]bool, r *Report) error 
 	var jobs []job
 	err := q.view(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketWaiting).ForEach(func(_, v []byte) error {
-			if len(v) != 32 || seen[ID(v)] {
+			if _, ok := q.spool.place(ID(v)); ok {
 				return ctx.Err()
 			}
 			e, err := entry(tx, ID(v))
@@ -222,14 +333,23 @@ func (q *Queue) respool(ctx context.Context, seen map[ID]bool, r *Report) error 
 	for _, j := range jobs {
 		if j.data == nil {
 			r.Quarantined++
-			if err := q.Quarantine(ctx, j.e.ID, Reason{Code: "queue-damaged", Text: "both copies on this disk are damaged"}); err != nil {
+			if err := q.Quarantine(ctx, j.e.ID, bothDamaged); err != nil {
 				return err
 			}
 			continue
 		}
-		b := encodeSpool(Item{ID: j.e.ID, Data: j.data}, j.e.Seq, j.e.Put)
-		if err := writeFile(filepath.Join(q.dir, spoolDir), j.e.ID.String(), b); err != nil {
+		switch err := q.spool.add(Item{ID: j.e.ID, Data: j.data}, j.e.Seq, j.e.Put); {
+		case clean(err):
+			r.Single++
+		case err != nil:
 			return q.failed("spool", err)
+		default:
+			r.Repaired++
+		}
+	}
+	if q.headFileSeq < q.headSeq {
+		if err := q.saveHead(ctx); err != nil && !errors.Is(err, ErrFull) {
+			return err
 		}
 	}
 	return nil
@@ -237,96 +357,16 @@ func (q *Queue) respool(ctx context.Context, seen map[ID]bool, r *Report) error 
 
 // setAside moves a file of the queue to damaged/, under a name of its own.
 func (q *Queue) setAside(r *Report, name string) error {
-	dir := filepath.Join(q.dir, damagedDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	if err := os.MkdirAll(q.path(damagedDir), 0o700); err != nil {
+		return fmt.Errorf("set aside: %w", err)
 	}
-	to := fmt.Sprintf("%s-%d", filepath.Base(name), q.opts.Clock().UnixNano())
-	if err := os.Rename(filepath.Join(q.dir, name), filepath.Join(dir, to)); err != nil {
-		return fmt.Errorf("%w: set aside: %w", ErrDamaged, err)
+	to := filepath.Join(damagedDir, fmt.Sprintf("%s-%d", filepath.Base(name), q.opts.Clock().UnixNano()))
+	if err := os.Rename(q.path(name), q.path(to)); err != nil {
+		return fmt.Errorf("set aside: %w", err)
 	}
-	r.SetAside = append(r.SetAside, filepath.Join(damagedDir, to))
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(filepath.Join(q.dir, name))))
-}
-
-// checkArgument makes the program check a database and exit; see RunCheck.
-const checkArgument = "queue-check-database"
-
-// checkLimit bounds the check: a page that points back at itself would make it
-// endless.
-const checkLimit = 2 * time.Minute
-
-// RunCheck, called first thing in main, turns the program into the database
-// check when Open has started it as such: reading a damaged page may kill the
-// process, and then it is the child that dies.
-func RunCheck() {
-	if len(os.Args) != 3 || os.Args[1] != checkArgument {
-		childCheck = true
-		return
-	}
-	if err := checkHere(os.Args[2]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-// childCheck says that this program can be its own check.
-var childCheck bool
-
-func check(ctx context.Context, file string) error {
-	if !childCheck {
-		return checkHere(file)
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
-	defer cancel()
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, exe, checkArgument, file)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		line, _, _ := strings.Cut(stderr.String(), "\n")
-		return fmt.Errorf("%w: %s", ErrDamaged, line)
+	r.SetAside = append(r.SetAside, to)
+	if err := errors.Join(q.syncDir("."), q.syncDir(damagedDir), q.syncDir(filepath.Dir(name))); err != nil {
+		return q.failed("set aside", err)
 	}
 	return nil
-}
-
-// checkHere reads every page and every entry.
-func checkHere(file string) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, p)
-		}
-	}()
-	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	defer db.Close()
-	return db.View(func(tx *bolt.Tx) error {
-		for err := range tx.Check() {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		for _, name := range [][]byte{bucketEntries, bucketWaiting, bucketData, bucketReceipts, bucketMeta} {
-			if tx.Bucket(name) == nil && tx.Bucket(bucketEntries) != nil {
-				return fmt.Errorf("%w: bucket %s", ErrDamaged, name)
-			}
-		}
-		if tx.Bucket(bucketEntries) == nil {
-			return nil // a cut during the first initialisation
-		}
-		if _, err := readCounts(tx); err != nil {
-			return err
-		}
-		return tx.Bucket(bucketWaiting).ForEach(func(_, v []byte) error {
-			if len(v) != 32 {
-				return fmt.Errorf("%w: waiting", ErrDamaged)
-			}
-			_, err := entry(tx, ID(v))
-			return err
-		})
-	})
 }

@@ -9,12 +9,17 @@
 // record's bytes leave the disk only after its receipt is durable; one bad
 // record never stops the others; nothing is ever recreated empty over damage.
 //
-// Until a record is receipted its bytes stand twice: in bbolt and as a file in
-// spool/, each under SHA-256 of the bytes, because bbolt's pages carry no
-// checksum. Every read checks that digest and falls back to the other copy. A
-// database that fails its check at opening (made in a child process, as a bad
-// page can end the process that reads it) is set aside and rebuilt from the
-// spool.
+// Everything stands twice, and the second copy is durable before bbolt is told:
+// a record's bytes in spool/, what became of it (receipt, or reason of
+// its quarantine) as a line of the journal, the caller's head in the newest frame
+// of the spool or the head file. bbolt's pages carry no checksum, so every value carries
+// one; a read that meets damage takes the other copy. A database that fails its
+// check at opening (made in a child process: a bad page can end the process that
+// reads it) is set aside and made anew from the second copies.
+//
+// After a failed write the queue is as it was before, if there was no room; if
+// the kernel may have lost something, this queue writes no more and must be
+// opened anew. An operation that failed may be repeated.
 //
 // The queue knows nothing of what it keeps: the caller gives the id and, beside
 // each record, an opaque head that must not get lost either. Sending is not its
@@ -31,22 +36,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // DefaultReserve is what must be free on the disk before an enrollment, in bytes.
 const DefaultReserve = 64 << 20
 
-// MaxData bounds a record, MaxReceipt a receipt, in bytes.
+// Limits, in bytes: of a record, of a receipt or a reason, of the caller's head.
 const (
 	MaxData    = 1 << 20
 	MaxReceipt = 64 << 10
+	MaxHead    = 64 << 10
 )
 
 // Errors of the queue.
@@ -102,6 +106,8 @@ type Entry struct {
 	Put    time.Time `json:"put"`
 	Done   time.Time `json:"done,omitzero"` // receipted or quarantined
 	Reason *Reason   `json:"reason,omitempty"`
+	// SHA-256 of the receipt.
+	Receipt []byte `json:"receipt,omitempty"`
 }
 
 // Stats counts what is here.
@@ -120,21 +126,27 @@ type Options struct {
 	Clock       func() time.Time // default time.Now
 	// Check runs the database check; default: in a child process, when the
 	// program called RunCheck at its start, and in this process otherwise.
+	// Errors that wrap ErrDamaged make Open rebuild, others make it fail.
 	Check func(ctx context.Context, file string) error
+
+	step     func(op, name string) error // tests cut and fail here
+	unsynced bool                        // tests' negative control
 }
 
 var (
-	bucketEntries  = []byte("entries")  // id -> Entry as JSON
+	bucketEntries  = []byte("entries")  // id -> Entry as JSON, behind its checksum
 	bucketWaiting  = []byte("waiting")  // Seq, big endian -> id
 	bucketData     = []byte("data")     // id -> bytes
 	bucketReceipts = []byte("receipts") // id -> receipt
 	bucketMeta     = []byte("meta")
 	keyHead        = []byte("head")
 	keyCounts      = []byte("counts")
+
+	buckets = [][]byte{bucketEntries, bucketWaiting, bucketData, bucketReceipts, bucketMeta}
 )
 
-// counts are kept beside the entries, so that neither opening nor Stats walks
-// over a million purged records.
+// counts are kept beside the entries, so that Stats does not walk over a million
+// purged records.
 type counts struct {
 	Waiting     int   `json:"waiting"`
 	Receipted   int   `json:"receipted"`
@@ -142,24 +154,53 @@ type counts struct {
 	Bytes       int64 `json:"bytes"`
 }
 
+func (c *counts) add(e Entry, n int) {
+	switch e.State {
+	case Queued:
+		c.Waiting += n
+	case Receipted, Purged:
+		c.Receipted += n
+	case Quarantined:
+		c.Quarantined += n
+	}
+	if e.State != Purged {
+		c.Bytes += int64(n * e.Size)
+	}
+}
+
 // Queue is an open queue. Its methods may be called from several goroutines.
 type Queue struct {
-	dir   string
-	opts  Options
-	db    *bolt.DB
-	lock  *os.File
-	mu    sync.Mutex // spool and bbolt change together
-	fatal error      // after a failed sync nothing is written any more
+	files
+	opts    Options
+	db      *bolt.DB
+	spool   spool
+	journal *journal
+	lock    *os.File
+
+	mu          sync.Mutex // one change at a time, over all that stands on disk
+	fatal       error      // after a failed sync nothing is written any more
+	seq         uint64     // last number given to a record or head
+	headSeq     uint64     // number of the head in force
+	headFileSeq uint64     // number of the head in the head file
 }
 
 // Close releases the queue.
-func (q *Queue) Close() error { return errors.Join(q.db.Close(), q.lock.Close()) }
+func (q *Queue) Close() error {
+	var errs []error
+	if q.db != nil {
+		errs = append(errs, q.db.Close())
+	}
+	if q.journal != nil {
+		errs = append(errs, q.journal.close())
+	}
+	return errors.Join(append(errs, q.spool.end(), q.lock.Close())...)
+}
 
 // Put keeps item: when it returns nil the record survives any power cut after
-// that instant. Putting the same record again is harmless. After an error
-// nothing of it is kept, or all of it: Put may be repeated.
+// that instant. Putting the same record again is harmless; ErrConflict is
+// another record under the id of one.
 func (q *Queue) Put(ctx context.Context, item Item) error {
-	if len(item.Data) == 0 || len(item.Data) > MaxData {
+	if len(item.Data) == 0 || len(item.Data) > MaxData || len(item.Head) > MaxHead {
 		return ErrSize
 	}
 	if err := ctx.Err(); err != nil {
@@ -170,10 +211,9 @@ func (q *Queue) Put(ctx context.Context, item Item) error {
 	if q.fatal != nil {
 		return q.fatal
 	}
-	digest := sha256.Sum256(item.Data)
 	old, err := q.Get(ctx, item.ID)
 	switch {
-	case err == nil && !bytes.Equal(old.Digest, digest[:]):
+	case err == nil && !bytes.Equal(old.Digest, digest(item.Data)):
 		return ErrConflict
 	case err == nil:
 		return nil
@@ -182,78 +222,112 @@ func (q *Queue) Put(ctx context.Context, item Item) error {
 	}
 	// The spool first: a record that bbolt knows always has its second copy.
 	put := q.opts.Clock().UTC()
-	seq, err := q.nextSeq()
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(q.dir, spoolDir), item.ID.String(), encodeSpool(item, seq, put)); err != nil {
+	q.seq++
+	seq := q.seq
+	if err := q.spool.add(item, seq, put); err != nil {
 		return q.failed("spool", err)
 	}
-	err = q.db.Update(func(tx *bolt.Tx) error {
+	err = q.commit(func(tx *bolt.Tx) error {
 		if err := tx.Bucket(bucketEntries).SetSequence(seq); err != nil {
 			return err
 		}
+		if item.Head != nil {
+			if err := writeHead(tx, dbHead{seq, item.Head}); err != nil {
+				return err
+			}
+		}
 		return insert(tx, item, seq, put)
 	})
+	if clean(err) {
+		// What the caller is told to have failed must not come back at the next
+		// opening, beside what he makes instead.
+		if undo := q.spool.takeBack(item.ID); undo != nil {
+			err = undo
+		}
+	}
 	if err != nil {
 		return q.failed("put", err)
+	}
+	if item.Head != nil {
+		q.headSeq = seq
 	}
 	return nil
 }
 
 // insert makes item a queued record.
 func insert(tx *bolt.Tx, item Item, seq uint64, put time.Time) error {
-	digest := sha256.Sum256(item.Data)
-	e := Entry{ID: item.ID, State: Queued, Seq: seq, Size: len(item.Data), Digest: digest[:], Put: put}
-	if err := putEntry(tx, e); err != nil {
-		return err
-	}
-	if err := tx.Bucket(bucketWaiting).Put(be(seq), item.ID[:]); err != nil {
-		return err
-	}
+	e := Entry{ID: item.ID, State: Queued, Seq: seq, Size: len(item.Data), Digest: digest(item.Data), Put: put}
 	if err := tx.Bucket(bucketData).Put(item.ID[:], item.Data); err != nil {
 		return err
 	}
-	if item.Head != nil {
-		if err := tx.Bucket(bucketMeta).Put(keyHead, item.Head); err != nil {
-			return err
-		}
-	}
-	return count(tx, func(c *counts) { c.Waiting++; c.Bytes += int64(e.Size) })
+	return putEntry(tx, e)
 }
 
-// failed turns a write error into the caller's. A full disk leaves the queue
-// usable. After any other failure of a write the kernel may have dropped what it
-// could not write, so this process writes no more: a new opening looks at what
-// is really there.
+// failed turns a write error into the caller's. For want of room the queue stays
+// usable. After any other error the kernel may have dropped what it could not
+// write, so this queue writes no more: a new opening looks at what is really
+// there.
 func (q *Queue) failed(what string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if clean(err) {
 		return fmt.Errorf("%s: %w: %w", what, ErrFull, err)
 	}
-	q.fatal = fmt.Errorf("%s: %w: %w", what, ErrDamaged, err)
+	if q.fatal == nil {
+		q.fatal = fmt.Errorf("%s: %w: %w", what, ErrDamaged, err)
+	}
 	return q.fatal
 }
 
 // Head returns the caller's value, nil when none was stored.
 func (q *Queue) Head(ctx context.Context) (head []byte, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
-		head = bytes.Clone(tx.Bucket(bucketMeta).Get(keyHead))
-		return nil
+		h, err := readHead(tx)
+		head = bytes.Clone(h.head)
+		return err
 	})
 	return head, err
 }
 
-// SetHead stores the caller's value durably.
+// SetHead stores the caller's value durably. After an error the old value or the
+// new one is in force.
 func (q *Queue) SetHead(ctx context.Context, head []byte) error {
+	if len(head) > MaxHead {
+		return ErrSize
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.fatal != nil {
 		return q.fatal
 	}
-	if err := writeFile(q.dir, headFile, head); err != nil {
+	q.seq++
+	seq := q.seq
+	if err := q.replace(headFile, encodeHead(seq, head)); err != nil {
 		return q.failed("head", err)
 	}
-	return q.update("head", func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyHead, head) })
+	q.headFileSeq = seq
+	err := q.commit(func(tx *bolt.Tx) error {
+		if err := tx.Bucket(bucketEntries).SetSequence(seq); err != nil {
+			return err
+		}
+		return writeHead(tx, dbHead{seq, head})
+	})
+	if err != nil {
+		return q.failed("head", err)
+	}
+	q.headSeq = seq
+	return nil
+}
+
+// saveHead brings the head file up to the head in force.
+func (q *Queue) saveHead(ctx context.Context) error {
+	head, err := q.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if err := q.replace(headFile, encodeHead(q.headSeq, head)); err != nil {
+		return q.failed("head", err)
+	}
+	q.headFileSeq = q.headSeq
+	return nil
 }
 
 // Waiting returns queued records, oldest first, without those that skip says yes
@@ -291,81 +365,112 @@ func (q *Queue) Waiting(ctx context.Context, items, size int, skip func(ID) bool
 		return nil
 	})
 	for _, id := range bad {
-		if err := q.Quarantine(ctx, id, Reason{Code: "queue-damaged", Text: "both copies on this disk are damaged"}); err != nil {
+		if err := q.Quarantine(ctx, id, bothDamaged); err != nil {
 			return nil, err
 		}
 	}
 	return out, err
 }
 
+var bothDamaged = Reason{Code: "queue-damaged", Text: "both copies on this disk are damaged"}
+
 // StoreReceipt keeps a verified receipt: queued -> receipted. The same receipt
-// again is harmless.
+// again is harmless, another one ErrConflict.
 func (q *Queue) StoreReceipt(ctx context.Context, id ID, receipt []byte) error {
 	if len(receipt) == 0 || len(receipt) > MaxReceipt {
 		return ErrSize
 	}
-	return q.change(id, func(tx *bolt.Tx, e *Entry) error {
-		switch e.State {
-		case Receipted, Purged:
-			if bytes.Equal(tx.Bucket(bucketReceipts).Get(id[:]), receipt) {
-				return nil
-			}
-			return ErrConflict
-		case Quarantined:
+	return q.change(ctx, id, func(e *Entry) error {
+		switch {
+		case e.State == Quarantined:
 			return ErrState
+		case e.State == Queued:
+			e.State, e.Done, e.Receipt = Receipted, q.opts.Clock().UTC(), digest(receipt)
+			return q.journal.add(*e, receipt)
+		case !bytes.Equal(e.Receipt, digest(receipt)):
+			return ErrConflict
 		}
-		if err := tx.Bucket(bucketReceipts).Put(id[:], receipt); err != nil {
-			return err
-		}
-		e.State, e.Done = Receipted, q.opts.Clock().UTC()
-		if err := tx.Bucket(bucketWaiting).Delete(be(e.Seq)); err != nil {
-			return err
-		}
-		return count(tx, func(c *counts) { c.Waiting--; c.Receipted++ })
-	})
+		return nil
+	}, func(tx *bolt.Tx) error { return tx.Bucket(bucketReceipts).Put(id[:], receipt) })
 }
 
 // Purge removes the bytes of a receipted record: receipted -> purged. Entry and
-// receipt stay.
+// receipt stay. ErrState while there is no receipt.
 func (q *Queue) Purge(ctx context.Context, id ID) error {
-	err := q.change(id, func(tx *bolt.Tx, e *Entry) error {
+	return q.change(ctx, id, func(e *Entry) error {
 		switch e.State {
 		case Purged:
 			return nil
 		case Receipted:
-		default:
-			return ErrState
+			e.State = Purged
+			if e.Seq == q.headSeq && q.headFileSeq < q.headSeq {
+				return q.saveHead(ctx) // its frame is the head's second copy
+			}
+			return nil
 		}
-		e.State = Purged
-		if err := tx.Bucket(bucketData).Delete(id[:]); err != nil {
-			return err
-		}
-		return count(tx, func(c *counts) { c.Bytes -= int64(e.Size) })
-	})
-	if err != nil {
-		return err
-	}
-	// Only now: a crash before leaves a file that the next opening removes.
-	return removeFile(filepath.Join(q.dir, spoolDir), id.String())
+		return ErrState
+	}, func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) })
 }
 
 // Quarantine sets a record aside with its reason: queued -> quarantined. Its
 // bytes stay in both places.
 func (q *Queue) Quarantine(ctx context.Context, id ID, r Reason) error {
-	return q.change(id, func(tx *bolt.Tx, e *Entry) error {
+	if len(r.Code)+len(r.Text)+len(r.Evidence) > MaxReceipt {
+		return ErrSize
+	}
+	return q.change(ctx, id, func(e *Entry) error {
 		switch e.State {
 		case Quarantined:
 			return nil
 		case Queued:
-		default:
-			return ErrState
+			e.State, e.Done, e.Reason = Quarantined, q.opts.Clock().UTC(), &r
+			return q.journal.add(*e, nil)
 		}
-		e.State, e.Done, e.Reason = Quarantined, q.opts.Clock().UTC(), &r
-		if err := tx.Bucket(bucketWaiting).Delete(be(e.Seq)); err != nil {
+		return ErrState
+	}, func(*bolt.Tx) error { return nil })
+}
+
+// change moves a record to another state. decide changes the entry, having made
+// what must be durable first; store is the rest of the transaction. When decide
+// leaves the entry as it was, nothing is written.
+func (q *Queue) change(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx) error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.fatal != nil {
+		return q.fatal
+	}
+	old, err := q.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	e := old
+	if err := decide(&e); err != nil {
+		if errors.Is(err, ErrState) || errors.Is(err, ErrConflict) || errors.Is(err, ErrFull) || q.fatal != nil {
 			return err
 		}
-		return count(tx, func(c *counts) { c.Waiting--; c.Quarantined++ })
-	})
+		return q.failed("journal", err)
+	}
+	if e.State != old.State {
+		err := q.commit(func(tx *bolt.Tx) error {
+			if err := uncount(tx, old); err != nil {
+				return err
+			}
+			if err := store(tx); err != nil {
+				return err
+			}
+			return putEntry(tx, e)
+		})
+		if err != nil {
+			return q.failed("update", err)
+		}
+	}
+	if e.State == Purged {
+		// Only now: a crash before leaves a file that the next opening removes.
+		if err := q.spool.drop(id); err != nil {
+			return q.failed("purge", err)
+		}
+	}
+	return nil
 }
 
 // Get returns what is known about a record; ErrUnknown.
@@ -396,13 +501,27 @@ func (q *Queue) Data(ctx context.Context, id ID) (data []byte, err error) {
 // Receipt returns a stored receipt; ErrUnknown.
 func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
-		receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
-		if receipt == nil {
+		e, err := entry(tx, id)
+		if err != nil {
+			return err
+		}
+		if e.Receipt == nil {
 			return ErrUnknown
 		}
-		return nil
+		receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
+		if bytes.Equal(digest(receipt), e.Receipt) {
+			return nil
+		}
+		receipt, err = q.journal.receipt(id)
+		if err == nil && !bytes.Equal(digest(receipt), e.Receipt) {
+			err = fmt.Errorf("%w: receipt", ErrDamaged)
+		}
+		return err
 	})
-	return receipt, err
+	if err != nil {
+		return nil, err
+	}
+	return receipt, nil
 }
 
 // List returns entries in no particular order, at most limit of those that keep
@@ -470,65 +589,45 @@ func (q *Queue) Room(ctx context.Context) error {
 // not what was put.
 func (q *Queue) data(tx *bolt.Tx, e Entry) ([]byte, error) {
 	data := tx.Bucket(bucketData).Get(e.ID[:])
-	if sum := sha256.Sum256(data); bytes.Equal(sum[:], e.Digest) {
+	if bytes.Equal(digest(data), e.Digest) {
 		return bytes.Clone(data), nil
 	}
-	copied, err := readSpool(filepath.Join(q.dir, spoolDir, e.ID.String()))
+	copied, err := q.spool.read(e.ID)
 	if err != nil {
 		return nil, err
 	}
-	if sum := sha256.Sum256(copied.Data); !bytes.Equal(sum[:], e.Digest) {
+	if !bytes.Equal(digest(copied.Data), e.Digest) {
 		return nil, fmt.Errorf("%w: spool", ErrDamaged)
 	}
 	return copied.Data, nil
 }
 
-// nextSeq is the number of the next record. Only Put, under the lock, uses it.
-func (q *Queue) nextSeq() (seq uint64, err error) {
-	err = q.view(func(tx *bolt.Tx) error {
-		seq = tx.Bucket(bucketEntries).Sequence() + 1
-		return nil
-	})
-	return seq, err
-}
-
 func (q *Queue) view(f func(tx *bolt.Tx) error) error {
 	err := q.db.View(f)
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err
 }
 
-// change updates one entry in one transaction.
-func (q *Queue) change(id ID, f func(tx *bolt.Tx, e *Entry) error) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.update("update", func(tx *bolt.Tx) error {
-		e, err := entry(tx, id)
-		if err != nil {
-			return err
-		}
-		if err := f(tx, &e); err != nil {
-			return err
-		}
-		return putEntry(tx, e)
-	})
+// commit runs one transaction.
+func (q *Queue) commit(f func(tx *bolt.Tx) error) error {
+	if err := q.before("commit", database); err != nil {
+		return err
+	}
+	if err := q.db.Update(f); err != nil {
+		return err
+	}
+	return q.before("go on", database)
 }
 
-func (q *Queue) update(what string, f func(tx *bolt.Tx) error) error {
-	if q.fatal != nil {
-		return q.fatal
+func makeBuckets(tx *bolt.Tx) error {
+	for _, b := range buckets {
+		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			return err
+		}
 	}
-	var refused error
-	err := q.db.Update(func(tx *bolt.Tx) error {
-		refused = f(tx)
-		return refused
-	})
-	if err != nil && refused == nil { // the commit itself failed
-		return q.failed(what, err)
-	}
-	return err
+	return nil
 }
 
 func entry(tx *bolt.Tx, id ID) (Entry, error) {
@@ -540,55 +639,87 @@ func entry(tx *bolt.Tx, id ID) (Entry, error) {
 }
 
 func decodeEntry(k, v []byte) (e Entry, err error) {
-	if len(k) != len(e.ID) || json.Unmarshal(v, &e) != nil {
+	v, err = checkSum(k, v)
+	if err != nil || len(k) != len(e.ID) || json.Unmarshal(v, &e) != nil {
 		return e, fmt.Errorf("%w: entry", ErrDamaged)
 	}
 	e.ID = ID(k)
 	return e, nil
 }
 
+// putEntry writes an entry and, with it, index and counts.
 func putEntry(tx *bolt.Tx, e Entry) error {
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucketEntries).Put(e.ID[:], b)
+	if err := tx.Bucket(bucketEntries).Put(e.ID[:], withSum(e.ID[:], b)); err != nil {
+		return err
+	}
+	if e.State == Queued {
+		if err := tx.Bucket(bucketWaiting).Put(be(e.Seq), e.ID[:]); err != nil {
+			return err
+		}
+	}
+	return count(tx, e, +1)
+}
+
+// uncount takes an entry out of index and counts, before another one takes its
+// place.
+func uncount(tx *bolt.Tx, e Entry) error {
+	if e.State == Queued {
+		if err := tx.Bucket(bucketWaiting).Delete(be(e.Seq)); err != nil {
+			return err
+		}
+	}
+	return count(tx, e, -1)
 }
 
 func readCounts(tx *bolt.Tx) (c counts, err error) {
-	if b := tx.Bucket(bucketMeta).Get(keyCounts); b != nil && json.Unmarshal(b, &c) != nil {
+	b := tx.Bucket(bucketMeta).Get(keyCounts)
+	if b == nil {
+		return c, nil
+	}
+	b, err = checkSum(keyCounts, b)
+	if err != nil || json.Unmarshal(b, &c) != nil {
 		return c, fmt.Errorf("%w: counts", ErrDamaged)
 	}
 	return c, nil
 }
 
-func count(tx *bolt.Tx, f func(*counts)) error {
+func count(tx *bolt.Tx, e Entry, n int) error {
 	c, err := readCounts(tx)
 	if err != nil {
 		return err
 	}
-	f(&c)
+	c.add(e, n)
 	b, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(bucketMeta).Put(keyCounts, b)
+	return tx.Bucket(bucketMeta).Put(keyCounts, withSum(keyCounts, b))
+}
+
+// dbHead is the caller's head and the number of the step that set it.
+type dbHead struct {
+	seq  uint64
+	head []byte
+}
+
+func readHead(tx *bolt.Tx) (h dbHead, err error) {
+	if b := tx.Bucket(bucketMeta).Get(keyHead); b != nil {
+		h.seq, h.head, err = decodeHead(b)
+	}
+	return h, err
+}
+
+func writeHead(tx *bolt.Tx, h dbHead) error {
+	return tx.Bucket(bucketMeta).Put(keyHead, encodeHead(h.seq, h.head))
+}
+
+func digest(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:]
 }
 
 func be(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
-
-// dirs below the queue's own.
-const (
-	spoolDir = "spool"
-	database = "queue.db"
-	headFile = "head"
-)
-
-// Free is how many bytes an ordinary user may still write at dir.
-func Free(dir string) (int64, error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		return 0, err
-	}
-	return int64(s.Bavail) * s.Bsize, nil
-}

@@ -1,0 +1,161 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// checkArgument makes the program check a database and exit; see RunCheck.
+const checkArgument = "queue-check-database"
+
+// checkLimit bounds the check: a page that points back at itself makes it
+// endless.
+const checkLimit = 2 * time.Minute
+
+// childCheck says that this program can be its own check.
+var childCheck bool
+
+// RunCheck, called first thing in main, turns the program into the database
+// check when Open has started it as such: reading a damaged page may kill the
+// process, and then it is the child that dies.
+func RunCheck() {
+	if len(os.Args) != 3 || os.Args[1] != checkArgument {
+		childCheck = true
+		return
+	}
+	err := checkHere(os.Args[2])
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case errors.Is(err, ErrDamaged):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitDamaged)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(exitNoCheck)
+}
+
+// Exit codes of the child. The Go runtime ends a program that panics, or that a
+// bad page stops, with 2.
+const (
+	exitDamaged = 10
+	exitNoCheck = 11
+)
+
+// check runs the check in a child process. Only an error that wraps ErrDamaged
+// says something about the database; that the check could not be made says
+// nothing.
+func check(ctx context.Context, file string) error {
+	if !childCheck {
+		return checkHere(file)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("check database: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	cmd := exec.CommandContext(limited, exe, checkArgument, file)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err = cmd.Run()
+	line, _, _ := strings.Cut(stderr.String(), "\n")
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case limited.Err() != nil:
+		return fmt.Errorf("%w: the check does not end", ErrDamaged)
+	case !errors.As(err, &exit), exit.ExitCode() == exitNoCheck, killed(exit):
+		return fmt.Errorf("check database: %w: %s", err, line)
+	}
+	return fmt.Errorf("%w: %s", ErrDamaged, line)
+}
+
+// killed says that somebody else ended the child, for want of memory perhaps.
+func killed(exit *exec.ExitError) bool {
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && (status.Signal() == syscall.SIGKILL || status.Signal() == syscall.SIGTERM || status.Signal() == syscall.SIGINT)
+}
+
+// checkHere reads every page and every entry.
+func checkHere(file string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return ErrLocked
+	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EMFILE):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer db.Close()
+	return db.View(func(tx *bolt.Tx) error {
+		for err := range tx.Check() {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return checkContent(tx)
+	})
+}
+
+// checkContent holds entries, index, head and counts against their checksums and
+// one another. The bytes of records and receipts are checked where they are
+// read: each has another copy to fall back on.
+func checkContent(tx *bolt.Tx) error {
+	if tx.Bucket(bucketEntries) == nil {
+		return nil // nothing was ever committed
+	}
+	for _, name := range buckets {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("%w: bucket %s is gone", ErrDamaged, name)
+		}
+	}
+	if _, err := readHead(tx); err != nil {
+		return err
+	}
+	want, err := readCounts(tx)
+	if err != nil {
+		return err
+	}
+	var have counts
+	err = tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
+		e, err := decodeEntry(k, v)
+		if err != nil {
+			return err
+		}
+		if e.State == Queued && !bytes.Equal(tx.Bucket(bucketWaiting).Get(be(e.Seq)), k) {
+			return fmt.Errorf("%w: a waiting record is not in the index", ErrDamaged)
+		}
+		have.add(e, +1)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	indexed := 0
+	err = tx.Bucket(bucketWaiting).ForEach(func(k, v []byte) error {
+		indexed++
+		return nil
+	})
+	if err == nil && (have != want || indexed != have.Waiting) {
+		err = fmt.Errorf("%w: counts", ErrDamaged)
+	}
+	return err
+}

@@ -1,0 +1,26 @@
+package queue
+
+import (
+	"errors"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// CutAt makes f see every step that matters to a power cut before it is made;
+// an error stands for the step's failure.
+func (o Options) CutAt(f func(op, name string) error) Options {
+	o.step = f
+	return o
+}
+
+// Unsynced leaves every sync out: the negative control of the crash tests.
+func (o Options) Unsynced() Options {
+	o.unsynced = true
+	return o
+}
+
+// Forget does what Purge must never do: it removes a record's bytes before any
+// receipt. The other negative control.
+func (q *Queue) Forget(id ID) error {
+	return errors.Join(q.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) }), q.spool.drop(id))
+}
