@@ -35,3 +35,52 @@ func (l *loser) Logged(ctx context.Context, receipts map[[32]byte][]byte, scanne
 	}
 	return l.outbox.Logged(ctx, receipts, scanned)
 }
+
+// ErrBusy is what a second process gets.
+var ErrBusy = errStoreBusy
+
+// StallStore makes every question to the store wait until it is released.
+func StallStore(r *Registry) (release func()) {
+	s := &stalled{store: r.store, gate: make(chan struct{})}
+	r.store = s
+	return func() { close(s.gate) }
+}
+
+type stalled struct {
+	store
+	gate chan struct{}
+}
+
+func (s *stalled) Status(ctx context.Context, sender string, id [32]byte) (status, error) {
+	<-s.gate
+	return s.store.Status(ctx, sender, id)
+}
+
+// BreakStore makes the store refuse to write until it is mended: a full disk.
+func BreakStore(r *Registry) (mend func()) {
+	s := &broken{store: r.store}
+	s.now.Store(true)
+	r.store = s
+	return func() { s.now.Store(false) }
+}
+
+type broken struct {
+	store
+	now atomic.Bool
+}
+
+var errFull = errors.New("no space left on device")
+
+func (s *broken) Add(ctx context.Context, e entry) (bool, error) {
+	if s.now.Load() {
+		return false, errFull
+	}
+	return s.store.Add(ctx, e)
+}
+
+func (s *broken) Reject(ctx context.Context, sender string, id [32]byte, d decision) (decision, error) {
+	if s.now.Load() {
+		return decision{}, errFull
+	}
+	return s.store.Reject(ctx, sender, id, d)
+}
