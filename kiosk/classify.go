@@ -19,6 +19,7 @@ var (
 	ErrCardRemoved    = errors.New("the card was taken away: put it back")
 	ErrCardMute       = errors.New("the card does not answer: turn it over")
 	ErrCardBusy       = errors.New("the card is in use by another program")
+	errCardChanged    = errors.New("another card than the one that was checked: put the first one back")
 	errOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
 )
 
@@ -44,6 +45,7 @@ type row struct {
 }
 
 var cardRows = []row{
+	{errCardChanged, CodeCardChanged, RemedyOtherCard},
 	{ErrCardRemoved, CodeCardRemoved, RemedyRetry},
 	{ErrCardMute, CodeCardMute, RemedyRetry},
 	{ErrReaderMissing, CodeReaderMissing, RemedyStaff},

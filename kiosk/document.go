@@ -3,6 +3,7 @@ package kiosk
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -181,8 +182,12 @@ func (e *enrollment) openChip(ctx context.Context, d *document, p *stepper) erro
 	}
 	d.card = &counted{Card: card}
 	p.traffic = d.card.traffic
-	d.chip, err = icao.Open(ctx, d.card, d.access.kind(d.access.secret), icao.Options{})
-	return err
+	chip, err := icao.Open(ctx, d.card, d.access.kind(d.access.secret), icao.Options{})
+	if err != nil {
+		return err // d.chip stays what it was: a closed chip answers as one that was taken away
+	}
+	d.chip = chip
+	return nil
 }
 
 // bindChip has the chip sign the challenge that follows from the context and
@@ -220,7 +225,9 @@ func (e *enrollment) bindChip(ctx context.Context, d *document, challenge [8]byt
 func (e *enrollment) reopen(ctx context.Context, d *document, p *stepper, before lds.Document) error {
 	d.chip.Close()
 	d.card.Close()
-	if err := e.openChip(ctx, d, p); err != nil {
+	if err := e.openChip(ctx, d, p); errors.Is(err, icao.ErrWrongPassword) {
+		return errCardChanged // what opened the first card does not open this one
+	} else if err != nil {
 		return err
 	}
 	sod, err := d.chip.Read(ctx, lds.EFSOD)
@@ -228,7 +235,7 @@ func (e *enrollment) reopen(ctx context.Context, d *document, p *stepper, before
 		return err
 	}
 	if !bytes.Equal(sod, before.Files[lds.EFSOD]) {
-		return &Fault{Code: CodeCardChanged, Remedy: RemedyOtherCard}
+		return errCardChanged
 	}
 	return nil
 }
