@@ -76,6 +76,7 @@ type Agent struct {
 	cfg     Config
 	hub     *hub
 	intents chan Intent
+	line    chan Code
 	log     *slog.Logger
 }
 
@@ -84,7 +85,7 @@ func New(cfg Config) *Agent {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	return &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), log: cfg.Log}
+	return &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan Code, 1), log: cfg.Log}
 }
 
 // States implements Desk.
@@ -104,6 +105,15 @@ func (a *Agent) Send(ctx context.Context, in Intent) error {
 	return nil
 }
 
+// Heard tells the agent how an attempt at the registry ended that was not about
+// a record: "" for an answer, or why there was none.
+func (a *Agent) Heard(why Code) {
+	select {
+	case a.line <- why:
+	default: // the one before has not been looked at yet and is as good
+	}
+}
+
 func (a *Agent) now() time.Time { return a.cfg.Clock().Wall }
 
 // Begin initialises the chain of a kiosk that has none, once, when it is set up.
@@ -116,12 +126,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	d := &desk{hub: a.hub, intents: a.intents, health: make(chan Health, 1), idle: a.cfg.Limits.Idle}
 	d.base.Languages, d.base.Language = a.cfg.Languages, a.cfg.Languages[0]
-	d.latest = Health{Readers: map[Device]ReaderState{}}
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
 		a.watch(ctx, d.health)
 	}()
+	// The first screen tells what is known, not what nobody has looked at yet.
+	select {
+	case d.latest = <-d.health:
+	case <-ctx.Done():
+	case <-time.After(2 * time.Second):
+		d.latest = Health{Readers: map[Device]ReaderState{}}
+	}
 	defer func() { cancel(); <-watching }()
 	for {
 		o, err := a.signOn(ctx, d)
@@ -336,6 +352,9 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 				}
 			}
 			stats()
+			send()
+		case why := <-a.line:
+			h.Registry, h.RegistryNote = why == "", why
 			send()
 		case <-tick.C:
 			stats()

@@ -156,10 +156,13 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case err == nil:
+			s.agent.Heard("")
 		case errors.Is(err, policy.ErrRollback), errors.Is(err, policy.ErrSignature), errors.Is(err, policy.ErrForm):
 			s.log.Error("the registry offers a policy that is not in order", "cause", err)
 		case err != nil:
 			s.log.Debug("policy and time not refreshed", "cause", err)
+			s.agent.Heard(netCode(err))
 			wait = askAgain
 		}
 		if !s.pause(ctx, wait, events, err != nil) {

@@ -113,6 +113,9 @@ func run(ctx context.Context, out, language string, verbose bool) error {
 		return err
 	}
 	d.did("vault, registry and kiosk run")
+	if err := s.Ready(ctx); err != nil {
+		return err
+	}
 	script := s.Script()
 	script.Language, script.OnState = language, d.draw
 	receipt, err := script.Enroll(ctx)

@@ -305,6 +305,23 @@ func (s *Stage) Start(ctx context.Context) error {
 	return nil
 }
 
+// Ready waits until the kiosk has seen its TPM and its registry, as an officer
+// does before the first citizen.
+func (s *Stage) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	states, err := s.Kiosk.Desk().States(ctx)
+	if err != nil {
+		return err
+	}
+	for state := range states {
+		if state.Health.TPM && state.Health.Registry {
+			return nil
+		}
+	}
+	return errors.New("the kiosk does not find its TPM or its registry")
+}
+
 func call(f *func() error) error {
 	if *f == nil {
 		return nil
