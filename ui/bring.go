@@ -13,7 +13,7 @@ func (d *drawing) bring(drawing string) page {
 	if hint := d.hint(); status == nil || hint != nil && d.s.Health.Readers[d.s.Waiting] == kiosk.ReaderEmpty {
 		status = hint
 	}
-	p := d.standard(besideMiddle(40, []float32{0, 1}, picture(drawing, 440, 330), stack(20, status)))
+	p := d.standard(besideMiddle(40, []float32{0, 1}, d.illustration(drawing, 440, 330), stack(20, status)))
 	return p
 }
 

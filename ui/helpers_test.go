@@ -67,6 +67,9 @@ var (
 	least = fyne.NewSize(1024, 768)
 )
 
+// illustrations are drawn once for all benches: each takes a tenth of a second.
+var illustrations = map[string]*canvas.Image{}
+
 func newBench(t *testing.T, size fyne.Size) *bench {
 	t.Helper()
 	b := &bench{t: t, desk: &recorder{}, now: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)}
@@ -75,6 +78,7 @@ func newBench(t *testing.T, size fyne.Size) *bench {
 	b.w.SetPadded(false)
 	b.w.Resize(size)
 	b.UI = New(b.desk, b.w, Options{Now: func() time.Time { return b.now }})
+	b.kept = illustrations
 	return b
 }
 

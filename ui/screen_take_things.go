@@ -16,5 +16,5 @@ func (d *drawing) takeThings() page {
 			rows = append(rows, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(d.w.Take(dev)))))
 		}
 	}
-	return d.standard(besideMiddle(40, []float32{0, 1}, picture("take-things", 360, 270), stack(14, rows...)))
+	return d.standard(besideMiddle(40, []float32{0, 1}, d.illustration("take-things", 360, 270), stack(14, rows...)))
 }

@@ -23,7 +23,7 @@ func (d *drawing) trouble() page {
 		panel(staff))
 	p := d.standard(text)
 	if name := about(f.Code); name != "" {
-		p.body = beside(32, []float32{1, 0}, text, container.New(startLayout{}, picture(name, 320, 240)))
+		p.body = beside(32, []float32{1, 0}, text, container.New(startLayout{}, d.illustration(name, 320, 240)))
 	}
 	p.title, p.lead = t.Headline, ""
 	return p

@@ -20,7 +20,7 @@ func (d *drawing) waiting(drawing string) page {
 	for _, s := range d.s.Steps {
 		rows = append(rows, d.step(s))
 	}
-	right := []fyne.CanvasObject{container.New(startLayout{}, picture(drawing, 320, 240))}
+	right := []fyne.CanvasObject{container.New(startLayout{}, d.illustration(drawing, 320, 240))}
 	if d.slow {
 		right = append(right, sized(320, heightFor(body(d.w.Label(words.Slow, nil)).sized(21), 280)+30,
 			notice(cautPale, caution, body(d.w.Label(words.Slow, nil)).sized(21))))

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/words"
@@ -68,7 +69,8 @@ type UI struct {
 	stage Stage
 	o     Options
 	books map[string]*words.Catalog
-	do    func(func()) // fyne.Do
+	kept  map[string]*canvas.Image // illustrations by name and size
+	do    func(func())             // fyne.Do
 
 	mu        sync.Mutex // guards what Run hands to Fyne's goroutine
 	next      *scene
@@ -102,7 +104,7 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if o.Waiting == "" {
 		o.Waiting = words.Languages()[0]
 	}
-	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, do: fyne.Do}
+	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, kept: map[string]*canvas.Image{}, do: fyne.Do}
 	if settings := fyne.CurrentApp().Settings(); settings.Theme() == nil || !ours(settings.Theme()) {
 		settings.SetTheme(Theme())
 	}
