@@ -145,6 +145,7 @@ func leafOf(s record.Submission) [32]byte {
 // record that was taken on is in the log exactly once, with a receipt that
 // verifies.
 func TestKilledAnywhereExactlyOnce(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	k := w.Kiosk(t, "KIOSK-0001")
 	var all []record.Submission
@@ -201,6 +202,7 @@ func TestKilledAnywhereExactlyOnce(t *testing.T) {
 // The worst moment made certain: the leaf is in the log, and what the store
 // should have kept of that is lost. With and without a restart after it.
 func TestLostBetweenLogAndStore(t *testing.T) {
+	t.Parallel()
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
 			w := registrytest.New(t)
@@ -257,6 +259,7 @@ func TestLostBetweenLogAndStore(t *testing.T) {
 // A log that was put back to an older copy is not appended to: it would
 // contradict its own checkpoints.
 func TestOlderLogIsNotAppendedTo(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	k := w.Kiosk(t, "KIOSK-0001")
 	logDir := filepath.Join(w.RegistryDir(), "log")

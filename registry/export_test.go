@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 )
 
@@ -84,3 +85,6 @@ func (s *broken) Reject(ctx context.Context, sender string, id [32]byte, d decis
 	}
 	return s.store.Reject(ctx, sender, id, d)
 }
+
+// Handler is what Serve serves, without TLS.
+func Handler(r *Registry) http.Handler { return r.handler() }

@@ -95,6 +95,7 @@ func TestRejections(t *testing.T) {
 
 // What is wrong with a record's own bytes is found, whatever byte it is.
 func TestChangedRecordIsRejected(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	r := serve(t, w.RegistryOptions(noVault))
 	k := w.Kiosk(t, "KIOSK-0001")
@@ -260,6 +261,7 @@ func TestProductionRefusesSimulated(t *testing.T) {
 
 // DIDs come, are renewed, replaced and end.
 func TestLifeOfADID(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	r := serve(t, w.RegistryOptions(noVault))
 	k := w.Kiosk(t, "KIOSK-0001")

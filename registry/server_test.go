@@ -30,6 +30,7 @@ import (
 // The vault is away: records are taken on, logged and stay pending. It comes:
 // they are decided, without anybody asking again.
 func TestVaultAway(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t, specimenState(t).CSCA())
 	address, stop := serveVault(t, w, "127.0.0.1:0")
 	stop()
@@ -65,6 +66,7 @@ func TestVaultAway(t *testing.T) {
 
 // A vault that answers nonsense, or signs with another key, decides nothing.
 func TestVaultNotBelieved(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	elsewhere := registrytest.New(t)
 	forger, err := keyfile.Read(filepath.Join(elsewhere.VaultDir(), "verdict.key"))
@@ -244,6 +246,7 @@ func TestLimits(t *testing.T) {
 // Clients that say nothing, or speak a byte now and then, hold up nobody and
 // are let go of.
 func TestSlowClients(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	r := serve(t, w.RegistryOptions(noVault))
 	k := w.Kiosk(t, "KIOSK-0001")
@@ -375,6 +378,7 @@ func TestStoreFailsRecordsAreKeptByTheirSenders(t *testing.T) {
 }
 
 func TestOneProcess(t *testing.T) {
+	t.Parallel()
 	w := registrytest.New(t)
 	serve(t, w.RegistryOptions(noVault))
 	if r, err := registry.Open(t.Context(), w.RegistryOptions(noVault)); !errors.Is(err, registry.ErrBusy) {
