@@ -21,15 +21,12 @@ const (
 
 // within runs f, which calls the PC/SC library and may panic inside piv-go,
 // and waits for it no longer than ctx allows. When ctx ends first, f goes on
-// alone: the library cannot be interrupted. Its result then goes to late.
+// alone: the library cannot be interrupted. Its result then goes to late. What
+// the caller may change or wipe meanwhile, f must have a copy of.
 func within[T any](ctx context.Context, f func() (T, error), late func(T)) (T, error) {
 	type result struct {
 		value T
 		err   error
-	}
-	var none T
-	if ctx.Err() != nil {
-		return none, context.Cause(ctx)
 	}
 	done := make(chan result, 1)
 	go func() {
@@ -47,6 +44,7 @@ func within[T any](ctx context.Context, f func() (T, error), late func(T)) (T, e
 		return r.value, r.err
 	case <-ctx.Done():
 		go func() { late((<-done).value) }()
+		var none T
 		return none, fmt.Errorf("%w: %w", errLate, context.Cause(ctx))
 	}
 }
@@ -58,9 +56,29 @@ type card struct {
 	card    *scard.Card
 }
 
+// onCard connects to the card in a reader for the time of work.
+func onCard[T any](ctx context.Context, reader string, work func(*card) (T, error)) (T, error) {
+	var none T
+	c, err := connect(ctx, reader)
+	if err != nil {
+		return none, err
+	}
+	v, err := within(ctx, func() (T, error) {
+		defer c.close()
+		if ctx.Err() != nil {
+			return none, context.Cause(ctx)
+		}
+		return work(c)
+	}, func(T) {})
+	return v, waiting(err)
+}
+
 // connect opens the card in a reader. While another program holds it, it tries
 // again, for at most busyLimit or until ctx ends. It selects nothing.
 func connect(ctx context.Context, reader string) (*card, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	limited, cancel := context.WithTimeout(ctx, busyLimit)
 	defer cancel()
 	var inUse atomic.Bool
@@ -149,7 +167,8 @@ func (c *card) send(command apdu.Command) ([]byte, apdu.Status, error) {
 		}
 		r, err := apdu.ParseResponse(raw)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)
+			// Some drivers answer nothing for a card that was pulled in the middle of a command.
+			return nil, 0, fmt.Errorf("%w: %w", hsm.ErrRemoved, err)
 		}
 		answer = append(answer, r.Data...)
 		if r.Status>>8 != 0x61 {

@@ -121,11 +121,15 @@ func (t *Token) fault(ctx context.Context, err error, about subject) error {
 		}
 		return fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)
 	}
-	t.ended = hsm.ErrUnavailable
-	shut(t.reader, t.yubikey)
-	t.yubikey = nil
-	if why := look(t.reader); why != nil {
-		t.ended = why
+	reader, yubikey := t.reader, t.yubikey
+	t.yubikey, t.ended = nil, hsm.ErrUnavailable
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
+	defer cancel()
+	if _, why := within(limited, func() (struct{}, error) {
+		shut(reader, yubikey)
+		return struct{}{}, look(limited, reader)
+	}, func(struct{}) {}); why != nil {
+		t.ended = waiting(why)
 	}
 	return fmt.Errorf("%w: %w", t.ended, err)
 }

@@ -396,24 +396,6 @@ func TestCertificateOfAnotherKey(t *testing.T) {
 	wants(t, "without metadata", err, piv.ErrOtherKey)
 }
 
-// made is a token with the citizen's PIN and keys.
-func made(t testing.TB, o pivtoken.Options) *pcscd.Reader {
-	t.Helper()
-	r, _ := insert(t, o)
-	ctx := within(t, 5*time.Second)
-	token := open(t, ctx, r.Name())
-	if err := token.SetPIN(ctx, text(citizenPIN)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := token.GenerateKeys(ctx, piv.KeySpec{TouchAlways: true}, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := token.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 func holderKey(t testing.TB, ctx context.Context, r *pcscd.Reader) (*piv.Token, hsm.Key) {
 	t.Helper()
 	token := open(t, ctx, r.Name())
@@ -427,8 +409,9 @@ func holderKey(t testing.TB, ctx context.Context, r *pcscd.Reader) (*piv.Token, 
 // The token itself gives up waiting for the finger: the next try may work.
 func TestTouchComesAtTheSecondTry(t *testing.T) {
 	var asked atomic.Int32
-	r := made(t, pivtoken.Options{Touch: func(context.Context) bool { return asked.Add(1) > 1 }})
 	ctx := within(t, 5*time.Second)
+	r, _, first := born(t, ctx, pivtoken.Options{Touch: func(context.Context) bool { return asked.Add(1) > 1 }})
+	first.Close()
 	token, k := holderKey(t, ctx, r)
 	_, err := k.Sign(ctx, make([]byte, 32))
 	wants(t, "no touch", err, hsm.ErrTouchTimeout)
@@ -444,7 +427,8 @@ func TestTouchComesAtTheSecondTry(t *testing.T) {
 // itself as soon as the token is pulled.
 func TestTouchNeverComes(t *testing.T) {
 	before := runtime.NumGoroutine()
-	r := made(t, pivtoken.Options{Faults: pivtoken.NoTouch})
+	r, _, first := born(t, within(t, 5*time.Second), pivtoken.Options{Faults: pivtoken.NoTouch})
+	first.Close()
 	token, k := holderKey(t, within(t, 5*time.Second), r)
 	start := time.Now()
 	_, err := k.Sign(within(t, 200*time.Millisecond), make([]byte, 32))
@@ -484,28 +468,31 @@ func settles(t *testing.T, before int) {
 // patience.
 func TestSilentToken(t *testing.T) {
 	before := runtime.NumGoroutine()
-	for _, ins := range []byte{0xA4, 0xFD, 0xF7, 0xCB, 0xF8, 0x24, 0x47, 0xF9, 0xDB, 0xFF} {
-		t.Run(fmt.Sprintf("%02X", ins), func(t *testing.T) {
-			r := bench(t)
-			r.Insert(altered{pivtoken.New(pivtoken.Options{Root: authority}), func(ctx context.Context, c []byte) []byte {
-				if c[1] == ins {
-					<-ctx.Done()
+	t.Run("instructions", func(t *testing.T) {
+		for _, ins := range []byte{0xA4, 0xFD, 0xF7, 0xCB, 0xF8, 0x24, 0x47, 0xF9, 0xDB, 0xFF} {
+			t.Run(fmt.Sprintf("%02X", ins), func(t *testing.T) {
+				t.Parallel()
+				r := bench(t)
+				r.Insert(altered{pivtoken.New(pivtoken.Options{Root: authority}), func(ctx context.Context, c []byte) []byte {
+					if c[1] == ins {
+						<-ctx.Done()
+					}
+					return nil
+				}})
+				start := time.Now()
+				_, err := enroll(within(t, 300*time.Millisecond), r.Name())
+				wants(t, "silent", err, hsm.ErrUnavailable)
+				if d := time.Since(start); d > 2*time.Second {
+					t.Errorf("took %v", d)
 				}
-				return nil
-			}})
-			start := time.Now()
-			_, err := enroll(within(t, 300*time.Millisecond), r.Name())
-			wants(t, "silent", err, hsm.ErrUnavailable)
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("took %v", d)
-			}
-			r.Insert(pivtoken.New(pivtoken.Options{Root: authority}))
-			if _, err := enroll(within(t, 10*time.Second), r.Name()); err != nil {
-				t.Errorf("with another token: %v", err)
-			}
-			r.Remove()
-		})
-	}
+				r.Insert(pivtoken.New(pivtoken.Options{Root: authority}))
+				if _, err := enroll(within(t, 10*time.Second), r.Name()); err != nil {
+					t.Errorf("with another token: %v", err)
+				}
+				r.Remove()
+			})
+		}
+	})
 	settles(t, before)
 }
 

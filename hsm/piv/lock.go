@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-piv/piv-go/v2/piv"
@@ -89,7 +90,7 @@ func (t *Token) lock(ctx context.Context, pin secret.Text, admin Admin) error {
 
 	// Last: whoever finds another management key than the factory's knows that
 	// the rest is done.
-	key, old := admin.ManagementKey.Reveal(), piv.DefaultManagementKey
+	key, old := slices.Clone(admin.ManagementKey.Reveal()), piv.DefaultManagementKey
 	if !t.state.key.factory {
 		old = key
 	}

@@ -129,10 +129,12 @@ func (t *Token) take(ctx context.Context) error {
 			return waiting(err)
 		}
 		// If it answers, then only an exclusive connection could not be had.
-		if why := look(t.reader); why != nil {
+		switch why := look(ctx, t.reader); {
+		case why == nil:
+			busy = fmt.Errorf("%w: %w", hsm.ErrBusy, err)
+		case ctx.Err() == nil:
 			return fmt.Errorf("%w: %w", why, err)
 		}
-		busy = fmt.Errorf("%w: %w", hsm.ErrBusy, err)
 	}
 	if t.state.Serial == 0 {
 		return nil
@@ -220,28 +222,24 @@ func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 	if t.ended != nil {
 		return t.ended
 	}
-	t.ended = hsm.ErrUnavailable // until it is taken again
-	yubikey := t.yubikey
-	t.yubikey = nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	yubikey, serial := t.yubikey, t.state.Serial
+	t.yubikey, t.ended = nil, hsm.ErrUnavailable // until it is taken again
 	if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, yubikey.Close() }, func(struct{}) {}); err != nil {
 		return fmt.Errorf("%w: %w", hsm.ErrRemoved, err)
 	}
-	c, err := connect(ctx, t.reader)
-	if err != nil {
-		return err
-	}
-	_, err = within(ctx, func() (struct{}, error) {
-		defer c.close()
+	if _, err := onCard(ctx, t.reader, func(c *card) (struct{}, error) {
 		if err := c.selectPIV(); err != nil {
 			return struct{}{}, err
 		}
-		if serial, err := c.serial(); err != nil || serial != t.state.Serial {
+		if now, err := c.serial(); err != nil || now != serial {
 			return struct{}{}, errors.Join(hsm.ErrRemoved, err)
 		}
 		return struct{}{}, work(c)
-	}, func(struct{}) {})
-	if err != nil {
-		return waiting(err)
+	}); err != nil {
+		return err
 	}
 	t.ended = nil
 	if err := t.take(ctx); err != nil {
@@ -297,7 +295,8 @@ func (t *Token) setPIN(ctx context.Context, pin secret.Text) error {
 		return err
 	}
 	t.state.FactoryNew = false
-	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.SetPIN(piv.DefaultPIN, string(pin.Reveal())) })
+	chosen := string(pin.Reveal())
+	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.SetPIN(piv.DefaultPIN, chosen) })
 	t.tried(err)
 	if err == nil {
 		t.state.pinFactory = false
@@ -335,7 +334,8 @@ func (t *Token) verifyPIN(ctx context.Context, pin secret.Text) error {
 	if err := t.mayTry(); err != nil {
 		return err
 	}
-	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.VerifyPIN(string(pin.Reveal())) })
+	presented := string(pin.Reveal())
+	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.VerifyPIN(presented) })
 	t.tried(err)
 	return err
 }

@@ -78,31 +78,12 @@ func Probe(ctx context.Context, reader string) (Info, error) {
 	return s.Info, nil
 }
 
-func probe(ctx context.Context, reader string) (state, error) {
-	c, err := connect(ctx, reader)
-	if err != nil {
-		return state{}, err
-	}
-	s, err := within(ctx, func() (state, error) {
-		defer c.close()
-		return read(c)
-	}, func(state) {})
-	return s, waiting(err)
-}
+func probe(ctx context.Context, reader string) (state, error) { return onCard(ctx, reader, read) }
 
 // look says what keeps the token in a reader from answering; nil if nothing does.
-func look(reader string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
-	defer cancel()
-	c, err := connect(ctx, reader)
-	if err != nil {
-		return err
-	}
-	_, err = within(ctx, func() (struct{}, error) {
-		defer c.close()
-		return struct{}{}, c.selectPIV()
-	}, func(struct{}) {})
-	return waiting(err)
+func look(ctx context.Context, reader string) error {
+	_, err := onCard(ctx, reader, func(c *card) (struct{}, error) { return struct{}{}, c.selectPIV() })
+	return err
 }
 
 func (c *card) selectPIV() error {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/piv"
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/simulators/pivtoken"
 )
@@ -44,6 +46,23 @@ func whichCommand(answered bool) string {
 	return map[bool]string{false: "before", true: "after"}[answered]
 }
 
+// everyCommand calls try with 1, 2, 3... until it says that there was no such
+// command. try cleans up after itself.
+func everyCommand(t *testing.T, try func(t *testing.T, n int) (reached bool)) {
+	const shards = 4
+	t.Run("shards", func(t *testing.T) {
+		for shard := range shards {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+				t.Parallel()
+				n := shard + 1
+				for ; try(t, n) && !t.Failed(); n += shards {
+				}
+				t.Logf("less than %d commands", n)
+			})
+		}
+	})
+}
+
 func removed(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, hsm.ErrRemoved) {
@@ -56,20 +75,18 @@ func removed(t *testing.T, err error) {
 func TestPulledAtEveryCommand(t *testing.T) {
 	for _, answered := range []bool{false, true} {
 		t.Run(whichCommand(answered), func(t *testing.T) {
-			t.Parallel()
-			for n := 1; ; n++ {
+			everyCommand(t, func(t *testing.T, n int) bool {
 				r, token := insert(t, pivtoken.Options{})
+				defer r.Remove()
 				pulled := pullAt(r, n, answered)
 				_, err := enroll(within(t, 20*time.Second), r.Name())
 				if !pulled.Load() {
 					if err != nil {
 						t.Fatal(err)
 					}
-					t.Logf("pulled at each of %d commands", n-1)
-					r.Remove()
-					return
+					return false
 				}
-				if err != nil {
+				if err != nil { // the last answers are not waited for
 					removed(t, err)
 				}
 				r.Trace(nil)
@@ -77,8 +94,8 @@ func TestPulledAtEveryCommand(t *testing.T) {
 				if err := startOver(within(t, 20*time.Second), r.Name()); err != nil {
 					t.Fatalf("command %d: start over: %v", n, err)
 				}
-				r.Remove()
-			}
+				return true
+			})
 		})
 	}
 }
@@ -104,72 +121,141 @@ func startOver(ctx context.Context, reader string) error {
 	return err
 }
 
+// born is a token with the citizen's PIN and keys, open.
+func born(t testing.TB, ctx context.Context, o pivtoken.Options) (*pcscd.Reader, *pivtoken.Token, *piv.Token) {
+	t.Helper()
+	r, card := insert(t, o)
+	token := open(t, ctx, r.Name())
+	if err := token.SetPIN(ctx, text(citizenPIN)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.GenerateKeys(ctx, piv.KeySpec{TouchAlways: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return r, card, token
+}
+
+// lockAgain does what was interrupted once more.
+func lockAgain(t *testing.T, ctx context.Context, n int, r *pcscd.Reader) {
+	t.Helper()
+	r.Trace(nil)
+	token := open(t, ctx, r.Name())
+	defer token.Close()
+	if err := token.Lock(ctx, text(citizenPIN), admin); err != nil {
+		t.Fatalf("command %d: lock again: %v", n, err)
+	}
+}
+
 // A token in the middle of being locked is locked by doing the same once more.
 func TestLockInterruptedAtEveryCommand(t *testing.T) {
 	for _, answered := range []bool{false, true} {
 		t.Run(whichCommand(answered), func(t *testing.T) {
-			t.Parallel()
-			for n := 1; ; n++ {
-				r, token := insert(t, pivtoken.Options{})
+			everyCommand(t, func(t *testing.T, n int) bool {
 				ctx := within(t, 20*time.Second)
-				made := open(t, ctx, r.Name())
-				if err := made.SetPIN(ctx, text(citizenPIN)); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := made.GenerateKeys(ctx, piv.KeySpec{TouchAlways: true}, nil); err != nil {
-					t.Fatal(err)
-				}
+				r, card, token := born(t, ctx, pivtoken.Options{})
+				defer r.Remove()
 				pulled := pullAt(r, n, answered)
-				err := made.Lock(ctx, text(citizenPIN), admin)
+				err := token.Lock(ctx, text(citizenPIN), admin)
+				token.Close()
 				if !pulled.Load() {
 					if err != nil {
 						t.Fatal(err)
 					}
-					t.Logf("interrupted at each of %d commands", n-1)
-					made.Close()
-					r.Remove()
-					return
+					return false
 				}
 				removed(t, err)
-				made.Close()
-				r.Trace(nil)
-				r.Insert(token)
-				again := open(t, ctx, r.Name())
-				if err := again.Lock(ctx, text(citizenPIN), admin); err != nil {
-					t.Fatalf("command %d: lock again: %v", n, err)
-				}
-				again.Close()
-				locked(t, r, token)
-				r.Remove()
-			}
+				r.Insert(card)
+				lockAgain(t, ctx, n, r)
+				locked(t, r, card)
+				return true
+			})
 		})
 	}
 }
 
-// Reset, interrupted anywhere, is finished by doing it once more.
-func TestResetInterruptedAtEveryCommand(t *testing.T) {
-	for n := 1; ; n++ {
-		r, token := insert(t, pivtoken.Options{Faults: pivtoken.Provisioned})
+// Whoever stops waiting, at any command, leaves a token that is free again and
+// can be locked.
+func TestGivenUpAtEveryCommand(t *testing.T) {
+	before := runtime.NumGoroutine()
+	everyCommand(t, func(t *testing.T, n int) bool {
 		ctx := within(t, 20*time.Second)
-		used := open(t, ctx, r.Name())
-		pulled := pullAt(r, n, false)
-		err := used.Reset(ctx)
-		used.Close()
-		if !pulled.Load() {
-			if err != nil || !used.Info().FactoryNew {
+		r, _, token := born(t, ctx, pivtoken.Options{})
+		defer r.Remove()
+		token.Close()
+
+		impatient, giveUp := context.WithCancel(ctx)
+		defer giveUp()
+		var count atomic.Int32
+		r.Trace(func(e pcscd.TraceEvent) {
+			if !e.Answered && int(count.Add(1)) == n {
+				giveUp()
+				time.Sleep(time.Millisecond)
+			}
+		})
+		pin := text(citizenPIN)
+		mine := piv.Admin{PUK: text(string(admin.PUK.Reveal())), ManagementKey: text(string(admin.ManagementKey.Reveal()))}
+		token, err := piv.Open(impatient, r.Name())
+		if err == nil {
+			err = token.Lock(impatient, pin, mine)
+			token.Close()
+		}
+		for _, s := range []secret.Text{pin, mine.PUK, mine.ManagementKey} {
+			s.Wipe() // an abandoned call may still be running
+		}
+		if impatient.Err() == nil || err == nil { // the last command is the one after the work
+			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("interrupted at each of %d commands", n-1)
-			return
+			return false
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("command %d: %v", n, err)
+		}
+		lockAgain(t, ctx, n, r)
+		return true
+	})
+	settles(t, before)
+}
+
+func TestNobodyWaits(t *testing.T) {
+	r, _ := insert(t, pivtoken.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	token := open(t, ctx, r.Name())
+	cancel()
+	wants(t, "set pin", token.SetPIN(ctx, text(citizenPIN)), context.Canceled)
+	if err := token.SetPIN(within(t, time.Second), text(citizenPIN)); err != nil {
+		t.Errorf("nothing was sent, so the connection is good: %v", err)
+	}
+	token.Close()
+	_, err := piv.Open(ctx, r.Name())
+	wants(t, "open", err, context.Canceled)
+	exclusive(t, r)
+}
+
+// Reset, interrupted anywhere, is finished by doing it once more.
+func TestResetInterruptedAtEveryCommand(t *testing.T) {
+	everyCommand(t, func(t *testing.T, n int) bool {
+		r, card := insert(t, pivtoken.Options{Faults: pivtoken.Provisioned})
+		defer r.Remove()
+		ctx := within(t, 20*time.Second)
+		token := open(t, ctx, r.Name())
+		pulled := pullAt(r, n, false)
+		err := token.Reset(ctx)
+		token.Close()
+		if !pulled.Load() {
+			if err != nil || !token.Info().FactoryNew {
+				t.Fatal(err)
+			}
+			return false
 		}
 		removed(t, err)
 		r.Trace(nil)
-		r.Insert(token)
+		r.Insert(card)
 		if err := startOver(ctx, r.Name()); err != nil {
 			t.Fatalf("command %d: %v", n, err)
 		}
-		r.Remove()
-	}
+		return true
+	})
 }
 
 func open(t testing.TB, ctx context.Context, reader string) *piv.Token {
