@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/smartcard/pcsc"
@@ -71,7 +72,7 @@ func main() {
 	// environment says.
 	pcsc.ClearEnvironment()
 	// Memory holds PINs and personal data while a citizen is here.
-	if err := forbidCore(); err != nil {
+	if err := secret.ForbidCore(); err != nil {
 		fmt.Fprintf(os.Stderr, "kiosk: core files cannot be disabled: %v\n", err)
 		os.Exit(exitFailed)
 	}
