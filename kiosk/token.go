@@ -32,10 +32,7 @@ func withToken(ctx context.Context, tokens Tokens, d Device, serial uint32, f fu
 var errOtherToken = errors.New("another token than before: put the first one back")
 
 // begun is a token that this enrollment has written to.
-type begun struct {
-	serial uint32
-	pin    secret.Text
-}
+type begun struct{ serial uint32 }
 
 // newToken has the citizen insert a token and makes sure that it can be used
 // before anything is written. It returns the token's serial number.
