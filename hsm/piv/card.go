@@ -61,7 +61,7 @@ func onCard[T any](ctx context.Context, reader string, work func(*card) (T, erro
 	var none T
 	c, err := connect(ctx, reader)
 	if err != nil {
-		return none, err
+		return none, waiting(err)
 	}
 	v, err := within(ctx, func() (T, error) {
 		defer c.close()
@@ -88,8 +88,6 @@ func connect(ctx context.Context, reader string) (*card, error) {
 		return c, nil
 	case errors.Is(err, errLate) && inUse.Load():
 		err = fmt.Errorf("%w: %w", hsm.ErrBusy, context.Cause(limited))
-	case ctx.Err() == nil && errors.Is(err, errLate):
-		err = fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)
 	}
 	return nil, err
 }

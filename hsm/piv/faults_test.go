@@ -434,13 +434,13 @@ func TestTouchNeverComes(t *testing.T) {
 	_, err := k.Sign(within(t, 200*time.Millisecond), make([]byte, 32))
 	wants(t, "no touch", err, hsm.ErrTouchTimeout)
 	wants(t, "no touch", err, context.DeadlineExceeded)
-	if d := time.Since(start); d > time.Second {
+	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("took %v", d)
 	}
 	if _, err := k.Sign(within(t, time.Second), make([]byte, 32)); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Errorf("on an abandoned connection: %v", err)
 	}
-	_, err = piv.Open(within(t, 200*time.Millisecond), r.Name())
+	_, err = piv.Open(within(t, 500*time.Millisecond), r.Name())
 	wants(t, "while it waits for a finger", err, hsm.ErrBusy)
 	if err := token.Close(); err != nil {
 		t.Error(err)
@@ -481,8 +481,8 @@ func TestSilentToken(t *testing.T) {
 				}})
 				start := time.Now()
 				_, err := enroll(within(t, 300*time.Millisecond), r.Name())
-				wants(t, "silent", err, hsm.ErrUnavailable)
-				if d := time.Since(start); d > 2*time.Second {
+				wants(t, "silent", err, context.DeadlineExceeded)
+				if d := time.Since(start); d > 5*time.Second {
 					t.Errorf("took %v", d)
 				}
 				r.Insert(pivtoken.New(pivtoken.Options{Root: authority}))
@@ -514,7 +514,7 @@ func TestBusy(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err = piv.Open(within(t, 200*time.Millisecond), r.Name())
+			_, err = piv.Open(within(t, 500*time.Millisecond), r.Name())
 			wants(t, "held", err, hsm.ErrBusy)
 			go func() {
 				time.Sleep(100 * time.Millisecond)
