@@ -136,37 +136,55 @@ func (t *terminal) draw(s kiosk.State) error {
 	if s.Position > 0 {
 		t.began = true
 	}
-	if s.Number != t.number {
+	asked := s.Number == t.number
+	if !asked {
 		t.number, t.mrz = s.Number, nil
 		t.steps, t.hints, t.left = map[kiosk.StepName]string{}, map[kiosk.Code]bool{}, map[kiosk.Device]bool{}
 		t.question(s)
 	}
+	news := t.news(s)
+	prompting := s.Main != "" || len(s.Actions) > 0
+	switch {
+	case !asked && prompting:
+		fmt.Fprint(t.out, news)
+		t.prompt(s)
+	case news != "" && prompting: // behind a prompt
+		ask, _ := secretly(s.Main)
+		if t.mrz != nil {
+			ask = ""
+		}
+		fmt.Fprintf(t.out, "\n%s%s", news, ask)
+	default:
+		fmt.Fprint(t.out, news)
+	}
+	return nil
+}
+
+// news is what s says beyond the question and what was said before.
+func (t *terminal) news(s kiosk.State) string {
+	var b strings.Builder
 	for _, step := range s.Steps {
 		status := t.words.Status(step.Status)
 		if step.Status != kiosk.StepPending && t.steps[step.Name] != status {
 			t.steps[step.Name] = status
-			fmt.Fprintf(t.out, "    %-10s %s\n", status, t.words.Step(step.Name))
+			fmt.Fprintf(&b, "    %-10s %s\n", status, t.words.Step(step.Name))
 		}
 	}
 	for _, d := range s.Left {
 		if !t.left[d] {
 			t.left[d] = true
-			fmt.Fprintf(t.out, "    %s\n", t.words.Take(d))
+			fmt.Fprintf(&b, "    %s\n", t.words.Take(d))
 		}
 	}
-	if f := s.Fault; f != nil && s.Screen != kiosk.ScreenTrouble && !t.hints[f.Code] {
+	if f := s.Fault; f != nil && !t.hints[f.Code] {
 		t.hints[f.Code] = true
-		t.trouble(*f)
+		w := t.words.Trouble(*f)
+		fmt.Fprintf(&b, "  ! %s %s\n    %s\n    [%s] %s\n", w.Headline, w.Do, w.Safe, f.Code, w.Staff)
 	}
-	return nil
+	return b.String()
 }
 
-func (t *terminal) trouble(f kiosk.Fault) {
-	w := t.words.Trouble(f)
-	fmt.Fprintf(t.out, "  ! %s %s\n    %s\n    [%s] %s\n", w.Headline, w.Do, w.Safe, f.Code, w.Staff)
-}
-
-// question prints a screen and its prompt.
+// question prints a screen.
 func (t *terminal) question(s kiosk.State) {
 	label := func(l words.Label) string { return t.words.Label(l, nil) }
 	if s.Simulated && s.Screen == kiosk.ScreenHome {
@@ -183,10 +201,6 @@ func (t *terminal) question(s kiosk.State) {
 	case kiosk.ScreenWelcome:
 		for _, l := range []words.Label{words.Welcome1, words.Welcome2, words.Welcome3, words.Welcome4} {
 			fmt.Fprintf(t.out, "    %s\n", label(l))
-		}
-	case kiosk.ScreenTrouble:
-		if s.Fault != nil {
-			t.trouble(*s.Fault)
 		}
 	}
 	if h := s.Holder; h != nil {
@@ -233,7 +247,6 @@ func (t *terminal) question(s kiosk.State) {
 			fmt.Fprintf(t.out, "    %s\n    %s\n", label(words.ReceiptWaiting), r.Provisional)
 		}
 	}
-	t.prompt(s)
 }
 
 // home is what the officer wants to know of the machine between two citizens.
@@ -309,12 +322,10 @@ func (t *terminal) prompt(s kiosk.State) {
 	var others []string
 	for _, k := range keys {
 		if k.action != s.Main && slices.Contains(s.Actions, k.action) {
-			others = append(others, k.key+" = "+t.name(k.action))
+			others = append(others, k.key+" = "+t.name(s, k.action))
 		}
 	}
 	switch {
-	case s.Main == "" && len(others) == 0:
-		return
 	case s.Screen == kiosk.ScreenLanguage:
 		fmt.Fprintf(t.out, "   %s", strings.Join(s.Languages, " / "))
 	case s.Main != "":
@@ -327,9 +338,14 @@ func (t *terminal) prompt(s kiosk.State) {
 }
 
 // name is what the letter for an action stands for.
-func (t *terminal) name(a kiosk.Action) string {
-	if a == kiosk.ActionEnterMRZ {
+func (t *terminal) name(s kiosk.State, a kiosk.Action) string {
+	switch a {
+	case kiosk.ActionEnterMRZ:
 		return t.words.Label(words.UseMRZ, nil)
+	case kiosk.ActionChoose:
+		if next, err := words.Open(following(s)); err == nil {
+			return next.Name()
+		}
 	}
 	return t.words.Action(a)
 }
@@ -389,11 +405,16 @@ func choice(s kiosk.State, typed string) (language string, ok bool) {
 		return typed, true
 	case s.Screen == kiosk.ScreenLanguage:
 		return s.Language, typed == ""
-	case len(s.Languages) == 0:
-		return "", false
 	}
-	i := slices.Index(s.Languages, s.Language)
-	return s.Languages[(i+1)%len(s.Languages)], true
+	return following(s), len(s.Languages) > 0
+}
+
+// following is the language after the present one.
+func following(s kiosk.State) string {
+	if len(s.Languages) == 0 {
+		return ""
+	}
+	return s.Languages[(slices.Index(s.Languages, s.Language)+1)%len(s.Languages)]
 }
 
 // The three fields that open a chip without an access number.
