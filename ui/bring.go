@@ -9,6 +9,9 @@ import (
 // bring is a page that waits for a card or token: a drawing of what to do, and a
 // line about what the reader sees now or what was wrong with the last card.
 func (d *drawing) bring(drawing string) page {
+	if d.s.Waiting == kiosk.DeviceToken && d.s.Health.Readers[kiosk.DeviceToken] != kiosk.ReaderMute {
+		d.s.Fault = nil // a token brings its own reader: that there is none yet is no fault
+	}
 	status := d.bringStatus()
 	if hint := d.hint(); status == nil || hint != nil && d.s.Health.Readers[d.s.Waiting] == kiosk.ReaderEmpty {
 		status = hint

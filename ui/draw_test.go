@@ -331,6 +331,23 @@ func TestEveryTroubleIsTold(t *testing.T) {
 	}
 }
 
+// A token is its own reader: while none is in, nothing is said to be wrong.
+func TestNoTokenIsNoFault(t *testing.T) {
+	for _, s := range samples.All("en") {
+		if s.State.Screen != kiosk.ScreenInsertToken {
+			continue
+		}
+		b := newBench(t, large)
+		b.draw(s.State)
+		if s.State.Fault == nil || b.reads(string(s.State.Fault.Code)) || b.reads(b.book("en").Trouble(*s.State.Fault).Headline) {
+			t.Errorf("%s: a fault is shown", s.Name)
+		}
+		if !b.reads(b.book("en").Bring(kiosk.DeviceToken, kiosk.ReaderMissing)) {
+			t.Errorf("%s: the token is not asked for", s.Name)
+		}
+	}
+}
+
 // Two pages, pixel by pixel: type, colours and places do not change unnoticed.
 func TestGolden(t *testing.T) {
 	for name, pick := range map[string]string{"home-en": "home-2-offline", "compare-zh": "compare-1"} {

@@ -126,7 +126,7 @@ func All(language string) []Sample {
 	add("-2-long", s)
 
 	s = citizen(kiosk.ScreenInsertToken, "")
-	s.Position, s.Waiting = 5, kiosk.DeviceToken
+	s.Position, s.Waiting, s.Fault = 5, kiosk.DeviceToken, &kiosk.Fault{Code: kiosk.CodeReaderMissing, Remedy: kiosk.RemedyStaff}
 	add("", s)
 	s = citizen(kiosk.ScreenChoosePIN, kiosk.ActionPIN)
 	s.Position, s.PIN = 5, &kiosk.PINView{Min: 6, Max: 8}
