@@ -114,6 +114,10 @@ func tokenFault(err error) *Fault {
 }
 
 var officerRows = []row{
+	{hsm.ErrRemoved, CodeOfficerRemoved, RemedyRetry}, // before anything that was not read because of it
+	{hsm.ErrNoDevice, CodeOfficerRemoved, RemedyRetry},
+	{hsm.ErrBusy, CodeOfficerRemoved, RemedyRetry},
+	{hsm.ErrUnavailable, CodeOfficerRemoved, RemedyRetry},
 	{errOfficerUnknown, CodeOfficerUnknown, RemedyOtherCard},
 	{hsm.ErrNotPIV, CodeOfficerUnknown, RemedyOtherCard},
 	{hsm.ErrPINBlocked, CodeOfficerBlocked, RemedyOtherCard},
