@@ -102,6 +102,7 @@ var tokenRows = []row{
 	{hsm.ErrPUKBlocked, CodeTokenPINBlocked, RemedyOtherCard},
 	{hsm.ErrTouchTimeout, CodeTouchTimeout, RemedyRetry},
 	{hsm.ErrBusy, CodeTokenBusy, RemedyRetry},
+	{hsm.ErrUnsupported, CodeCannotAttest, RemedyOtherCard},
 }
 
 func tokenFault(err error) *Fault {

@@ -72,7 +72,7 @@ func Plug(ctx context.Context, addr string, c Card) error {
 		defer pull()
 		for {
 			var m []byte
-			if m, readErr = readMessage(conn); readErr != nil {
+			if m, readErr = readMessage(prompt{conn}); readErr != nil {
 				return
 			}
 			select {
@@ -100,6 +100,16 @@ func Plug(ctx context.Context, addr string, c Card) error {
 		return readErr
 	}
 	return ErrGone
+}
+
+// prompt acknowledges at once whatever it reads. vpcd sends a message in two
+// writes and holds the second back until the first is acknowledged, which the
+// system would otherwise put off by 40 ms.
+type prompt struct{ net.Conn }
+
+func (p prompt) Read(b []byte) (int, error) {
+	acknowledgeAtOnce(p.Conn) // the system forgets it now and then
+	return p.Conn.Read(b)
 }
 
 func readMessage(r io.Reader) ([]byte, error) {
