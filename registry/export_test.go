@@ -88,3 +88,13 @@ func (s *broken) Reject(ctx context.Context, sender string, id [32]byte, d decis
 
 // Handler is what Serve serves, without TLS.
 func Handler(r *Registry) http.Handler { return r.handler() }
+
+// Verifier is all that the registry checks of a kiosk's submission before it
+// stores it. The kiosk's standing is looked up once, as it is for a batch.
+func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) error, error) {
+	k, err := r.kiosks.Find(kiosk)
+	return func(submission []byte, id [32]byte) error {
+		_, err := r.check.submission(submission, id, k, r.opts.Now())
+		return err
+	}, err
+}

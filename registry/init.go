@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,10 +36,13 @@ const (
 // has keys is left alone: the error is keyfile's ErrExists.
 func Init(dir, origin string, hosts []string, now time.Time) (api.RegistryKeys, error) {
 	var pub api.RegistryKeys
+	if !validOrigin(origin) {
+		return pub, ErrOrigin
+	}
 	err := keyfile.NewDir(dir, func(dir string) error {
 		secretKey, logKey, err := note.GenerateKey(rand.Reader, origin)
 		if err != nil {
-			return fmt.Errorf("log key: origin %q: %w", origin, err)
+			return fmt.Errorf("log key: %w", err)
 		}
 		if err := keyfile.WriteNew(filepath.Join(dir, fileLogKey), []byte(secretKey+"\n"), 0o600); err != nil {
 			return err
@@ -79,4 +83,17 @@ func Init(dir, origin string, hosts []string, now time.Time) (api.RegistryKeys, 
 		return pub, fmt.Errorf("set up registry: %w", err)
 	}
 	return pub, nil
+}
+
+// ErrOrigin refuses a name for the log.
+var ErrOrigin = errors.New("the origin must be a name of visible ASCII characters without quotes, plus sign or backslash, such as registry.example/log")
+
+// validOrigin holds what signed notes, checkpoints and records ask of a log's name.
+func validOrigin(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' || c == '"' || c == '\\' || c == '+' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 255
 }

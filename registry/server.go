@@ -220,7 +220,7 @@ func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
 	signed, err := r.signedTime(q.Context())
 	if err != nil {
 		r.opts.Log.Error("time not signed", "error", err)
-		writeProblem(w, http.StatusInternalServerError, api.CodeInternal, "ask again", 0)
+		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
 	write(w, http.StatusOK, api.MediaJOSE, []byte(signed))

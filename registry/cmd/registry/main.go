@@ -81,6 +81,9 @@ func initialise(args []string) error {
 		return command.Misuse("--origin is missing: the log's name, such as registry.example/log")
 	}
 	keys, err := registry.Init(rest[0], *origin, hosts, time.Now())
+	if errors.Is(err, registry.ErrOrigin) {
+		return command.Misuse("--origin %q: %w", *origin, err)
+	}
 	if err != nil {
 		return err
 	}

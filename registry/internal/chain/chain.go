@@ -49,7 +49,10 @@ func (r Roots) Verify(chain []*x509.Certificate, at time.Time) (record.Class, er
 	if leaf.IsCA || leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return "", fmt.Errorf("%w: it is not for signing", ErrUnknown)
 	}
-	between := x509.NewCertPool()
+	var between *x509.CertPool
+	if len(chain) > 1 {
+		between = x509.NewCertPool()
+	}
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/tomlfile"
 	"enrollkiosk/registry/policy"
@@ -47,6 +48,10 @@ func Refuse(err error) error { return &Error{Refused, err} }
 // Main runs a program and exits. The context ends at the first SIGINT or
 // SIGTERM; a second one ends the process at once. Logs go to standard error.
 func Main(name string, run func(ctx context.Context, args []string) error) {
+	if err := secret.ForbidCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: forbid core files: %v\n", name, err)
+		os.Exit(Failed)
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetSlogLogger(log.With("from", "log")) // of the transparency log's library
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

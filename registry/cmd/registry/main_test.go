@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"enrollkiosk/registry/internal/command"
+	"enrollkiosk/registry/internal/registrytest"
+)
+
+// asMain makes the test binary the program.
+const asMain = "REGISTRY_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c.Env = append(os.Environ(), asMain+"=1")
+	return c
+}
+
+// ends runs the program and wants an exit code and a text in what it says.
+func ends(t *testing.T, code int, says string, args ...string) string {
+	t.Helper()
+	b, err := program(t, args...).CombinedOutput()
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != code || !strings.Contains(string(b), says) {
+		t.Errorf("registry %s: %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, says, b)
+	}
+	return string(b)
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	ends(t, command.Usage, "registry -h")
+	ends(t, command.Usage, "registry -h", "fly")
+	ends(t, command.Usage, "registry -h", "kiosks")
+	ends(t, command.Usage, "registry -h", "kiosks", "fly")
+	ends(t, command.Usage, "--origin", "init", filepath.Join(dir, "r"))
+	ends(t, command.Usage, "arguments", "init", "--origin", "a.example/log")
+	ends(t, command.Usage, "flag provided but not defined", "serve", "--fly")
+	ends(t, command.Done, "Exit codes", "-h")
+	ends(t, command.Usage, "Exit codes", "serve", "-h")
+}
+
+func TestInit(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	ends(t, command.Usage, "visible ASCII", "init", dir, "--origin", "with blank")
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half made: %v", err)
+	}
+	ends(t, command.Done, "log key a.example/log+", "init", dir, "--origin", "a.example/log", "--host", "registry.example", "--host", "192.0.2.1")
+	before, err := os.ReadFile(filepath.Join(dir, "log.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends(t, command.Refused, "keys already", "init", dir, "--origin", "b.example/log")
+	if after, _ := os.ReadFile(filepath.Join(dir, "log.key")); !bytes.Equal(before, after) {
+		t.Error("keys were replaced")
+	}
+	secrets, err := filepath.Glob(filepath.Join(dir, "*.key"))
+	if err != nil || len(secrets) < 5 {
+		t.Fatal(secrets, err)
+	}
+	for _, name := range secrets {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if out, err := exec.Command("openssl", "verify", "-CAfile", filepath.Join(dir, "tls-root.crt"), filepath.Join(dir, "server.crt")).CombinedOutput(); err != nil {
+		t.Errorf("openssl: %s", out)
+	}
+}
+
+func config(w *registrytest.World, extra string) string {
+	return fmt.Sprintf("[registry]\ndir = \"registry\"\nlisten = \"127.0.0.1:0\"\npolicy = \"policy.jws\"\nroot = %q\ncheckpoint = \"200ms\"\n%s\n"+
+		"[vault]\nurl = \"https://127.0.0.1:1\"\npublic = \"vault/public.json\"\n", hex.EncodeToString(w.Root[:]), extra)
+}
+
+func TestConfiguration(t *testing.T) {
+	w := registrytest.New(t)
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	good := config(w, "")
+	for name, c := range map[string]struct {
+		text, says string
+		code       int
+	}{
+		"unknown key":       {config(w, "lisen = \"x\""), `registry.toml:7: unknown key "registry.lisen"`, command.Usage},
+		"not TOML":          {"[registry\n", "registry.toml:1:", command.Usage},
+		"empty":             {"", "registry.dir", command.Usage},
+		"no root":           {strings.Replace(good, "root = \"", "root = \"zz", 1), "registry.root", command.Usage},
+		"too often":         {strings.Replace(good, "200ms", "1ms", 1), "registry.checkpoint", command.Usage},
+		"wrong type":        {config(w, "production = \"yes\""), "registry.toml:7", command.Usage},
+		"no policy":         {strings.Replace(good, "policy.jws", "none.jws", 1), "none.jws", command.Failed},
+		"another authority": {strings.Replace(good, "root = \""+hex.EncodeToString(w.Root[:1]), "root = \""+hex.EncodeToString([]byte{w.Root[0] ^ 1}), 1), "policy-signature", command.Refused},
+		"plain http":        {strings.Replace(good, "https://", "http://", 1), "https", command.Failed},
+		"no directory":      {strings.Replace(good, `dir = "registry"`, `dir = "nowhere"`, 1), "nowhere", command.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ends(t, c.code, c.says, "serve", "--config", write(t, w.Dir, "registry.toml", c.text))
+		})
+	}
+	ends(t, command.Usage, "missing.toml", "serve", "--config", filepath.Join(w.Dir, "missing.toml"))
+}
+
+// It serves, keeps others out of its directory, lets kiosks be listed and
+// revoked meanwhile, and ends in order.
+func TestServe(t *testing.T) {
+	w := registrytest.New(t)
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	file := write(t, w.Dir, "registry.toml", config(w, ""))
+	w.Kiosk(t, "KIOSK-0001")
+	c := program(t, "serve", "--config", file)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	c.Stderr = &logged
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "ready https://127.0.0.1:") {
+		t.Fatalf("%q, %v: %s", line, err, logged.String())
+	}
+	ends(t, command.Failed, "another registry serves this directory", "serve", "--config", file)
+	ends(t, command.Done, "KIOSK-0001  TPM of class test", "kiosks", "list", "--config", file)
+	ends(t, command.Done, "is revoked", "kiosks", "revoke", "KIOSK-0001", "--config", file)
+	ends(t, command.Done, "revoked "+time.Now().UTC().Format(time.DateOnly), "kiosks", "list", "--dir", w.RegistryDir())
+	ends(t, command.Done, `"revoked": "`, "kiosks", "list", "--json", "--dir", w.RegistryDir())
+	ends(t, command.Failed, "no kiosk of this id", "kiosks", "revoke", "KIOSK-0002", "--config", file)
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v\n%s", err, logged.String())
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	w := registrytest.New(t)
+	request := write(t, w.Dir, "request.json", `{"version":1,"kiosk":"KIOSK-0001","record_csr":"","tls_csr":"","attestation_key":"","ek_certificates":null,`+
+		`"record_evidence":{"public":"","creation_data":"","attest":"","signature":""},"tls_evidence":{"public":"","creation_data":"","attest":"","signature":""},"storage_key_name":"","counter":0}`)
+	garbage := write(t, w.Dir, "garbage.json", "no request")
+	ends(t, command.Refused, "does not prove", "kiosks", "sign", request, "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
+	ends(t, command.Refused, "must agree", "kiosks", "sign", request, "--dir", w.RegistryDir(), "--id", "KIOSK-0002")
+	ends(t, command.Refused, "does not prove", "kiosks", "sign", garbage, "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
+	ends(t, command.Failed, "no such file", "kiosks", "sign", request+"x", "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"enrollkiosk/registry/internal/command"
+	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/vault"
+)
+
+// asMain makes the test binary the program.
+const asMain = "VAULT_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c.Env = append(os.Environ(), asMain+"=1")
+	return c
+}
+
+// ends runs the program and wants an exit code and a text in what it says.
+func ends(t *testing.T, code int, says string, args ...string) {
+	t.Helper()
+	b, err := program(t, args...).CombinedOutput()
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != code || !strings.Contains(string(b), says) {
+		t.Errorf("vault %s: %d, want %d and %q:\n%s", strings.Join(args, " "), got, code, says, b)
+	}
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestInitAndUsage(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "v")
+	ends(t, command.Usage, "vault -h")
+	ends(t, command.Usage, "vault -h", "policy")
+	ends(t, command.Usage, "arguments", "init")
+	ends(t, command.Done, "root ", "init", dir)
+	ends(t, command.Refused, "keys already", "init", dir)
+	secrets, err := filepath.Glob(filepath.Join(dir, "*.key"))
+	if err != nil || len(secrets) < 5 {
+		t.Fatal(secrets, err)
+	}
+	for _, name := range secrets {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+// A policy is signed from its description; every mistake in that is named and
+// nothing is written.
+func TestPolicySign(t *testing.T) {
+	w := registrytest.New(t)
+	good, err := os.ReadFile(filepath.Join(w.Dir, "policy.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(w.Dir, "out.jws")
+	sign := func(in string) []string {
+		return []string{"policy", "sign", "--dir", w.VaultDir(), "--in", in, "--out", out}
+	}
+	change := func(old, new string) string {
+		t.Helper()
+		if !bytes.Contains(good, []byte(old)) {
+			t.Fatalf("the description has no %q", old)
+		}
+		return strings.Replace(string(good), old, new, 1)
+	}
+	for name, c := range map[string]struct{ text, says string }{
+		"unknown key":       {change("valid_days", "valid_day"), `unknown key "valid_day"`},
+		"no file":           {change("officers.der", "none.der"), "none.der"},
+		"no certificate":    {change("officers.der", "enrollment.en.txt"), "root"},
+		"no class":          {change("class = \"test\"\n[consents]", "[consents]"), "root"},
+		"unknown class":     {change("class = \"test\"\n[consents]", "class = \"nice\"\n[consents]"), "root"},
+		"unknown text":      {change(`required = ["enrollment"]`, `required = ["other"]`), "other"},
+		"language missing":  {change(`languages = ["en"]`, `languages = ["en", "zh"]`), "zh"},
+		"no registry":       {change(`public = "registry/public.json"`, `public = "vault/public.json"`), "registry.public"},
+		"firmware":          {change("5.2.3", "new"), "minimum_piv_firmware"},
+		"never valid":       {change("valid_days = 365", "valid_days = 0"), "valid_days"},
+		"version":           {change("version = 1", "version = 0"), "version"},
+		"a text's bad name": {change(`dir = "."`, `dir = "registry"`), "NAME.LANGUAGE.txt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := program(t, sign(write(t, w.Dir, "bad.toml", c.text))...).CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != command.Usage && exit.ExitCode() != command.Refused || !strings.Contains(string(b), c.says) {
+				t.Errorf("%v: %s", err, b)
+			}
+			if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("written all the same: %v", err)
+			}
+		})
+	}
+	ends(t, command.Done, "signed", sign(filepath.Join(w.Dir, "policy.toml"))...)
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := policy.Parse(b, w.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.Policy()
+	if p.OfflineDays != 30 || p.MinimumPIVFirmware != (policy.Firmware{Major: 5, Minor: 2, Patch: 3}) || len(p.Consents) != 1 || !p.Consents[0].Required || len(p.OfficerCA) != 1 {
+		t.Errorf("%+v", p)
+	}
+	if keys, err := vault.ReadPublic(w.VaultDir()); err != nil || p.Authority.ID != keys.Authority.ID {
+		t.Errorf("authority %s, %v", p.Authority.ID, err)
+	}
+}
+
+func TestServe(t *testing.T) {
+	w := registrytest.New(t)
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	config := fmt.Sprintf("[vault]\ndir = \"vault\"\nlisten = \"127.0.0.1:0\"\npolicy = \"policy.jws\"\nroot = %q\n[registry]\npublic = \"registry/public.json\"\n",
+		hex.EncodeToString(w.Root[:]))
+	file := write(t, w.Dir, "vault.toml", config)
+	ends(t, command.Usage, `bad.toml:3: unknown key "vault.lisen"`, "serve", "--config", write(t, w.Dir, "bad.toml", strings.Replace(config, "listen", "lisen", 1)))
+	ends(t, command.Usage, "vault.dir", "serve", "--config", write(t, w.Dir, "bad.toml", ""))
+	ends(t, command.Refused, "policy-signature", "serve", "--config", write(t, w.Dir, "bad.toml", strings.Replace(config, `root = "`+hex.EncodeToString(w.Root[:1]), `root = "`+hex.EncodeToString([]byte{w.Root[0] ^ 1}), 1)))
+	c := program(t, "serve", "--config", file)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	c.Stderr = &logged
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "ready https://127.0.0.1:") {
+		t.Fatalf("%q, %v: %s", line, err, logged.String())
+	}
+	ends(t, command.Failed, "in use", "serve", "--config", file)
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v\n%s", err, logged.String())
+	}
+}
