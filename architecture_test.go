@@ -39,9 +39,9 @@ var allowed = map[string][]string{
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
 	"registry/api":   {"registry/record", "registry/receipt", "registry/internal/canonical"},
 	"registry/vault": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
-		"registry/internal/...", "go.etcd.io/bbolt", "github.com/pelletier/go-toml/v2"},
+		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
-		"go.etcd.io/bbolt", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
+		"go.etcd.io/bbolt/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
 
 	"sync/queue": {"go.etcd.io/bbolt/...", "golang.org/x/sys/unix"},
 	"sync/client": {"registry/record", "registry/receipt", "registry/policy", "registry/api",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/record"
@@ -141,7 +142,7 @@ var errStoreBusy = errors.New("the store is in use: another registry serves this
 
 func openStore(file string) (*boltStore, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, errStoreBusy
 	}
 	if err != nil {

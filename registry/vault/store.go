@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/record"
@@ -38,7 +39,7 @@ var ErrBusy = errors.New("the vault is in use by another process")
 
 func openStore(file string) (*store, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, ErrBusy
 	}
 	if err != nil {

@@ -29,6 +29,19 @@ const usage = `registry: takes enrollment records on and logs them.
 
 Instead of --config FILE, the kiosks commands take --dir DIR; endorsements of TPMs are then not judged.
 
+FILE is TOML; paths are relative to it:
+
+  [registry]
+  dir        = "registry"            # made by registry init
+  listen     = "127.0.0.1:8443"
+  policy     = "policy.jws"          # made by vault policy sign; handed to kiosks as it is
+  root       = "<64 hex digits>"     # printed by vault init
+  production = false                 # true refuses what rests on roots of class test
+  checkpoint = "1s"                  # least time between two checkpoints of the log
+  [vault]
+  url    = "https://127.0.0.1:8444"
+  public = "vault/public.json"
+
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
 `
 

@@ -25,6 +25,37 @@ const usage = `vault: opens sealed identities for the identity authority and sig
 
 DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
 
+FILE is TOML, as is POLICY.toml; paths are relative to them:
+
+  [vault]
+  dir        = "vault"               # made by vault init
+  listen     = "127.0.0.1:8444"
+  policy     = "policy.jws"
+  root       = "<64 hex digits>"     # printed by vault init
+  production = false                 # true refuses documents of authorities of class test
+  [registry]
+  public = "registry/public.json"    # the registry's key is the only one that may ask
+
+  version      = 1                   # POLICY.toml: one more each time
+  valid_days   = 365
+  offline_days = 30
+  languages    = ["en", "zh"]
+  files        = [0x0102]            # LDS files to seal beside DG1 and EF.SOD; 0x0102 is the face
+  minimum_piv_firmware = "5.4.3"
+  revoked_tokens = []                # serial numbers
+  crls = ["csca.crl"]
+  [registry]
+  public = "registry/public.json"
+  class  = "production"              # or "test": what rests on it is simulated
+  [consents]
+  dir = "texts"                      # NAME.LANGUAGE.txt
+  required = ["enrollment"]
+  versions = { enrollment = 1 }      # 1 where none is given
+  [[anchors]]                        # CSCA certificates, PEM or DER, one in a file
+  file  = "csca.der"
+  class = "production"
+  # likewise [[piv_roots]], [[tpm_roots]] (of endorsement certificates), [[officer_ca]]
+
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
 `
 
