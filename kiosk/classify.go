@@ -121,6 +121,7 @@ var officerRows = []row{
 	{hsm.ErrUnavailable, CodeOfficerRemoved, RemedyRetry},
 	{errOfficerUnknown, CodeOfficerUnknown, RemedyOtherCard},
 	{hsm.ErrNotPIV, CodeOfficerUnknown, RemedyOtherCard},
+	{hsm.ErrCannotAttest, CodeOfficerUnknown, RemedyOtherCard}, // not one of ours
 	{hsm.ErrPINBlocked, CodeOfficerBlocked, RemedyOtherCard},
 	{errOtherToken, CodeOfficerOther, RemedyOtherCard},
 	{ErrPolicy, CodePolicyMissing, RemedyStaff},

@@ -63,6 +63,10 @@ func (d *desk) ask(ctx context.Context, build func() State) (Intent, error) {
 // the machine's health.
 // ready may put a hint into the state.
 func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
+	select { // what came while nobody was asked
+	case d.latest = <-d.health:
+	default:
+	}
 	s := build()
 	if ready != nil && ready(&s, d.latest) {
 		return Intent{}, false, nil

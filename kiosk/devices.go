@@ -58,6 +58,7 @@ type TokenInfo struct {
 	Serial     uint32
 	Firmware   [3]byte
 	FactoryNew bool
+	PINBlocked bool
 	CanAttest  bool
 }
 

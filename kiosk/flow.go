@@ -1,6 +1,7 @@
 package kiosk
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -42,7 +43,7 @@ type enrollment struct {
 	observe      func(Event)
 	log          *slog.Logger
 
-	begun begun // the token that was written to
+	begun uint32 // serial number of the token that was written to, 0 for none
 }
 
 // run is the enrollment, step by step. Each step takes what earlier steps
@@ -69,8 +70,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	serial, err := e.newToken(ctx)
-	if err != nil {
+	if err := e.newToken(ctx); err != nil {
 		return err
 	}
 	pin, err := e.choosePIN(ctx)
@@ -82,7 +82,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key, err := e.makeKey(ctx, serial, pin)
+	key, err := e.makeKey(ctx, pin)
 	if err != nil {
 		return err
 	}
@@ -114,21 +114,23 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.begun = begun{} // the token belongs to a record now
+	e.begun = 0 // the token belongs to a record now
 	return e.handOver(ctx, saved, events)
 }
 
-// abandon leaves no trace of an enrollment that ended early: a token that was
-// written to goes back to its factory state, if it is still there.
+// abandon leaves no trace on a token that was written to and will not be used:
+// it goes back to its factory state, if it is still there.
 func (e *enrollment) abandon(ctx context.Context) {
-	if e.begun.serial == 0 {
+	if e.begun == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limits.Token)
 	defer cancel()
-	if err := withToken(ctx, e.tokens, DeviceToken, e.begun.serial, func(t Token) error { return t.Reset(ctx) }); err != nil {
-		e.log.Warn("token not reset after an abandoned enrollment", "cause", err)
+	if err := withToken(ctx, e.tokens, DeviceToken, e.begun, func(t Token) error { return t.Reset(ctx) }); err != nil {
+		e.log.Warn("token not reset", "cause", err)
+		return
 	}
+	e.begun = 0
 }
 
 // Where a screen stands in "3 of 8".
@@ -257,7 +259,7 @@ type citizenKey struct {
 
 // makeKey writes to the token: PIN, then the keys, then checks the evidence. A
 // token that was taken away halfway is started over when it comes back.
-func (e *enrollment) makeKey(ctx context.Context, serial uint32, pin secret.Text) (key citizenKey, err error) {
+func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenKey, err error) {
 	err = e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepProbeToken, StepSetPIN, StepMakeKeys, StepVerifyToken)
 		ctx, cancel := context.WithTimeout(ctx, e.limits.MakeKeys)
@@ -265,23 +267,19 @@ func (e *enrollment) makeKey(ctx context.Context, serial uint32, pin secret.Text
 		var keys TokenKeys
 		err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error {
 			if err := p.run(ctx, StepProbeToken, tokenFault, func(ctx context.Context) error {
-				info := t.Info()
-				switch {
-				case info.Serial != serial && !info.FactoryNew:
-					return hsm.ErrNotFactoryNew
-				case !info.CanAttest:
-					return hsm.ErrCannotAttest
-				case info.Serial == e.begun.serial && !info.FactoryNew:
-					return t.Reset(ctx)
+				switch info := t.Info(); {
+				case e.begun == 0:
+					return usable(info)
+				case e.begun != info.Serial:
+					return errOtherToken
 				case !info.FactoryNew:
-					return hsm.ErrNotFactoryNew
+					return t.Reset(ctx)
 				}
 				return nil
 			}); err != nil {
 				return err
 			}
-			serial = t.Info().Serial
-			e.begun = begun{serial: serial}
+			e.begun = t.Info().Serial
 			if err := p.run(ctx, StepSetPIN, tokenFault, func(ctx context.Context) error {
 				return t.SetPIN(ctx, pin)
 			}); err != nil {
@@ -293,21 +291,28 @@ func (e *enrollment) makeKey(ctx context.Context, serial uint32, pin secret.Text
 				return err
 			})
 		})
-		if err != nil {
-			return tokenFault(err)
+		if err == nil {
+			err = p.run(ctx, StepVerifyToken, tokenFault, func(context.Context) error {
+				proof, err := e.verifyToken(keys.Authentication, SlotAuthentication, e.begun)
+				if err != nil {
+					return err
+				}
+				if _, err := e.verifyToken(keys.KeyManagement, SlotKeyManagement, e.begun); err != nil {
+					return err
+				}
+				piv := record.PIVEvidence(keys.Authentication.Evidence)
+				key = citizenKey{serial: e.begun, proof: proof, evidence: record.Attestation{PIV: &piv}}
+				return nil
+			})
 		}
-		return p.run(ctx, StepVerifyToken, tokenFault, func(context.Context) error {
-			proof, err := e.verifyToken(keys.Authentication, SlotAuthentication, serial)
-			if err != nil {
-				return err
-			}
-			if _, err := e.verifyToken(keys.KeyManagement, SlotKeyManagement, serial); err != nil {
-				return err
-			}
-			piv := record.PIVEvidence(keys.Authentication.Evidence)
-			key = citizenKey{serial: serial, proof: proof, evidence: record.Attestation{PIV: &piv}}
+		if err == nil {
 			return nil
-		})
+		}
+		fault := tokenFault(err)
+		if fault.Remedy == RemedyOtherCard {
+			e.abandon(ctx) // before another one takes its place
+		}
+		return fault
 	})
 	return key, err
 }
@@ -413,9 +418,7 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen) error {
 			return State{Screen: ScreenApprove, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionApprove,
 				Actions: []Action{ActionApprove, ActionDoubtPerson}, PIN: &pin, Fault: fault}
 		}, func(s *State, h Health) bool {
-			if hint := readerHint(DeviceOfficer, h.Readers[DeviceOfficer]); hint != nil || fault == nil {
-				s.Fault = hint
-			}
+			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
 			return false
 		})
 		if err != nil {

@@ -1,6 +1,7 @@
 package kiosk
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -31,35 +32,33 @@ func withToken(ctx context.Context, tokens Tokens, d Device, serial uint32, f fu
 // errOtherToken means that the token was exchanged during the enrollment.
 var errOtherToken = errors.New("another token than before: put the first one back")
 
-// begun is a token that this enrollment has written to.
-type begun struct{ serial uint32 }
-
 // newToken has the citizen insert a token and makes sure that it can be used
-// before anything is written. It returns the token's serial number.
-func (e *enrollment) newToken(ctx context.Context) (serial uint32, err error) {
-	err = e.try(ctx, func(ctx context.Context) error {
+// before anything is written.
+func (e *enrollment) newToken(ctx context.Context) error {
+	return e.try(ctx, func(ctx context.Context) error {
 		if err := e.awaitDevice(ctx, ScreenInsertToken, DeviceToken); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
-		err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error {
-			info := t.Info()
-			switch {
-			case !info.CanAttest:
-				return hsm.ErrCannotAttest
-			case !info.FactoryNew:
-				return hsm.ErrNotFactoryNew
-			}
-			serial = info.Serial
-			return nil
-		})
-		if err != nil {
+		if err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error { return usable(t.Info()) }); err != nil {
 			return tokenFault(err)
 		}
 		return nil
 	})
-	return serial, err
+}
+
+// usable says why a token is not good for an enrollment, nil if it is.
+func usable(t TokenInfo) error {
+	switch {
+	case !t.CanAttest:
+		return hsm.ErrCannotAttest
+	case t.PINBlocked:
+		return hsm.ErrPINBlocked
+	case !t.FactoryNew:
+		return hsm.ErrNotFactoryNew
+	}
+	return nil
 }
 
 // PIN lengths of SP 800-73-4 Part 2 2.4.3.
@@ -158,9 +157,7 @@ func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
 			return State{Screen: ScreenSignOn, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionSignOn,
 				Actions: []Action{ActionSignOn, ActionChoose}, PIN: &pin, Fault: fault}
 		}, func(s *State, h Health) bool {
-			if hint := readerHint(DeviceOfficer, h.Readers[DeviceOfficer]); hint != nil || fault == nil {
-				s.Fault = hint
-			}
+			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
 			return false
 		})
 		if err != nil {

@@ -35,7 +35,7 @@ type token struct{ *piv.Token }
 
 func (t token) Info() kiosk.TokenInfo {
 	i := t.Token.Info()
-	return kiosk.TokenInfo{Serial: i.Serial, Firmware: i.Firmware, FactoryNew: i.FactoryNew, CanAttest: i.CanAttest}
+	return kiosk.TokenInfo{Serial: i.Serial, Firmware: i.Firmware, FactoryNew: i.FactoryNew, PINBlocked: i.PINTries == 0, CanAttest: i.CanAttest}
 }
 
 func (t token) GenerateKeys(ctx context.Context, rules kiosk.TokenRules, progress func(hsm.Progress)) (kiosk.TokenKeys, error) {
