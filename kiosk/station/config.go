@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -83,7 +84,10 @@ func Load(file string) (Config, error) {
 	if err := dec.Decode(&c); err != nil {
 		return Config{}, tomlError(file, err)
 	}
-	dir := filepath.Dir(file)
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return Config{}, &ConfigError{File: file, Err: err}
+	}
 	for _, p := range []*string{&c.Kiosk.State, &c.Kiosk.Socket, &c.Kiosk.Texts, &c.Trust.Policy} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -114,27 +118,38 @@ func tomlError(file string, err error) error {
 }
 
 func (c Config) check() error {
-	switch {
-	case c.Kiosk.ID == "":
-		return errors.New("kiosk.id is missing: the name in this kiosk's certificates")
-	case c.Kiosk.State == "":
-		return errors.New("kiosk.state is missing: a directory for keys, policy and queue")
-	case len(c.Kiosk.Languages) == 0:
-		return errors.New("kiosk.languages is empty: at least one")
-	case len(c.Kiosk.Socket) > 107:
-		return errors.New("kiosk.socket is longer than a socket's path may be (107 bytes)")
-	case c.TPM.Path == "":
-		return errors.New("tpm.path is missing: usually /dev/tpmrm0")
-	case c.Readers.Document == "" || c.Readers.Token == "" || c.Readers.Officer == "":
-		return errors.New("readers.document, readers.token and readers.officer must each name a reader")
+	for _, k := range []struct{ name, value, what string }{
+		{"kiosk.id", c.Kiosk.ID, "the name in this kiosk's certificates"},
+		{"kiosk.state", c.Kiosk.State, "a directory for keys, policy and queue"},
+		{"readers.document", c.Readers.Document, "a part of the ID card reader's name; pcsc_scan -r lists them"},
+		{"readers.token", c.Readers.Token, "a part of the token's name as a reader; pcsc_scan -r lists them"},
+		{"readers.officer", c.Readers.Officer, "a part of the officer's reader's name; pcsc_scan -r lists them"},
+		{"tpm.path", c.TPM.Path, "usually /dev/tpmrm0"},
+		{"registry.url", c.Registry.URL, "https://host:port"},
+		{"trust.root", c.Trust.Root, "the SHA-256 of the authority's root key"},
+	} {
+		if k.value == "" {
+			return fmt.Errorf("%s is missing: %s", k.name, k.what)
+		}
 	}
-	if u, err := url.Parse(c.Registry.URL); err != nil || u.Scheme != "https" || u.Host == "" {
-		return errors.New("registry.url must be an https address")
+	if len(c.Kiosk.Languages) == 0 {
+		return errors.New("kiosk.languages is missing: at least one, such as [\"en\"]")
 	}
-	if _, err := c.rootHash(); err != nil {
-		return err
+	if l := slices.Sorted(slices.Values(c.Kiosk.Languages)); len(slices.Compact(l)) != len(c.Kiosk.Languages) {
+		return errors.New("kiosk.languages: one is given twice")
 	}
-	return nil
+	if len(c.Kiosk.Socket) > 107 {
+		return errors.New("kiosk.socket is longer than a socket's path may be (107 bytes): set it to a shorter one")
+	}
+	if r := c.Readers; r.Document == r.Token || r.Token == r.Officer || r.Officer == r.Document {
+		return errors.New("readers: each must be another one")
+	}
+	u, err := url.Parse(c.Registry.URL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("registry.url must be https://host:port and nothing more")
+	}
+	_, err = c.rootHash()
+	return err
 }
 
 func (c Config) rootHash() (hash [32]byte, err error) {

@@ -185,10 +185,7 @@ func diagnoseClock(c Config) (string, error) {
 }
 
 func diagnoseQueue(ctx context.Context, c Config) (string, error) {
-	if err := c.own(); err != nil {
-		return "", err
-	}
-	q, err := openQueue(ctx, c)
+	q, _, err := openQueue(ctx, c)
 	if err != nil {
 		return "", err
 	}

@@ -129,7 +129,7 @@ func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
 	if !errors.Is(err, wire.ErrNoAgent) {
 		return err
 	}
-	open, err := openQueue(ctx, c)
+	open, _, err := openQueue(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -148,13 +148,16 @@ func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
 }
 
 // openQueue opens the queue that kiosk init made; it makes none.
-func openQueue(ctx context.Context, c Config) (*queue.Queue, error) {
+func openQueue(ctx context.Context, c Config) (*queue.Queue, queue.Report, error) {
 	if err := c.own(); err != nil {
-		return nil, err
+		return nil, queue.Report{}, err
 	}
 	if _, err := os.Stat(c.in(queueDir)); errors.Is(err, os.ErrNotExist) {
-		return nil, ErrNotProvisioned
+		return nil, queue.Report{}, ErrNotProvisioned
 	}
-	q, _, err := queue.Open(ctx, c.in(queueDir), queue.Options{})
-	return q, err
+	q, report, err := queue.Open(ctx, c.in(queueDir), queue.Options{})
+	if err != nil {
+		err = fmt.Errorf("open queue %s: %w", c.in(queueDir), err)
+	}
+	return q, report, err
 }

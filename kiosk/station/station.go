@@ -53,10 +53,10 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 			s.Close()
 		}
 	}()
-	if err = c.own(); err != nil {
+	if s.clock, err = openClock(c); err != nil {
 		return nil, err
 	}
-	if s.clock, err = openClock(c); err != nil {
+	if s.queue, s.report, err = openQueue(ctx, c); err != nil {
 		return nil, err
 	}
 	if s.tpm, err = openTPM(ctx, c); err != nil {
@@ -68,9 +68,6 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	certs, err := c.certificates(s.tpm)
 	if err != nil {
 		return nil, err
-	}
-	if s.queue, s.report, err = queue.Open(ctx, c.in(queueDir), queue.Options{}); err != nil {
-		return nil, fmt.Errorf("open queue %s: %w", c.in(queueDir), err)
 	}
 	if s.policies, err = openPolicies(c); err != nil {
 		return nil, err

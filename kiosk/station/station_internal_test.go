@@ -1,0 +1,384 @@
+package station
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/tpm"
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/simulators/pcscd"
+	simulated "enrollkiosk/simulators/tpm"
+	"enrollkiosk/smartcard/pcsc"
+	"enrollkiosk/sync/client"
+	"enrollkiosk/sync/queue"
+)
+
+const (
+	idCardReader  = "Specimen ID Card Reader"
+	tokenReader   = "Yubico YubiKey"
+	officerReader = "Specimen Officer Reader"
+)
+
+// bench is the PC/SC service of this test binary; the library reads its
+// environment once.
+var bench *pcscd.Server
+
+func TestMain(m *testing.M) {
+	queue.RunCheck()
+	dir, err := os.MkdirTemp("", "st")
+	if err == nil {
+		bench, err = pcscd.Listen(filepath.Join(dir, "s"))
+	}
+	for _, name := range []string{idCardReader, tokenReader, officerReader} {
+		if err == nil {
+			_, err = bench.AddReader(name + " 00 00")
+		}
+	}
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("PCSCLITE_CSOCK_NAME", filepath.Join(dir, "s"))
+	code := m.Run()
+	bench.Close()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// issuer stands for the registry's authority over kiosks.
+type issuer struct {
+	key  *ecdsa.PrivateKey
+	root *x509.Certificate
+}
+
+func newIssuer(t *testing.T) issuer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "specimen"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issuer{key, root}
+}
+
+func (i issuer) certify(t *testing.T, name string, csr []byte) [][]byte {
+	t.Helper()
+	r, err := x509.ParseCertificateRequest(csr)
+	if err == nil {
+		err = r.CheckSignature()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: i.root.NotBefore, NotAfter: i.root.NotAfter}
+	der, err := x509.CreateCertificate(rand.Reader, template, i.root, r.PublicKey, i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [][]byte{der}
+}
+
+func (i issuer) answer(t *testing.T, r api.KioskRequest) api.KioskCertificates {
+	t.Helper()
+	return api.KioskCertificates{Version: 1, KioskID: r.KioskID, Record: i.certify(t, r.KioskID, r.RecordCSR), TLS: i.certify(t, r.KioskID, r.TLSCSR)}
+}
+
+func startTPM(t *testing.T) *simulated.Instance {
+	t.Helper()
+	chip, err := simulated.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chip.Stop() })
+	return chip
+}
+
+// provisioned is a kiosk that could work.
+func provisioned(t *testing.T) (Config, *simulated.Instance) {
+	t.Helper()
+	a := newAuthority(t)
+	c := a.config(t)
+	put(t, c.Trust.Policy, a.sign(t, 5, nil))
+	chip := startTPM(t)
+	c.TPM.Path = chip.Path()
+	r, err := Init(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Install(t.Context(), c, newIssuer(t).answer(t, r)); err != nil {
+		t.Fatal(err)
+	}
+	return c, chip
+}
+
+func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
+	a := newAuthority(t)
+	c := a.config(t)
+	c.TPM.Path = startTPM(t).Path()
+	ca := newIssuer(t)
+	if err := Install(t.Context(), c, api.KioskCertificates{KioskID: c.Kiosk.ID}); !errors.Is(err, tpm.ErrNotInitialized) {
+		t.Errorf("before init: %v", err)
+	}
+	r, err := Init(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Init(t.Context(), c)
+	if err != nil || string(again.AttestationKey) != string(r.AttestationKey) || again.CounterAtInit != r.CounterAtInit {
+		t.Errorf("init twice: %v", err)
+	}
+	good := ca.answer(t, r)
+	foreign := ca.answer(t, foreignRequest(t, c))
+	for name, bad := range map[string]api.KioskCertificates{
+		"another kiosk's id": {Version: 1, KioskID: "KIOSK-0002", Record: good.Record, TLS: good.TLS},
+		"foreign record key": {Version: 1, KioskID: r.KioskID, Record: foreign.Record, TLS: good.TLS},
+		"foreign tls key":    {Version: 1, KioskID: r.KioskID, Record: good.Record, TLS: foreign.TLS},
+		"keys exchanged":     {Version: 1, KioskID: r.KioskID, Record: good.TLS, TLS: good.Record},
+		"another name":       {Version: 1, KioskID: r.KioskID, Record: ca.certify(t, "KIOSK-0002", r.RecordCSR), TLS: good.TLS},
+		"none":               {Version: 1, KioskID: r.KioskID},
+		"no certificate":     {Version: 1, KioskID: r.KioskID, Record: [][]byte{{0x30, 0}}, TLS: good.TLS},
+	} {
+		if err := Install(t.Context(), c, bad); !errors.Is(err, ErrCertificates) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(c.in(certificatesFile)); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s: something was kept: %v", name, err)
+		}
+	}
+	if err := Install(t.Context(), c, good); err != nil {
+		t.Fatal(err)
+	}
+	// And what lies there is looked at each time.
+	b, err := json.Marshal(foreign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, c.in(certificatesFile), b)
+	if s, err := Open(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrCertificates) {
+		t.Errorf("foreign certificates in the state directory: %v, %v", s, err)
+	}
+}
+
+// foreignRequest is of another TPM with the same kiosk id.
+func foreignRequest(t *testing.T, c Config) api.KioskRequest {
+	t.Helper()
+	c.TPM.Path, c.Kiosk.State = startTPM(t).Path(), t.TempDir()
+	r, err := Init(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// running runs a station for as long as the test wants.
+func running(t *testing.T, c Config) (s *Station, stop func()) {
+	t.Helper()
+	s, err := Open(t.Context(), c, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for conn, err := net.Dial("unix", c.Kiosk.Socket); ; conn, err = net.Dial("unix", c.Kiosk.Socket) {
+		if err == nil {
+			conn.Close()
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := errors.Join(<-done, s.Close()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// The queue answers alike with and without an agent, and doctor finds the same.
+func TestQueueAndDoctorWithAndWithoutAgent(t *testing.T) {
+	c, _ := provisioned(t)
+	q, _, err := queue.Open(t.Context(), c.in(queueDir), queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, delivered := queue.ID{1}, queue.ID{2}
+	for _, err := range []error{
+		q.Put(t.Context(), queue.Item{ID: waiting, Data: []byte("sealed bytes")}),
+		q.Put(t.Context(), queue.Item{ID: delivered, Data: []byte("other bytes")}),
+		q.StoreReceipt(t.Context(), delivered, []byte("proof")), q.Purge(t.Context(), delivered), q.Close(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	look := func(how string) {
+		t.Helper()
+		var list []QueueEntry
+		if err := Ask(t.Context(), c, wire.Query{Kind: QueryList}, &list); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if len(list) != 2 || list[0].ID != waiting.String() || list[0].State != queue.Queued || list[1].State != queue.Purged {
+			t.Errorf("%s: %+v", how, list)
+		}
+		var r QueueRecord
+		if err := Ask(t.Context(), c, wire.Query{Kind: QueryShow, Argument: waiting.String()}, &r); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if string(r.Submission) != "sealed bytes" || r.Receipt != "" || r.Size != 12 {
+			t.Errorf("%s: %+v", how, r)
+		}
+		r = QueueRecord{}
+		if err := Ask(t.Context(), c, wire.Query{Kind: QueryShow, Argument: delivered.String()}, &r); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if r.Submission != nil || r.Receipt != "proof" {
+			t.Errorf("%s: %+v", how, r)
+		}
+		if err := Ask(t.Context(), c, wire.Query{Kind: QueryShow, Argument: queue.ID{3}.String()}, &r); err == nil || !strings.Contains(err.Error(), "no record") {
+			t.Errorf("%s: unknown record: %v", how, err)
+		}
+		for _, f := range Diagnose(t.Context(), c) {
+			if f.Check == "registry" {
+				if !errors.Is(f.Err, client.ErrUnreachable) || f.Remedy == "" {
+					t.Errorf("%s: registry: %v", how, f.Err)
+				}
+				continue
+			}
+			if f.Err != nil || f.Detail == "" {
+				t.Errorf("%s: %s: %v", how, f.Check, f.Err)
+			}
+		}
+	}
+	look("no agent")
+	_, stop := running(t, c)
+	look("agent")
+	if _, err := Open(t.Context(), c, Options{Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, queue.ErrLocked) {
+		t.Errorf("a second agent on the same state: %v", err)
+	}
+	stop()
+	look("agent gone")
+	if _, err := os.Stat(c.Kiosk.Socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+func TestDoctorNamesWhatIsMissing(t *testing.T) {
+	find := func(c Config, check string) error {
+		t.Helper()
+		for _, f := range Diagnose(t.Context(), c) {
+			if f.Check == check {
+				return f.Err
+			}
+		}
+		t.Fatalf("no check %q", check)
+		return nil
+	}
+	c, chip := provisioned(t)
+	other := c
+	other.Readers.Officer = "Reader that nobody has"
+	if err := find(other, "readers"); !errors.Is(err, kiosk.ErrReaderMissing) || !strings.Contains(err.Error(), "Reader that nobody has") {
+		t.Errorf("reader: %v", err)
+	}
+	other = c
+	other.Kiosk.State = t.TempDir()
+	for check, want := range map[string]error{"tpm": tpm.ErrNotInitialized, "queue": ErrNotProvisioned} {
+		if err := find(other, check); !errors.Is(err, want) {
+			t.Errorf("%s without init: %v", check, err)
+		}
+	}
+	other = c
+	other.Trust.Root = strings.Repeat("00", 32)
+	if err := find(other, "policy"); err == nil {
+		t.Error("a policy of another authority")
+	}
+	_, stop := running(t, c)
+	chip.Kill()
+	if err := find(c, "tpm"); !errors.Is(err, hsm.ErrUnavailable) {
+		t.Errorf("tpm gone under the agent: %v", err)
+	}
+	stop()
+	if err := find(c, "tpm"); !errors.Is(err, hsm.ErrNoDevice) {
+		t.Errorf("no tpm: %v", err)
+	}
+}
+
+// A registry with a certificate of another authority is told from none.
+func TestDoctorOnTheWrongRegistry(t *testing.T) {
+	c, _ := provisioned(t)
+	ca := newIssuer(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{ca.root.Raw}, PrivateKey: ca.key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(io.Discard, conn); conn.Close() }()
+		}
+	}()
+	c.Registry.URL = "https://" + l.Addr().String()
+	for _, f := range Diagnose(t.Context(), c) {
+		if f.Check == "registry" && !errors.Is(f.Err, client.ErrTLS) {
+			t.Errorf("registry: %v", f.Err)
+		}
+	}
+}
+
+func TestCardErrorsAreThePersons(t *testing.T) {
+	for from, to := range map[error]error{
+		pcsc.ErrNoService: kiosk.ErrServiceMissing, pcsc.ErrNoReader: kiosk.ErrReaderMissing, pcsc.ErrNoCard: kiosk.ErrCardRemoved,
+		pcsc.ErrCardRemoved: kiosk.ErrCardRemoved, pcsc.ErrBusy: kiosk.ErrCardBusy, pcsc.ErrUnresponsive: kiosk.ErrCardMute,
+		pcsc.ErrAbandoned: kiosk.ErrCardRemoved, pcsc.ErrClosed: kiosk.ErrCardRemoved,
+	} {
+		if err := cardError(from); !errors.Is(err, to) || !errors.Is(err, from) {
+			t.Errorf("%v becomes %v", from, err)
+		}
+	}
+	slow := errors.Join(pcsc.ErrAbandoned, context.DeadlineExceeded)
+	if err := cardError(slow); errors.Is(err, kiosk.ErrCardRemoved) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a slow card becomes %v", err)
+	}
+	if cardError(nil) != nil {
+		t.Error("no error becomes one")
+	}
+}
