@@ -17,6 +17,7 @@ import (
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/simulators/pivtoken"
 	"enrollkiosk/sync/queue"
 )
@@ -31,8 +32,9 @@ type told struct {
 // people are officer and citizen in an enrollment in which things go wrong.
 type people struct {
 	*stage.Script
-	t *testing.T
-	s *stage.Stage
+	t   *testing.T
+	s   *stage.Stage
+	who idcard.Person
 
 	// mend is what they do about the nth fault before they go on: try again, or
 	// start over. nil always starts over.
@@ -57,8 +59,6 @@ func arrive(t *testing.T, s *stage.Stage, card idcard.Options, token pivtoken.Op
 	n := citizens.Add(1)
 	who := idcard.SpecimenPerson()
 	who.Number, who.GivenNames, who.CAN = fmt.Sprintf("D%08d", n), "ANNA "+letters(n), fmt.Sprintf("%06d", 100000+n)
-	s.Take(kiosk.DeviceDocument)
-	s.Take(kiosk.DeviceToken)
 	if err := s.IssueCard(who, card); err != nil {
 		t.Fatal(err)
 	}
@@ -66,16 +66,46 @@ func arrive(t *testing.T, s *stage.Stage, card idcard.Options, token pivtoken.Op
 		token.Serial = 10_000_000 + uint32(n)
 	}
 	s.IssueToken(token)
-	return again(t, s)
+	p := again(t, s)
+	p.who = who
+	return p
 }
 
-// again is the same citizen once more, with the same card and token.
+// again is the same citizen once more, with the same card and token in the hand.
 func again(t *testing.T, s *stage.Stage) *people {
 	s.Take(kiosk.DeviceDocument)
 	s.Take(kiosk.DeviceToken)
+	seen(t, s, func(h kiosk.Health) bool {
+		return h.Readers[kiosk.DeviceDocument] == kiosk.ReaderEmpty && h.Readers[kiosk.DeviceToken] == kiosk.ReaderEmpty
+	})
 	p := &people{Script: s.Script(), t: t, s: s}
 	p.Act = p.act
 	return p
+}
+
+// seen waits until the desk shows a machine that is so.
+func seen(t *testing.T, s *stage.Stage, so func(kiosk.Health) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	states, err := s.Kiosk.Desk().States(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last kiosk.Health
+	for st := range states {
+		if last = st.Health; so(last) {
+			return
+		}
+	}
+	t.Fatalf("the desk shows %+v", last)
+}
+
+// swap puts another card on a reader.
+func (p *people) swap(d kiosk.Device, card pcscd.Card) {
+	p.Take(d)
+	p.s.Hold(d, card)
+	p.Bring(d)
 }
 
 func letters(n int32) string {

@@ -112,6 +112,9 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 		p.Bring(kiosk.DeviceDocument)
 		in.Action = ""
 	case kiosk.ScreenAccessNumber:
+		if s.PIN.Problem != kiosk.PINFine {
+			return in, fmt.Errorf("access number refused: %s", s.PIN.Problem)
+		}
 		if m := p.MRZ; m != nil {
 			in.Action = kiosk.ActionEnterMRZ
 			in.MRZ = &kiosk.MRZKey{Number: secret.FromString(m[0]), Birth: secret.FromString(m[1]), Expiry: secret.FromString(m[2])}

@@ -1,0 +1,245 @@
+package stage_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"enrollkiosk/hsm/piv"
+	"enrollkiosk/kiosk"
+	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/simulators/pivtoken"
+	"enrollkiosk/simulators/specimen"
+)
+
+// written counts commands that change a token: CHANGE REFERENCE DATA, RESET
+// RETRY COUNTER, GENERATE, PUT DATA, SET MANAGEMENT KEY, RESET.
+func written(t *testing.T, s *stage.Stage) *atomic.Int32 {
+	n := new(atomic.Int32)
+	s.Reader(kiosk.DeviceToken).Trace(func(e pcscd.TraceEvent) {
+		if !e.Answered && len(e.Command) > 1 {
+			switch e.Command[1] {
+			case 0x24, 0x2C, 0x47, 0xDB, 0xFF, 0xFB:
+				n.Add(1)
+			}
+		}
+	})
+	t.Cleanup(func() { s.Reader(kiosk.DeviceToken).Trace(nil) })
+	return n
+}
+
+// Tokens that cannot be used: the person is told, brings another one and goes
+// on. The bad one is as it came.
+func TestBadTokens(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	for _, c := range []struct {
+		fault pivtoken.Fault
+		code  kiosk.Code
+		begun bool // found out only after keys were made: put back to factory state
+	}{
+		{pivtoken.Provisioned, kiosk.CodeNotFactoryNew, false},
+		{pivtoken.PINBlocked, kiosk.CodeTokenPINBlocked, false},
+		{pivtoken.NoAttestation, kiosk.CodeCannotAttest, false},
+		{pivtoken.PlainNIST, kiosk.CodeCannotAttest, false},
+		{pivtoken.ForeignRoot, kiosk.CodeAttestation, true},
+		{pivtoken.WrongSlot, kiosk.CodeAttestation, true},
+		{pivtoken.SoftwareKey, kiosk.CodeAttestation, true},
+	} {
+		t.Run(c.fault.String(), func(t *testing.T) {
+			p := arrive(t, s, idcard.Options{}, pivtoken.Options{Faults: c.fault})
+			bad := s.Token
+			good := pivtoken.New(pivtoken.Options{Serial: 11_000_000 + uint32(c.fault), Root: issuers.Tokens})
+			changes := written(t, s)
+			p.mend = func(int, told) kiosk.Action {
+				if (changes.Load() > 0) != c.begun {
+					t.Errorf("%d commands changed the token", changes.Load())
+				}
+				p.swap(kiosk.DeviceToken, good)
+				return kiosk.ActionRetry
+			}
+			final(t, s, p.meet(trouble(c.code)))
+			if c.begun {
+				p.swap(kiosk.DeviceToken, bad)
+				if i, err := piv.Probe(t.Context(), s.Reader(kiosk.DeviceToken).Name()); err != nil || !i.FactoryNew {
+					t.Errorf("the refused token is not as it came: %+v, %v", i, err)
+				}
+			}
+		})
+	}
+	t.Run("no token", func(t *testing.T) {
+		p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+		p.swap(kiosk.DeviceToken, s.Chip)
+		p.mend = func(int, told) kiosk.Action {
+			p.swap(kiosk.DeviceToken, s.Token)
+			return kiosk.ActionRetry
+		}
+		final(t, s, p.meet(trouble(kiosk.CodeNotPIV)))
+	})
+	works(t, s)
+}
+
+// A token is exchanged for another new one halfway: the one that was written to
+// must come back.
+func TestTokenExchanged(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		at   byte // the instruction before which the first token goes
+	}{{"before its keys", 0x47}, {"before it is locked", 0xFF}, {"before it signs", 0x87}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStage(t, nil)
+			start(t, s)
+			p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+			first := s.Token
+			var gone atomic.Bool
+			s.Reader(kiosk.DeviceToken).Trace(func(e pcscd.TraceEvent) {
+				if !e.Answered && e.Command[1] == c.at && (c.at != 0x87 || e.Command[3] == 0x9A) && !gone.Swap(true) {
+					s.Take(kiosk.DeviceToken)
+				}
+			})
+			p.mend = func(n int, _ told) kiosk.Action {
+				if n == 1 {
+					p.swap(kiosk.DeviceToken, pivtoken.New(pivtoken.Options{Serial: 12_000_000, Root: issuers.Tokens}))
+				} else {
+					p.swap(kiosk.DeviceToken, first)
+				}
+				return kiosk.ActionRetry
+			}
+			final(t, s, p.meet(trouble(kiosk.CodeTokenRemoved), trouble(kiosk.CodeTokenRemoved)))
+		})
+	}
+}
+
+func TestTokenNotTouched(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(o *stage.Options) { o.Limits.Touch = 2 * time.Second })
+	start(t, s)
+	var asked atomic.Int32
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{Touch: func(ctx context.Context) bool {
+		switch asked.Add(1) {
+		case 1: // the token's own patience ends
+			return false
+		case 2: // ours ends
+			<-ctx.Done()
+			return false
+		}
+		return true
+	}})
+	p.mend = func(n int, _ told) kiosk.Action {
+		if n == 2 { // as the sentence says: take it out and put it back
+			p.swap(kiosk.DeviceToken, s.Token)
+		}
+		return kiosk.ActionRetry
+	}
+	final(t, s, p.meet(trouble(kiosk.CodeTouchTimeout), trouble(kiosk.CodeTouchTimeout)))
+	works(t, s)
+}
+
+// verified counts PINs that were sent to the officer's card.
+func verified(t *testing.T, s *stage.Stage) *atomic.Int32 {
+	n := new(atomic.Int32)
+	s.Reader(kiosk.DeviceOfficer).Trace(func(e pcscd.TraceEvent) {
+		if !e.Answered && len(e.Command) > 5 && e.Command[1] == 0x20 {
+			n.Add(1)
+		}
+	})
+	t.Cleanup(func() { s.Reader(kiosk.DeviceOfficer).Trace(nil) })
+	return n
+}
+
+func officersCard(t *testing.T, of *specimen.Authority, i int) *pivtoken.Token {
+	t.Helper()
+	card, err := of.Officers[i].Card(of.Tokens, stage.OfficerPIN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return card
+}
+
+func TestOfficersCardAtSignOn(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	others, err := specimen.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	pins := verified(t, s)
+	unknown := told{kiosk.ScreenSignOn, kiosk.CodeOfficerUnknown, 0}
+	steps := []struct {
+		card pcscd.Card // brought now; nil: the one that lies there
+		pin  string
+		told told // afterwards
+		pins int32
+	}{
+		{officersCard(t, others, 0), stage.OfficerPIN, unknown, 0},
+		{pivtoken.New(pivtoken.Options{Root: issuers.Tokens, Serial: 31}), stage.OfficerPIN, unknown, 0},
+		{pivtoken.New(pivtoken.Options{Faults: pivtoken.PlainNIST}), stage.OfficerPIN, unknown, 0},
+		{s.Chip, stage.OfficerPIN, unknown, 0},
+		{officersCard(t, issuers, 0), "999999", told{kiosk.ScreenSignOn, kiosk.CodeOfficerWrongPIN, 2}, 1},
+		{nil, "999999", told{kiosk.ScreenSignOn, kiosk.CodeOfficerWrongPIN, 1}, 2},
+		{nil, stage.OfficerPIN, told{kiosk.ScreenSignOn, kiosk.CodeOfficerBlocked, 0}, 2}, // the last try is not for machines
+		{officersCard(t, issuers, 1), stage.OfficerPIN, told{}, 3},
+	}
+	do := func(n int) {
+		p.OfficerPIN = steps[n].pin
+		if steps[n].card != nil {
+			p.swap(kiosk.DeviceOfficer, steps[n].card)
+		}
+	}
+	var want []told
+	for _, step := range steps[:len(steps)-1] {
+		want = append(want, step.told)
+	}
+	p.mend = func(n int, _ told) kiosk.Action {
+		if got := pins.Load(); got != steps[n-1].pins {
+			t.Errorf("step %d: %d PINs were sent to cards, want %d", n, got, steps[n-1].pins)
+		}
+		do(n)
+		return kiosk.ActionRetry
+	}
+	do(0)
+	final(t, s, p.meet(want...))
+	if pins.Load() != 4 { // to sign on and to approve
+		t.Errorf("%d PINs were sent", pins.Load())
+	}
+}
+
+// The approval is the signed-on officer's own: not the colleague's.
+func TestOfficersCardAtApproval(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	own := officersCard(t, issuers, 0)
+	pins := verified(t, s)
+	s.Hold(kiosk.DeviceOfficer, own)
+	p.odd = func(_ context.Context, st kiosk.State) (bool, error) {
+		if st.Screen == kiosk.ScreenApprove && st.Fault == nil {
+			p.swap(kiosk.DeviceOfficer, officersCard(t, issuers, 1))
+		}
+		return false, nil
+	}
+	p.mend = func(n int, _ told) kiosk.Action {
+		p.OfficerPIN = stage.OfficerPIN
+		if n == 1 {
+			if pins.Load() != 1 {
+				t.Error("the PIN was sent to the colleague's card")
+			}
+			p.swap(kiosk.DeviceOfficer, own)
+			p.OfficerPIN = "999999"
+		}
+		return kiosk.ActionRetry
+	}
+	final(t, s, p.meet(told{kiosk.ScreenApprove, kiosk.CodeOfficerOther, 0}, told{kiosk.ScreenApprove, kiosk.CodeOfficerWrongPIN, 2}))
+	if pins.Load() != 3 {
+		t.Errorf("%d PINs were sent for three that were typed for this card", pins.Load())
+	}
+	works(t, s)
+}
