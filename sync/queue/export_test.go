@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"errors"
 
 	bolt "go.etcd.io/bbolt"
@@ -23,4 +24,14 @@ func (o Options) Unsynced() Options {
 // receipt. The other negative control.
 func (q *Queue) Forget(id ID) error {
 	return errors.Join(q.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) }), q.spool.drop(id))
+}
+
+// Spoil turns a bit of a value that bbolt holds.
+func (q *Queue) Spoil(bucket string, id ID) error {
+	return q.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		v := bytes.Clone(b.Get(id[:]))
+		v[len(v)/2] ^= 4
+		return b.Put(id[:], v)
+	})
 }

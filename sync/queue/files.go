@@ -17,6 +17,7 @@ const (
 	spoolDir    = "spool"   // second copies of records, see spool.go
 	journalFile = "journal" // one line for each record that was receipted or quarantined
 	headFile    = "head"    // second copy of the caller's head
+	ballastFile = "ballast" // room to give up, so that a full disk can be emptied by delivering
 	damagedDir  = "damaged" // what was not what it should be; nothing there is deleted
 )
 

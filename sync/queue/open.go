@@ -65,8 +65,11 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	dirs := []string{".", spoolDir}
 	info, err := os.Lstat(file)
 	switch {
-	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0: // new, or gone, or a cut during the very first opening
+	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0: // new, or gone
 		dirs = append(dirs, "..")
+		if err := q.makeDatabase(); err != nil {
+			return q.failed("make database", err)
+		}
 	case err != nil:
 		return fmt.Errorf("open queue: %w", err)
 	default:
@@ -82,7 +85,7 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	if q.journal, err = openJournal(q.files); err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	q.db, err = bolt.Open(file, 0o600, &bolt.Options{Timeout: q.opts.LockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, NoSync: q.unsynced})
+	q.db, err = bolt.Open(file, 0o600, q.boltOptions())
 	if errors.Is(err, berrors.ErrTimeout) {
 		return ErrLocked
 	}
@@ -94,7 +97,36 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 			return q.failed("sync directory", err)
 		}
 	}
-	return q.reconcile(ctx, r)
+	if err := q.reconcile(ctx, r); err != nil {
+		return err
+	}
+	return q.load()
+}
+
+func (q *Queue) boltOptions() *bolt.Options {
+	return &bolt.Options{Timeout: q.opts.LockTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, NoSync: q.unsynced}
+}
+
+// makeDatabase makes an empty database, which gets its name when it is whole.
+func (q *Queue) makeDatabase() error {
+	tmp := database + tmpSuffix
+	if err := q.before("write", tmp); err != nil {
+		return err
+	}
+	if err := os.Remove(q.path(tmp)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(q.path(tmp), 0o600, q.boltOptions()) // synced by bbolt
+	if err != nil {
+		return err
+	}
+	if err := db.Close(); err != nil {
+		return err
+	}
+	if err := q.before("rename", database); err != nil {
+		return err
+	}
+	return os.Rename(q.path(tmp), q.path(database))
 }
 
 // reconcile makes the database agree with the second copies, in one transaction:
@@ -116,7 +148,7 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 	}
 	slices.SortStableFunc(frames, func(a, b frame) int { return cmp.Compare(a.seq, b.seq) })
 	fresh := false
-	err = q.db.Update(func(tx *bolt.Tx) error {
+	err = q.commit(func(tx *bolt.Tx) error {
 		if fresh = tx.Bucket(bucketEntries) == nil; fresh {
 			if err := makeBuckets(tx); err != nil {
 				return err
@@ -305,8 +337,8 @@ func (q *Queue) tidy(s segment, r *Report) error {
 	return q.remove(segmentName(s.number))
 }
 
-// respool writes second copies again where they are gone, and quarantines a
-// waiting record of which no good copy is left.
+// respool writes second copies again where they are gone, and quarantines
+// waiting records of which no good copy is left.
 func (q *Queue) respool(ctx context.Context, r *Report) error {
 	type job struct {
 		e    Entry
@@ -314,17 +346,13 @@ func (q *Queue) respool(ctx context.Context, r *Report) error {
 	}
 	var jobs []job
 	err := q.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketWaiting).ForEach(func(_, v []byte) error {
-			if _, ok := q.spool.place(ID(v)); ok {
-				return ctx.Err()
+		return tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
+			e, err := decodeEntry(k, v)
+			if _, ok := q.spool.place(e.ID); err == nil && !ok && e.State != Purged {
+				data, _ := q.data(tx, e)
+				jobs = append(jobs, job{e, data})
 			}
-			e, err := entry(tx, ID(v))
-			if err != nil {
-				return err
-			}
-			data, _ := q.data(tx, e)
-			jobs = append(jobs, job{e, data})
-			return ctx.Err()
+			return errors.Join(err, ctx.Err())
 		})
 	})
 	if err != nil {
@@ -332,6 +360,9 @@ func (q *Queue) respool(ctx context.Context, r *Report) error {
 	}
 	for _, j := range jobs {
 		if j.data == nil {
+			if j.e.State != Queued {
+				continue
+			}
 			r.Quarantined++
 			if err := q.Quarantine(ctx, j.e.ID, bothDamaged); err != nil {
 				return err

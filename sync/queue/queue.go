@@ -436,6 +436,14 @@ func (q *Queue) Quarantine(ctx context.Context, id ID, r Reason) error {
 func (q *Queue) change(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx) error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	err := q.changeOnce(ctx, id, decide, store)
+	if errors.Is(err, ErrFull) && q.unload() {
+		err = q.changeOnce(ctx, id, decide, store)
+	}
+	return err
+}
+
+func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx) error) error {
 	if q.fatal != nil {
 		return q.fatal
 	}
@@ -567,13 +575,12 @@ func (q *Queue) Stats(ctx context.Context) (s Stats, err error) {
 }
 
 // Room says, before an enrollment begins, whether its record will fit: ErrFull,
-// or why this process writes no more.
+// or why this queue writes no more.
 func (q *Queue) Room(ctx context.Context) error {
 	q.mu.Lock()
-	fatal := q.fatal
-	q.mu.Unlock()
-	if fatal != nil {
-		return fatal
+	defer q.mu.Unlock()
+	if q.fatal != nil {
+		return q.fatal
 	}
 	free, err := Free(q.dir)
 	if err != nil {
@@ -582,8 +589,26 @@ func (q *Queue) Room(ctx context.Context) error {
 	if free < q.opts.Reserve {
 		return ErrFull
 	}
-	return nil
+	return q.load()
 }
+
+// ballastSize is enough for the receipts of a few hundred records.
+const ballastSize = 1 << 20
+
+// load takes ballast on, if there is none and room for it.
+func (q *Queue) load() error {
+	file := q.path(ballastFile)
+	if _, err := os.Lstat(file); err == nil {
+		return nil
+	}
+	if free, err := Free(q.dir); err != nil || free < 2*ballastSize {
+		return err
+	}
+	return os.WriteFile(file, make([]byte, ballastSize), 0o600)
+}
+
+// unload gives the ballast up and says whether there was some.
+func (q *Queue) unload() bool { return os.Remove(q.path(ballastFile)) == nil }
 
 // data returns a record's bytes from bbolt, or from the spool when bbolt's are
 // not what was put.

@@ -1,0 +1,224 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"enrollkiosk/sync/queue"
+)
+
+// filled is the directory of a closed queue in which all the work was done.
+func filled(t testing.TB) (dir string, acknowledged []string) {
+	t.Helper()
+	dir = quickDir(t)
+	if _, err := resume(dir, records, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir, lines(work(records))
+}
+
+func clone(t testing.TB, dir string) string {
+	t.Helper()
+	to := filepath.Join(quickDir(t), "queue")
+	check(t, os.CopyFS(to, os.DirFS(dir)))
+	return to
+}
+
+func flip(t testing.TB, file string, at int, bit byte) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	check(t, err)
+	b[at] ^= 1 << bit
+	check(t, os.WriteFile(file, b, 0o600))
+}
+
+// Bits turn in every page of the database, where something stands. Nothing that
+// was acknowledged is lost, however deep the damage: it is repaired, or the
+// database is set aside and made anew.
+func TestDamagedDatabase(t *testing.T) {
+	dir, done := filled(t)
+	b, err := os.ReadFile(filepath.Join(dir, "queue.db"))
+	check(t, err)
+	page := os.Getpagesize()
+	rebuilt, repaired := 0, 0
+	for p := range len(b) / page {
+		var used []int
+		for i, c := range b[p*page : (p+1)*page] {
+			if c != 0 {
+				used = append(used, p*page+i)
+			}
+		}
+		for range min(len(used), 12) {
+			at := used[rand.IntN(len(used))]
+			damaged := clone(t, dir)
+			flip(t, filepath.Join(damaged, "queue.db"), at, byte(rand.IntN(8)))
+			r, err := resume(damaged, records, done)
+			if err != nil {
+				t.Errorf("byte %d (page %d): %v, %+v", at, p, err, r)
+			}
+			if r.Rebuilt {
+				rebuilt++
+				if len(r.SetAside) != 1 || !strings.HasPrefix(r.SetAside[0], "damaged/queue.db-") {
+					t.Errorf("the damaged database is gone: %+v", r)
+				} else if _, err := os.Stat(filepath.Join(damaged, r.SetAside[0])); err != nil {
+					t.Error(err)
+				}
+			}
+			repaired += r.Repaired
+		}
+	}
+	if rebuilt < 1 || repaired < 1 {
+		t.Errorf("%d rebuilt, %d repaired: the damage does not reach what matters", rebuilt, repaired)
+	}
+}
+
+func TestDatabaseGoneCutOrForeign(t *testing.T) {
+	dir, done := filled(t)
+	for name, spoil := range map[string]func(file string) error{
+		"gone":     os.Remove,
+		"empty":    func(file string) error { return os.Truncate(file, 0) },
+		"cut":      func(file string) error { return os.Truncate(file, 5000) },
+		"cut late": func(file string) error { return os.Truncate(file, 3*int64(os.Getpagesize())) },
+		"zeros":    func(file string) error { return os.WriteFile(file, make([]byte, 32<<10), 0o600) },
+		"noise":    func(file string) error { return os.WriteFile(file, bytes.Repeat([]byte("noise "), 9999), 0o600) },
+	} {
+		damaged := clone(t, dir)
+		check(t, spoil(filepath.Join(damaged, "queue.db")))
+		r, err := resume(damaged, records, done)
+		if err != nil || !r.Rebuilt {
+			t.Errorf("%s: %v, %+v", name, err, r)
+		}
+		// The rebuilt queue opens like any other.
+		if r, err := resume(damaged, records, done); err != nil || r.Rebuilt || len(r.SetAside) > 0 {
+			t.Errorf("%s, then opened: %v, %+v", name, err, r)
+		}
+	}
+}
+
+// The second copies are damaged while the database is whole: nothing is lost,
+// and they are made whole again.
+func TestDamagedSecondCopies(t *testing.T) {
+	dir, done := filled(t)
+	check(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		name, _ := filepath.Rel(dir, path)
+		if err != nil || e.IsDir() || name == "queue.db" || name == "lock" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		check(t, err)
+		for range 40 {
+			damaged := clone(t, dir)
+			at := rand.IntN(len(b))
+			flip(t, filepath.Join(damaged, name), at, byte(rand.IntN(8)))
+			if r, err := resume(damaged, records, done); err != nil || r.Rebuilt {
+				t.Errorf("byte %d of %s: %v, %+v", at, name, err, r)
+			}
+			if name == "journal" {
+				continue // read when the database is lost only
+			}
+			if r, err := resume(damaged, records, done); err != nil || r.Repaired > 0 || len(r.SetAside) > 0 {
+				t.Errorf("byte %d of %s, opened again: %v, %+v", at, name, err, r)
+			}
+			// Whole again: now the database may go.
+			check(t, os.Remove(filepath.Join(damaged, "queue.db")))
+			if _, err := resume(damaged, records, done); err != nil {
+				t.Errorf("byte %d of %s, then without the database: %v", at, name, err)
+			}
+		}
+		return nil
+	}))
+	damaged := clone(t, dir)
+	check(t, os.RemoveAll(filepath.Join(damaged, "spool")))
+	check(t, os.Remove(filepath.Join(damaged, "head")))
+	if r, err := resume(damaged, records, done); err != nil || r.Repaired == 0 {
+		t.Errorf("without spool: %v, %+v", err, r)
+	}
+}
+
+// One receipt or record is damaged in the database of an open queue: the other
+// copy is read. With both gone, only that record is lost, and loudly.
+func TestReadsFallBack(t *testing.T) {
+	dir := quickDir(t)
+	q, _ := open(t, dir, queue.Options{})
+	a, b := item(1), item(2)
+	check(t, q.Put(ctx, a))
+	check(t, q.Put(ctx, b))
+	check(t, q.StoreReceipt(ctx, a.ID, receiptOf(a.ID)))
+	check(t, q.Spoil("data", b.ID))
+	check(t, q.Spoil("receipts", a.ID))
+	if got, err := q.Receipt(ctx, a.ID); err != nil || !bytes.Equal(got, receiptOf(a.ID)) {
+		t.Errorf("receipt: %v", err)
+	}
+	if w := waiting(t, q); len(w) != 1 || !bytes.Equal(w[0].Data, b.Data) {
+		t.Errorf("waiting: %v", w)
+	}
+	check(t, os.Truncate(filepath.Join(dir, "spool", "1"), 100))
+	check(t, q.Put(ctx, item(3)))
+	if w := waiting(t, q); len(w) != 1 || w[0].ID != item(3).ID {
+		t.Errorf("waiting: %v", w)
+	}
+	if e, err := q.Get(ctx, b.ID); err != nil || e.State != queue.Quarantined || e.Reason.Code != "queue-damaged" {
+		t.Errorf("a record with no good copy: %+v, %v", e, err)
+	}
+	if _, err := q.Data(ctx, b.ID); !errors.Is(err, queue.ErrDamaged) {
+		t.Errorf("its data: %v", err)
+	}
+}
+
+// That the check could not be made says nothing about the database.
+func TestCheckThatCannotBeMade(t *testing.T) {
+	dir, done := filled(t)
+	for _, want := range []error{errors.New("no memory"), queue.ErrLocked, context.DeadlineExceeded} {
+		_, _, err := queue.Open(ctx, dir, queue.Options{Check: func(context.Context, string) error { return want }})
+		if !errors.Is(err, want) {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
+	if r, err := resume(dir, records, done); err != nil || r.Rebuilt {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// A rebuild brings back the newest head, wherever it stood: an old one would
+// make the caller take a number twice.
+func TestHeadSurvivesTheDatabase(t *testing.T) {
+	a, b := item(1), item(2)
+	for name, c := range map[string]struct {
+		do   func(q *queue.Queue) error
+		want string
+	}{
+		"set":          {func(q *queue.Queue) error { return q.SetHead(ctx, []byte("h")) }, "h"},
+		"put":          {func(q *queue.Queue) error { return q.Put(ctx, a) }, "head 1"},
+		"set then put": {func(q *queue.Queue) error { return errors.Join(q.SetHead(ctx, []byte("h")), q.Put(ctx, a)) }, "head 1"},
+		"put then set": {func(q *queue.Queue) error { return errors.Join(q.Put(ctx, a), q.SetHead(ctx, []byte("h"))) }, "h"},
+		"put and purged": {func(q *queue.Queue) error {
+			return errors.Join(q.SetHead(ctx, []byte("h")), q.Put(ctx, a), q.StoreReceipt(ctx, a.ID, []byte("r")), q.Purge(ctx, a.ID))
+		}, "head 1"},
+		"older one purged": {func(q *queue.Queue) error {
+			return errors.Join(q.Put(ctx, a), q.Put(ctx, b), q.StoreReceipt(ctx, a.ID, []byte("r")), q.Purge(ctx, a.ID))
+		}, "head 2"},
+		"put without a head": {func(q *queue.Queue) error {
+			return errors.Join(q.Put(ctx, a), q.Put(ctx, queue.Item{ID: b.ID, Data: b.Data}))
+		}, "head 1"},
+	} {
+		dir := quickDir(t)
+		q, _ := open(t, dir, queue.Options{})
+		check(t, c.do(q))
+		check(t, q.Close())
+		for range 2 { // and a second time, from what the first rebuild made
+			check(t, os.Remove(filepath.Join(dir, "queue.db")))
+			q, r := open(t, dir, queue.Options{})
+			if head, err := q.Head(ctx); err != nil || string(head) != c.want || !r.Rebuilt {
+				t.Errorf("%s: head %q, want %q: %v, %+v", name, head, c.want, err, r)
+			}
+			check(t, q.Close())
+		}
+	}
+}
