@@ -24,6 +24,7 @@ import (
 func TestRejections(t *testing.T) {
 	w := registrytest.New(t)
 	r := serve(t, w.RegistryOptions(noVault))
+	predecessor := w.Kiosk(t, "KIOSK-0001") // of the same id, before it got other keys
 	k := w.Kiosk(t, "KIOSK-0001")
 	other := w.Kiosk(t, "KIOSK-0002")
 	c := connect(t, w, r.URL, k.TLS)
@@ -60,6 +61,7 @@ func TestRejections(t *testing.T) {
 		{"offline too long", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Registry = p.Times.Wall.AddDate(0, 0, -31) }}, api.CodeTime},
 		{"another kiosk's id", registrytest.Spec{Context: func(c *record.Context) { c.KioskID = other.ID }}, api.CodeKiosk},
 		{"another kiosk's key", registrytest.Spec{Kiosk: other}, api.CodeKiosk},
+		{"the kiosk's earlier key", registrytest.Spec{Kiosk: predecessor}, api.CodeKiosk},
 		{"unknown officer", registrytest.Spec{Officer: &stranger}, api.CodeOfficer},
 		{"expired officer", registrytest.Spec{Officer: &expired}, api.CodeOfficer},
 		{"officer without a number", registrytest.Spec{Officer: &nameless}, api.CodeOfficer},
@@ -90,6 +92,48 @@ func TestRejections(t *testing.T) {
 				t.Errorf("the next record: %+v", v)
 			}
 		})
+	}
+}
+
+// The same at the same time, over and over: one record is taken on once, one
+// rejection is signed once.
+func TestSameAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	w := registrytest.New(t)
+	r := serve(t, w.RegistryOptions(noVault))
+	k := w.Kiosk(t, "KIOSK-0001")
+	c := connect(t, w, r.URL, k.TLS)
+	good, bad := k.Make(t, registrytest.Spec{}), k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.PolicyDigest[0] ^= 1 }})
+	const n = 12
+	verdicts := make(chan []api.ItemVerdict, n)
+	for range n {
+		go func() {
+			var result api.BatchResult
+			if a, err := c.http.Post(c.url+api.PathRecords, api.MediaJSON, bytes.NewReader(batch(item(bad), item(good)))); err == nil {
+				result, err = api.Decode[api.BatchResult](a.Body)
+				a.Body.Close()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			verdicts <- result.Verdicts
+		}()
+	}
+	rejections := map[string]bool{}
+	for range n {
+		v := <-verdicts
+		if len(v) != 2 || v[0].Status != api.Rejected || v[1].Status != api.Pending && v[1].Status != api.Accepted {
+			t.Fatalf("%+v", v)
+		}
+		rejections[v[0].Verdict] = true
+	}
+	if len(rejections) != 1 {
+		t.Errorf("%d rejections of one record", len(rejections))
+	}
+	c.until(good.ID(), "receipt", hasReceipt)
+	r.stop()
+	if found := leaves(t, w); len(found) != 1 || found[leafOf(good)] != 1 {
+		t.Errorf("log %v", found)
 	}
 }
 
