@@ -10,7 +10,7 @@ BENCH   := simulators/cmd/demo simulators/cmd/virtualhardware
 NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./kiosk/words ./registry/... \
            ./smartcard/apdu ./smartcard/icao ./smartcard/lds ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui test vet unit real-stack verify bench clean
+.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify bench clean
 
 all: build
 
@@ -52,6 +52,16 @@ verify:
 
 bench: deps
 	$(GO) test -run '^$$' -bench Ratio -benchtime 1x ./kiosk ./sync/queue ./registry
+
+# Every screen in every language, for people to look at.
+screens:
+	$(GO) run ./ui/internal/contactsheet
+
+# The README's pictures, from the demo and the screens.
+pictures: demo screens
+	for s in compare choose-pin review receipt; do \
+	  cp out/demo/screens/??-$$s.png docs/pictures/$$s.png || exit 1; done
+	cp out/screens/en/*-trouble.K-CARD-04.png docs/pictures/trouble.png
 
 clean:
 	rm -rf $(BIN) out
