@@ -278,6 +278,9 @@ func (s *Stage) StartRegistry(ctx context.Context) error {
 	return nil
 }
 
+// RegistryAddress is where the registry itself listens.
+func (s *Stage) RegistryAddress() string { return s.addresses.registry }
+
 func (s *Stage) rootHash() [32]byte {
 	b, _ := hex.DecodeString(s.Config.Trust.Root) // station.Load has checked it
 	return [32]byte(b)

@@ -54,6 +54,16 @@ func newStage(t *testing.T, change func(*stage.Options)) *stage.Stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return newStageIn(t, dir, change)
+}
+
+// places is how many stages the daemon has readers for.
+var places = make(chan struct{}, 5)
+
+func newStageIn(t *testing.T, dir string, change func(*stage.Options)) *stage.Stage {
+	t.Helper()
+	places <- struct{}{}
+	t.Cleanup(func() { <-places })
 	limits := kiosk.DefaultLimits()
 	limits.Delivery = 10 * time.Second
 	o := stage.Options{Prefix: fmt.Sprintf("Stage%d", stages.Add(1)), Limits: limits, Issuers: issuers, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
