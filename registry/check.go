@@ -66,8 +66,31 @@ func newRules(s policy.Signed) (*rules, error) {
 	return r, err
 }
 
-// clockSkew is how far ahead of the registry's clock a kiosk's may be.
-const clockSkew = 5 * time.Minute
+// clockSkew is how wrong a kiosk's clock may be.
+const clockSkew = 24 * time.Hour
+
+// captured is the time of capture, which everything is judged at: what the kiosk
+// says, but not before the last time that it had from here, and not after now. A
+// clock that is worse than clockSkew, or a kiosk that was away from here for
+// longer than offline allows, is refused.
+func captured(t record.Times, now time.Time, offline time.Duration) (time.Time, error) {
+	at, heard := t.Wall, t.Registry
+	switch {
+	case at.After(now.Add(clockSkew)) || heard.After(now.Add(clockSkew)):
+		return at, refuse(api.CodeTime, "from the future")
+	case heard.After(at.Add(clockSkew)):
+		return at, refuse(api.CodeTime, "before the last time that the kiosk had from here")
+	case !heard.IsZero() && at.Sub(heard) > offline:
+		return at, refuse(api.CodeTime, "the kiosk was offline longer than allowed")
+	}
+	if at.Before(heard) {
+		at = heard
+	}
+	if at.After(now) {
+		at = now
+	}
+	return at, nil
+}
 
 // check decides what a submission, the policy and the sender decide. What other
 // records decide is the store's: see intake.Add.
@@ -96,12 +119,16 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	if !known {
 		return entry{}, refuse(api.CodePolicy, "unknown policy")
 	}
-	if err := rules.lawful(p, now); err != nil {
+	at, err := captured(p.Times, now, time.Duration(rules.policy.OfflineDays)*24*time.Hour)
+	if err != nil {
+		return entry{}, err
+	}
+	if err := rules.lawful(p, at); err != nil {
 		return entry{}, err
 	}
 	classes := make([]record.Class, 0, 4)
 	for _, sig := range r.Signatures() {
-		class, err := rules.signer(sig, p, sender)
+		class, err := rules.signer(sig, p, sender, at)
 		if err != nil {
 			return entry{}, err
 		}
@@ -111,7 +138,7 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	if k := p.Context.KioskID; k != "" && k != sender.ID {
 		return entry{}, refuse(api.CodeKiosk, "another kiosk's record")
 	}
-	class, err := rules.holderKey(s, sender)
+	class, err := rules.holderKey(s, sender, at)
 	if err != nil {
 		return entry{}, err
 	}
@@ -136,21 +163,12 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 }
 
 // lawful checks a payload against the policy that it names.
-func (r *rules) lawful(p record.Payload, now time.Time) error {
-	at, heard := p.Times.Wall, p.Times.Registry
+func (r *rules) lawful(p record.Payload, at time.Time) error {
 	if err := r.signed.CheckTime(at); err != nil {
 		return refuse(api.CodePolicy, "at capture: %w", err)
 	}
 	if p.Context.AuthorityKeyID != r.policy.Authority.ID {
 		return refuse(api.CodePolicy, "another authority's key")
-	}
-	switch {
-	case at.After(now.Add(clockSkew)):
-		return refuse(api.CodeTime, "from the future")
-	case heard.After(at.Add(clockSkew)):
-		return refuse(api.CodeTime, "before the last time that the kiosk had from here")
-	case !heard.IsZero() && at.Sub(heard) > time.Duration(r.policy.OfflineDays)*24*time.Hour:
-		return refuse(api.CodeTime, "the kiosk was offline longer than allowed")
 	}
 	if p.Context.Purpose != record.Enroll {
 		return nil
@@ -188,8 +206,7 @@ func offered(p policy.Policy, c record.Consent) bool {
 
 // signer checks who made a signature, and returns the class of the root behind
 // them. Holders are judged by their attestation.
-func (r *rules) signer(s record.Signature, p record.Payload, sender Kiosk) (record.Class, error) {
-	at := p.Times.Wall
+func (r *rules) signer(s record.Signature, p record.Payload, sender Kiosk, at time.Time) (record.Class, error) {
 	switch s.Role {
 	case record.Kiosk:
 		class, err := r.kiosks.Verify(s.Chain, at)
@@ -218,7 +235,7 @@ const slotAuthentication = 0x9A
 
 // holderKey verifies that the holder's key was born in a device, and returns
 // the class of the root behind it; "" where the record names no attestation.
-func (r *rules) holderKey(s record.Submission, sender Kiosk) (record.Class, error) {
+func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (record.Class, error) {
 	evidence, ok := s.Attestation()
 	if !ok {
 		return "", nil // the record's form says where that may be
@@ -234,7 +251,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk) (record.Class, erro
 		least := r.policy.MinimumPIVFirmware
 		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
 			Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: r.policy.RevokedTokens,
-			TouchAlways: true, At: p.Times.Wall})
+			TouchAlways: true, At: at})
 	case evidence.TPM != nil:
 		binding := p.Context.KeyBinding()
 		proof, err = attest.VerifyTPM(hsm.TPMEvidence(*evidence.TPM), attest.TPMExpect{AK: sender.AttestationKey, Class: sender.Class,

@@ -56,8 +56,8 @@ func TestRejections(t *testing.T) {
 		{"before the policy", registrytest.Spec{Payload: wall(-2 * time.Hour)}, api.CodePolicy},
 		{"consent missing", registrytest.Spec{Payload: func(p *record.Payload) { p.Purposes[0].ID = "other" }}, api.CodePolicy},
 		{"consent to older words", registrytest.Spec{Payload: func(p *record.Payload) { p.Purposes[0].Version = 2 }}, api.CodePolicy},
-		{"from the future", registrytest.Spec{Payload: wall(time.Hour)}, api.CodeTime},
-		{"before what the kiosk heard", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Registry = p.Times.Wall.Add(time.Hour) }}, api.CodeTime},
+		{"from the future", registrytest.Spec{Payload: wall(25 * time.Hour)}, api.CodeTime},
+		{"before what the kiosk heard", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Wall = p.Times.Wall.Add(-26 * time.Hour) }}, api.CodeTime},
 		{"offline too long", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Registry = p.Times.Wall.AddDate(0, 0, -31) }}, api.CodeTime},
 		{"another kiosk's id", registrytest.Spec{Context: func(c *record.Context) { c.KioskID = other.ID }}, api.CodeKiosk},
 		{"another kiosk's key", registrytest.Spec{Kiosk: other}, api.CodeKiosk},
@@ -187,6 +187,33 @@ func TestChangedRecordIsRejected(t *testing.T) {
 	if v := c.send(s); v.Status != api.Pending {
 		t.Errorf("the record itself: %+v", v)
 	}
+}
+
+// Records of a kiosk whose clock is somewhat wrong are taken on: time is bounded
+// by what the registry said and by receipt. Nobody can reach back before what
+// the registry said.
+func TestWrongClocks(t *testing.T) {
+	w := registrytest.New(t)
+	r := serve(t, w.RegistryOptions(noVault))
+	k := w.Kiosk(t, "KIOSK-0001")
+	c := connect(t, w, r.URL, k.TLS)
+	retired := w.Officers.Officer(t, "4712", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-30 * time.Minute) })
+	times := func(wall, heard time.Duration) func(*record.Payload) {
+		return func(p *record.Payload) {
+			now := time.Now().UTC().Truncate(time.Second)
+			p.Times.Wall, p.Times.Registry = now.Add(wall), now.Add(heard)
+		}
+	}
+	for name, spec := range map[string]registrytest.Spec{
+		"ahead":                 {Payload: times(3*time.Hour, -time.Minute)},
+		"behind":                {Payload: times(-3*time.Hour, -time.Minute)},
+		"officer then in force": {Payload: times(-40*time.Minute, -50*time.Minute), Officer: &retired},
+	} {
+		if v := c.send(k.Make(t, spec)); v.Status != api.Pending {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	c.rejected(w, item(k.Make(t, registrytest.Spec{Payload: times(-40*time.Minute, -20*time.Minute), Officer: &retired})), api.CodeOfficer)
 }
 
 // Each item of a batch has its own verdict.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
@@ -58,10 +59,19 @@ func newRules(s policy.Signed) (*rules, error) {
 	return r, err
 }
 
+// captured is the time of capture: what the kiosk says, but not before the last
+// time that it had from the registry.
+func captured(t record.Times) time.Time {
+	if t.Wall.Before(t.Registry) {
+		return t.Registry
+	}
+	return t.Wall
+}
+
 // signers checks that a kiosk and an officer stand behind the record, as the
 // registry must have: it is not trusted to.
 func (r *rules) signers(rec record.Record) error {
-	at := rec.Payload().Times.Wall
+	at := captured(rec.Payload().Times)
 	for _, s := range rec.Signatures() {
 		switch s.Role {
 		case record.Kiosk:
@@ -97,7 +107,7 @@ func (r *rules) document(p record.Payload, id record.Identity, production bool) 
 	if a := id.Active; a != nil {
 		doc.Active = &lds.ActiveAuthentication{Challenge: a.Challenge, Signature: a.Signature}
 	}
-	holder, report, err := trust.Verify(doc, r.anchors, p.Times.Wall,
+	holder, report, err := trust.Verify(doc, r.anchors, captured(p.Times),
 		trust.Options{ExpectedChallenge: &challenge, RefuseExpired: true, FaceWithheld: true})
 	if err != nil {
 		return trust.Holder{}, refuse(api.CodeDocument, err)
