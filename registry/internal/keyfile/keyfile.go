@@ -136,9 +136,11 @@ func NewDir(dir string, fill func(dir string) error) error {
 	if err := SyncDir(made); err != nil {
 		return err
 	}
-	// rename replaces an empty directory and nothing else.
-	if err := os.Rename(made, dir); err != nil {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) { // only an empty one goes
 		return fmt.Errorf("%s: %w: %w", dir, ErrExists, err)
+	}
+	if err := os.Rename(made, dir); err != nil {
+		return err
 	}
 	return SyncDir(parent)
 }
