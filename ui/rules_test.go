@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"image"
 	"image/color"
 	"math"
 	"os/exec"
@@ -145,9 +146,9 @@ func TestContrast(t *testing.T) {
 // Every control drawn with and without the focus differs by at least 3:1 over
 // a ring at least two pixels thick, in pixels as they come out.
 func TestFocusCanBeSeen(t *testing.T) {
-	b := newBench(t, large)
+	b := newBench(t, least)
 	for _, s := range samples.All("en") {
-		if s.Name != "home-1-ready" && s.Name != "repeat-pin" && s.Name != "access-number-2-lines" {
+		if s.Name != "access-number-2-lines" { // has one of each look
 			continue
 		}
 		b.draw(s.State)
@@ -166,17 +167,16 @@ func TestFocusCanBeSeen(t *testing.T) {
 			}
 			seen[look] = true
 			c.Unfocus()
-			without := c.Capture()
+			without := c.Capture().(*image.NRGBA)
 			c.Focus(f)
-			with := c.Capture()
+			with := c.Capture().(*image.NRGBA)
 			o := f.(fyne.CanvasObject)
 			pos, size := fyne.CurrentApp().Driver().AbsolutePositionForObject(o), o.Size()
 			strong := 0
 			for y := int(pos.Y); y < int(pos.Y+size.Height); y++ {
 				for x := int(pos.X); x < int(pos.X+size.Width); x++ {
-					p := color.NRGBAModel.Convert(without.At(x, y)).(color.NRGBA)
-					q := color.NRGBAModel.Convert(with.At(x, y)).(color.NRGBA)
-					if contrast(p, q) >= 3 {
+					p, q := without.NRGBAAt(x, y), with.NRGBAAt(x, y)
+					if p != q && contrast(p, q) >= 3 {
 						strong++
 					}
 				}

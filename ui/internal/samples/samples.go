@@ -169,8 +169,8 @@ func All(language string) []Sample {
 		{Name: kiosk.StepHolderSign, Status: kiosk.StepDone},
 		{Name: kiosk.StepOfficerSign, Status: kiosk.StepDone},
 		{Name: kiosk.StepKioskSign, Status: kiosk.StepRunning},
-		{Name: kiosk.StepSave, Status: kiosk.StepPending},
 		{Name: kiosk.StepProvisional, Status: kiosk.StepPending},
+		{Name: kiosk.StepSave, Status: kiosk.StepPending},
 	}}
 	add("", s)
 
