@@ -1,0 +1,528 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/kiosk/words"
+)
+
+// desk is an agent that shows what the test wants and remembers intents.
+type desk struct {
+	path    string
+	intents chan kiosk.Intent
+	stop    func()
+
+	mu      sync.Mutex
+	current kiosk.State
+	change  chan struct{}
+}
+
+func newDesk(t *testing.T, s setting) *desk {
+	t.Helper()
+	if err := os.MkdirAll(s.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{path: filepath.Join(s.state, "agent.sock"), intents: make(chan kiosk.Intent, 16), change: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- wire.Serve(ctx, d.path, d, func(context.Context, wire.Query) (any, error) { return nil, errors.New("none") })
+	}()
+	d.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(d.stop)
+	for range 400 {
+		if _, err := os.Stat(d.path); err == nil {
+			return d
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("no socket")
+	return nil
+}
+
+// show publishes a state under the next number, more of it under the same one.
+func (d *desk) show(s kiosk.State) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s.Number == 0 {
+		s.Number = d.current.Number + 1
+	}
+	s.Revision = d.current.Revision + 1
+	if s.Languages == nil {
+		s.Languages = []string{"en", "zh"}
+	}
+	if s.Language == "" {
+		s.Language = "en"
+	}
+	d.current = s
+	close(d.change)
+	d.change = make(chan struct{})
+	return s.Number
+}
+
+func (d *desk) States(ctx context.Context) (<-chan kiosk.State, error) {
+	out := make(chan kiosk.State)
+	go func() {
+		defer close(out)
+		var told uint64
+		for {
+			d.mu.Lock()
+			s, change := d.current, d.change
+			d.mu.Unlock()
+			if s.Revision > told {
+				told = s.Revision
+				select {
+				case out <- s:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case <-change:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+func (d *desk) Send(_ context.Context, in kiosk.Intent) error {
+	d.intents <- in
+	return nil
+}
+
+// terminal under test: kiosk enroll in a pseudo-terminal.
+type seat struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	tty *os.File
+
+	mu   sync.Mutex
+	said bytes.Buffer
+	read int
+	done chan struct{}
+}
+
+func sit(t *testing.T, s setting, args ...string) *seat {
+	t.Helper()
+	out := &seat{t: t, cmd: program(t, s.config, append([]string{"enroll"}, args...)...), done: make(chan struct{})}
+	var err error
+	if out.tty, err = pty.StartWithSize(out.cmd, &pty.Winsize{Rows: 40, Cols: 200}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.cmd.Process.Kill(); out.tty.Close() })
+	go func() {
+		defer close(out.done)
+		buf := make([]byte, 4096)
+		for {
+			n, err := out.tty.Read(buf)
+			out.mu.Lock()
+			out.said.Write(buf[:n])
+			out.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func (s *seat) transcript() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said.String()
+}
+
+// sees waits for each of texts, in this order, behind what was seen before.
+func (s *seat) sees(texts ...string) {
+	s.t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for _, text := range texts {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+		for {
+			all := s.transcript()
+			if i := strings.Index(all[s.read:], text); i >= 0 {
+				s.read += i + len(text)
+				break
+			}
+			if time.Now().After(deadline) {
+				s.t.Fatalf("never saw %q behind\n%s\nin\n%s", text, all[:s.read], all[s.read:])
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+}
+
+func (s *seat) types(text string) {
+	s.t.Helper()
+	if _, err := s.tty.WriteString(text); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// leaves waits for the end and returns the exit code.
+func (s *seat) leaves() int {
+	s.t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(15 * time.Second):
+		s.t.Fatalf("it does not end; the screen:\n%s", s.transcript())
+	}
+	s.cmd.Wait()
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// echoes reads the terminal's own setting.
+func (s *seat) echoes() bool {
+	s.t.Helper()
+	mode, err := unix.IoctlGetTermios(int(s.tty.Fd()), getTerminal)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return mode.Lflag&unix.ECHO != 0
+}
+
+func (d *desk) gets(t *testing.T) kiosk.Intent {
+	t.Helper()
+	select {
+	case in := <-d.intents:
+		return in
+	case <-time.After(10 * time.Second):
+		t.Fatal("no intent")
+		return kiosk.Intent{}
+	}
+}
+
+// specimen states, one for each screen, and what a person types there.
+const somePIN, someCAN = "58203917", "739105"
+
+var holder = &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"), Number: secret.FromString("D23145890"),
+	Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"), Sex: "F", Nationality: "UTO", Issuer: "UTO"}
+
+type scene struct {
+	state  kiosk.State
+	types  string
+	intent kiosk.Intent // what must come; Action "" for none
+	shows  []string     // beside title and instruction
+}
+
+func scenes() []scene {
+	acts := func(a ...kiosk.Action) []kiosk.Action { return a }
+	pad := func(min, max int) *kiosk.PINView { return &kiosk.PINView{Min: min, Max: max} }
+	return []scene{
+		{kiosk.State{Screen: kiosk.ScreenSignOn, Main: kiosk.ActionSignOn, Actions: acts(kiosk.ActionSignOn, kiosk.ActionChoose), PIN: pad(6, 8)},
+			somePIN, kiosk.Intent{Action: kiosk.ActionSignOn, Secret: secret.FromString(somePIN)}, []string{"PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionChoose),
+			Officer: "0001", Simulated: true, Health: kiosk.Health{Registry: true, Queued: 3, Quarantined: 1}},
+			"", kiosk.Intent{Action: kiosk.ActionStart}, []string{"0001", "3", "1"}},
+		{kiosk.State{Screen: kiosk.ScreenLanguage, Position: 1, Positions: 8, Main: kiosk.ActionChoose, Actions: acts(kiosk.ActionChoose, kiosk.ActionDecline)},
+			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / zh"}},
+		{kiosk.State{Screen: kiosk.ScreenWelcome, Position: 2, Positions: 8, Main: kiosk.ActionContinue, Actions: acts(kiosk.ActionContinue, kiosk.ActionDecline, kiosk.ActionChoose)},
+			"", kiosk.Intent{Action: kiosk.ActionContinue}, nil},
+		{kiosk.State{Screen: kiosk.ScreenPlaceCard, Position: 3, Positions: 8, Actions: acts(kiosk.ActionDecline, kiosk.ActionChoose), Waiting: kiosk.DeviceDocument,
+			Fault: &kiosk.Fault{Code: kiosk.CodeCardMute, Remedy: kiosk.RemedyRetry}},
+			"s", kiosk.Intent{Action: kiosk.ActionDecline}, []string{"K-CARD-04"}},
+		{kiosk.State{Screen: kiosk.ScreenAccessNumber, Position: 3, Positions: 8, Main: kiosk.ActionEnterCAN,
+			Actions: acts(kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ, kiosk.ActionDecline), PIN: pad(6, 6)},
+			someCAN, kiosk.Intent{Action: kiosk.ActionEnterCAN, Secret: secret.FromString(someCAN)}, []string{"CAN> "}},
+		{kiosk.State{Screen: kiosk.ScreenReading, Position: 3, Positions: 8, Turn: kiosk.TurnMachine,
+			Steps: []kiosk.Step{{Name: kiosk.StepOpenCard, Status: kiosk.StepDone}, {Name: kiosk.StepReadCard, Status: kiosk.StepRunning}, {Name: kiosk.StepVerifyCard, Status: kiosk.StepPending}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenCompare, Position: 4, Positions: 8, Main: kiosk.ActionConfirmPerson, Actions: acts(kiosk.ActionConfirmPerson, kiosk.ActionDoubtPerson),
+			Holder: holder, Checks: []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.Passed}}},
+			"d", kiosk.Intent{Action: kiosk.ActionDoubtPerson}, []string{"ERIKSSON", "ANNA MARIA", "D23145890", "1974-08-12"}},
+		{kiosk.State{Screen: kiosk.ScreenConfirmData, Position: 4, Positions: 8, Main: kiosk.ActionConfirmData, Actions: acts(kiosk.ActionConfirmData, kiosk.ActionDecline), Holder: holder},
+			"", kiosk.Intent{Action: kiosk.ActionConfirmData}, []string{"ERIKSSON"}},
+		{kiosk.State{Screen: kiosk.ScreenConsent, Position: 5, Positions: 8, Main: kiosk.ActionAccept, Actions: acts(kiosk.ActionAccept, kiosk.ActionRefuse, kiosk.ActionDecline),
+			Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Index: 2, Count: 2}},
+			"n", kiosk.Intent{Action: kiosk.ActionRefuse, Choice: "statistics"}, []string{"2", "Counting", "May we count you?"}},
+		{kiosk.State{Screen: kiosk.ScreenInsertToken, Position: 6, Positions: 8, Actions: acts(kiosk.ActionDecline, kiosk.ActionChoose), Waiting: kiosk.DeviceToken},
+			"l", kiosk.Intent{Action: kiosk.ActionChoose}, nil},
+		{kiosk.State{Screen: kiosk.ScreenChoosePIN, Position: 6, Positions: 8, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionDecline),
+			PIN: &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINTooEasy}},
+			somePIN, kiosk.Intent{Action: kiosk.ActionPIN, Secret: secret.FromString(somePIN)}, []string{"123456", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenRepeatPIN, Position: 6, Positions: 8, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionBack), PIN: pad(6, 8)},
+			"b", kiosk.Intent{Action: kiosk.ActionBack}, []string{"PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenMakingKey, Position: 6, Positions: 8, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepMakeKeys, Status: kiosk.StepFailed}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenReview, Position: 7, Positions: 8, Main: kiosk.ActionSign, Actions: acts(kiosk.ActionSign, kiosk.ActionDecline),
+			Review: &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{Title: "Counting"}}, DID: "did:key:zSpecimen"}},
+			"", kiosk.Intent{Action: kiosk.ActionSign}, []string{"Counting", "did:key:zSpecimen"}},
+		{kiosk.State{Screen: kiosk.ScreenApprove, Position: 7, Positions: 8, Main: kiosk.ActionApprove, Actions: acts(kiosk.ActionApprove, kiosk.ActionDoubtPerson),
+			PIN: &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINWrong, Left: 1}},
+			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"1", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenSaving, Position: 7, Positions: 8, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepSave, Status: kiosk.StepDone}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenReceipt, Position: 8, Positions: 8, Main: kiosk.ActionDone, Actions: acts(kiosk.ActionDone),
+			Receipt: &kiosk.ReceiptView{RecordID: "0123abcd", Provisional: "eyJ.specimen", CancelCode: secret.FromString("ABCDE-FGHIJ")}},
+			"", kiosk.Intent{Action: kiosk.ActionDone}, []string{"0123abcd", "ABCDE-FGHIJ", "eyJ.specimen"}},
+		{kiosk.State{Screen: kiosk.ScreenTakeThings, Position: 8, Positions: 8, Actions: acts(kiosk.ActionChoose), Left: []kiosk.Device{kiosk.DeviceToken}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenTrouble, Main: kiosk.ActionRetry, Actions: acts(kiosk.ActionRetry, kiosk.ActionStartOver),
+			Fault: &kiosk.Fault{Code: kiosk.CodeDiskFull, Remedy: kiosk.RemedyStaff}},
+			"o", kiosk.Intent{Action: kiosk.ActionStartOver}, []string{"K-QUEUE-01"}},
+	}
+}
+
+// Every screen in every language: its words, its prompt, what is typed there,
+// and no PIN or access number on the terminal.
+func TestEveryScreen(t *testing.T) {
+	for _, language := range words.Languages() {
+		t.Run(language, func(t *testing.T) {
+			w, err := words.Open(language)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSetting(t, "/dev/none")
+			d := newDesk(t, s)
+			seat := sit(t, s)
+			seen := map[kiosk.Screen]bool{}
+			for _, sc := range scenes() {
+				seen[sc.state.Screen] = true
+				sc.state.Language = language
+				number := d.show(sc.state)
+				seat.sees("== "+w.Title(sc.state.Screen), "\n   "+w.Instruction(sc.state.Screen)+"\n")
+				body := seat.read
+				for _, step := range sc.state.Steps {
+					if step.Status != kiosk.StepPending {
+						seat.sees(w.Status(step.Status), w.Step(step.Name)+"\n")
+					}
+				}
+				if sc.state.Main != "" && sc.state.Main != kiosk.ActionChoose {
+					seat.sees("Enter = " + w.Action(sc.state.Main))
+				}
+				if len(sc.state.Actions) > 0 {
+					seat.sees("> ")
+				}
+				if f := sc.state.Fault; f != nil && !strings.Contains(seat.transcript()[body:], w.Trouble(*f).Do) {
+					t.Errorf("%s: the fault is not explained:\n%s", sc.state.Screen, seat.transcript()[body:])
+				}
+				if p := sc.state.PIN; p != nil && !strings.Contains(seat.transcript()[body:], w.Problem(*p)) {
+					t.Errorf("%s: the problem is not explained", sc.state.Screen)
+				}
+				for _, left := range sc.state.Left {
+					if !strings.Contains(seat.transcript()[body:], w.Take(left)) {
+						t.Errorf("%s is not to be taken", left)
+					}
+				}
+				for _, words := range sc.shows {
+					if !strings.Contains(seat.transcript()[body:], words) {
+						t.Errorf("%s: no %q in\n%s", sc.state.Screen, words, seat.transcript()[body:])
+					}
+				}
+				hidden := sc.intent.Secret.Len() > 0 || sc.intent.Action == kiosk.ActionBack // typed at a PIN's prompt
+				if len(sc.state.Actions) > 0 && seat.echoes() == hidden {
+					t.Errorf("%s: the terminal echoes: %v", sc.state.Screen, !hidden)
+				}
+				if sc.intent.Action == "" {
+					continue
+				}
+				seat.types(sc.types + "\n")
+				in := d.gets(t)
+				if sc.state.Screen == kiosk.ScreenInsertToken { // "l": the other language
+					sc.intent.Choice = map[string]string{"en": "zh", "zh": "en"}[language]
+				}
+				if in.State != number || in.Action != sc.intent.Action || in.Choice != sc.intent.Choice || !in.Secret.Equal(sc.intent.Secret) {
+					t.Errorf("%s: got action %q, choice %q, %d bytes of secret", sc.state.Screen, in.Action, in.Choice, in.Secret.Len())
+				}
+			}
+			for _, screen := range kiosk.Screens() {
+				if !seen[screen] {
+					t.Errorf("screen %s is not shown by this test", screen)
+				}
+			}
+			for _, secret := range []string{somePIN, someCAN} {
+				if strings.Contains(seat.transcript(), secret) {
+					t.Errorf("%s was shown", secret)
+				}
+			}
+		})
+	}
+}
+
+func stateOf(t *testing.T, screen kiosk.Screen) kiosk.State {
+	t.Helper()
+	all := scenes()
+	i := slices.IndexFunc(all, func(s scene) bool { return s.state.Screen == screen })
+	return all[i].state
+}
+
+// However the program ends at a PIN's prompt, the terminal echoes again, and the
+// exit code is the documented one.
+func TestEchoComesBack(t *testing.T) {
+	for name, end := range map[string]struct {
+		how  func(*seat, *desk)
+		code int
+		says string
+	}{
+		"Ctrl-C":         {func(s *seat, _ *desk) { s.types("\x03") }, exitInterrupted, ""},
+		"Ctrl-\\":        {func(s *seat, _ *desk) { s.types("\x1c") }, exitInterrupted, ""},
+		"end of file":    {func(s *seat, _ *desk) { s.types("\x04") }, exitFailed, "the terminal was closed"},
+		"SIGTERM":        {func(s *seat, _ *desk) { s.cmd.Process.Signal(syscall.SIGTERM) }, exitInterrupted, ""},
+		"SIGHUP":         {func(s *seat, _ *desk) { s.cmd.Process.Signal(syscall.SIGHUP) }, exitInterrupted, ""},
+		"the agent ends": {func(_ *seat, d *desk) { d.stop() }, exitUnreachable, "it has ended"},
+		"a long line":    {func(s *seat, _ *desk) { s.types(strings.Repeat(strings.Repeat("5", 99)+"\x04", 11)) }, exitFailed, "more than 1024"},
+	} {
+		s := newSetting(t, "/dev/none")
+		d := newDesk(t, s)
+		d.show(stateOf(t, kiosk.ScreenChoosePIN))
+		// A shell keeps the terminal open behind the program.
+		seat := sit(t, s)
+		seat.sees("PIN> ")
+		if seat.echoes() {
+			t.Fatalf("%s: it echoes at the prompt", name)
+		}
+		keep, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", seat.cmd.Process.Pid), os.O_RDWR|syscall.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end.how(seat, d)
+		seat.cmd.Wait()
+		if !seat.echoes() {
+			t.Errorf("%s: the terminal stays mute", name)
+		}
+		if code := seat.cmd.ProcessState.ExitCode(); code != end.code {
+			t.Errorf("%s: exit code %d, want %d\n%s", name, code, end.code, seat.transcript())
+		}
+		keep.Close()
+		<-seat.done
+		if !strings.Contains(seat.transcript(), end.says) {
+			t.Errorf("%s: it says\n%s", name, seat.transcript())
+		}
+	}
+}
+
+// Ctrl-Z and fg: the prompt for a PIN stays hidden, whatever the shell did.
+func TestStoppedAndContinued(t *testing.T) {
+	s := newSetting(t, "/dev/none")
+	d := newDesk(t, s)
+	d.show(stateOf(t, kiosk.ScreenChoosePIN))
+	seat := sit(t, s)
+	seat.sees("PIN> ")
+	mode, err := unix.IoctlGetTermios(int(seat.tty.Fd()), getTerminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode.Lflag |= unix.ECHO // as a shell does
+	if err := unix.IoctlSetTermios(int(seat.tty.Fd()), setTerminal, mode); err != nil {
+		t.Fatal(err)
+	}
+	seat.cmd.Process.Signal(syscall.SIGCONT)
+	for range 1000 {
+		if !seat.echoes() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Error("it echoes after it was continued")
+}
+
+func TestMachineReadableZoneInsteadOfNumber(t *testing.T) {
+	s := newSetting(t, "/dev/none")
+	d := newDesk(t, s)
+	w, err := words.Open("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.show(stateOf(t, kiosk.ScreenAccessNumber))
+	seat := sit(t, s)
+	seat.sees("CAN> ")
+	label := func(l words.Label) string { return w.Label(l, nil) + "> " }
+	seat.types("m\n")
+	seat.sees(label(words.MRZNumber))
+	seat.types("\n") // changed one's mind
+	seat.sees("CAN> ")
+	seat.types("m\n")
+	for _, f := range []struct {
+		label words.Label
+		text  string
+	}{{words.MRZNumber, "d23145890"}, {words.MRZBirth, "740812"}, {words.MRZExpiry, " 340415 "}} {
+		seat.sees(label(f.label))
+		seat.types(f.text + "\n")
+	}
+	in := d.gets(t)
+	if in.Action != kiosk.ActionEnterMRZ || in.MRZ == nil || string(in.MRZ.Number.Reveal()) != "D23145890" ||
+		string(in.MRZ.Birth.Reveal()) != "740812" || string(in.MRZ.Expiry.Reveal()) != "340415" {
+		t.Errorf("got %q, %v", in.Action, in.MRZ)
+	}
+}
+
+// What comes while a prompt stands is printed before it once more, and an empty
+// line at a PIN's prompt is no PIN.
+func TestPromptStaysInSight(t *testing.T) {
+	s := newSetting(t, "/dev/none")
+	d := newDesk(t, s)
+	state := stateOf(t, kiosk.ScreenSignOn)
+	state.Number = d.show(state)
+	seat := sit(t, s)
+	seat.sees("PIN> ")
+	state.Fault = &kiosk.Fault{Code: kiosk.CodeReaderMissing, Remedy: kiosk.RemedyStaff}
+	d.show(state)
+	seat.sees("[K-CARD-02]", "\nPIN> ")
+	d.show(state) // the same once more says nothing
+	seat.types("\n")
+	seat.sees("PIN> ")
+	seat.types(somePIN + "\n")
+	if in := d.gets(t); in.State != state.Number || string(in.Secret.Reveal()) != somePIN {
+		t.Error("not the PIN")
+	}
+	if n := strings.Count(seat.transcript(), "[K-CARD-02]"); n != 1 {
+		t.Errorf("the hint stands there %d times", n)
+	}
+}
+
+func TestOnce(t *testing.T) {
+	for name, end := range map[string]struct {
+		screens []kiosk.Screen
+		code    int
+	}{
+		"with a receipt": {[]kiosk.Screen{kiosk.ScreenHome, kiosk.ScreenReceipt, kiosk.ScreenTakeThings}, exitDone},
+		"without one":    {[]kiosk.Screen{kiosk.ScreenHome, kiosk.ScreenWelcome}, exitFailed},
+	} {
+		s := newSetting(t, "/dev/none")
+		d := newDesk(t, s)
+		w, err := words.Open("en")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.show(stateOf(t, end.screens[0]))
+		seat := sit(t, s, "--once")
+		for i, screen := range end.screens {
+			if i > 0 {
+				d.show(stateOf(t, screen))
+			}
+			seat.sees("== " + w.Title(screen))
+		}
+		d.show(stateOf(t, kiosk.ScreenHome))
+		if code := seat.leaves(); code != end.code {
+			t.Errorf("%s: exit code %d\n%s", name, code, seat.transcript())
+		}
+	}
+	s := newSetting(t, "/dev/none")
+	newDesk(t, s)
+	wants(t, exitUsage, "no such language", s.config, "enroll", "--language", "tlh")
+}
