@@ -466,7 +466,7 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 	s := saved{id: f.draft.ID(), cancelCode: f.cancelCode}
 	var signed bool
 	err := e.try(ctx, func(ctx context.Context) error {
-		p := e.stepper(ScreenSaving, StepKioskSign, StepSave, StepProvisional)
+		p := e.stepper(ScreenSaving, StepKioskSign, StepProvisional, StepSave)
 		if err := p.run(ctx, StepKioskSign, kioskFault, func(ctx context.Context) error {
 			if signed {
 				return nil
@@ -479,22 +479,24 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 		}); err != nil {
 			return err
 		}
-		if err := p.run(ctx, StepSave, kioskFault, func(ctx context.Context) error {
-			r, err := f.draft.Record()
-			if err != nil {
-				return err
-			}
-			return e.put(ctx, r, &f.evidence, f.sequence)
-		}); err != nil {
-			return err
-		}
+		// The receipt is signed now and shown only when the record is safe: once
+		// it is, nothing may fail any more.
 		s.at = e.now()
-		return p.run(ctx, StepProvisional, kioskFault, func(ctx context.Context) error {
+		if err := p.run(ctx, StepProvisional, kioskFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
 			defer cancel()
 			var err error
 			s.provisional, err = e.provisional(ctx, f, s.at)
 			return err
+		}); err != nil {
+			return err
+		}
+		return p.run(ctx, StepSave, kioskFault, func(ctx context.Context) error {
+			r, err := f.draft.Record()
+			if err != nil {
+				return err
+			}
+			return e.put(ctx, r, &f.evidence, f.sequence)
 		})
 	})
 	return s, err

@@ -171,8 +171,8 @@ const (
 	StepHolderSign  StepName = "holder-sign"
 	StepOfficerSign StepName = "officer-sign"
 	StepKioskSign   StepName = "kiosk-sign"
+	StepProvisional StepName = "provisional" // provisional receipt, shown after the next step
 	StepSave        StepName = "save"        // durable in the queue
-	StepProvisional StepName = "provisional" // provisional receipt
 	StepDeliver     StepName = "deliver"     // courier: accepted by the registry
 	StepFinal       StepName = "final"       // receipt verified
 	StepPurge       StepName = "purge"

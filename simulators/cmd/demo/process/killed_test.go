@@ -31,7 +31,7 @@ var allSteps = []kiosk.StepName{
 	kiosk.StepOpenCard, kiosk.StepReadCard, kiosk.StepVerifyCard, kiosk.StepProveChip, kiosk.StepMakeContext,
 	kiosk.StepProbeToken, kiosk.StepSetPIN, kiosk.StepMakeKeys, kiosk.StepVerifyToken, kiosk.StepBindChip,
 	kiosk.StepSeal, kiosk.StepLockToken, kiosk.StepHolderSign, kiosk.StepOfficerSign, kiosk.StepKioskSign,
-	kiosk.StepSave, kiosk.StepProvisional, kiosk.StepDeliver, kiosk.StepFinal, kiosk.StepPurge, kiosk.StepActivate,
+	kiosk.StepProvisional, kiosk.StepSave, kiosk.StepDeliver, kiosk.StepFinal, kiosk.StepPurge, kiosk.StepActivate,
 }
 
 // The agent is killed after each step. Each time what it leaves is whole, the

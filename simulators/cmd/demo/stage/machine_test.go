@@ -62,6 +62,28 @@ func TestTPMGone(t *testing.T) {
 	chained(t, s, 3)
 }
 
+// From the moment that the record is safe, the enrollment has happened: the TPM's
+// end a moment later takes nothing back.
+func TestTPMGoneWhenSaved(t *testing.T) {
+	t.Parallel()
+	var s *stage.Stage
+	s = newStage(t, func(o *stage.Options) {
+		o.Observe = func(e kiosk.Event) {
+			if e.Step == kiosk.StepSave && s.TPM.PID() != 0 {
+				s.TPM.Kill()
+			}
+		}
+	})
+	start(t, s)
+	if r := arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet(); r.Provisional == "" {
+		t.Error("no receipt")
+	}
+	if err := s.TPM.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	delivered(t, s)
+}
+
 // chained checks that every number so far has its record. A TPM's counter
 // begins at 1.
 func chained(t *testing.T, s *stage.Stage, records uint64) {
