@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -35,7 +36,7 @@ const sendLimit = 10 * time.Second
 var (
 	ErrNoAgent   = errors.New("no agent is running: start it with `kiosk agent`")
 	ErrSecond    = errors.New("another agent already serves this socket")
-	ErrForeigner = errors.New("peer belongs to another user")
+	ErrForeigner = errors.New("the agent belongs to another user: run this as that user")
 	ErrFrame     = errors.New("frame is malformed or too large")
 )
 
@@ -130,6 +131,14 @@ func meet(ctx context.Context, conn net.Conn, desk kiosk.Desk, answer Answer) {
 	}
 }
 
+// noAgent says why nobody answers at path.
+func noAgent(path string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (%s)", ErrForeigner, path)
+	}
+	return fmt.Errorf("%w (%s)", ErrNoAgent, path)
+}
+
 // ErrAnswer is an error that the agent gave for an answer.
 var ErrAnswer = errors.New("the agent answers")
 
@@ -139,7 +148,7 @@ func Ask(ctx context.Context, path string, q Query, v any) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return fmt.Errorf("%w (%s)", ErrNoAgent, path)
+		return noAgent(path, err)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(sendLimit))
@@ -214,7 +223,7 @@ type Client struct {
 func Dial(path string) (*Client, error) {
 	c, err := net.Dial("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%s)", ErrNoAgent, path)
+		return nil, noAgent(path, err)
 	}
 	c.Close()
 	return &Client{path: path}, nil
@@ -225,7 +234,7 @@ func Dial(path string) (*Client, error) {
 func (c *Client) States(ctx context.Context) (<-chan kiosk.State, error) {
 	conn, err := net.Dial("unix", c.path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%s)", ErrNoAgent, c.path)
+		return nil, noAgent(c.path, err)
 	}
 	hello, err := json.Marshal(Query{})
 	if err == nil {

@@ -128,6 +128,9 @@ func TestRealStack(t *testing.T) {
 	agent = l.startAgent(config, timeline)
 	l.await("the receipt", 20*time.Second, func() error { return l.state(config, id, "purged") })
 	lap("delivered, receipt here, record purged")
+	if b, err := os.ReadFile(l.in("kiosk", "registry-time")); err != nil || len(b) == 0 {
+		t.Errorf("the registry's time is not kept: %v", err)
+	}
 	receipt, key := filepath.Join(*results, "receipt.tlog-proof"), filepath.Join(*results, "log.vkey")
 	l.logKey(key)
 	l.run(0, "kiosk", "queue", "show", id, "--config", config, "--receipt", receipt)
@@ -189,8 +192,10 @@ func setUp(t *testing.T) *lab {
 		*p = abs
 	}
 	l := &lab{t: t, dir: t.TempDir(), bin: *binaries, logs: filepath.Join(*results, "logs")}
-	if err := os.RemoveAll(l.logs); err != nil {
-		t.Fatal(err)
+	for _, old := range []string{l.logs, filepath.Join(*results, "timeline.jsonl")} {
+		if err := os.RemoveAll(old); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.MkdirAll(l.logs, 0o755); err != nil {
 		t.Fatal(err)
@@ -611,7 +616,7 @@ func (l *lab) nobodyLeft() {
 // logs included, for what must not be there.
 func (l *lab) canary() {
 	l.t.Helper()
-	folders := []string{l.in("kiosk"), l.in("registry"), l.in("vault"), l.in("swtpm"), l.logs}
+	folders := []string{l.in("kiosk"), l.in("registry"), l.in("vault"), l.in("swtpm"), l.logs, filepath.Join(*results, "timeline.jsonl")}
 	all := secrets{"officer's pin": officerPIN}
 	for _, c := range citizens {
 		for what, secret := range c.secrets() {

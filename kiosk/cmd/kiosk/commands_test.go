@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"enrollkiosk/simulators/idcard"
@@ -168,6 +170,51 @@ func TestCardRead(t *testing.T) {
 	var report cardReport
 	if err := json.Unmarshal([]byte(r.out), &report); err != nil || report.Refused == "" || report.Report.Hashes != "failed" || report.Access != "PACE" {
 		t.Errorf("%v: %+v", err, report)
+	}
+}
+
+// In a terminal the access number is asked for, unseen, and progress is shown.
+func TestCardReadInATerminal(t *testing.T) {
+	server := listen(t)
+	s := newSetting(t, "/dev/none")
+	reader, err := server.AddReader("Specimen ID Card Reader 00 00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	person := idcard.SpecimenPerson()
+	person.CAN = someCAN
+	chip, err := s.issuer.Personalise(person, idcard.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Insert(chip)
+	for _, c := range []struct {
+		typed string
+		code  int
+		sees  string
+	}{{someCAN + "\n", exitDone, "ERIKSSON"}, {"111111\n", exitRefused, "type it again"}, {"\x03", exitInterrupted, ""}, {"\x04", exitFailed, "closed"}} {
+		seat := sitBefore(t, program(t, s.config, "card", "read"))
+		keep, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", seat.cmd.Process.Pid), os.O_RDWR|syscall.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seat.sees("CAN (6 digits on the card): ")
+		seat.types(c.typed)
+		seat.cmd.Wait()
+		if !seat.echoes() {
+			t.Error("the terminal stays mute")
+		}
+		keep.Close()
+		<-seat.done
+		if code := seat.cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(seat.transcript(), c.sees) {
+			t.Errorf("%q: exit code %d, want %d\n%s", c.typed, code, c.code, seat.transcript())
+		}
+		if strings.Contains(seat.transcript(), someCAN) {
+			t.Error("the access number was shown")
+		}
+		if progress := strings.Contains(seat.transcript(), "100 %"); progress != (c.code == exitDone) {
+			t.Errorf("progress: %v\n%s", progress, seat.transcript())
+		}
 	}
 }
 

@@ -105,9 +105,6 @@ func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
 		case <-t.tty.resume:
 			t.tty.again()
 		case l := <-t.tty.lines:
-			if errors.Is(l.err, io.EOF) {
-				return errClosed
-			}
 			if l.err != nil {
 				return l.err
 			}

@@ -129,7 +129,12 @@ type seat struct {
 
 func sit(t *testing.T, s setting, args ...string) *seat {
 	t.Helper()
-	out := &seat{t: t, cmd: program(t, s.config, append([]string{"enroll"}, args...)...), done: make(chan struct{})}
+	return sitBefore(t, program(t, s.config, append([]string{"enroll"}, args...)...))
+}
+
+func sitBefore(t *testing.T, cmd *exec.Cmd) *seat {
+	t.Helper()
+	out := &seat{t: t, cmd: cmd, done: make(chan struct{})}
 	var err error
 	if out.tty, err = pty.StartWithSize(out.cmd, &pty.Winsize{Rows: 40, Cols: 200}); err != nil {
 		t.Fatal(err)

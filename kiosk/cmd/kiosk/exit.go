@@ -45,7 +45,7 @@ func exitCode(err error) int {
 	}
 	switch {
 	case errors.As(err, &config), errors.As(err, &usage), is(station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
-		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, words.ErrLanguage):
+		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, wire.ErrForeigner, words.ErrLanguage):
 		return exitUsage
 	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,

@@ -92,6 +92,9 @@ type signalled struct{ signal os.Signal }
 
 func (s signalled) Error() string { return "ended by signal: " + s.signal.String() }
 
+// Is makes it a cancellation for whoever wraps a context's cause.
+func (signalled) Is(target error) bool { return target == context.Canceled }
+
 func run(ctx context.Context, args []string, in *os.File, out, err io.Writer) int {
 	c := &command{in: in, out: out, err: err}
 	f, found := c.parse(args)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -71,6 +72,9 @@ func (t *tty) read(ctx context.Context) {
 		if len(pending) > maxLine {
 			err = fmt.Errorf("more than %d characters in one line", maxLine)
 		}
+		if errors.Is(err, io.EOF) {
+			err = errClosed
+		}
 		if err != nil {
 			send(line{err: err})
 			return
@@ -116,4 +120,4 @@ func (t *tty) echo(on bool) {
 	unix.IoctlSetTermios(fd, setTerminal, mode)
 }
 
-var errClosed = fmt.Errorf("the terminal was closed: %w", io.ErrUnexpectedEOF)
+var errClosed = errors.New("the terminal was closed")
