@@ -7,7 +7,8 @@
 // that the policy names; an answer that claims more than it proves is
 // [ErrNonsense]. The policy itself is handed on as it came: its reader verifies it.
 //
-// The package keeps nothing and never repeats a request: that is the courier's job.
+// The package keeps nothing, and repeats a request only when a connection turns
+// out to have ended while it was idle: trying again is the courier's job.
 // The wire is HTTP/1.1, so that it passes through ordinary proxies.
 package client
 
@@ -292,17 +293,28 @@ func verifyTime(b []byte, p policy.Policy) (time.Time, error) {
 // do makes one request. read gets the body of a good answer, at most limit bytes
 // of the media type want; what it does not understand is ErrNonsense.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, want string, limit int64, read func([]byte) error) error {
+	stale, err := c.once(ctx, method, path, body, want, limit, read)
+	if stale {
+		// The connection had ended while nobody used it: that says nothing about
+		// the registry. All requests of this contract may be repeated.
+		c.Close()
+		_, err = c.once(ctx, method, path, body, want, limit, read)
+	}
+	return err
+}
+
+func (c *Client) once(ctx context.Context, method, path string, body []byte, want string, limit int64, read func([]byte) error) (stale bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
-	var handshake atomic.Pointer[error]
-	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
-		if err != nil {
-			handshake.Store(&err)
-		}
-	}})
+	var handshake, reused, answered atomic.Bool
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { handshake.Store(err != nil) },
+		GotConn:              func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	})
 	req, err := http.NewRequestWithContext(traced, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return false, err
 	}
 	req.Header.Set("Accept", want+", "+api.MediaProblem)
 	req.Header.Set("User-Agent", "enrollkiosk")
@@ -311,25 +323,25 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, want 
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return c.line.class(ctx, err, handshake.Load() != nil)
+		return reused.Load() && !answered.Load() && limited.Err() == nil, c.line.class(ctx, err, handshake.Load())
 	}
 	defer res.Body.Close()
 	if err := refusal(res); err != nil {
-		return err
+		return false, err
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	switch {
 	case err != nil:
-		return c.line.class(ctx, err, false)
+		return false, c.line.class(ctx, err, false)
 	case isPage(res.Header, b):
-		return ErrCaptivePortal
+		return false, ErrCaptivePortal
 	case int64(len(b)) > limit:
-		return fmt.Errorf("%w: answer of more than %d bytes", ErrNonsense, limit)
+		return false, fmt.Errorf("%w: answer of more than %d bytes", ErrNonsense, limit)
 	case !api.IsMedia(res.Header.Get("Content-Type"), want):
-		return fmt.Errorf("%w: media type %q", ErrNonsense, clip(res.Header.Get("Content-Type")))
+		return false, fmt.Errorf("%w: media type %q", ErrNonsense, clip(res.Header.Get("Content-Type")))
 	}
 	if err := read(b); err != nil {
-		return fmt.Errorf("%w: %w", ErrNonsense, err)
+		return false, fmt.Errorf("%w: %w", ErrNonsense, err)
 	}
-	return nil
+	return false, nil
 }
