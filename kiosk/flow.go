@@ -505,12 +505,14 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 // handOver gives the courier a moment, shows the receipt, and waits until
 // nothing lies on the readers any more.
 func (e *enrollment) handOver(ctx context.Context, s saved, events <-chan DeliveryEvent) error {
+	// The screen's copy of the code is not wiped: a socket may be sending it when
+	// the screen is left.
 	view := &ReceiptView{RecordID: hex.EncodeToString(s.id[:]), Provisional: s.provisional,
-		CancelCode: s.cancelCode, QR: s.provisional, Saved: s.at}
+		CancelCode: secret.FromString(string(s.cancelCode.Reveal())), QR: s.provisional, Saved: s.at}
+	s.cancelCode.Wipe()
 	if final := e.awaitReceipt(ctx, s.id, events); final != "" {
 		view.Final, view.QR = final, final
 	}
-	defer s.cancelCode.Wipe()
 	if _, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenReceipt, Turn: TurnCitizen, Main: ActionDone,
 			Actions: []Action{ActionDone, ActionChoose}, Receipt: view}
