@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/simulators/idcard"
@@ -14,43 +13,29 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// smallDisk names, for a child of this test program, the directory that lies on
-// a small disk.
-const smallDisk = "STAGE_SMALL_DISK"
-
 // A full disk is told before the citizen's card is touched; one that fills up
 // later, at the step that needs it. With room again the same step succeeds.
 func TestDiskFull(t *testing.T) {
-	if dir := os.Getenv(smallDisk); dir != "" {
-		diskFull(t, dir)
-		return
-	}
-	t.Parallel()
 	if _, err := exec.LookPath("unshare"); err != nil {
 		t.Fatal("unshare is missing: install the Debian package util-linux")
 	}
-	dir, err := os.MkdirTemp("", "stage")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	flags := "-m"
 	if os.Getuid() != 0 {
 		flags = "-Urm"
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "unshare", flags, "sh", "-ec",
-		`mkdir "$0"; mount -t tmpfs -o size=80m tmpfs "$0"; exec "$1" -test.run='^TestDiskFull$' -test.v`, filepath.Join(dir, "kiosk"), os.Args[0])
-	cmd.Env = append(os.Environ(), smallDisk+"="+dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if !alone(t, "unshare", flags) {
+		return
 	}
-	t.Logf("%s", out)
-}
-
-func diskFull(t *testing.T, dir string) {
+	dir := tempDir(t)
+	small := filepath.Join(dir, "kiosk")
+	if out, err := exec.Command("sh", "-ec", `mkdir "$0"; mount -t tmpfs -o size=80m tmpfs "$0"`, small).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", small).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
 	s := newStageIn(t, dir, nil)
 	start(t, s)
 	filler := filepath.Join(s.Config.Kiosk.State, "filler")

@@ -78,10 +78,9 @@ func (n *line) hangUp(c net.Conn) {
 	delete(n.open, c)
 }
 
-// through leads to the registry, each connection after a pause.
-func through(address string, pause time.Duration) func(net.Conn) {
+// through leads to the registry, whose answers take a while longer.
+func through(address string, delay time.Duration) func(net.Conn) {
 	return func(c net.Conn) {
-		time.Sleep(pause)
 		r, err := net.Dial("tcp", address)
 		if err != nil {
 			return
@@ -91,7 +90,14 @@ func through(address string, pause time.Duration) func(net.Conn) {
 			io.Copy(r, c)
 			r.Close()
 		}()
-		io.Copy(c, r)
+		b := make([]byte, 1<<16)
+		for {
+			n, err := r.Read(b)
+			time.Sleep(delay)
+			if _, e := c.Write(b[:n]); err != nil || e != nil {
+				return
+			}
+		}
 	}
 }
 
@@ -136,9 +142,9 @@ func foreign(t *testing.T) tls.Certificate {
 func TestBadLine(t *testing.T) {
 	t.Parallel()
 	n := newLine(t)
+	const patience = 2 * time.Second
 	s := newStage(t, func(o *stage.Options) {
-		o.Registry = n.listener.Addr().String()
-		o.Limits.Delivery = 2 * time.Second
+		o.Registry, o.Limits.Delivery = n.listener.Addr().String(), patience
 	})
 	own, err := tls.LoadX509KeyPair(filepath.Join(s.Dir, "registry", "server.crt"), filepath.Join(s.Dir, "registry", "server.key"))
 	if err != nil {
@@ -148,7 +154,7 @@ func TestBadLine(t *testing.T) {
 	n.become(healthy)
 	start(t, s)
 	t.Run("slow", func(t *testing.T) {
-		n.become(through(s.RegistryAddress(), 3*time.Second))
+		n.become(through(s.RegistryAddress(), patience))
 		if r := arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet(); r.Provisional == "" || r.Final != "" {
 			t.Errorf("provisional %q, final %q", r.Provisional, r.Final)
 		}

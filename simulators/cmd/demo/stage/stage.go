@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -124,14 +125,18 @@ func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *S
 	return s, nil
 }
 
-// free finds a loopback address that nobody listens on.
-func free() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// free finds a loopback address that nobody listens on. It lies below the ports
+// that systems give to outgoing connections: none of those takes it while its
+// server is not yet there, or has stopped.
+func free() (address string, err error) {
+	for range 100 {
+		address = fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
 
 // SignPolicy writes the specimen's policy file and has the authority's root

@@ -1,10 +1,14 @@
 package stage_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -40,8 +44,41 @@ func TestMain(m *testing.M) {
 		if issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
 			panic(err)
 		}
+		// Stages wait more than they compute.
+		flag.Parse()
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
 		return m.Run()
 	}())
+}
+
+// own names, for a child of this test program, the test that it is for.
+const own = "STAGE_TEST"
+
+// alone has the test that calls it run in a process of its own, under a command
+// if one is given, and returns true there: a process has one PC/SC client, and
+// what some tests do to it others would feel.
+func alone(t *testing.T, under ...string) bool {
+	t.Helper()
+	if os.Getenv(own) == t.Name() {
+		return true
+	}
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	args := append(under, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), own+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	if err == nil && !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		err = errors.New("it did not run")
+	}
+	if err != nil {
+		t.Fatalf("in a process of its own: %v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+	return false
 }
 
 var stages atomic.Int32
@@ -49,12 +86,18 @@ var stages atomic.Int32
 // newStage sets a stage with short limits; everything of it ends with the test.
 func newStage(t *testing.T, change func(*stage.Options)) *stage.Stage {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
+	return newStageIn(t, tempDir(t), change)
+}
+
+// tempDir is t.TempDir with a path short enough for sockets.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "stage")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return newStageIn(t, dir, change)
+	return dir
 }
 
 // places is how many stages the daemon has readers for.
