@@ -70,6 +70,9 @@ type Policy struct {
 	MinimumPIVFirmware Firmware `json:"minimum_piv_firmware"`
 	RevokedTokens      []uint64 `json:"revoked_tokens"` // serial numbers
 
+	// RevokedOfficers are SHA-256 of officers' certificates, DER: lost and stolen cards.
+	RevokedOfficers [][32]byte `json:"revoked_officers"`
+
 	Consents    []Text   `json:"consents"`
 	Languages   []string `json:"languages"`    // BCP 47, first is the default
 	Files       []uint16 `json:"files"`        // LDS file identifiers to seal beside DG1 and EF.SOD
@@ -115,6 +118,11 @@ type Text struct {
 type Translation struct {
 	Language string   `json:"language"`
 	SHA256   [32]byte `json:"sha256"`
+}
+
+// OfficerRevoked says whether an officer's certificate, DER, must not be used any more.
+func (p Policy) OfficerRevoked(certificate []byte) bool {
+	return slices.Contains(p.RevokedOfficers, sha256.Sum256(certificate))
 }
 
 // Sign checks p and signs it with the authority's root key.

@@ -88,7 +88,7 @@ func specimen(t testing.TB) policy.Policy {
 		Anchors: []policy.Root{{Certificate: certificate(t), Class: record.Production}, {Certificate: brainpoolLike, Class: record.Test}}, CRLs: [][]byte{{0x30, 0}},
 		PIVRoots: roots, TPMRoots: roots, OfficerCA: roots, KioskCA: roots, RegistryTLS: roots,
 		VerdictKeys:        policy.VerdictKeys{Registry: []record.JWK{jwk}, Vault: []record.JWK{jwk}},
-		MinimumPIVFirmware: policy.Firmware{Major: 5, Minor: 7}, RevokedTokens: []uint64{1234567},
+		MinimumPIVFirmware: policy.Firmware{Major: 5, Minor: 7}, RevokedTokens: []uint64{1234567}, RevokedOfficers: [][32]byte{sha256.Sum256([]byte("lost"))},
 		Consents:  []policy.Text{{ID: "enroll", Version: 2, Required: true, Digests: []policy.Translation{{Language: "en", SHA256: english}, {Language: "zh-Hans", SHA256: chinese}}}},
 		Languages: []string{"en", "zh-Hans"}, Files: []uint16{0x010E, 0x010F}, OfflineDays: 14,
 	}
@@ -268,6 +268,16 @@ func TestZeroValueIsRefused(t *testing.T) {
 	for f := range reflect.TypeFor[policy.Signed]().Fields() {
 		if f.IsExported() {
 			t.Errorf("%s can be forged", f.Name)
+		}
+	}
+}
+
+// A revoked officer is one certificate, not the person: the next card works.
+func TestOfficerRevoked(t *testing.T) {
+	p := parse(t, specimen(t), newDevice(t)).Policy()
+	for certificate, want := range map[string]bool{"lost": true, "next": false, "": false} {
+		if got := p.OfficerRevoked([]byte(certificate)); got != want {
+			t.Errorf("%q: %v", certificate, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ type policyFile struct {
 	Files       []uint16   `toml:"files"` // LDS file identifiers to seal beside DG1 and EF.SOD
 	Firmware    string     `toml:"minimum_piv_firmware"`
 	Revoked     []uint64   `toml:"revoked_tokens"`
+	Officers    []string   `toml:"revoked_officers"` // SHA-256 of certificates, hexadecimal
 	CRLs        []string   `toml:"crls"`
 	Anchors     []rootFile `toml:"anchors"`
 	PIVRoots    []rootFile `toml:"piv_roots"`
@@ -92,6 +94,13 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 		if _, err := fmt.Sscanf(f.Firmware, "%d.%d.%d", &p.MinimumPIVFirmware.Major, &p.MinimumPIVFirmware.Minor, &p.MinimumPIVFirmware.Patch); err != nil {
 			return p, fmt.Errorf("minimum_piv_firmware must be three numbers, such as 5.4.3")
 		}
+	}
+	for _, digits := range f.Officers {
+		b, err := hex.DecodeString(digits)
+		if err != nil || len(b) != sha256.Size {
+			return p, fmt.Errorf("revoked_officers: %q is not 64 hexadecimal digits: the SHA-256 of a certificate in DER", digits)
+		}
+		p.RevokedOfficers = append(p.RevokedOfficers, [32]byte(b))
 	}
 	if err := f.addRegistry(&p, file); err != nil {
 		return p, err

@@ -43,6 +43,7 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   files        = [0x0102]            # LDS files to seal beside DG1 and EF.SOD; 0x0102 is the face
   minimum_piv_firmware = "5.4.3"
   revoked_tokens = []                # serial numbers
+  revoked_officers = []              # SHA-256 of officers' certificates in DER, hexadecimal
   crls = ["csca.crl"]
   [registry]
   public = "registry/public.json"

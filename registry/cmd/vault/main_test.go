@@ -113,6 +113,7 @@ func TestPolicySign(t *testing.T) {
 		"language missing":  {change(`languages = ["en"]`, `languages = ["en", "zh"]`), "zh"},
 		"no registry":       {change(`public = "registry/public.json"`, `public = "vault/public.json"`), "registry.public"},
 		"firmware":          {change("5.2.3", "new"), "minimum_piv_firmware"},
+		"officer's hash":    {change("revoked_tokens", "revoked_officers = [\"4711\"]\nrevoked_tokens"), "revoked_officers"},
 		"never valid":       {change("valid_days = 365", "valid_days = 0"), "valid_days"},
 		"version":           {change("version = 1", "version = 0"), "version"},
 		"a text's bad name": {change(`dir = "."`, `dir = "registry"`), "NAME.LANGUAGE.txt"},

@@ -147,7 +147,7 @@ func New(t testing.TB, wrap func(r *Registry, l net.Listener) net.Listener) *Reg
 		Anchors: []policy.Root{}, CRLs: [][]byte{}, PIVRoots: []policy.Root{}, TPMRoots: []policy.Root{}, OfficerCA: []policy.Root{}, KioskCA: []policy.Root{},
 		RegistryTLS:   []policy.Root{{Certificate: r.ca.cert.Raw, Class: record.Test}},
 		VerdictKeys:   policy.VerdictKeys{Registry: []record.JWK{jwk(r.verdicts)}, Vault: []record.JWK{jwk(r.vault)}},
-		RevokedTokens: []uint64{}, Consents: []policy.Text{}, Languages: []string{}, Files: []uint16{}}
+		RevokedTokens: []uint64{}, RevokedOfficers: [][32]byte{}, Consents: []policy.Text{}, Languages: []string{}, Files: []uint16{}}
 	r.Policy = r.sign(r.policy)
 	r.Certificate = r.ca.issue(Host, x509.ExtKeyUsageServerAuth, time.Now().Add(24*time.Hour))
 	r.Kiosk = r.ca.issue("KIOSK-0001", x509.ExtKeyUsageClientAuth, time.Now().Add(24*time.Hour))
