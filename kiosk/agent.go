@@ -24,6 +24,7 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/trust"
+	"enrollkiosk/sync/queue"
 )
 
 // Config is what an Agent needs. Every field is required but Observe.
@@ -68,7 +69,14 @@ func DefaultLimits() Limits {
 // ErrPolicy means that there is no policy, or none that can be used; Config.Policy wraps it.
 var (
 	ErrPolicy = errors.New("no valid policy: connect this kiosk to the registry")
-	errText   = errors.New("a consent text of the policy is not installed: update this kiosk")
+	// ErrClock means that the clock cannot be right, ErrOffline that the policy
+	// allows no more enrollments before the registry was reached, ErrCertificate
+	// that this kiosk's own certificate is not valid now. Config.Policy wraps them:
+	// a record made all the same would be rejected when the citizen has gone.
+	ErrClock       = errors.New("the clock is wrong: set it")
+	ErrOffline     = errors.New("this kiosk has been offline for longer than the policy allows: connect it")
+	ErrCertificate = errors.New("this kiosk's certificate is not valid now: have the registry sign it again")
+	errText        = errors.New("a consent text of the policy is not installed: update this kiosk")
 )
 
 // Agent runs the flow and is a Desk.
@@ -132,11 +140,15 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.watch(ctx, d.health)
 	}()
 	// The first screen tells what is known, not what nobody has looked at yet.
-	select {
-	case d.latest = <-d.health:
-	case <-ctx.Done():
-	case <-time.After(2 * time.Second):
-		d.latest = Health{Readers: map[Device]ReaderState{}}
+	d.latest = Health{Readers: map[Device]ReaderState{}}
+	for late := time.After(2 * time.Second); !d.latest.TPM || len(d.latest.Readers) == 0; {
+		select {
+		case d.latest = <-d.health:
+			continue
+		case <-ctx.Done():
+		case <-late:
+		}
+		break
 	}
 	defer func() { cancel(); <-watching }()
 	for {
@@ -188,10 +200,12 @@ func (a *Agent) enroll(ctx context.Context, d *desk, o officer) error {
 	if err == nil {
 		err = e.run(ctx)
 	}
+	if err != nil {
+		e.abandon(ctx)
+	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	e.abandon(ctx)
 	var fault *Fault
 	switch {
 	case errors.Is(err, errDeclined), errors.Is(err, errDoubted), errors.Is(err, errStartOver):
@@ -308,23 +322,28 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 		}
 		out <- h
 	}
-	stats := func() {
-		if s, err := a.cfg.Queue.Stats(ctx); err == nil {
-			h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
+	counted := make(chan func(*Health), 1)
+	recount := make(chan struct{}, 1)
+	go a.count(ctx, recount, counted)
+	again := func() {
+		select {
+		case recount <- struct{}{}:
+		default:
 		}
-		_, err := a.cfg.TPM.Counter(ctx)
-		h.TPM = err == nil
 	}
 	events := a.cfg.Delivery.Events(ctx)
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	var readers <-chan map[Device]ReaderState
 	retry := time.After(0)
-	stats()
+	again()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case news := <-counted:
+			news(&h)
+			send()
 		case <-retry:
 			ch, err := a.cfg.Readers.Watch(ctx)
 			if err != nil {
@@ -342,23 +361,53 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			h.Readers = r
 			send()
 		case ev := <-events:
-			switch ev.Stage {
-			case Trouble:
+			switch {
+			case ev.Stage == Trouble && ev.ID == queue.ID{}:
 				h.Registry, h.RegistryNote = false, ev.Code
+			case ev.Stage == Trouble: // about one record; the registry answered
 			default:
 				h.Registry, h.RegistryNote = true, ""
 				if ev.Stage == Receipted {
 					h.Delivered = a.now()
 				}
 			}
-			stats()
+			again()
 			send()
 		case why := <-a.line:
 			h.Registry, h.RegistryNote = why == "", why
 			send()
 		case <-tick.C:
-			stats()
-			send()
+			again()
+		}
+	}
+}
+
+// count asks queue and TPM how they are, apart from the readers: neither may
+// hold up the news that a card came or went.
+func (a *Agent) count(ctx context.Context, ask <-chan struct{}, out chan<- func(*Health)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ask:
+		}
+		limited, cancel := context.WithTimeout(ctx, a.cfg.Limits.TPM)
+		s, queueErr := a.cfg.Queue.Stats(limited)
+		_, tpmErr := a.cfg.TPM.Counter(limited)
+		cancel()
+		news := func(h *Health) {
+			h.TPM = tpmErr == nil
+			if queueErr == nil {
+				h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
+			}
+		}
+		if queueErr != nil && ctx.Err() == nil {
+			a.log.Error("the queue does not answer", "cause", queueErr)
+		}
+		select {
+		case out <- news:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -109,7 +109,8 @@ func tokenFault(err error) *Fault {
 	f := classify(err, tokenRows, row{code: CodeTokenFailed, remedy: RemedyRetry})
 	var wrong *hsm.WrongPIN
 	if errors.As(err, &wrong) {
-		f.Code, f.Remedy, f.Left = CodeTokenWrongPIN, RemedyOtherCard, wrong.Left
+		// The PIN was chosen a moment ago; sending it again would only burn a try.
+		f.Code, f.Remedy, f.Left = CodeTokenWrongPIN, RemedyStartOver, wrong.Left
 	}
 	return f
 }
@@ -124,13 +125,10 @@ var officerRows = []row{
 	{hsm.ErrCannotAttest, CodeOfficerUnknown, RemedyOtherCard}, // not one of ours
 	{hsm.ErrPINBlocked, CodeOfficerBlocked, RemedyOtherCard},
 	{errOtherToken, CodeOfficerOther, RemedyOtherCard},
-	{ErrPolicy, CodePolicyMissing, RemedyStaff},
-	{policy.ErrExpired, CodePolicyExpired, RemedyStaff},
-	{policy.ErrNotYet, CodePolicyExpired, RemedyStaff},
 }
 
 func officerFault(err error) *Fault {
-	f := classify(err, officerRows, row{code: CodeOfficerRemoved, remedy: RemedyRetry})
+	f := classify(err, append(officerRows, policyRows...), row{code: CodeOfficerRemoved, remedy: RemedyRetry})
 	var wrong *hsm.WrongPIN
 	if errors.As(err, &wrong) {
 		f.Code, f.Remedy, f.Left = CodeOfficerWrongPIN, RemedyRetry, wrong.Left
@@ -147,12 +145,20 @@ var kioskRows = []row{
 	{hsm.ErrUnavailable, CodeTPMMissing, RemedyStaff},
 	{errText, CodePolicyMissing, RemedyStaff},
 	{hsm.ErrLockout, CodeTPMLockout, RemedyStaff},
+	{context.DeadlineExceeded, CodeTPMMissing, RemedyStaff}, // the disk has no deadline, the TPM has
+}
+
+// policyRows are what forbids every enrollment for now.
+var policyRows = []row{
 	{ErrPolicy, CodePolicyMissing, RemedyStaff},
 	{policy.ErrExpired, CodePolicyExpired, RemedyStaff},
-	{policy.ErrNotYet, CodePolicyExpired, RemedyStaff},
+	{policy.ErrNotYet, CodeClock, RemedyStaff},
+	{ErrClock, CodeClock, RemedyStaff},
+	{ErrOffline, CodeOffline, RemedyStaff},
+	{ErrCertificate, CodeKioskCertificate, RemedyStaff},
 }
 
 // kioskFault is for the machine itself: TPM, disk, policy.
 func kioskFault(err error) *Fault {
-	return classify(err, kioskRows, row{code: CodeInternal, remedy: RemedyStaff})
+	return classify(err, append(policyRows, kioskRows...), row{code: CodeInternal, remedy: RemedyStaff})
 }

@@ -180,7 +180,10 @@ func (e *enrollment) openChip(ctx context.Context, d *document, p *stepper) erro
 	if err != nil {
 		return err
 	}
-	d.card = &counted{Card: card}
+	if d.card == nil {
+		d.card = &counted{}
+	}
+	d.card.Card = card // the counts go on when a card is opened again
 	p.traffic = d.card.traffic
 	chip, err := icao.Open(ctx, d.card, d.access.kind(d.access.secret), icao.Options{})
 	if err != nil {

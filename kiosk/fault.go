@@ -74,13 +74,16 @@ const (
 	CodeRolledBack       Code = "K-QUEUE-04" // disk behind the TPM's counter
 	CodePolicyMissing    Code = "K-POLICY-01"
 	CodePolicyExpired    Code = "K-POLICY-02"
-	CodeUnreachable      Code = "K-NET-01"  // registry not reachable
-	CodeCaptivePortal    Code = "K-NET-02"  // a page instead of the registry
-	CodeNonsense         Code = "K-NET-03"  // the registry's answer is not valid
-	CodeNotAllowed       Code = "K-NET-04"  // 401, 403, 407
-	CodeTLS              Code = "K-NET-05"  // wrong or expired certificate, TLS inspection
-	CodeRejected         Code = "K-NET-06"  // signed rejection: quarantined
-	CodeTimedOut         Code = "K-FLOW-01" // nobody answered
+	CodeOffline          Code = "K-POLICY-03" // longer than the policy allows
+	CodeClock            Code = "K-CLOCK-01"
+	CodeKioskCertificate Code = "K-KIOSK-01" // the kiosk's own, expired
+	CodeUnreachable      Code = "K-NET-01"   // registry not reachable
+	CodeCaptivePortal    Code = "K-NET-02"   // a page instead of the registry
+	CodeNonsense         Code = "K-NET-03"   // the registry's answer is not valid
+	CodeNotAllowed       Code = "K-NET-04"   // 401, 403, 407
+	CodeTLS              Code = "K-NET-05"   // wrong or expired certificate, TLS inspection
+	CodeRejected         Code = "K-NET-06"   // signed rejection: quarantined
+	CodeTimedOut         Code = "K-FLOW-01"  // nobody answered
 	CodeInternal         Code = "K-FLOW-99"
 )
 
@@ -92,6 +95,7 @@ func Codes() []Code {
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
-		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeUnreachable,
+		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
+		CodeKioskCertificate, CodeUnreachable,
 		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeTimedOut, CodeInternal}
 }

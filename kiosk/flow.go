@@ -16,6 +16,7 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/trust"
+	"enrollkiosk/sync/queue"
 )
 
 // enrollment is one citizen's enrollment. It carries what stays the same from
@@ -347,6 +348,14 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 	err := e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepSeal)
 		return p.run(ctx, StepSeal, kioskFault, func(context.Context) error {
+			// Minutes have passed since the first step: what would have the record
+			// rejected later is looked at once more.
+			if _, err := e.newestPolicy(); err != nil {
+				return err
+			}
+			if err := e.policy.CheckTime(e.now()); err != nil {
+				return err
+			}
 			var code [16]byte
 			rand.Read(code[:])
 			f.cancelCode = secret.FromString(formatCancelCode(code))
@@ -416,7 +425,7 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen) error {
 			pin := problem
 			pin.Min, pin.Max = minPIN, maxPIN
 			return State{Screen: ScreenApprove, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionApprove,
-				Actions: []Action{ActionApprove, ActionDoubtPerson}, PIN: &pin, Fault: fault}
+				Actions: []Action{ActionApprove, ActionDoubtPerson, ActionStartOver}, PIN: &pin, Fault: fault}
 		}, func(s *State, h Health) bool {
 			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
 			return false
@@ -431,6 +440,9 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen) error {
 		err = p.run(ctx, StepOfficerSign, officerFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
+			if _, err := officerOf(e.officer.leaf.Raw, e.policy.Policy(), e.now()); err != nil {
+				return err
+			}
 			return withToken(ctx, e.tokens, DeviceOfficer, e.officer.serial, func(t Token) error {
 				k, err := t.Key(ctx, SlotSignature, in.Secret)
 				if err != nil {
@@ -496,7 +508,13 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 			if err != nil {
 				return err
 			}
-			return e.put(ctx, r, &f.evidence, f.sequence)
+			err = e.put(ctx, r, &f.evidence, f.sequence)
+			if errors.Is(err, queue.ErrDamaged) {
+				// The write failed in a way that may have reached the disk: the record
+				// may come back when the queue is opened again, so its token must live.
+				e.begun = 0
+			}
+			return err
 		})
 	})
 	return s, err
@@ -505,6 +523,16 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 // handOver gives the courier a moment, shows the receipt, and waits until
 // nothing lies on the readers any more.
 func (e *enrollment) handOver(ctx context.Context, s saved, events <-chan DeliveryEvent) error {
+	err := e.showReceipt(ctx, s, events)
+	var fault *Fault
+	if errors.As(err, &fault) && fault.Code == CodeTimedOut {
+		e.log.Info("nobody took the receipt or the cards away")
+		return nil // the enrollment is done all the same
+	}
+	return err
+}
+
+func (e *enrollment) showReceipt(ctx context.Context, s saved, events <-chan DeliveryEvent) error {
 	// The screen's copy of the code is not wiped: a socket may be sending it when
 	// the screen is left.
 	view := &ReceiptView{RecordID: hex.EncodeToString(s.id[:]), Provisional: s.provisional,
@@ -551,7 +579,7 @@ func (e *enrollment) awaitReceipt(ctx context.Context, id [32]byte, events <-cha
 				case ev = <-events:
 				}
 				switch {
-				case ev.Stage == Trouble:
+				case ev.Stage == Trouble && (ev.ID == queue.ID{} || ev.ID == id):
 					return &Fault{Code: ev.Code, Remedy: RemedyStaff}
 				case ev.ID != id:
 				case ev.Stage == Quarantined || ev.Stage == Refused:

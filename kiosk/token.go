@@ -3,6 +3,8 @@ package kiosk
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -199,7 +201,31 @@ func (a *Agent) checkOfficer(ctx context.Context, pin secret.Text) (o officer, e
 			return err
 		}
 		o.serial = t.Info().Serial
-		return t.VerifyPIN(ctx, pin)
+		return o.prove(ctx, t, pin)
 	})
 	return o, err
+}
+
+// prove has the card sign something fresh. A certificate is public, and a card
+// that holds a copy of it could say yes to any PIN.
+func (o officer) prove(ctx context.Context, t Token, pin secret.Text) error {
+	k, err := t.Key(ctx, SlotSignature, pin)
+	if err != nil {
+		return err
+	}
+	message := append([]byte("enrollkiosk/sign-on/v1"), make([]byte, 32)...)
+	rand.Read(message[len(message)-32:])
+	digest := sha256.Sum256(message)
+	signature, err := k.Sign(ctx, digest[:])
+	if err != nil {
+		return err
+	}
+	algorithm := x509.ECDSAWithSHA256
+	if o.leaf.PublicKeyAlgorithm == x509.RSA {
+		algorithm = x509.SHA256WithRSA
+	}
+	if err := o.leaf.CheckSignature(algorithm, message, signature); err != nil {
+		return fmt.Errorf("%w: the card does not hold the certificate's key", errOfficerUnknown)
+	}
+	return nil
 }
