@@ -128,7 +128,7 @@ var officerRows = []row{
 }
 
 func officerFault(err error) *Fault {
-	f := classify(err, append(officerRows, policyRows...), row{code: CodeOfficerRemoved, remedy: RemedyRetry})
+	f := classify(err, append(officerRows, policyRows...), row{code: CodeOfficerUnknown, remedy: RemedyOtherCard})
 	var wrong *hsm.WrongPIN
 	if errors.As(err, &wrong) {
 		f.Code, f.Remedy, f.Left = CodeOfficerWrongPIN, RemedyRetry, wrong.Left

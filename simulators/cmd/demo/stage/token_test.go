@@ -2,6 +2,9 @@ package stage_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -161,6 +164,24 @@ func officersCard(t *testing.T, of *specimen.Authority, i int) *pivtoken.Token {
 	return card
 }
 
+// copiedOfficer is a card with an officer's certificate, which is public, and a
+// key of its own.
+func copiedOfficer(t *testing.T) *pivtoken.Token {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card := pivtoken.New(pivtoken.Options{Root: issuers.Tokens, Serial: 32})
+	if err := card.InstallKey(byte(kiosk.SlotSignature), key, issuers.Officers[0].Certificate.Raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := card.SetPIN(stage.OfficerPIN); err != nil {
+		t.Fatal(err)
+	}
+	return card
+}
+
 func TestOfficersCardAtSignOn(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
@@ -182,6 +203,7 @@ func TestOfficersCardAtSignOn(t *testing.T) {
 		{pivtoken.New(pivtoken.Options{Root: issuers.Tokens, Serial: 31}), stage.OfficerPIN, unknown, 0},
 		{pivtoken.New(pivtoken.Options{Faults: pivtoken.PlainNIST}), stage.OfficerPIN, unknown, 0},
 		{s.Chip, stage.OfficerPIN, unknown, 0},
+		{copiedOfficer(t), stage.OfficerPIN, unknown, 0}, // found out before the PIN is sent
 		{officersCard(t, issuers, 0), "999999", told{kiosk.ScreenSignOn, kiosk.CodeOfficerWrongPIN, 2}, 1},
 		{nil, "999999", told{kiosk.ScreenSignOn, kiosk.CodeOfficerWrongPIN, 1}, 2},
 		{nil, stage.OfficerPIN, told{kiosk.ScreenSignOn, kiosk.CodeOfficerBlocked, 0}, 2}, // the last try is not for machines
