@@ -173,7 +173,7 @@ func diagnoseClock(c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	now := clock.now()
+	now := clock.read()
 	if err := checkClock(now); err != nil {
 		return "", err
 	}
@@ -217,7 +217,7 @@ func diagnosePolicy(c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	now := clock.now()
+	now := clock.read()
 	s, err := p.usable(now)
 	if err != nil {
 		return "", err

@@ -103,23 +103,20 @@ func (p *policies) current() (policy.Signed, error) {
 	return p.now, nil
 }
 
-// ErrOffline means that the registry has not been heard for longer than the
-// policy allows.
-var ErrOffline = errors.New("this kiosk was offline longer than the policy allows: connect it to the registry")
-
-// usable is kiosk.Config.Policy: the policy in force, when an enrollment made
-// under it now would not be rejected for its time later.
-func (p *policies) usable(t kiosk.Times) (policy.Signed, error) {
+// usable is the policy in force, when an enrollment made under it now would not
+// be rejected for its time later. Errors wrap kiosk.ErrPolicy, kiosk.ErrClock or
+// kiosk.ErrOffline.
+func (p *policies) usable(r reading) (policy.Signed, error) {
 	s, err := p.current()
 	if err != nil {
 		return s, err
 	}
-	limit := time.Duration(s.Policy().OfflineDays) * 24 * time.Hour
-	if err := checkClock(t); err != nil {
-		return policy.Signed{}, fmt.Errorf("%w: %w", policy.ErrNotYet, err)
+	if err := checkClock(r); err != nil {
+		return policy.Signed{}, err
 	}
-	if !t.Registry.IsZero() && t.Wall.Sub(t.Registry) > limit {
-		return policy.Signed{}, fmt.Errorf("%w: %w", policy.ErrExpired, ErrOffline)
+	limit := time.Duration(s.Policy().OfflineDays) * 24 * time.Hour
+	if !r.Registry.IsZero() && r.Wall.Sub(r.Registry) > limit {
+		return policy.Signed{}, fmt.Errorf("%w: last heard %s", kiosk.ErrOffline, r.Registry.Format(time.RFC3339))
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package station
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -104,6 +105,15 @@ func put(t *testing.T, file string, b []byte) {
 	}
 }
 
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 func version(t *testing.T, p *policies) uint64 {
 	t.Helper()
 	s, err := p.current()
@@ -203,20 +213,24 @@ func TestNoEnrollmentOutOfTime(t *testing.T) {
 	}
 	wall := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	const day = 24 * time.Hour
+	var unknown time.Time
 	for _, x := range []struct {
-		name           string
-		wall, registry time.Time
-		want           error
+		name                     string
+		wall, registry, expected time.Time
+		want                     error
 	}{
-		{"never heard", wall, time.Time{}, nil},
-		{"just heard", wall, wall, nil},
-		{"a little behind", wall, wall.Add(4 * time.Minute), nil},
-		{"behind the registry", wall, wall.Add(6 * time.Minute), ErrClock},
-		{"at the limit", wall, wall.Add(-10 * day), nil},
-		{"too long offline", wall, wall.Add(-10*day - time.Second), ErrOffline},
-		{"battery empty", time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), time.Time{}, ErrClock},
+		{"never heard", wall, unknown, unknown, nil},
+		{"just heard", wall, wall, wall, nil},
+		{"a little behind", wall, wall.Add(4 * time.Minute), unknown, nil},
+		{"behind the registry", wall, wall.Add(6 * time.Minute), unknown, kiosk.ErrClock},
+		{"at the limit", wall, wall.Add(-10 * day), unknown, nil},
+		{"too long offline", wall, wall.Add(-10*day - time.Second), unknown, kiosk.ErrOffline},
+		{"battery empty", time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), unknown, unknown, kiosk.ErrClock},
+		{"a little ahead", wall, wall.Add(-5 * day), wall.Add(-12 * time.Hour), nil},
+		{"ahead, just heard", wall, wall.Add(-12*time.Hour - time.Second), wall.Add(-12*time.Hour - time.Second), kiosk.ErrClock},
+		{"ahead, heard days ago", wall, wall.Add(-5 * day), wall.Add(-25 * time.Hour), kiosk.ErrClock},
 	} {
-		s, err := p.usable(kiosk.Times{Wall: x.wall, Registry: x.registry})
+		s, err := p.usable(reading{kiosk.Times{Wall: x.wall, Registry: x.registry}, x.expected})
 		if !errors.Is(err, x.want) || s.Valid() != (x.want == nil) {
 			t.Errorf("%s: %v", x.name, err)
 		}
@@ -243,9 +257,43 @@ func TestRegistryTimeSurvives(t *testing.T) {
 	if now.Wall.Nanosecond() != 0 || now.Wall.Location() != time.UTC || now.Monotonic == 0 || now.Boot == [16]byte{} {
 		t.Errorf("clock says %+v", now)
 	}
+	// In this boot the registry's clock is known to go on; in another it is not.
+	expected := k.read().expected
+	if off := expected.Sub(heard); off < -time.Second || off > 10*time.Second {
+		t.Errorf("the registry's clock is expected at %s", expected)
+	}
+	if err := k.heard(heard.Add(time.Second)); err != nil { // signed hours ago for all we know
+		t.Fatal(err)
+	}
+	if k.read().expected.Before(expected) {
+		t.Error("a time that came late has put the expected one back")
+	}
+	put(t, c.in(timeFile), bytes.ReplaceAll(read(t, c.in(timeFile)), []byte(hex.EncodeToString(now.Boot[:])), []byte(strings.Repeat("0", 32))))
+	if k, err = openClock(c); err != nil || !k.read().expected.IsZero() || k.now().Registry.IsZero() {
+		t.Errorf("after another boot %+v, %v", k.read(), err)
+	}
 	put(t, c.in(timeFile), []byte("yesterday"))
 	if _, err := openClock(c); err == nil || !strings.Contains(err.Error(), timeFile) {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// A clock that is ahead is measured when the registry is heard.
+func TestClockAhead(t *testing.T) {
+	k, err := openClock(newAuthority(t).config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		ahead time.Duration
+		want  error
+	}{{25 * time.Hour, kiosk.ErrClock}, {11 * time.Hour, nil}, {0, nil}} {
+		if err := k.heard(time.Now().Add(-x.ahead)); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkClock(k.read()); !errors.Is(err, x.want) {
+			t.Errorf("%s ahead: %v", x.ahead, err)
+		}
 	}
 }
 

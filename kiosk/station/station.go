@@ -124,7 +124,7 @@ func (s *Station) Run(ctx context.Context) error {
 }
 
 // usable is the policy to enroll under.
-func (s *Station) usable() (policy.Signed, error) { return s.policies.usable(s.clock.now()) }
+func (s *Station) usable() (policy.Signed, error) { return s.policies.usable(s.clock.read()) }
 
 // heard gets each time that the registry signed.
 func (s *Station) heard(t time.Time) {

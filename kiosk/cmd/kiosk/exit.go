@@ -54,7 +54,7 @@ func exitCode(err error) int {
 	case errors.As(err, &rejected), errors.As(err, &untrusted), is(trust.ErrMalformed, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
 		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
-		policy.ErrNotYet, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
+		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):
