@@ -17,7 +17,7 @@ const (
 	firstPause   = time.Second // after a first failure, at most
 	longPause    = 5 * time.Minute
 	firstPoll    = 200 * time.Millisecond // after acceptance: somebody waits at the desk
-	kickSpacing  = time.Second            // between attempts that kicks ask for
+	kickSpacing  = 250 * time.Millisecond // between attempts that kicks ask for
 	pollsInARow  = 32                     // then waiting records get their turn
 	verdictWait  = time.Hour              // to go on asking for the vault's verdict after the receipt
 	maxUndecided = 64                     // records to do that for at once
@@ -83,7 +83,7 @@ func (c *Courier) round(ctx context.Context) (next time.Time, err error) {
 	l := &c.loop
 	c.renewed()
 	if now := time.Now(); now.Before(l.notBefore) {
-		return l.notBefore, nil
+		return c.wake(l.notBefore), nil
 	}
 	more, err := c.submit(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func (c *Courier) round(ctx context.Context) (next time.Time, err error) {
 		more = more || polled
 	}
 	if more || ctx.Err() != nil {
-		return l.notBefore, nil
+		return c.wake(l.notBefore), nil
 	}
 	next = time.Now().Add(c.idle)
 	for _, s := range l.sent {
@@ -109,8 +109,12 @@ func (c *Courier) round(ctx context.Context) (next time.Time, err error) {
 	if next.Before(l.notBefore) {
 		next = l.notBefore
 	}
-	return next, nil
+	return c.wake(next), nil
 }
+
+// wake is when to look again while there is nothing to do before t: a new policy
+// may end the pause, and a record may wait that nobody announced.
+func (c *Courier) wake(t time.Time) time.Time { return earlier(t, time.Now().Add(c.idle)) }
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
