@@ -305,6 +305,9 @@ func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
 	}
+	if p.OfficerRevoked(der) {
+		return officer{}, fmt.Errorf("%w: the card was reported lost", errOfficerUnknown)
+	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.Subject.SerialNumber == "" {
 		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", errOfficerUnknown)
 	}

@@ -1,0 +1,76 @@
+package kiosk
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"testing"
+	"time"
+
+	"enrollkiosk/registry/policy"
+)
+
+// force is an officers' authority.
+type force struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func newForce(t *testing.T, now time.Time) force {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "force"}, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.Raw = der
+	return force{key, root}
+}
+
+func (f force) officer(t *testing.T, change func(*x509.Certificate)) []byte {
+	t.Helper()
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{SerialNumber: "0001"},
+		KeyUsage: x509.KeyUsageDigitalSignature, NotBefore: f.cert.NotBefore, NotAfter: f.cert.NotAfter}
+	change(c)
+	der, err := x509.CreateCertificate(rand.Reader, c, f.cert, f.key.Public(), f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func TestOfficersCertificate(t *testing.T) {
+	now := time.Now()
+	f, other := newForce(t, now), newForce(t, now)
+	p := policy.Policy{OfficerCA: []policy.Root{{Certificate: f.cert.Raw}}}
+	good := f.officer(t, func(*x509.Certificate) {})
+	if o, err := officerOf(good, p, now); err != nil || o.number != "0001" {
+		t.Errorf("good: %q, %v", o.number, err)
+	}
+	for name, der := range map[string][]byte{
+		"nonsense":        []byte("nonsense"),
+		"another force's": other.officer(t, func(*x509.Certificate) {}),
+		"expired":         f.officer(t, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }),
+		"not yet valid":   f.officer(t, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) }),
+		"without number":  f.officer(t, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "a name"} }),
+		"not for signing": f.officer(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
+	} {
+		if _, err := officerOf(der, p, now); !errors.Is(err, errOfficerUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	p.RevokedOfficers = [][32]byte{sha256.Sum256(good)}
+	if _, err := officerOf(good, p, now); !errors.Is(err, errOfficerUnknown) {
+		t.Errorf("reported lost: %v", err)
+	}
+}
