@@ -30,7 +30,7 @@ type Finding struct {
 // checkLimit bounds each check.
 const checkLimit = 10 * time.Second
 
-// Diagnose checks readers, TPM, clock, disk, queue, policy and registry. What a
+// Diagnose checks readers, TPM, clock, certificates, disk, queue, policy and registry. What a
 // running agent holds is asked of the agent. It changes nothing but what
 // opening a queue mends.
 func Diagnose(ctx context.Context, c Config) []Finding {
@@ -62,6 +62,7 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"readers", "connect the readers, start pcscd, compare [readers] with what pcsc_scan -r lists", own(diagnoseReaders)},
 		{"tpm", "enable the TPM in the firmware, put the agent's user into the group tss, run kiosk init", security},
 		{"clock", "set the clock and let a time service keep it", func(context.Context) (string, error) { return diagnoseClock(c) }},
+		{"certificates", "renew them: run kiosk init and have the registry sign again", func(context.Context) (string, error) { return diagnoseCertificates(c) }},
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy", func(context.Context) (string, error) { return diagnosePolicy(c) }},
@@ -182,6 +183,21 @@ func diagnoseClock(c Config) (string, error) {
 		kept = "not kept by a time service"
 	}
 	return now.Wall.Format(time.RFC3339) + ", " + kept, nil
+}
+
+func diagnoseCertificates(c Config) (string, error) {
+	certs, err := c.certificates()
+	if err != nil {
+		return "", err
+	}
+	v, err := validityOf(certs)
+	if err != nil {
+		return "", err
+	}
+	if err := v.check(time.Now()); err != nil {
+		return "", err
+	}
+	return "valid until " + v.until.Format(time.DateOnly), nil
 }
 
 func diagnoseQueue(ctx context.Context, c Config) (string, error) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -137,6 +138,13 @@ func Install(ctx context.Context, c Config, certs api.KioskCertificates) error {
 	if err := fits(certs, t); err != nil {
 		return err
 	}
+	v, err := validityOf(certs)
+	if err != nil {
+		return err
+	}
+	if err := v.check(time.Now()); err != nil {
+		return err
+	}
 	b, err := json.Marshal(certs)
 	if err != nil {
 		return err
@@ -168,7 +176,7 @@ func fits(certs api.KioskCertificates, t *tpm.TPM) error {
 }
 
 // certificates reads what Install kept.
-func (c Config) certificates(t *tpm.TPM) (certs api.KioskCertificates, err error) {
+func (c Config) certificates() (certs api.KioskCertificates, err error) {
 	b, err := os.ReadFile(c.in(certificatesFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return certs, ErrNotProvisioned
@@ -179,5 +187,34 @@ func (c Config) certificates(t *tpm.TPM) (certs api.KioskCertificates, err error
 	if err := json.Unmarshal(b, &certs); err != nil {
 		return certs, fmt.Errorf("%w: %w", ErrCertificates, err)
 	}
-	return certs, fits(certs, t)
+	return certs, nil
+}
+
+// validity is the time for which every certificate is valid.
+type validity struct{ from, until time.Time }
+
+func validityOf(certs api.KioskCertificates) (v validity, err error) {
+	for _, der := range slices.Concat(certs.Record, certs.TLS) {
+		x, err := x509.ParseCertificate(der)
+		if err != nil {
+			return v, fmt.Errorf("%w: %w", ErrCertificates, err)
+		}
+		if x.NotBefore.After(v.from) {
+			v.from = x.NotBefore
+		}
+		if v.until.IsZero() || x.NotAfter.Before(v.until) {
+			v.until = x.NotAfter
+		}
+	}
+	return v, nil
+}
+
+// check says whether the certificates are valid at t. Errors wrap
+// kiosk.ErrCertificate.
+func (v validity) check(t time.Time) error {
+	if t.Before(v.from) || t.After(v.until) {
+		return fmt.Errorf("%w: it is valid from %s until %s; run kiosk init, have the registry sign the request, then kiosk init --certificates FILE",
+			kiosk.ErrCertificate, v.from.Format(time.RFC3339), v.until.Format(time.RFC3339))
+	}
+	return nil
 }

@@ -34,6 +34,7 @@ type Station struct {
 	client   *client.Client
 	agent    *kiosk.Agent
 	clock    *clock
+	valid    validity
 	log      *slog.Logger
 }
 
@@ -65,9 +66,20 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if err = s.tpm.Ready(); err != nil {
 		return nil, err
 	}
-	certs, err := c.certificates(s.tpm)
+	certs, err := c.certificates()
 	if err != nil {
 		return nil, err
+	}
+	if err = fits(certs, s.tpm); err != nil {
+		return nil, err
+	}
+	if s.valid, err = validityOf(certs); err != nil {
+		return nil, err
+	}
+	// What is saved here may still be delivered, and the screen says it better
+	// than an agent that does not start; usable lets no enrollment begin.
+	if err := s.valid.check(s.clock.now().Wall); err != nil {
+		o.Log.Error("no enrollment can begin", "cause", err)
 	}
 	if s.policies, err = openPolicies(c); err != nil {
 		return nil, err
@@ -123,8 +135,20 @@ func (s *Station) Run(ctx context.Context) error {
 	return <-errs
 }
 
-// usable is the policy to enroll under.
-func (s *Station) usable() (policy.Signed, error) { return s.policies.usable(s.clock.read()) }
+// usable is kiosk.Config.Policy: the policy to enroll under, when a record made
+// now would be accepted. Errors wrap kiosk.ErrCertificate and those of
+// policies.usable.
+func (s *Station) usable() (policy.Signed, error) {
+	now := s.clock.read()
+	p, err := s.policies.usable(now)
+	if err != nil {
+		return policy.Signed{}, err
+	}
+	if err := s.valid.check(now.Wall); err != nil {
+		return policy.Signed{}, err
+	}
+	return p, nil
+}
 
 // heard gets each time that the registry signed.
 func (s *Station) heard(t time.Time) {

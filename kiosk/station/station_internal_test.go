@@ -186,6 +186,46 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 	}
 }
 
+// With certificates that are not valid now nothing is enrolled: the registry
+// would reject it. Doctor says what to do, and what is saved stays reachable.
+func TestCertificatesOutOfTime(t *testing.T) {
+	for name, from := range map[string]time.Duration{"expired": -3 * time.Hour, "not yet valid": time.Hour} {
+		a := newAuthority(t)
+		c := a.config(t)
+		put(t, c.Trust.Policy, a.sign(t, 5, nil))
+		c.TPM.Path = startTPM(t).Path()
+		r, err := Init(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ca := newIssuer(t)
+		good := ca.answer(t, r)
+		ca.root.NotBefore, ca.root.NotAfter = time.Now().Add(from), time.Now().Add(from+2*time.Hour)
+		bad := good
+		bad.TLS = ca.answer(t, r).TLS // one of them is enough
+		if err := Install(t.Context(), c, bad); !errors.Is(err, kiosk.ErrCertificate) {
+			t.Errorf("%s: install: %v", name, err)
+		}
+		if err := Install(t.Context(), c, good); err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, c.in(certificatesFile), b)
+		s, _ := running(t, c)
+		if p, err := s.usable(); !errors.Is(err, kiosk.ErrCertificate) || p.Valid() || !strings.Contains(err.Error(), "kiosk init") {
+			t.Errorf("%s: usable: %v", name, err)
+		}
+		for _, f := range Diagnose(t.Context(), c) {
+			if wrong := errors.Is(f.Err, kiosk.ErrCertificate); wrong != (f.Check == "certificates") || wrong && f.Remedy == "" {
+				t.Errorf("%s: %s: %v", name, f.Check, f.Err)
+			}
+		}
+	}
+}
+
 // foreignRequest is of another TPM with the same kiosk id.
 func foreignRequest(t *testing.T, c Config) api.KioskRequest {
 	t.Helper()
