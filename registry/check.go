@@ -2,7 +2,7 @@ package registry
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -13,25 +13,14 @@ import (
 	"enrollkiosk/registry/record"
 )
 
-// refusal is why a submission is bad for good.
-type refusal struct {
-	code string // of package record or api
-	err  error
-}
-
-func (r *refusal) Error() string { return r.code + ": " + r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
-func refuse(code, format string, a ...any) error { return &refusal{code, fmt.Errorf(format, a...)} }
-
 // codeOf is the code of a refusal; "" for an error that says nothing about the
 // submission.
 func codeOf(err error) string {
-	var r *refusal
+	var r *chain.Refusal
 	var e *record.Error
 	switch {
 	case errors.As(err, &r):
-		return r.code
+		return r.Code
 	case errors.As(err, &e):
 		return e.Code
 	case errors.Is(err, errFork):
@@ -46,50 +35,20 @@ func codeOf(err error) string {
 
 // rules are one policy with its roots parsed.
 type rules struct {
-	signed   policy.Signed
-	policy   policy.Policy
-	kiosks   chain.Roots
-	officers chain.Roots
-	tokens   []attest.Root
+	signed  policy.Signed
+	policy  policy.Policy
+	signers chain.Signers
+	tokens  []attest.Root
 }
 
 func newRules(s policy.Signed) (*rules, error) {
 	r := &rules{signed: s, policy: s.Policy()}
 	var err error
-	if r.kiosks, err = chain.Parse(r.policy.KioskCA); err != nil {
-		return nil, err
-	}
-	if r.officers, err = chain.Parse(r.policy.OfficerCA); err != nil {
+	if r.signers, err = chain.NewSigners(r.policy); err != nil {
 		return nil, err
 	}
 	r.tokens, err = attestRoots(r.policy.PIVRoots)
 	return r, err
-}
-
-// clockSkew is how wrong a kiosk's clock may be.
-const clockSkew = 24 * time.Hour
-
-// captured is the time of capture, which everything is judged at: what the kiosk
-// says, but not before the last time that it had from here, and not after now. A
-// clock that is worse than clockSkew, or a kiosk that was away from here for
-// longer than offline allows, is refused.
-func captured(t record.Times, now time.Time, offline time.Duration) (time.Time, error) {
-	at, heard := t.Wall, t.Registry
-	switch {
-	case at.After(now.Add(clockSkew)) || heard.After(now.Add(clockSkew)):
-		return at, refuse(api.CodeTime, "from the future")
-	case heard.After(at.Add(clockSkew)):
-		return at, refuse(api.CodeTime, "before the last time that the kiosk had from here")
-	case !heard.IsZero() && at.Sub(heard) > offline:
-		return at, refuse(api.CodeTime, "the kiosk was offline longer than allowed")
-	}
-	if at.Before(heard) {
-		at = heard
-	}
-	if at.After(now) {
-		at = now
-	}
-	return at, nil
 }
 
 // check decides what a submission, the policy and the sender decide. What other
@@ -98,9 +57,13 @@ type check struct {
 	origin     string
 	production bool
 	rules      map[[32]byte]*rules // by policy digest: every policy ever in force
+	revoked    chain.Revocations
 }
 
-// submission checks what sender sent under an id. A *refusal or *record.Error
+// errUnknownPolicy says nothing about the record: the policy may come yet.
+var errUnknownPolicy = errors.New("the record was made under a policy that this registry does not know: give it the new one")
+
+// submission checks what sender sent under an id. A *chain.Refusal or *record.Error
 // refuses it for good.
 func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (entry, error) {
 	s, err := record.ParseSubmission(b)
@@ -109,7 +72,7 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	}
 	r := s.Record()
 	if r.ID() != id {
-		return entry{}, refuse(api.CodeID, "sent under another id")
+		return entry{}, chain.Refuse(api.CodeID, "sent under another id")
 	}
 	if err := r.CheckAudience(c.origin); err != nil {
 		return entry{}, err
@@ -117,36 +80,42 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	p := r.Payload()
 	rules, known := c.rules[p.Context.PolicyDigest]
 	if !known {
-		return entry{}, refuse(api.CodePolicy, "unknown policy")
+		return entry{}, errUnknownPolicy
 	}
-	at, err := captured(p.Times, now, time.Duration(rules.policy.OfflineDays)*24*time.Hour)
+	// A record that no kiosk signed (a holder's own revocation) may come through any.
+	if k := p.Context.KioskID; k != "" && k != sender.ID {
+		return entry{}, chain.Refuse(api.CodeKiosk, "another kiosk's record")
+	}
+	classes := make([]record.Class, 0, 5)
+	var earliest time.Time
+	if p.Context.KioskID != "" {
+		earliest = sender.Registered
+		classes = append(classes, record.Class(sender.Class)) // its TPM holds the key that signs
+	}
+	at, err := chain.Captured(p.Times, earliest, now, chain.Offline(rules.policy))
 	if err != nil {
 		return entry{}, err
 	}
 	if err := rules.lawful(p, at); err != nil {
 		return entry{}, err
 	}
-	classes := make([]record.Class, 0, 4)
 	for _, sig := range r.Signatures() {
-		class, err := rules.signer(sig, p, sender, at)
+		class, err := rules.signers.Verify(sig, p, at, c.revoked)
 		if err != nil {
 			return entry{}, err
 		}
+		if sig.Role == record.Kiosk && !sender.hasRecordKey(sig.Chain[0].RawSubjectPublicKeyInfo) {
+			return entry{}, chain.Refuse(api.CodeKiosk, "not the key that is registered for this kiosk")
+		}
 		classes = append(classes, class)
-	}
-	// A record that no kiosk signed (a holder's own revocation) may come through any.
-	if k := p.Context.KioskID; k != "" && k != sender.ID {
-		return entry{}, refuse(api.CodeKiosk, "another kiosk's record")
 	}
 	class, err := rules.holderKey(s, sender, at)
 	if err != nil {
 		return entry{}, err
 	}
 	classes = append(classes, class)
-	for _, class := range classes {
-		if c.production && class == record.Test {
-			return entry{}, refuse(api.CodeSimulated, "rests on a root of class test")
-		}
+	if c.production && slices.Contains(classes, record.Test) {
+		return entry{}, chain.Refuse(api.CodeSimulated, "rests on a root of class test")
 	}
 	// What no kiosk signed may be asked for through any, too.
 	e := entry{submission: s, received: now, first: sender.Counter}
@@ -165,22 +134,22 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 // lawful checks a payload against the policy that it names.
 func (r *rules) lawful(p record.Payload, at time.Time) error {
 	if err := r.signed.CheckTime(at); err != nil {
-		return refuse(api.CodePolicy, "at capture: %w", err)
+		return chain.Refuse(api.CodePolicy, "at capture: %w", err)
 	}
 	if p.Context.AuthorityKeyID != r.policy.Authority.ID {
-		return refuse(api.CodePolicy, "another authority's key")
+		return chain.Refuse(api.CodePolicy, "another authority's key")
 	}
 	if p.Context.Purpose != record.Enroll {
 		return nil
 	}
 	for _, t := range r.policy.Consents {
 		if t.Required && !consented(p, t) {
-			return refuse(api.CodePolicy, "no consent to %s", t.ID)
+			return chain.Refuse(api.CodePolicy, "no consent to %s", t.ID)
 		}
 	}
 	for _, c := range p.Purposes {
 		if !offered(r.policy, c) {
-			return refuse(api.CodePolicy, "consent to a text that the policy does not have")
+			return chain.Refuse(api.CodePolicy, "consent to a text that the policy does not have")
 		}
 	}
 	return nil
@@ -204,32 +173,6 @@ func offered(p policy.Policy, c record.Consent) bool {
 	return false
 }
 
-// signer checks who made a signature, and returns the class of the root behind
-// them. Holders are judged by their attestation.
-func (r *rules) signer(s record.Signature, p record.Payload, sender Kiosk, at time.Time) (record.Class, error) {
-	switch s.Role {
-	case record.Kiosk:
-		class, err := r.kiosks.Verify(s.Chain, at)
-		if err != nil {
-			return "", refuse(api.CodeKiosk, "kiosk: %w", err)
-		}
-		if s.Chain[0].Subject.CommonName != p.Context.KioskID || !sender.hasRecordKey(s.Chain[0].RawSubjectPublicKeyInfo) {
-			return "", refuse(api.CodeKiosk, "not the key that is registered for this kiosk")
-		}
-		return class, nil
-	case record.Officer, record.Supervisor:
-		class, err := r.officers.Verify(s.Chain, at)
-		if err != nil {
-			return "", refuse(api.CodeOfficer, "%s: %w", s.Role, err)
-		}
-		if s.Chain[0].Subject.SerialNumber == "" {
-			return "", refuse(api.CodeOfficer, "%s: the certificate has no number", s.Role)
-		}
-		return class, nil
-	}
-	return "", nil
-}
-
 // slotAuthentication is where an enrolled key lives (SP 800-73-4 part 1, 3.1.1).
 const slotAuthentication = 0x9A
 
@@ -243,7 +186,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	p := s.Record().Payload()
 	key, err := p.Holder.Key.Public()
 	if err != nil {
-		return "", refuse(api.CodeAttestation, "holder's key: %w", err)
+		return "", chain.Refuse(api.CodeAttestation, "holder's key: %w", err)
 	}
 	var proof attest.Proof
 	switch {
@@ -258,13 +201,13 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 			QualifyingData: binding[:], OutsideInfo: binding, ParentName: sender.StorageKeyName})
 	}
 	if err != nil {
-		return "", refuse(api.CodeAttestation, "%w", err)
+		return "", chain.Refuse(api.CodeAttestation, "%w", err)
 	}
 	if !samePublic(proof.Key(), key) {
-		return "", refuse(api.CodeAttestation, "the evidence is of another key")
+		return "", chain.Refuse(api.CodeAttestation, "the evidence is of another key")
 	}
 	if class := record.Class(proof.Class()); class != p.Holder.Class {
-		return "", refuse(api.CodeAttestation, "the record claims class %s, the evidence is of class %s", p.Holder.Class, class)
+		return "", chain.Refuse(api.CodeAttestation, "the record claims class %s, the evidence is of class %s", p.Holder.Class, class)
 	}
 	return p.Holder.Class, nil
 }

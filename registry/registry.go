@@ -223,6 +223,9 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 	if r.check.rules[current.Digest()], err = newRules(current); err != nil {
 		return fmt.Errorf("policy in force: %w", err)
 	}
+	for _, known := range r.check.rules {
+		r.check.revoked = append(r.check.revoked, known.policy)
+	}
 	return r.store.KeepPolicy(ctx, current.Digest(), current.Bytes())
 }
 

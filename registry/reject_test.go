@@ -52,13 +52,16 @@ func TestRejections(t *testing.T) {
 		code string
 	}{
 		{"another registry's", registrytest.Spec{Context: func(c *record.Context) { c.Audience = "elsewhere.example/log" }}, record.CodeAudience},
-		{"unknown policy", registrytest.Spec{Context: func(c *record.Context) { c.PolicyDigest[0] ^= 1 }}, api.CodePolicy},
 		{"before the policy", registrytest.Spec{Payload: wall(-2 * time.Hour)}, api.CodePolicy},
 		{"consent missing", registrytest.Spec{Payload: func(p *record.Payload) { p.Purposes[0].ID = "other" }}, api.CodePolicy},
 		{"consent to older words", registrytest.Spec{Payload: func(p *record.Payload) { p.Purposes[0].Version = 2 }}, api.CodePolicy},
 		{"from the future", registrytest.Spec{Payload: wall(25 * time.Hour)}, api.CodeTime},
 		{"before what the kiosk heard", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Wall = p.Times.Wall.Add(-26 * time.Hour) }}, api.CodeTime},
 		{"offline too long", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Registry = p.Times.Wall.AddDate(0, 0, -31) }}, api.CodeTime},
+		{"never heard, a year back", registrytest.Spec{Payload: func(p *record.Payload) {
+			p.Times.Wall, p.Times.Registry = p.Times.Wall.AddDate(-1, 0, 0), time.Time{}
+		}}, api.CodeTime},
+		{"never heard since long ago", registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Registry = time.Time{} }}, api.CodeTime},
 		{"another kiosk's id", registrytest.Spec{Context: func(c *record.Context) { c.KioskID = other.ID }}, api.CodeKiosk},
 		{"another kiosk's key", registrytest.Spec{Kiosk: other}, api.CodeKiosk},
 		{"the kiosk's earlier key", registrytest.Spec{Kiosk: predecessor}, api.CodeKiosk},
@@ -103,7 +106,7 @@ func TestSameAtTheSameTime(t *testing.T) {
 	r := serve(t, w.RegistryOptions(noVault))
 	k := w.Kiosk(t, "KIOSK-0001")
 	c := connect(t, w, r.URL, k.TLS)
-	good, bad := k.Make(t, registrytest.Spec{}), k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.PolicyDigest[0] ^= 1 }})
+	good, bad := k.Make(t, registrytest.Spec{}), k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.Audience = "elsewhere.example/log" }})
 	const n = 12
 	verdicts := make(chan []api.ItemVerdict, n)
 	for range n {
@@ -320,14 +323,69 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// A production registry takes nothing that rests on test roots.
+// A production registry takes nothing that rests on a single test root, and
+// everything that rests on none.
 func TestProductionRefusesSimulated(t *testing.T) {
+	for _, simulated := range []string{registrytest.TPMs, registrytest.KioskCA, registrytest.OfficerCA, registrytest.PIVRoots, ""} {
+		t.Run(simulated, func(t *testing.T) {
+			t.Parallel()
+			w := registrytest.New(t)
+			w.Production(t, simulated)
+			o := w.RegistryOptions(noVault)
+			o.Production = true
+			r := serve(t, o)
+			k := w.Kiosk(t, "KIOSK-0001")
+			c := connect(t, w, r.URL, k.TLS)
+			s := k.Make(t, registrytest.Spec{})
+			if simulated != "" {
+				c.rejected(w, item(s), api.CodeSimulated)
+			} else if v := c.send(s); v.Status != api.Pending {
+				t.Errorf("nothing simulated: %+v", v)
+			}
+		})
+	}
+}
+
+// A policy that the registry does not have yet is no reason to refuse a record
+// for good: with the policy, the same record is taken on.
+func TestUnknownPolicyIsNoVerdict(t *testing.T) {
 	w := registrytest.New(t)
-	o := w.RegistryOptions(noVault)
-	o.Production = true
-	r := serve(t, o)
+	r := serve(t, w.RegistryOptions(noVault))
 	k := w.Kiosk(t, "KIOSK-0001")
-	connect(t, w, r.URL, k.TLS).rejected(w, item(k.Make(t, registrytest.Spec{})), api.CodeSimulated)
+	next := w.Sign(t, 2, time.Now().Add(-time.Minute))
+	s := k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.PolicyDigest = next.Digest() }})
+	if v := connect(t, w, r.URL, k.TLS).send(s); v.Status != api.Retry || v.Code != api.CodeUnknownPolicy || v.RetryAfter == 0 {
+		t.Errorf("before the policy: %+v", v)
+	}
+	r.stop()
+	w.Policy = next
+	r = serve(t, w.RegistryOptions(noVault))
+	if v := connect(t, w, r.URL, k.TLS).send(s); v.Status != api.Pending {
+		t.Errorf("with the policy: %+v", v)
+	}
+}
+
+// A lost card ends with the policy that says so, also for a kiosk that has not
+// got that policy; what was made with it before stands, and so does the
+// officer's next card.
+func TestLostOfficersCard(t *testing.T) {
+	w := registrytest.New(t)
+	k := w.Kiosk(t, "KIOSK-0001")
+	lost, next := w.Officer, w.Officers.Officer(t, "4711", nil)
+	earlier := k.Make(t, registrytest.Spec{Payload: func(p *record.Payload) { p.Times.Wall = p.Times.Wall.Add(-30 * time.Minute) }})
+	serve(t, w.RegistryOptions(noVault)).stop() // has the first policy
+	old := w.Policy.Digest()
+	w.Policy = w.Revoke(t, 2, time.Now().Add(-10*time.Minute), lost)
+	r := serve(t, w.RegistryOptions(noVault))
+	c := connect(t, w, r.URL, k.TLS)
+	under := func(c *record.Context) { c.PolicyDigest = old }
+	c.rejected(w, item(k.Make(t, registrytest.Spec{Officer: &lost})), api.CodeOfficerRevoked)
+	c.rejected(w, item(k.Make(t, registrytest.Spec{Officer: &lost, Context: under})), api.CodeOfficerRevoked)
+	for name, s := range map[string]record.Submission{"earlier": earlier, "next card": k.Make(t, registrytest.Spec{Officer: &next})} {
+		if v := c.send(s); v.Status != api.Pending {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
 }
 
 // DIDs come, are renewed, replaced and end.

@@ -168,6 +168,9 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		if err != nil {
 			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
 			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+			if errors.Is(err, errUnknownPolicy) {
+				v.Code = api.CodeUnknownPolicy
+			}
 		}
 		result.Verdicts = append(result.Verdicts, v)
 	}

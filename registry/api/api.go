@@ -270,19 +270,21 @@ const (
 // Codes of verdicts beside record's: why a record is rejected by the registry
 // or refused by the vault. A closed list, stable.
 const (
-	CodeFork         = "registry-fork"          // same kiosk and sequence number, another record
-	CodeKiosk        = "registry-kiosk"         // the signing kiosk is unknown, revoked, or not the sender
-	CodeOfficer      = "registry-officer"       // officer's or supervisor's certificate
-	CodeAttestation  = "registry-attestation"   // the holder's key is not proved to live in a device
-	CodeSimulated    = "registry-simulated"     // test roots at a production registry
-	CodePolicy       = "registry-policy"        // made under an unknown or expired policy
-	CodeTime         = "registry-time"          // made outside of what clock and offline days allow
-	CodeDuplicateKey = "registry-duplicate-key" // a key that another record has
-	CodeHolder       = "registry-holder"        // replaces, updates or revokes an unknown or ended DID
-	CodeID           = "registry-id"            // sent under another id than its own
-	CodeSealed       = "vault-seal"             // the identity cannot be opened
-	CodeDocument     = "vault-document"         // the document does not verify, or not for this enrollment
-	CodeReview       = "vault-review"           // a person decides; says nothing about why
+	CodeFork           = "registry-fork"            // same kiosk and sequence number, another record
+	CodeKiosk          = "registry-kiosk"           // the signing kiosk is unknown, revoked, or not the sender
+	CodeOfficer        = "registry-officer"         // officer's or supervisor's certificate
+	CodeOfficerRevoked = "registry-officer-revoked" // the officer's or supervisor's card was reported lost
+	CodeAttestation    = "registry-attestation"     // the holder's key is not proved to live in a device
+	CodeSimulated      = "registry-simulated"       // test roots at a production registry
+	CodePolicy         = "registry-policy"          // against its policy, or made when that was not in force
+	CodeUnknownPolicy  = "registry-policy-unknown"  // retry: the registry does not have the record's policy yet
+	CodeTime           = "registry-time"            // made outside of what clock and offline days allow
+	CodeDuplicateKey   = "registry-duplicate-key"   // a key that another record has
+	CodeHolder         = "registry-holder"          // replaces, updates or revokes an unknown or ended DID
+	CodeID             = "registry-id"              // sent under another id than its own
+	CodeSealed         = "vault-seal"               // the identity cannot be opened
+	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
+	CodeReview         = "vault-review"             // a person decides; says nothing about why
 )
 
 // NewProblem fills Type from code.

@@ -19,7 +19,7 @@ type Config struct {
 		Listen     string `toml:"listen"`     // address
 		Policy     string `toml:"policy"`     // signed policy
 		Root       string `toml:"root"`       // SHA-256 of the authority's root key, hexadecimal
-		Production bool   `toml:"production"` // refuse documents of authorities of class test
+		Production bool   `toml:"production"` // refuse what rests on a root of class test
 	} `toml:"vault"`
 	Registry struct {
 		Public string `toml:"public"` // the registry's public.json: who may ask

@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,29 +16,18 @@ import (
 	"enrollkiosk/smartcard/trust"
 )
 
-// refusal is why an identity does not hold. Its error holds nothing personal.
-type refusal struct {
-	code string
-	err  error
-}
-
-func (r *refusal) Error() string { return r.code + ": " + r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
-func refuse(code string, err error) error { return &refusal{code, err} }
-
 // judge knows the rules of every policy.
 type judge struct {
 	production bool
 	rules      map[[32]byte]*rules // by policy digest
+	revoked    chain.Revocations
 }
 
 // rules are one policy, prepared.
 type rules struct {
-	policy   policy.Policy
-	anchors  trust.Anchors
-	kiosks   chain.Roots
-	officers chain.Roots
+	policy  policy.Policy
+	anchors trust.Anchors
+	signers chain.Signers
 }
 
 func newRules(s policy.Signed) (*rules, error) {
@@ -52,53 +40,48 @@ func newRules(s policy.Signed) (*rules, error) {
 	if r.anchors, err = trust.NewAnchors(list, r.policy.CRLs...); err != nil {
 		return nil, fmt.Errorf("trust anchors: %w", err)
 	}
-	if r.kiosks, err = chain.Parse(r.policy.KioskCA); err != nil {
-		return nil, err
-	}
-	r.officers, err = chain.Parse(r.policy.OfficerCA)
+	r.signers, err = chain.NewSigners(r.policy)
 	return r, err
 }
 
-// captured is the time of capture: what the kiosk says, but not before the last
-// time that it had from the registry.
-func captured(t record.Times) time.Time {
-	if t.Wall.Before(t.Registry) {
-		return t.Registry
-	}
-	return t.Wall
-}
-
 // signers checks that a kiosk and an officer stand behind the record, as the
-// registry must have: it is not trusted to.
-func (r *rules) signers(rec record.Record) error {
-	at := captured(rec.Payload().Times)
+// registry must have: it is not trusted to. It returns the time of capture.
+func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, error) {
+	p := rec.Payload()
+	var issued time.Time // of the kiosk's certificate: the kiosk did not work before
 	for _, s := range rec.Signatures() {
-		switch s.Role {
-		case record.Kiosk:
-			if _, err := r.kiosks.Verify(s.Chain, at); err != nil {
-				return refuse(api.CodeKiosk, err)
-			}
-		case record.Officer, record.Supervisor:
-			if _, err := r.officers.Verify(s.Chain, at); err != nil {
-				return refuse(api.CodeOfficer, err)
-			}
+		if s.Role == record.Kiosk {
+			issued = s.Chain[0].NotBefore
 		}
 	}
-	return nil
+	at, err := chain.Captured(p.Times, issued, now, chain.Offline(r.policy))
+	if err != nil {
+		return at, err
+	}
+	for _, s := range rec.Signatures() {
+		class, err := r.signers.Verify(s, p, at, j.revoked)
+		if err != nil {
+			return at, err
+		}
+		if j.production && class == record.Test {
+			return at, chain.Refuse(api.CodeSimulated, "%s: the authority is of class test", s.Role)
+		}
+	}
+	return at, nil
 }
 
 // document verifies the document again, as of the time of capture. The chip
 // must have answered the challenge of this record and this key. Where it has no
 // key for that, the kiosk's signed word for Chip Authentication stands: nobody
 // can prove that to a third party.
-func (r *rules) document(p record.Payload, id record.Identity, production bool) (trust.Holder, error) {
+func (r *rules) document(p record.Payload, id record.Identity, at time.Time, production bool) (trust.Holder, error) {
 	key, err := p.Holder.Key.Public()
 	if err != nil {
-		return trust.Holder{}, refuse(api.CodeDocument, err)
+		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
 	}
 	challenge, err := p.Context.ChipChallenge(key)
 	if err != nil {
-		return trust.Holder{}, refuse(api.CodeDocument, err)
+		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
 	}
 	doc := lds.Document{Files: map[lds.File][]byte{}, Access: id.Access}
 	for f, b := range id.Files {
@@ -107,18 +90,18 @@ func (r *rules) document(p record.Payload, id record.Identity, production bool) 
 	if a := id.Active; a != nil {
 		doc.Active = &lds.ActiveAuthentication{Challenge: a.Challenge, Signature: a.Signature}
 	}
-	holder, report, err := trust.Verify(doc, r.anchors, captured(p.Times),
+	holder, report, err := trust.Verify(doc, r.anchors, at,
 		trust.Options{ExpectedChallenge: &challenge, RefuseExpired: true, FaceWithheld: true})
 	if err != nil {
-		return trust.Holder{}, refuse(api.CodeDocument, err)
+		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
 	}
 	claimed := report.ActiveAuthentication == trust.Impossible && report.ChipAuthentication != trust.Impossible &&
 		id.Chip != nil && id.Chip.Passed
 	if report.ActiveAuthentication != trust.Passed && !claimed {
-		return trust.Holder{}, refuse(api.CodeDocument, trust.ErrChip)
+		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", trust.ErrChip)
 	}
 	if production && holder.Simulated() {
-		return trust.Holder{}, refuse(api.CodeSimulated, errors.New("the document's authority is of class test"))
+		return trust.Holder{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
 	}
 	return holder, nil
 }
@@ -126,7 +109,7 @@ func (r *rules) document(p record.Payload, id record.Identity, production bool) 
 // consents checks that what was shown is what the policy has, and that it is
 // what the record says: no more, no less, nothing required left out.
 func (r *rules) consents(p record.Payload, id record.Identity) error {
-	bad := func(what string) error { return refuse(api.CodePolicy, fmt.Errorf("consents: %s", what)) }
+	bad := func(what string) error { return chain.Refuse(api.CodePolicy, "consents: %s", what) }
 	if len(p.Purposes) != len(id.Consents) {
 		return bad("sealed and open ones differ")
 	}

@@ -31,6 +31,7 @@ import (
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -52,7 +53,7 @@ type Options struct {
 	// Client is the certificate of the one client that may ask, DER: the
 	// registry's.
 	Client []byte
-	// Production refuses documents of authorities of class test.
+	// Production refuses what rests on a root of class test: documents, kiosks, officers.
 	Production bool
 	Now        func() time.Time // default time.Now
 	Log        *slog.Logger     // default: none
@@ -163,6 +164,9 @@ func (v *Vault) loadPolicies() error {
 			return fmt.Errorf("load policies: %w", err)
 		}
 	}
+	for _, known := range v.judge.rules {
+		v.judge.revoked = append(v.judge.revoked, known.policy)
+	}
 	return v.store.keepPolicy(current.Digest(), current.Bytes())
 }
 
@@ -226,15 +230,16 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 	if !known {
 		return examined{}, ErrUnknownPolicy
 	}
-	if err := rules.signers(r); err != nil {
+	at, err := v.judge.signers(rules, r, v.opts.Now())
+	if err != nil {
 		return v.refused(r, err), nil
 	}
 	identity, err := record.OpenSealed(p.Context, v.identity, p.Identity)
 	if err != nil {
-		return v.refused(r, refuse(api.CodeSealed, err)), nil
+		return v.refused(r, chain.Refuse(api.CodeSealed, "%w", err)), nil
 	}
 	defer wipe(identity)
-	holder, err := rules.document(p, identity, v.judge.production)
+	holder, err := rules.document(p, identity, at, v.judge.production)
 	if err != nil {
 		return v.refused(r, err), nil
 	}
@@ -246,9 +251,9 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 
 func (v *Vault) refused(r record.Record, err error) examined {
 	code := api.CodeDocument
-	var c *refusal
+	var c *chain.Refusal
 	if errors.As(err, &c) {
-		code = c.code
+		code = c.Code
 	}
 	v.opts.Log.Warn("identity refused", "record", api.ID(r.ID()), "code", code, "error", err)
 	return examined{code: code}

@@ -32,7 +32,7 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   listen     = "127.0.0.1:8444"
   policy     = "policy.jws"
   root       = "<64 hex digits>"     # printed by vault init
-  production = false                 # true refuses documents of authorities of class test
+  production = false                 # true refuses what rests on a root of class test
   [registry]
   public = "registry/public.json"    # the registry's key is the only one that may ask
 

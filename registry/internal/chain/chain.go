@@ -1,5 +1,6 @@
-// Package chain judges the certificate chains that stand in records: of kiosks
-// and officers, under roots that the policy names.
+// Package chain judges what registry and vault both judge, neither trusting the
+// other to: who signed a record, by certificate chains under roots that the
+// policy names, and the time that this is judged at.
 package chain
 
 import (

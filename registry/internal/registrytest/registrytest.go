@@ -21,6 +21,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,12 +123,62 @@ type World struct {
 	own      CA // a token's own certificate, under Tokens
 	keys     api.RegistryKeys
 	vault    api.VaultKeys
+	kiosks   record.Class // of the TPMs of its kiosks
+	tokens   record.Class // of Tokens
+}
+
+// What a World rests on: see World.Production.
+const (
+	TPMs      = "tpms" // of kiosks that are made from then on
+	KioskCA   = "registry"
+	OfficerCA = "officer_ca"
+	PIVRoots  = "piv_roots"
+	Anchors   = "anchors"
+)
+
+// Production makes everything of class production but simulated.
+func (w *World) Production(t testing.TB, simulated string) {
+	t.Helper()
+	body, err := os.ReadFile(filepath.Join(w.Dir, "policy.body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.SplitAfter(string(body), "\n[")
+	for i, section := range sections {
+		if !strings.HasPrefix(strings.TrimLeft(section, "["), simulated+"]") {
+			sections[i] = strings.Replace(section, `class = "test"`, `class = "production"`, 1)
+		}
+	}
+	w.write(t, "policy.body", []byte(strings.Join(sections, "")))
+	w.kiosks, w.tokens = record.Production, record.Production
+	switch simulated {
+	case TPMs:
+		w.kiosks = record.Test
+	case PIVRoots:
+		w.tokens = record.Test
+	}
+	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
+}
+
+// Revoke signs the next policy, in which officers' cards are revoked.
+func (w *World) Revoke(t testing.TB, version int, issued time.Time, officers ...Officer) policy.Signed {
+	t.Helper()
+	body, err := os.ReadFile(filepath.Join(w.Dir, "policy.body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, o := range officers {
+		list = append(list, fmt.Sprintf("%q", fmt.Sprintf("%x", sha256.Sum256(o.Chain[0]))))
+	}
+	w.write(t, "policy.body", append(fmt.Appendf(nil, "revoked_officers = [%s]\n", strings.Join(list, ",")), body...))
+	return w.Sign(t, version, issued)
 }
 
 // New makes a World. anchors are CSCA certificates that its policy trusts, DER.
 func New(t testing.TB, anchors ...[]byte) *World {
 	t.Helper()
-	w := &World{Dir: t.TempDir(), Officers: NewCA(t, "Officers"), Tokens: NewCA(t, "Tokens")}
+	w := &World{Dir: t.TempDir(), Officers: NewCA(t, "Officers"), Tokens: NewCA(t, "Tokens"), kiosks: record.Test, tokens: record.Test}
 	now := time.Now()
 	var err error
 	if w.keys, err = registry.Init(w.RegistryDir(), Origin, nil, now); err != nil {
@@ -272,7 +323,7 @@ func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 	link := NewDevice(t)
 	k.Chain = [][]byte{certify(k.Record)}
 	k.TLS = tls.Certificate{Certificate: [][]byte{certify(link, x509.ExtKeyUsageClientAuth)}, PrivateKey: link.PrivateKey}
-	b, err := json.Marshal(registry.Kiosk{ID: id, RecordKey: spki(k.Record), TLSKey: spki(link), Class: "test", Registered: time.Now().UTC(),
+	b, err := json.Marshal(registry.Kiosk{ID: id, RecordKey: spki(k.Record), TLSKey: spki(link), Class: string(w.kiosks), Registered: time.Now().UTC().AddDate(0, 0, -60),
 		Certificates: api.KioskCertificates{Version: 1, KioskID: id, Record: k.Chain, TLS: k.TLS.Certificate}})
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +394,7 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	switch s.Purpose {
 	case record.Enroll, record.Replace, record.Update:
 		evidence = w.attest(t, s.Holder.Public(), s.Attest)
-		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: record.Test, Attestation: evidence.Digest()}
+		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: w.tokens, Attestation: evidence.Digest()}
 		p.Purposes = []record.Consent{{ID: "enrollment", Version: 1}}
 		p.CancelSHA = record.CancelHash([]byte("cancel"))
 		if s.Identity == nil {
