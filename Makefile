@@ -50,8 +50,9 @@ real-stack: deps build $(BIN)/virtualhardware
 verify:
 	scripts/verify-record out/demo/record.json --receipt out/demo/receipt.tlog-proof --log-key out/demo/log.vkey
 
+# Ratios within one run, with their goals.
 bench: deps
-	$(GO) test -run '^$$' -bench Ratio -benchtime 1x ./kiosk ./sync/queue ./registry
+	GO=$(GO) scripts/bench
 
 # Every screen in every language, for people to look at.
 screens:

@@ -54,6 +54,7 @@ const (
 var (
 	daemon  *pcscd.Server
 	issuers *specimen.Authority
+	face    []byte // drawn once: under the race detector that takes a second
 )
 
 func TestMain(m *testing.M) {
@@ -78,6 +79,9 @@ func TestMain(m *testing.M) {
 		}
 		defer daemon.Close()
 		if issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
+			panic(err)
+		}
+		if face, err = idcard.Portrait(idcard.SpecimenPerson()); err != nil {
 			panic(err)
 		}
 		return m.Run()

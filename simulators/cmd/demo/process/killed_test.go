@@ -216,7 +216,7 @@ func killAfter(t *testing.T, s *stage.Stage, step kiosk.StepName) {
 func newCitizen(t *testing.T, s *stage.Stage, n int) {
 	t.Helper()
 	s.Take(kiosk.DeviceDocument)
-	if err := s.IssueCard(citizen(n), idcard.Options{}); err != nil {
+	if err := s.IssueCard(citizen(n), idcard.Options{Face: face}); err != nil {
 		t.Fatal(err)
 	}
 	newToken(s, n)
