@@ -145,8 +145,8 @@ func (r *rules) text(id string) (policy.Text, bool) {
 }
 
 // tokens stand for a person in the store: keyed hashes, useless without the
-// vault's key. A person is found again by the same document, and by the same
-// name and date of birth under the same issuer on another document.
+// vault's key. A document is found again by issuer and number, a person by the
+// same name and date of birth under the same issuer on another document.
 type tokens struct {
 	document [32]byte
 	person   [32]byte

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,17 +22,19 @@ type store struct{ db *bbolt.DB }
 var (
 	bucketVerdicts = []byte("verdicts") // record id -> JWS
 	bucketPolicies = []byte("policies") // digest -> signed policy
-	bucketPersons  = []byte("persons")  // token -> did
+	bucketPersons  = []byte("persons")  // document token -> did
+	bucketNames    = []byte("names")    // person token, did -> empty
 	bucketHolders  = []byte("holders")  // did -> document token, person token
 	bucketReviews  = []byte("reviews")  // record id -> a review, JSON
 )
 
-// review is what a person must decide: a record and the enrollment that it
-// collides with.
+// review is what a person must look at: a record, and an enrollment that it
+// collides with or whose person has the same name and date of birth.
 type review struct {
-	DID   string    `json:"did"`
-	Other string    `json:"other"` // did; empty if there should be one and is none
-	Time  time.Time `json:"time"`
+	DID     string    `json:"did"`
+	Other   string    `json:"other"`   // did
+	Refused bool      `json:"refused"` // else the record is active
+	Time    time.Time `json:"time"`
 }
 
 // ErrBusy means that another process has this directory.
@@ -46,7 +49,7 @@ func openStore(file string) (*store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketHolders, bucketReviews} {
+		for _, b := range [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
@@ -88,13 +91,13 @@ func (s *store) policies() (out [][]byte, err error) {
 type outcome struct {
 	code   string // empty: active
 	person tokens
-	other  string // did that a review is about
-	review bool
+	other  string // did that a review is about; empty if there is none
 }
 
-// outcome compares a person with those enrolled. The same person may stand
-// under one DID only; a new key or a renewed document must be of the person
-// whose DID it was.
+// outcome compares a person with those enrolled. A document may stand under one
+// DID only; a new key or a renewed document must be of the person whose DID it
+// was. Another person of the same name, date of birth and issuer is no
+// reason to refuse, in a country of many people: a review notes it.
 func (s *store) outcome(p record.Payload, id [32]byte, found examined) (o outcome, err error) {
 	o = outcome{code: found.code, person: found.person}
 	if o.code != "" {
@@ -108,24 +111,36 @@ func (s *store) outcome(p record.Payload, id [32]byte, found examined) (o outcom
 		own = p.Replaces
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		persons := tx.Bucket(bucketPersons)
-		for _, token := range [][32]byte{found.person.document, found.person.person} {
-			if did := persons.Get(token[:]); did != nil && string(did) != own {
-				o.code, o.other, o.review = api.CodeReview, string(did), true
-				return nil
-			}
-		}
-		if own == "" {
+		if did := tx.Bucket(bucketPersons).Get(found.person.document[:]); did != nil && string(did) != own {
+			o.code, o.other = api.CodeReview, string(did)
 			return nil
 		}
-		known := tx.Bucket(bucketHolders).Get([]byte(own))
-		same := len(known) == 64 && (bytes.Equal(known[:32], found.person.document[:]) || bytes.Equal(known[32:], found.person.person[:]))
-		if !same {
-			o.code, o.other, o.review = api.CodeReview, own, true
+		if own != "" {
+			known := tx.Bucket(bucketHolders).Get([]byte(own))
+			named := len(known) == 64 && bytes.Equal(known[32:], found.person.person[:])
+			if !named && !(len(known) == 64 && bytes.Equal(known[:32], found.person.document[:])) {
+				o.code, o.other = api.CodeReview, own
+			}
+			if named || o.code != "" {
+				return nil // noted when the name came
+			}
 		}
+		o.other = namesake(tx, found.person.person, own)
 		return nil
 	})
 	return o, err
+}
+
+// namesake is a DID other than own of a person with a name and date of birth;
+// empty if there is none.
+func namesake(tx *bbolt.Tx, person [32]byte, own string) string {
+	c := tx.Bucket(bucketNames).Cursor()
+	for k, _ := c.Seek(person[:]); bytes.HasPrefix(k, person[:]); k, _ = c.Next() {
+		if did := string(k[len(person):]); did != own {
+			return did
+		}
+	}
+	return ""
 }
 
 // decide keeps a verdict and what follows from it in one transaction.
@@ -134,26 +149,28 @@ func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome)
 		if err := tx.Bucket(bucketVerdicts).Put(id[:], verdict); err != nil {
 			return err
 		}
-		if o.review {
-			b, err := json.Marshal(review{DID: p.Holder.DID, Other: o.other, Time: time.Now().UTC()})
+		if o.other != "" {
+			b, err := json.Marshal(review{DID: p.Holder.DID, Other: o.other, Refused: o.code != "", Time: time.Now().UTC()})
 			if err != nil {
 				return err
 			}
-			return tx.Bucket(bucketReviews).Put(id[:], b)
+			if err := tx.Bucket(bucketReviews).Put(id[:], b); err != nil {
+				return err
+			}
 		}
 		if o.code != "" {
 			return nil
 		}
-		persons, holders := tx.Bucket(bucketPersons), tx.Bucket(bucketHolders)
+		persons, names, holders := tx.Bucket(bucketPersons), tx.Bucket(bucketNames), tx.Bucket(bucketHolders)
 		for _, did := range []string{p.Replaces, p.Holder.DID} { // what stood for the person before
 			if old := bytes.Clone(holders.Get([]byte(did))); len(old) == 64 {
-				if err := errors.Join(persons.Delete(old[:32]), persons.Delete(old[32:]), holders.Delete([]byte(did))); err != nil {
+				if err := errors.Join(persons.Delete(old[:32]), names.Delete(append(old[32:], did...)), holders.Delete([]byte(did))); err != nil {
 					return err
 				}
 			}
 		}
 		did := []byte(p.Holder.DID)
 		both := append(bytes.Clone(o.person.document[:]), o.person.person[:]...)
-		return errors.Join(persons.Put(both[:32], did), persons.Put(both[32:], did), holders.Put(did, both))
+		return errors.Join(persons.Put(both[:32], did), names.Put(slices.Concat(both[32:], did), []byte{}), holders.Put(did, both))
 	})
 }

@@ -5,7 +5,7 @@
 // It takes a record from the registry, checks it as if the registry lied, opens
 // the identity with the authority's key, verifies the document once more (the
 // issuer's signature, the answer to a challenge that was made for this record
-// and this key, the texts that were consented to), looks whether the same person
+// and this key, the texts that were consented to), looks whether the same document
 // is enrolled already, and signs a verdict: active or refused, by DID.
 //
 // Invariants. A record gets one verdict, the same bytes however often it is

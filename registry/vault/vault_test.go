@@ -159,6 +159,7 @@ func TestRefusals(t *testing.T) {
 	earlier := registrytest.NewDevice(t)
 	k.Make(t, registrytest.Spec{Holder: &earlier, Identity: identity(t, good, func(id *record.Identity) { replayed = *id })})
 	stranger := registrytest.NewCA(t, "Officers").Officer(t, "1", nil)
+	neighbour := w.Kiosk(t, "KIOSK-0002")
 
 	for _, c := range []struct {
 		name string
@@ -188,6 +189,13 @@ func TestRefusals(t *testing.T) {
 		{"no consent", with(func(id *record.Identity) { id.Consents = nil }), api.CodePolicy},
 		{"sealed text changed", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Identity.Ciphertext[100] ^= 1 }}, api.CodeSealed},
 		{"sealed for another record", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Context.Nonce[0] ^= 1 }}, api.CodeSealed},
+		{"signed by another kiosk", registrytest.Spec{Identity: identity(t, good, nil), Kiosk: neighbour}, api.CodeKiosk},
+		{"from the future", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) {
+			p.Times.Wall = p.Times.Wall.Add(25 * time.Hour)
+		}}, api.CodeTime},
+		{"a year back", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) {
+			p.Times.Wall, p.Times.Registry = p.Times.Wall.AddDate(-1, 0, 0), time.Time{}
+		}}, api.CodeTime},
 		{"unknown officer", registrytest.Spec{Identity: identity(t, good, nil), Officer: &stranger}, api.CodeOfficer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -235,54 +243,95 @@ func TestChipClaim(t *testing.T) {
 	}
 }
 
-// The same person has one DID: by document, and by name and birth.
+// A document has one DID. Another document of the same name and birth may be
+// another person's: it is active, and noted for review.
 func TestSamePersonTwice(t *testing.T) {
 	w := registrytest.New(t, state(t).CSCA())
 	v := open(t, w.VaultOptions())
 	k := w.Kiosk(t, "KIOSK-0001")
 	anna, renewed := card(t, idcard.SpecimenPerson(), idcard.Options{}), card(t, another("L898902C9", idcard.SpecimenPerson().GivenNames), idcard.Options{})
+	namesake := card(t, another("L898902C8", idcard.SpecimenPerson().GivenNames), idcard.Options{})
 	eva := card(t, another("L898902C4", "EVA"), idcard.Options{})
 	married := idcard.SpecimenPerson()
 	married.Surname = "SVENSSON"
 	sameCard := card(t, married, idcard.Options{})
-	first, second, third := registrytest.NewDevice(t), registrytest.NewDevice(t), registrytest.NewDevice(t)
+	first, second, third, fourth := registrytest.NewDevice(t), registrytest.NewDevice(t), registrytest.NewDevice(t), registrytest.NewDevice(t)
 
 	for i, step := range []struct {
-		spec registrytest.Spec
-		card *idcard.Chip
-		code string
+		spec  registrytest.Spec
+		card  *idcard.Chip
+		code  string
+		other *registrytest.Device // of whom the review is
 	}{
-		{registrytest.Spec{Holder: &first}, anna, ""},
-		{registrytest.Spec{}, anna, api.CodeReview},
-		{registrytest.Spec{}, renewed, api.CodeReview},
-		{registrytest.Spec{}, sameCard, api.CodeReview},
-		{registrytest.Spec{Holder: &third}, eva, ""},
-		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, ""},
-		{registrytest.Spec{Purpose: record.Update, Holder: &first}, eva, api.CodeReview},
-		{registrytest.Spec{}, renewed, api.CodeReview},
-		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &third}, anna, api.CodeReview},
-		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &first}, renewed, ""},
-		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, api.CodeReview}, // its DID has gone
-		{registrytest.Spec{Purpose: record.Update, Holder: &second}, renewed, ""},
-		{registrytest.Spec{}, renewed, api.CodeReview},
+		{registrytest.Spec{Holder: &first}, anna, "", nil},
+		{registrytest.Spec{}, anna, api.CodeReview, &first},
+		{registrytest.Spec{}, sameCard, api.CodeReview, &first},
+		{registrytest.Spec{Holder: &third}, eva, "", nil},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, "", nil},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, eva, api.CodeReview, &third},
+		{registrytest.Spec{}, renewed, api.CodeReview, &first},
+		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &third}, anna, api.CodeReview, &third},
+		{registrytest.Spec{Purpose: record.Replace, Holder: &second, Old: &first}, renewed, "", nil},
+		{registrytest.Spec{Purpose: record.Update, Holder: &first}, renewed, api.CodeReview, &second}, // its DID has gone
+		{registrytest.Spec{Purpose: record.Update, Holder: &second}, renewed, "", nil},
+		{registrytest.Spec{Holder: &fourth}, namesake, "", &second},
+		{registrytest.Spec{}, namesake, api.CodeReview, &fourth},
+		{registrytest.Spec{Purpose: record.Update, Holder: &fourth}, namesake, "", nil},
+		{registrytest.Spec{Purpose: record.Update, Holder: &third}, namesake, api.CodeReview, &fourth},
+		{registrytest.Spec{}, renewed, api.CodeReview, &second}, // the namesake took nothing from her
 	} {
 		step.spec.Identity = identity(t, step.card, nil)
 		want := receipt.Active
 		if step.code != "" {
 			want = receipt.Refused
 		}
-		if got := judged(t, w, v, k.Make(t, step.spec)); got.Status != want || got.Code != step.code {
+		s := k.Make(t, step.spec)
+		if got := judged(t, w, v, s); got.Status != want || got.Code != step.code {
 			t.Errorf("step %d: %+v", i, got)
+		}
+		var other string
+		if step.other != nil {
+			var err error
+			if other, err = record.DIDKey(step.other.Public()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, refused := vault.Review(t, v, s.ID()); got != other || refused != (step.code != "") {
+			t.Errorf("step %d: review of %q (refused %v), want %q", i, got, refused, other)
 		}
 	}
 }
 
+// A production vault takes nothing that rests on a single test root, even if the
+// registry did.
 func TestProductionRefusesSimulated(t *testing.T) {
+	for _, simulated := range []string{registrytest.Anchors, registrytest.KioskCA, registrytest.OfficerCA, ""} {
+		t.Run(simulated, func(t *testing.T) {
+			w := registrytest.New(t, state(t).CSCA())
+			w.Production(t, simulated)
+			o := w.VaultOptions()
+			o.Production = true
+			s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+			want := api.CodeSimulated
+			if simulated == "" {
+				want = ""
+			}
+			if got := judged(t, w, open(t, o), s); got.Code != want {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// The vault ends a lost card too.
+func TestLostOfficersCard(t *testing.T) {
 	w := registrytest.New(t, state(t).CSCA())
+	k := w.Kiosk(t, "KIOSK-0001")
+	s := k.Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	open(t, w.VaultOptions()).Close() // has the first policy
 	o := w.VaultOptions()
-	o.Production = true
-	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
-	if got := judged(t, w, open(t, o), s); got.Code != api.CodeSimulated {
+	o.Policy = w.Revoke(t, 2, time.Now().Add(-10*time.Minute), w.Officer)
+	if got := judged(t, w, open(t, o), s); got.Code != api.CodeOfficerRevoked {
 		t.Errorf("%+v", got)
 	}
 }
