@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
 
@@ -101,14 +101,14 @@ func (r *Registry) handler() http.Handler {
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if q.Method != route.method && !(route.method == http.MethodGet && q.Method == http.MethodHead) {
 				w.Header().Set("Allow", route.method)
-				writeProblem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use "+route.method, 0)
+				reply.Problem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use "+route.method, 0)
 				return
 			}
 			route.serve(w, q)
 		})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
 	})
 	return mux
 }
@@ -136,30 +136,30 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts chan struct{}) {
 	sender, ok := r.sender(q)
 	if !ok {
-		writeProblem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
 		return
 	}
 	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
-		writeProblem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
 	batch, err := api.Decode[api.Batch](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
 	switch {
 	case errors.Is(err, api.ErrSize):
-		writeProblem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
+		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
 		return
 	case errors.Is(err, api.ErrForm):
-		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no batch of records", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no batch of records", 0)
 		return
 	case err != nil: // the sender is slow or has gone
-		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
 		return
 	}
 	select {
 	case posts <- struct{}{}:
 		defer func() { <-posts }()
 	default:
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
 	var result api.BatchResult
@@ -179,39 +179,39 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		r.opts.Log.Error("time not signed", "error", err)
 	}
 	result.Time = signed // left out when empty
-	writeJSON(w, http.StatusOK, api.MediaJSON, result)
+	reply.JSON(w, result)
 }
 
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 	sender, ok := r.sender(q)
 	if !ok {
-		writeProblem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
 		return
 	}
 	id, err := api.ParseID(q.PathValue("id"))
 	if err != nil {
-		writeProblem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
 		return
 	}
 	known, err := r.store.Status(q.Context(), sender.ID, id)
 	switch {
 	case errors.Is(err, errNotHeld):
-		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	case err != nil:
 		r.opts.Log.Error("record not read", "record", id, "error", err)
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
 	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
 	if d := known.decision; d.Status != "" {
 		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
 	}
-	writeJSON(w, http.StatusOK, api.MediaJSON, answer)
+	reply.JSON(w, answer)
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
-	write(w, http.StatusOK, api.MediaJOSE, r.opts.Policy.Bytes())
+	reply.Bytes(w, http.StatusOK, api.MediaJOSE, r.opts.Policy.Bytes())
 }
 
 func (r *Registry) signedTime(ctx context.Context) (string, error) {
@@ -223,10 +223,10 @@ func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
 	signed, err := r.signedTime(q.Context())
 	if err != nil {
 		r.opts.Log.Error("time not signed", "error", err)
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
-	write(w, http.StatusOK, api.MediaJOSE, []byte(signed))
+	reply.Bytes(w, http.StatusOK, api.MediaJOSE, []byte(signed))
 }
 
 func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
@@ -234,17 +234,17 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	b, err := r.files.read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		writeProblem(w, http.StatusNotFound, api.CodeNotFound, "not in the log", 0)
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "not in the log", 0)
 	case err != nil:
 		r.opts.Log.Error("log not read", "error", err)
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 	case path == "checkpoint":
-		write(w, http.StatusOK, api.MediaText, b)
+		reply.Bytes(w, http.StatusOK, api.MediaText, b)
 	default:
 		if !strings.Contains(path, ".p/") {
 			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 		}
-		write(w, http.StatusOK, "application/octet-stream", b)
+		reply.Bytes(w, http.StatusOK, "application/octet-stream", b)
 	}
 }
 
@@ -253,9 +253,9 @@ func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	_, err := r.store.Unlogged(q.Context(), 1)
 	switch {
 	case err != nil || r.logRole.failing.Load():
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
 	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
-		writeProblem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
 	case r.vault.failing.Load():
 		writeText(w, "ready, but the vault does not answer\n")
 	default:
@@ -268,29 +268,8 @@ func jsonReader(v any) (io.Reader, error) {
 	return bytes.NewReader(b), err
 }
 
-func writeJSON(w http.ResponseWriter, status int, media string, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		slog.Error("answer not encoded", "error", err)
-		status, b = http.StatusInternalServerError, nil
-	}
-	write(w, status, media, b)
-}
-
-func writeProblem(w http.ResponseWriter, status int, code, title string, after int) {
-	p := api.NewProblem(status, code, title)
-	p.RetryAfter = after
-	writeJSON(w, status, api.MediaProblem, p)
-}
-
 func writeText(w http.ResponseWriter, text string) {
-	write(w, http.StatusOK, api.MediaText, []byte(text))
-}
-
-func write(w http.ResponseWriter, status int, media string, b []byte) {
-	w.Header().Set("Content-Type", media)
-	w.WriteHeader(status)
-	w.Write(b) // a peer that has gone asks again
+	reply.Bytes(w, http.StatusOK, api.MediaText, []byte(text))
 }
 
 // limit bounds the number of open connections: the rest wait to be accepted.

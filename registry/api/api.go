@@ -284,7 +284,7 @@ const (
 	CodeID             = "registry-id"              // sent under another id than its own
 	CodeSealed         = "vault-seal"               // the identity cannot be opened
 	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
-	CodeReview         = "vault-review"             // the document is enrolled already, or another person's than before: a person decides; says nothing about why
+	CodeReview         = "vault-review"             // a person decides; says nothing about why
 )
 
 // NewProblem fills Type from code.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"io"
 	"log"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/reply"
 )
 
 // Limits of the server: one client, that sends one record at a time.
@@ -68,11 +68,10 @@ func (v *Vault) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.PathOpen, v.open)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", api.MediaText)
-		io.WriteString(w, "ok\n")
+		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
 	})
 	return mux
 }
@@ -80,51 +79,35 @@ func (v *Vault) handler() http.Handler {
 func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
 	if q.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		problem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use POST", 0)
+		reply.Problem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use POST", 0)
 		return
 	}
 	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
-		problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
 	request, err := api.Decode[api.OpenRequest](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
 	switch {
 	case errors.Is(err, api.ErrSize):
-		problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "too large for a record", 0)
+		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "too large for a record", 0)
 		return
 	case err != nil:
-		problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no request to open", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no request to open", 0)
 		return
 	}
 	verdict, err := v.Judge(q.Context(), request.Record)
 	switch {
 	case errors.Is(err, ErrNoRecord):
 		v.opts.Log.Warn("no record", "error", err)
-		problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a record with an identity for this authority", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a record with an identity for this authority", 0)
 	case errors.Is(err, ErrUnknownPolicy):
 		v.opts.Log.Error("record under an unknown policy", "error", err)
-		problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the record's policy is not known here yet", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the record's policy is not known here yet", retryAfter)
 	case err != nil:
 		v.opts.Log.Error("no verdict", "error", err)
-		problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 	default:
-		answer(w, http.StatusOK, api.MediaJSON, api.OpenResult{Verdict: string(verdict)})
+		w.Header().Set("Cache-Control", "no-store")
+		reply.JSON(w, api.OpenResult{Verdict: string(verdict)})
 	}
-}
-
-func problem(w http.ResponseWriter, status int, code, title string, after int) {
-	p := api.NewProblem(status, code, title)
-	p.RetryAfter = after
-	answer(w, status, api.MediaProblem, p)
-}
-
-func answer(w http.ResponseWriter, status int, media string, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		status, b = http.StatusInternalServerError, nil
-	}
-	w.Header().Set("Content-Type", media)
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(b)
 }
