@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -53,10 +54,15 @@ type show struct {
 	stage     *stage.Stage
 	mu        sync.Mutex
 	steps     []timelineStep
-	pages     int
-	last      kiosk.State
+	seen      []sight // one for each question asked
 	err       error
 	activated bool
+}
+
+// sight is a screen and when it was there.
+type sight struct {
+	state kiosk.State
+	at    time.Time
 }
 
 // timelineStep is one line of timeline.json.
@@ -117,14 +123,16 @@ func run(ctx context.Context, out, language string, verbose bool) error {
 		return err
 	}
 	script := s.Script()
-	script.Language, script.OnState = language, d.draw
+	script.Language, script.OnState = language, d.see
 	receipt, err := script.Enroll(ctx)
 	if err != nil {
 		return fmt.Errorf("enroll: %w", err)
 	}
-	d.flush()
 	if d.err != nil {
 		return d.err
+	}
+	if err := d.draw(); err != nil {
+		return err
 	}
 	if receipt.Final == "" {
 		return errors.New("the final receipt did not come in time")
@@ -145,7 +153,7 @@ func run(ctx context.Context, out, language string, verbose bool) error {
 	if err := d.write("timeline.json", append(timeline, '\n')); err != nil {
 		return err
 	}
-	fmt.Printf("\nrecord    %s\nverdict   active\nscreens   %d pictures in %s\n\n%s", receipt.RecordID, d.pages,
+	fmt.Printf("\nrecord    %s\nverdict   active\nscreens   %d pictures in %s\n\n%s", receipt.RecordID, len(d.seen),
 		filepath.Join(out, "screens"), receipt.Final)
 	return s.Close()
 }
@@ -164,6 +172,7 @@ func (d *show) did(what string) { d.line(time.Now(), 0, what) }
 // observe prints a step of the enrollment as it ends. It runs in the flow.
 func (d *show) observe(e kiosk.Event) {
 	apdus, bytes := d.traffic.since(e.Began)
+	d.shown(e.Step)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.steps = append(d.steps, timelineStep{Step: e.Step, At: float64(e.Began.Sub(d.began).Microseconds()) / 1000,
@@ -206,24 +215,49 @@ func (d *show) keep(err error) {
 	}
 }
 
-// draw keeps a picture of each question, as it looked when it was answered.
-func (d *show) draw(s kiosk.State) {
+// see keeps each question as it looked when it was answered, and of the things
+// to take how they lay there.
+func (d *show) see(s kiosk.State) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last.Number != 0 && d.last.Number != s.Number {
-		d.picture(d.last)
+	now := sight{s, time.Now()}
+	switch last := len(d.seen) - 1; {
+	case last < 0 || d.seen[last].state.Number != s.Number:
+		d.seen = append(d.seen, now)
+	case s.Screen != kiosk.ScreenTakeThings:
+		d.seen[last] = now
 	}
-	d.last = s
 }
 
-func (d *show) flush() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.picture(d.last)
+// shown gives whoever looks the time to see the screen of a step: a desk skips
+// states for readers that are slower than the machine.
+func (d *show) shown(step kiosk.StepName) {
+	for range 200 {
+		d.mu.Lock()
+		there := len(d.seen) > 0 && slices.ContainsFunc(d.seen[len(d.seen)-1].state.Steps,
+			func(s kiosk.Step) bool { return s.Name == step })
+		d.mu.Unlock()
+		if there {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
-func (d *show) picture(s kiosk.State) {
-	d.pages++
-	name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", d.pages, s.Screen))
-	d.keep(picture.Write(name, s, width, height, time.Now()))
+// draw makes the pictures, after the run: they take longer than it does.
+func (d *show) draw() error {
+	drawn := map[kiosk.Screen]bool{kiosk.ScreenTrouble: true}
+	for i, s := range d.seen {
+		drawn[s.state.Screen] = true
+		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))
+		if err := picture.Write(name, s.state, width, height, s.at); err != nil {
+			return err
+		}
+	}
+	for _, screen := range kiosk.Screens() {
+		if !drawn[screen] {
+			return fmt.Errorf("the screen %q was not seen in the run", screen)
+		}
+	}
+	return nil
 }
