@@ -22,12 +22,13 @@ const OfficerPIN = "246813"
 // Devices are the kiosk's readers and the cards that people hold in their hands.
 type Devices struct {
 	issuers *specimen.Authority
-	readers map[kiosk.Device]*pcscd.Reader
+	daemon  *pcscd.Server
 	names   map[kiosk.Device]string
 
-	mu    sync.Mutex
-	hand  map[kiosk.Device]pcscd.Card
-	lying map[kiosk.Device]bool
+	mu      sync.Mutex
+	readers map[kiosk.Device]*pcscd.Reader
+	hand    map[kiosk.Device]pcscd.Card
+	lying   map[kiosk.Device]bool
 
 	Chip  *idcard.Chip    // the citizen's ID card
 	Token *pivtoken.Token // the citizen's token
@@ -36,16 +37,14 @@ type Devices struct {
 // newDevices adds three readers to a PC/SC daemon, under names with the prefix
 // so that several stages share one daemon, and makes the specimen's cards.
 func newDevices(daemon *pcscd.Server, prefix string, issuers *specimen.Authority) (*Devices, error) {
-	d := &Devices{issuers: issuers, readers: map[kiosk.Device]*pcscd.Reader{}, names: map[kiosk.Device]string{},
+	d := &Devices{issuers: issuers, daemon: daemon, readers: map[kiosk.Device]*pcscd.Reader{}, names: map[kiosk.Device]string{},
 		hand: map[kiosk.Device]pcscd.Card{}, lying: map[kiosk.Device]bool{}}
 	for device, name := range map[kiosk.Device]string{kiosk.DeviceDocument: "ID Card Reader", kiosk.DeviceToken: "YubiKey Reader",
 		kiosk.DeviceOfficer: "Officer Reader"} {
 		d.names[device] = prefix + " " + name
-		r, err := daemon.AddReader(d.names[device] + " 00 00")
-		if err != nil {
-			return nil, fmt.Errorf("add reader: %w", err)
+		if err := d.Plug(device); err != nil {
+			return nil, err
 		}
-		d.readers[device] = r
 	}
 	if err := d.IssueCard(idcard.SpecimenPerson(), idcard.Options{}); err != nil {
 		return nil, err
@@ -113,12 +112,37 @@ func (d *Devices) Lies(device kiosk.Device) bool {
 	return d.lying[device]
 }
 
-// Reader is the simulated reader of a role, for traces and faults.
-func (d *Devices) Reader(device kiosk.Device) *pcscd.Reader { return d.readers[device] }
+// Reader is the simulated reader of a role, for traces and faults. Plugging it in
+// again makes it another one.
+func (d *Devices) Reader(device kiosk.Device) *pcscd.Reader {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.readers[device]
+}
+
+// Unplug takes a reader away, with the card on it. It may be called from a trace.
+func (d *Devices) Unplug(device kiosk.Device) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lying[device] = false
+	d.readers[device].Remove()
+}
+
+// Plug connects a reader.
+func (d *Devices) Plug(device kiosk.Device) error {
+	r, err := d.daemon.AddReader(d.names[device] + " 00 00")
+	if err != nil {
+		return fmt.Errorf("add reader: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers[device] = r
+	return nil
+}
 
 // close takes the readers away.
 func (d *Devices) close() {
-	for _, r := range d.readers {
-		r.Remove()
+	for device := range d.readers {
+		d.Unplug(device)
 	}
 }

@@ -142,6 +142,19 @@ func TestEverythingTappedTwice(t *testing.T) {
 	pins := verified(t, s)
 	desk := &nervous{Desk: p.Desk}
 	p.Desk = desk
+	// Each question stands until it is answered itself: a second tap on "accept"
+	// accepts no further purpose, one on the PIN does not repeat it.
+	p.odd = func(ctx context.Context, st kiosk.State) (bool, error) {
+		if st.Turn == kiosk.TurnMachine {
+			return false, nil
+		}
+		desk.taps.Wait()
+		now, err := desk.States(ctx)
+		if err == nil && (<-now).Number != st.Number {
+			t.Errorf("%s was answered by an older tap", st.Screen)
+		}
+		return false, err
+	}
 	final(t, s, p.meet())
 	desk.taps.Wait()
 	if len(entries(t, s)) != 1 {
