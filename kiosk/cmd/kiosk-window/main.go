@@ -17,9 +17,11 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
+	"fyne.io/fyne/v2/driver"
 	"github.com/pelletier/go-toml/v2"
 
 	"enrollkiosk/kiosk"
@@ -154,12 +156,17 @@ func (p place) language() string {
 	return ""
 }
 
-// show opens the window and returns the exit code.
+// show opens the window. It returns only when it cannot.
 func show(o options) int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	a := app.New()
-	w := a.NewWindow("Kiosk")
+	fail := func(err any) int {
+		fmt.Fprintf(os.Stderr, "kiosk-window: no window on display %q: %v: check that the X server runs with OpenGL and that this user may connect\n",
+			os.Getenv("DISPLAY"), err)
+		return exitHardware
+	}
+	w, err := newWindow(app.New())
+	if err != nil {
+		return fail(err)
+	}
 	u := ui.New(&agent{socket: o.socket}, w, o.ui)
 	w.SetMaster()
 	w.Resize(o.size)
@@ -167,18 +174,46 @@ func show(o options) int {
 		w.SetFullScreen(true)
 		w.SetCloseIntercept(func() {}) // Alt+F4 is not for citizens
 	}
-
-	// Fyne ends its loop on both signals by itself; the code tells which it was.
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt)
-	a.Lifecycle().SetOnStarted(func() { go u.Run(ctx) })
-	w.ShowAndRun()
-	select {
-	case <-interrupted:
-		return exitInterrupted
-	default:
-		return exitDone
+	w.Show()
+	if !onScreen(w) { // Fyne has said why, and would wait for ever
+		return fail("it cannot draw")
 	}
+
+	// A signal ends the process at once, at any moment of Fyne's start and end:
+	// nothing here needs to be saved.
+	ends := make(chan os.Signal, 2)
+	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		os.Exit(either(<-ends == os.Interrupt, exitInterrupted, exitDone))
+	}()
+	fyne.CurrentApp().Lifecycle().SetOnStarted(func() { go u.Run(context.Background()) })
+	fyne.CurrentApp().Run()
+	ends <- syscall.SIGTERM // closed by hand
+	select {}
+}
+
+// newWindow makes the window. Without a display GLFW panics where Fyne first
+// asks it for something.
+func newWindow(a fyne.App) (w fyne.Window, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return a.NewWindow("Kiosk"), nil
+}
+
+// onScreen says whether a window that was shown exists. Only X11 tells.
+func onScreen(w fyne.Window) (exists bool) {
+	exists = true
+	if n, ok := w.(driver.NativeWindow); ok {
+		n.RunNative(func(context any) {
+			if x, ok := context.(driver.X11WindowContext); ok {
+				exists = x.WindowHandle != 0
+			}
+		})
+	}
+	return exists
 }
 
 // agent is a desk that finds the agent anew whenever states are asked for.

@@ -1,0 +1,336 @@
+package window
+
+import (
+	"fmt"
+	"image"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/kiosk/words"
+	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/ui"
+)
+
+// patience is how long a busy machine may take for anything.
+const patience = 60 * time.Second
+
+// alike is the most that a square of the screen may differ from the mirror.
+const alike = 9
+
+// person is everybody in front of the kiosk: officer and citizen, with one pair
+// of hands. The person acts on a page only when it is on the screen, whole.
+type person struct {
+	*stage.Stage
+	t        *testing.T
+	display  *display
+	mirror   *mirror
+	hands    hands
+	width    int // of the window
+	height   int
+	language string
+	numbers  []string // typed as card access number, one after the other
+	refuses  string   // id of the consent that is not given, if any
+	pictures string   // directory for pictures, "" for none
+
+	states   <-chan kiosk.State
+	now      kiosk.State
+	taken    int // pictures
+	troubles []kiosk.Code
+	receipt  kiosk.ReceiptView
+}
+
+// hands work the window.
+type hands interface {
+	press(p *person, button string)
+	enter(p *person, digits, button string)
+}
+
+// keyboard uses no pointer.
+type keyboard struct{}
+
+func (keyboard) press(p *person, button string) {
+	p.t.Helper()
+	b := p.find(button)
+	n := p.mirror.tabs(b)
+	if n < 0 {
+		p.t.Fatalf("Tab does not reach %q on page %q", button, p.now.Screen)
+	}
+	if n > 0 {
+		p.display.do(p.t, append([]string{"key", "--delay", "40"}, slices.Repeat([]string{"Tab"}, n)...)...)
+		p.look()
+	}
+	p.display.do(p.t, "key", "Return")
+	p.mirror.enter()
+}
+
+func (keyboard) enter(p *person, digits, _ string) {
+	p.t.Helper()
+	keys := []string{"key", "--delay", "40"}
+	for _, d := range digits {
+		keys = append(keys, string(d))
+		p.mirror.digit(d)
+	}
+	p.display.do(p.t, keys...)
+	p.look()
+	p.display.do(p.t, "key", "Return")
+	p.mirror.enter()
+}
+
+// mouse uses no keyboard.
+type mouse struct{}
+
+func (mouse) click(p *person, b button) {
+	p.t.Helper()
+	// Away from the buttons afterwards: what is under the pointer looks different.
+	p.display.do(p.t, "mousemove", strconv.Itoa(b.at.X), strconv.Itoa(b.at.Y), "click", "1", "mousemove", "3", strconv.Itoa(p.height/2))
+	p.mirror.tap(b)
+}
+
+func (m mouse) press(p *person, button string) {
+	p.t.Helper()
+	m.click(p, p.find(button))
+}
+
+func (m mouse) enter(p *person, digits, button string) {
+	p.t.Helper()
+	for _, d := range digits {
+		m.click(p, p.find(string(d)))
+	}
+	p.look()
+	m.press(p, button)
+}
+
+// meet has the person come to a window of that size whose agent is the stage's.
+func (p *person) meet() {
+	p.t.Helper()
+	p.mirror = newMirror(p.width, p.height)
+	p.states, p.now = nil, kiosk.State{}
+}
+
+// newest waits a moment for another state and returns the newest one.
+func (p *person) newest() kiosk.State {
+	p.t.Helper()
+	for limit := time.Now().Add(patience); p.states == nil; time.Sleep(50 * time.Millisecond) {
+		client, err := wire.Dial(p.Config.Kiosk.Socket)
+		if err == nil {
+			p.states, err = client.States(p.t.Context())
+		}
+		if err != nil && time.Now().After(limit) {
+			p.t.Fatal(err)
+		}
+	}
+	wait := 20 * time.Millisecond
+	if p.now.Number == 0 {
+		wait = patience
+	}
+	select {
+	case s, ok := <-p.states:
+		if !ok {
+			p.t.Fatal("the agent has ended")
+		}
+		p.now = s
+	case <-time.After(wait):
+	}
+	if p.now.Number == 0 {
+		p.t.Fatal("the agent shows no state")
+	}
+	return p.now
+}
+
+// look waits until the window shows the newest state, and returns what is on
+// the screen.
+func (p *person) look() *image.RGBA {
+	p.t.Helper()
+	return p.compare(func() { p.mirror.draw(p.newest()) })
+}
+
+// compare waits until the window looks like the mirror, which draw brings up
+// to date.
+func (p *person) compare(draw func()) *image.RGBA {
+	p.t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+		draw()
+		want, got := p.mirror.capture(), p.display.screen(p.t)
+		most, where := differ(got, want)
+		if most <= alike {
+			return got
+		}
+		if time.Now().After(limit) {
+			p.keep("window", got)
+			p.keep("expected", want)
+			p.t.Fatalf("the window does not show the page %q as it should: at %v it differs by %d", p.now.Screen, where, most)
+		}
+	}
+}
+
+// keep writes a picture.
+func (p *person) keep(name string, img image.Image) {
+	p.t.Helper()
+	p.taken++
+	write(p.t, filepath.Join(p.pictures, fmt.Sprintf("%02d-%s.png", p.taken, name)), img)
+}
+
+func (p *person) find(text string) button {
+	p.t.Helper()
+	b, ok := p.mirror.button(text)
+	if !ok {
+		p.t.Fatalf("page %q has no button %q", p.now.Screen, text)
+	}
+	return b
+}
+
+func (p *person) words() *words.Catalog {
+	p.t.Helper()
+	w, err := words.Open(p.now.Language)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return w
+}
+
+// until does what each page asks for, up to the first page that is wanted. That
+// page is on the screen then, and nothing was done on it.
+func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
+	p.t.Helper()
+	var seen uint64
+	for limit := time.Now().Add(2 * patience); ; {
+		s := p.newest()
+		if time.Now().After(limit) {
+			p.t.Fatalf("still on page %q", s.Screen)
+		}
+		if s.Turn == kiosk.TurnMachine && !wanted(s) {
+			if s.Number != seen {
+				seen = s.Number
+				p.keep(string(s.Screen), p.display.screen(p.t))
+			}
+			continue
+		}
+		if !p.ready(s) {
+			continue
+		}
+		img := p.look()
+		if p.now.Number != s.Number {
+			continue // another page came meanwhile
+		}
+		if s.Number != seen {
+			seen = s.Number
+			name := string(s.Screen)
+			if s.Fault != nil {
+				name += "-" + string(s.Fault.Code)
+			}
+			p.keep(name, img)
+		}
+		if wanted(s) {
+			return img
+		}
+		p.answer(p.now)
+		if p.changes(s.Number) {
+			limit = time.Now().Add(2 * patience)
+		}
+	}
+}
+
+// ready brings what the page waits for, and says whether there is something
+// to press.
+func (p *person) ready(s kiosk.State) bool {
+	switch s.Screen {
+	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
+		p.Bring(kiosk.DeviceOfficer)
+		return s.PIN != nil && s.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
+	}
+	return true
+}
+
+// changes waits until another question is asked. When none comes, the press
+// was taken for the second half of a double one, or is still on its way: to
+// press again is harmless, since one answer is taken of each question.
+func (p *person) changes(number uint64) bool {
+	p.t.Helper()
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+		if p.newest().Number != number {
+			return true
+		}
+	}
+	return false
+}
+
+// answer does what a page asks for.
+func (p *person) answer(s kiosk.State) {
+	p.t.Helper()
+	time.Sleep(ui.StrikeGuard) // nobody reads faster
+	w := p.words()
+	switch s.Screen {
+	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
+		if s.PIN.Problem != kiosk.PINFine {
+			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
+		}
+		p.hands.enter(p, stage.OfficerPIN, w.Action(s.Main))
+	case kiosk.ScreenLanguage:
+		other, err := words.Open(p.language)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.hands.press(p, other.Name())
+	case kiosk.ScreenPlaceCard:
+		p.Bring(kiosk.DeviceDocument)
+	case kiosk.ScreenAccessNumber:
+		number := p.Chip.CAN()
+		if len(p.numbers) > 0 {
+			number, p.numbers = p.numbers[0], p.numbers[1:]
+		}
+		p.hands.enter(p, number, w.Action(s.Main))
+	case kiosk.ScreenConsent:
+		p.turn()
+		a := kiosk.ActionAccept
+		if s.Consent.ID == p.refuses {
+			a = kiosk.ActionRefuse
+		}
+		p.hands.press(p, w.Action(a))
+	case kiosk.ScreenInsertToken:
+		p.Bring(kiosk.DeviceToken)
+	case kiosk.ScreenChoosePIN, kiosk.ScreenRepeatPIN:
+		if s.PIN.Problem != kiosk.PINFine {
+			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
+		}
+		p.hands.enter(p, "802469", w.Action(s.Main))
+	case kiosk.ScreenReview:
+		p.turn()
+		p.hands.press(p, w.Action(s.Main))
+	case kiosk.ScreenReceipt:
+		p.receipt = *s.Receipt
+		p.hands.press(p, w.Action(s.Main))
+	case kiosk.ScreenTakeThings:
+		for _, d := range s.Left {
+			p.Take(d)
+		}
+	case kiosk.ScreenTrouble:
+		p.troubles = append(p.troubles, s.Fault.Code)
+		if said := w.Trouble(*s.Fault); !p.mirror.reads(said.Headline) || !p.mirror.reads(said.Do) {
+			p.t.Errorf("the page about %s does not say %q", s.Fault.Code, said.Headline)
+		}
+		if s.Main == kiosk.ActionRetry {
+			p.Bring(kiosk.DeviceDocument)
+		}
+		p.hands.press(p, w.Action(s.Main))
+	default:
+		p.hands.press(p, w.Action(s.Main))
+	}
+}
+
+// turn turns the pages of a long text to its last one.
+func (p *person) turn() {
+	p.t.Helper()
+	on := p.words().Label(words.PageOn, nil)
+	for {
+		if _, more := p.mirror.button(on); !more {
+			return
+		}
+		p.hands.press(p, on)
+		p.keep(string(p.now.Screen)+"-on", p.look())
+	}
+}
