@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,34 @@ const (
 	plugLimit = 30 * time.Second       // for a pcscd that is still starting
 	plugRetry = 100 * time.Millisecond // between two attempts
 )
+
+const usage = `virtualhardware offers simulated smart card readers with a specimen ID card, a
+PIV token and an officer's card, so that the kiosk and other PC/SC programs can
+be tried and tested without hardware. One of these it does:
+
+  virtualhardware --socket PATH        three readers on a private PC/SC socket, for
+                                       programs started with PCSCLITE_CSOCK_NAME=PATH
+  virtualhardware --vpcd HOST:PORT --idcard specimen
+                                       one card in a real pcscd that has vsmartcard-vpcd
+  virtualhardware --make-authority DIR the issuers' keys and certificates
+  virtualhardware --show               what is printed on the ID card
+
+It writes "ready" when the cards answer and runs until SIGTERM or SIGINT.
+
+`
+
+// printUsage writes what --help shows.
+func printUsage(w io.Writer, f *flag.FlagSet) {
+	fmt.Fprint(w, usage)
+	f.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" {
+			text += " (default: " + f.DefValue + ")"
+		}
+		fmt.Fprintf(w, "  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), text)
+	})
+	fmt.Fprint(w, "\nExit codes: 0 done, 1 failed, 2 usage.\n")
+}
 
 // Exit codes.
 const (
@@ -74,7 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("virtualhardware", flag.ContinueOnError)
-	f.SetOutput(stderr)
+	f.SetOutput(io.Discard) // errors are told once, by run
 	socket := f.String("socket", "", "offer three readers on a private PC/SC socket at `PATH`")
 	address := f.String("vpcd", "", "plug one card into the virtual reader of a real pcscd at `HOST:PORT`")
 	makeDir := f.String("make-authority", "", "make the issuers in `DIR`, unless they are there, and exit")
@@ -86,9 +115,10 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.StringVar(&c.token, "token", "factory", "PIV token: `KIND` is factory, provisioned or none")
 	f.StringVar(&c.tokenFaults, "token-faults", "", "comma-separated `LIST` of what is wrong with the token")
 	f.StringVar(&c.officer, "officer", "", "officer's card: `DIR` with officer.key and officer.crt, or none (default: officer 0001 of the authority)")
-	f.StringVar(&c.officerPIN, "officer-pin", "246813", "PIN of the officer's card")
+	f.StringVar(&c.officerPIN, "officer-pin", "246813", "`PIN` of the officer's card")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
+			printUsage(stdout, f)
 			return err
 		}
 		return fmt.Errorf("%w: %w", errUsage, err)

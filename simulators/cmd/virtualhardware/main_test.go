@@ -285,6 +285,23 @@ func TestWrongUse(t *testing.T) {
 	}
 }
 
+func TestHelp(t *testing.T) {
+	out, errors, code := once(t, "--help")
+	if code != exitDone || errors != "" || !strings.Contains(out, "without hardware") {
+		t.Errorf("%d %s\n%s", code, errors, out)
+	}
+	for _, name := range []string{"--socket PATH", "--vpcd HOST:PORT", "--make-authority DIR", "--idcard-faults LIST", "--officer-pin PIN", "--show"} {
+		if !strings.Contains(out, "\n  "+name+"\n") {
+			t.Errorf("help has no line %q:\n%s", name, out)
+		}
+	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(strings.TrimSpace(line), "-") && !strings.HasPrefix(line, "  --") {
+			t.Errorf("one dash: %q", line)
+		}
+	}
+}
+
 // pcscd comes late, asks who is there, and comes back after it was gone.
 func TestPlug(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
