@@ -278,7 +278,7 @@ func TestWrongUse(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != want {
 				t.Errorf("%q: exit %d, want %d\n%s", line, code, want, out)
 			}
-			if len(out) == 0 || bytes.Contains(out, []byte("ready")) {
+			if len(out) == 0 || strings.Contains("\n"+string(out), "\nready\n") {
 				t.Errorf("%q says %q", line, out)
 			}
 		}
