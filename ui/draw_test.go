@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -399,6 +400,26 @@ func TestWrap(t *testing.T) {
 		got := wrap(c.text, c.width, measure)
 		if strings.Join(got, "|") != strings.Join(c.want, "|") {
 			t.Errorf("%q in %.0f: %q, want %q", c.text, c.width, got, c.want)
+		}
+	}
+}
+
+// A code to write down is not broken, on the smallest window too.
+func TestCancelCodeOnOneLine(t *testing.T) {
+	b := newBench(t, least)
+	for _, l := range words.Languages() {
+		for _, s := range samples.All(l) {
+			if s.State.Receipt == nil {
+				continue
+			}
+			b.draw(s.State)
+			whole := slices.ContainsFunc(leaves(b.page.root), func(l leaf) bool {
+				text, ok := l.o.(*canvas.Text)
+				return ok && text.Text == string(s.State.Receipt.CancelCode.Reveal())
+			})
+			if !whole {
+				t.Errorf("%s %s: the cancel code is broken into lines", l, s.Name)
+			}
 		}
 	}
 }

@@ -179,11 +179,14 @@ func (n inset) MinSize(objects []fyne.CanvasObject) fyne.Size {
 	return objects[len(objects)-1].MinSize().AddWidthHeight(2*n.x, 2*n.y)
 }
 
+// panelPad is the room at the sides of a panel.
+const panelPad = 22
+
 // panel is a white sheet around o.
 func panel(o fyne.CanvasObject) *fyne.Container {
 	r := canvas.NewRectangle(sheet)
 	r.CornerRadius, r.StrokeWidth, r.StrokeColor = rounded, 1, line
-	return container.New(inset{22, 18}, r, o)
+	return container.New(inset{panelPad, 18}, r, o)
 }
 
 // notice is a tinted sheet with a bar in the colour of what it says.

@@ -24,7 +24,7 @@ func (d *drawing) consent() page {
 
 	const between, around = 12, 18
 	text := body(c.Text)
-	width := d.room.Width - 2*22
+	width := d.room.Width - 2*panelPad
 	others := heightFor(label(purpose), width) + heightFor(title, width) + heightFor(needed, width) + 3*between + 2*around
 	pages := split(text, width, d.below(p.title, "")-others)
 	n := min(d.l.page, len(pages)-1)

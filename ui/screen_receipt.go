@@ -24,9 +24,12 @@ func (d *drawing) receipt() page {
 	if r.Final != "" {
 		state = notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(d.w.Label(words.ReceiptFinal, nil)).sized(20)))
 	}
+	const between = 28
+	qr := stack(0, code(r.QR, min(400, d.below(p.title, p.lead))))
 	right := []fyne.CanvasObject{state}
 	if r.CancelCode.Len() > 0 {
-		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32),
+		width := d.room.Width - between - qr.MinSize().Width - 2*panelPad
+		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32).oneLine(width, 22),
 			label(d.w.Label(words.CancelHint, nil)))))
 	}
 	about := d.w.Label(words.Record, nil)
@@ -34,7 +37,7 @@ func (d *drawing) receipt() page {
 		about += " · " + d.w.Label(words.Saved, nil) + " " + r.Saved.Local().Format("2006-01-02 15:04")
 	}
 	right = append(right, stack(0, label(about), label(grouped(r.RecordID)).in(ink)))
-	p.body = beside(28, []float32{0, 1}, stack(0, code(r.QR, min(400, d.below(p.title, p.lead)))), stack(12, right...))
+	p.body = beside(between, []float32{0, 1}, qr, stack(12, right...))
 	return p
 }
 

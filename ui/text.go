@@ -40,6 +40,15 @@ func (p *paragraph) center() *paragraph {
 func (p *paragraph) in(c color.Color) *paragraph { p.color = c; return p }
 func (p *paragraph) sized(s float32) *paragraph  { p.size = s; return p }
 
+// oneLine sets the type smaller, never below least, for the text to need no
+// second line.
+func (p *paragraph) oneLine(width, least float32) *paragraph {
+	for p.size > least && p.MinSize().Width > width {
+		p.size -= 2
+	}
+	return p
+}
+
 // step is the distance between baselines.
 func (p *paragraph) step() float32 { return p.size * 1.4 }
 
