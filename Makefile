@@ -1,4 +1,4 @@
-# make demo | demo-ui | test | build | bench | real-stack | verify | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | bench | screens | pictures | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -33,6 +33,7 @@ demo-ui: deps
 
 vet:
 	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	$(GO) mod tidy -diff
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
@@ -58,11 +59,12 @@ bench: deps
 screens:
 	$(GO) run ./ui/internal/contactsheet
 
-# The README's pictures, from the demo and the screens.
+# The README's pictures, from the demo and the screens, in 256 colours.
 pictures: demo screens
+	mkdir -p docs/pictures
 	for s in compare choose-pin review receipt; do \
-	  cp out/demo/screens/??-$$s.png docs/pictures/$$s.png || exit 1; done
-	cp out/screens/en/*-trouble.K-CARD-04.png docs/pictures/trouble.png
+	  convert out/demo/screens/??-$$s.png -strip -colors 256 -define png:compression-level=9 docs/pictures/$$s.png || exit 1; done
+	convert out/screens/en/*-trouble.K-CARD-04.png -strip -colors 256 -define png:compression-level=9 docs/pictures/trouble.png
 
 clean:
 	rm -rf $(BIN) out
