@@ -39,7 +39,8 @@ type person struct {
 
 	states   <-chan kiosk.State
 	now      kiosk.State
-	taken    int // pictures
+	seen     uint64 // question that there is a picture of
+	taken    int    // pictures
 	troubles []kiosk.Code
 	receipt  kiosk.ReceiptView
 }
@@ -109,7 +110,7 @@ func (m mouse) enter(p *person, digits, button string) {
 func (p *person) meet() {
 	p.t.Helper()
 	p.mirror = newMirror(p.width, p.height)
-	p.states, p.now = nil, kiosk.State{}
+	p.states, p.now, p.seen = nil, kiosk.State{}, 0
 }
 
 // newest waits a moment for another state and returns the newest one.
@@ -197,16 +198,14 @@ func (p *person) words() *words.Catalog {
 // page is on the screen then, and nothing was done on it.
 func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 	p.t.Helper()
-	var seen uint64
 	for limit := time.Now().Add(2 * patience); ; {
 		s := p.newest()
 		if time.Now().After(limit) {
 			p.t.Fatalf("still on page %q", s.Screen)
 		}
 		if s.Turn == kiosk.TurnMachine && !wanted(s) {
-			if s.Number != seen {
-				seen = s.Number
-				p.keep(string(s.Screen), p.display.screen(p.t))
+			if s.Number != p.seen && p.catches(s) {
+				p.seen = s.Number
 			}
 			continue
 		}
@@ -217,8 +216,8 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 		if p.now.Number != s.Number {
 			continue // another page came meanwhile
 		}
-		if s.Number != seen {
-			seen = s.Number
+		if s.Number != p.seen {
+			p.seen = s.Number
 			name := string(s.Screen)
 			if s.Fault != nil {
 				name += "-" + string(s.Fault.Code)
@@ -233,6 +232,19 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 			limit = time.Now().Add(2 * patience)
 		}
 	}
+}
+
+// catches keeps a picture of a page on which the machine works, if it is on the
+// screen already and still: such pages come and go.
+func (p *person) catches(s kiosk.State) bool {
+	p.t.Helper()
+	p.mirror.draw(s)
+	img := p.display.screen(p.t)
+	most, _ := differ(img, p.mirror.capture())
+	if most <= alike {
+		p.keep(string(s.Screen), img)
+	}
+	return most <= alike
 }
 
 // ready brings what the page waits for, and says whether there is something

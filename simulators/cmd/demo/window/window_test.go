@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"fyne.io/fyne/v2/test"
 
@@ -111,6 +112,13 @@ func TestKeyboardAlone(t *testing.T) {
 	p.meet()
 	before := p.until(at(kiosk.ScreenHome))
 
+	for _, d := range []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken} { // chips take their time
+		p.Reader(d).Trace(func(e pcscd.TraceEvent) {
+			if !e.Answered {
+				time.Sleep(40 * time.Millisecond)
+			}
+		})
+	}
 	p.numbers, p.refuses = []string{"000000"}, "statistics"
 	p.until(at(kiosk.ScreenConsent))
 	if want := []kiosk.Code{kiosk.CodeWrongAccess}; !slices.Equal(p.troubles, want) {
