@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -223,6 +224,32 @@ func TestCertificatesOutOfTime(t *testing.T) {
 				t.Errorf("%s: %s: %v", name, f.Check, f.Err)
 			}
 		}
+	}
+}
+
+// A queue that was moved away begins again at the TPM's counter, with the keys
+// and certificates that are there.
+func TestInitAfterTheQueueWasMovedAway(t *testing.T) {
+	c, _ := provisioned(t)
+	chip, err := openTPM(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := chip.Increment(t.Context())
+	if err := errors.Join(err, chip.Close(), os.Rename(c.in(queueDir), c.in("evidence"))); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Init(t.Context(), c)
+	if err != nil || r.CounterAtInit != n {
+		t.Fatalf("init at %d, want %d: %v", r.CounterAtInit, n, err)
+	}
+	s, _ := running(t, c)
+	head, err := s.queue.Head(t.Context())
+	if want := fmt.Sprintf(`"reserved":%d,"recorded":%d`, n, n); err != nil || !strings.Contains(string(head), want) {
+		t.Errorf("head %s, %v", head, err)
+	}
+	if _, err := s.usable(); err != nil {
+		t.Errorf("not usable: %v", err)
 	}
 }
 
