@@ -627,8 +627,9 @@ func (q *Queue) data(tx *bolt.Tx, e Entry) ([]byte, error) {
 	return copied.Data, nil
 }
 
-func (q *Queue) view(f func(tx *bolt.Tx) error) error {
-	err := q.db.View(f)
+func (q *Queue) view(f func(tx *bolt.Tx) error) (err error) {
+	defer damage(&err)
+	err = q.db.View(f)
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
@@ -636,7 +637,8 @@ func (q *Queue) view(f func(tx *bolt.Tx) error) error {
 }
 
 // commit runs one transaction.
-func (q *Queue) commit(f func(tx *bolt.Tx) error) error {
+func (q *Queue) commit(f func(tx *bolt.Tx) error) (err error) {
+	defer damage(&err)
 	if err := q.before("commit", database); err != nil {
 		return err
 	}
@@ -644,6 +646,14 @@ func (q *Queue) commit(f func(tx *bolt.Tx) error) error {
 		return err
 	}
 	return q.before("go on", database)
+}
+
+// damage turns bbolt's panic over a bad page into an error: the check at opening
+// keeps most of them away, and a disk can go bad later.
+func damage(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
+	}
 }
 
 func makeBuckets(tx *bolt.Tx) error {
