@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/registry/record"
@@ -108,6 +110,7 @@ func run(ctx context.Context, out, language string, verbose bool) error {
 	if verbose {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	klog.SetSlogLogger(log) // the log library speaks through it
 	s, err := stage.New(ctx, daemon, dir, stage.Options{Prefix: "Specimen", Log: log, Did: d.did, Observe: d.observe})
 	if err != nil {
 		return err
