@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/simulators/cmd/demo/stage"
@@ -16,7 +15,7 @@ import (
 // Cards that are not in order: each gets its own words and leaves nothing.
 func TestBadCards(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(o *stage.Options) { o.Limits.ReadCard = 3 * time.Second })
+	s := newStage(t, func(o *stage.Options) { o.Limits.ReadCard = moment })
 	start(t, s)
 	for _, c := range []struct {
 		fault idcard.Fault

@@ -142,9 +142,8 @@ func foreign(t *testing.T) tls.Certificate {
 func TestBadLine(t *testing.T) {
 	t.Parallel()
 	n := newLine(t)
-	const patience = 2 * time.Second
 	s := newStage(t, func(o *stage.Options) {
-		o.Registry, o.Limits.Delivery = n.listener.Addr().String(), patience
+		o.Registry, o.Limits.Delivery = n.listener.Addr().String(), moment
 	})
 	own, err := tls.LoadX509KeyPair(filepath.Join(s.Dir, "registry", "server.crt"), filepath.Join(s.Dir, "registry", "server.key"))
 	if err != nil {
@@ -154,7 +153,7 @@ func TestBadLine(t *testing.T) {
 	n.become(healthy)
 	start(t, s)
 	t.Run("slow", func(t *testing.T) {
-		n.become(through(s.RegistryAddress(), patience))
+		n.become(through(s.RegistryAddress(), moment))
 		if r := arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet(); r.Provisional == "" || r.Final != "" {
 			t.Errorf("provisional %q, final %q", r.Provisional, r.Final)
 		}

@@ -205,9 +205,6 @@ func (p *people) compare(want []told) {
 // trouble is a fault on the screen for faults.
 func trouble(c kiosk.Code) told { return told{screen: kiosk.ScreenTrouble, code: c} }
 
-// retry tries again whatever is wrong.
-func retry(int, told) kiosk.Action { return kiosk.ActionRetry }
-
 // works has one more citizen enrolled to a final receipt, and looks for what
 // those before have left behind.
 func works(t *testing.T, s *stage.Stage) {

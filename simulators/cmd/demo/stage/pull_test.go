@@ -14,8 +14,8 @@ import (
 )
 
 // puller takes a card off its reader at one command after another: in the first
-// try of a part of the enrollment at the first command, in the next try at the
-// second, until the part succeeds; then the same in the next part.
+// try of a part of the enrollment at the first command, in the next try a stride
+// further, until the part succeeds; then the same in the next part.
 type puller struct {
 	device kiosk.Device
 	late   bool // the command is executed, only its answer is lost
@@ -91,7 +91,7 @@ func (u *puller) trace(e pcscd.TraceEvent) {
 func (u *puller) next() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.seen, u.at = 0, u.at+1
+	u.seen, u.at = 0, u.at+stride
 }
 
 func (u *puller) part() {

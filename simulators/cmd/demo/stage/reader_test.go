@@ -70,10 +70,12 @@ func TestReaderTornOut(t *testing.T) {
 	tear(kiosk.DeviceToken, 0x47)
 	torn := []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken}
 	p.mend = func(n int, _ told) kiosk.Action {
-		if err := s.Plug(torn[n-1]); err != nil {
+		again := torn[n-1]
+		if err := s.Plug(again); err != nil {
 			t.Error(err)
 		}
-		s.Bring(torn[n-1])
+		s.Bring(again)
+		seen(t, s, func(h kiosk.Health) bool { return h.Readers[again] == kiosk.ReaderCard })
 		return kiosk.ActionRetry
 	}
 	final(t, s, p.meet(trouble(kiosk.CodeCardRemoved), trouble(kiosk.CodeTokenRemoved)))

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk"
@@ -120,7 +119,7 @@ func TestTokenExchanged(t *testing.T) {
 
 func TestTokenNotTouched(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(o *stage.Options) { o.Limits.Touch = 2 * time.Second })
+	s := newStage(t, func(o *stage.Options) { o.Limits.Touch = moment })
 	start(t, s)
 	var asked atomic.Int32
 	p := arrive(t, s, idcard.Options{}, pivtoken.Options{Touch: func(ctx context.Context) bool {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/secret"
@@ -82,7 +81,7 @@ func (p *people) leaveQuietly() {
 // Nobody answers: the enrollment ends by itself, and the token is as it came.
 func TestNobodyAnswers(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(o *stage.Options) { o.Limits.Idle = 3 * time.Second })
+	s := newStage(t, func(o *stage.Options) { o.Limits.Idle = moment })
 	start(t, s)
 	arrive(t, s, idcard.Options{}, pivtoken.Options{})
 	for _, screen := range []kiosk.Screen{kiosk.ScreenReview, kiosk.ScreenTrouble} {
