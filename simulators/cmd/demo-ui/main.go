@@ -5,17 +5,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/widget"
+
+	"k8s.io/klog/v2"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/simulators/cmd/demo/stage"
@@ -59,6 +61,7 @@ func run(verbose bool) error {
 	if verbose {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	klog.SetSlogLogger(log) // the log library speaks through it
 	s, err := stage.New(ctx, daemon, dir, stage.Options{Prefix: "Specimen", Log: log,
 		Did: func(what string) { fmt.Println(what) }})
 	if err != nil {
@@ -70,67 +73,59 @@ func run(verbose bool) error {
 	}
 	a := app.New()
 	w := a.NewWindow("Kiosk")
-	w.Resize(fyne.NewSize(1280, 800))
+	w.Resize(fyne.NewSize(1120, 760))
+	w.CenterOnScreen() // where no window manager places the bench, it opens in the corner
 	w.SetMaster()
 	u := ui.New(s.Kiosk.Desk(), w, ui.Options{})
 	b := bench(a, s)
 	a.Lifecycle().SetOnStarted(func() { go u.Run(ctx) })
-	w.SetOnClosed(cancel)
-	b.Show()
-	w.ShowAndRun()
-	cancel()
-	return s.Close()
+	w.Show()
+	b.Show() // above the kiosk
+	a.Run()
+	// Nothing may be drawn after Fyne's loop, so the agent, whose end would be,
+	// goes with the process.
+	err = errors.Join(s.TPM.Stop(), os.RemoveAll(dir))
+	if err == nil {
+		os.Exit(0)
+	}
+	return err
 }
 
 // bench is the window with the simulated hardware.
 func bench(a fyne.App, s *stage.Stage) fyne.Window {
 	w := a.NewWindow("Hardware bench")
+	token := slot("Token", kiosk.DeviceToken, s)
+	serial := uint32(30_000_000)
 	rows := container.NewVBox(
 		widget.NewLabel(fmt.Sprintf("Card access number: %s\nOfficer's PIN: %s", s.Chip.CAN(), stage.OfficerPIN)),
-	)
-	for _, device := range []struct {
-		name string
-		d    kiosk.Device
-	}{{"Officer's card", kiosk.DeviceOfficer}, {"ID card", kiosk.DeviceDocument}, {"Token", kiosk.DeviceToken}} {
-		rows.Add(slot(device.name, device.d, s))
-	}
-	serial := uint32(30_000_000)
-	rows.Add(widget.NewButton("Take a new token from the box", func() {
-		serial++
-		go func() { // a card in use is let go of first
-			s.Take(kiosk.DeviceToken)
+		slot("Officer's card", kiosk.DeviceOfficer, s),
+		slot("ID card", kiosk.DeviceDocument, s),
+		token,
+		widget.NewButton("Take a new token from the box", func() {
+			if s.Lies(kiosk.DeviceToken) {
+				token.OnTapped() // the old one is taken away first
+			}
+			serial++
 			s.IssueToken(pivtoken.Options{Serial: serial})
-		}()
-	}))
+		}),
+	)
 	w.SetContent(container.NewPadded(rows))
 	w.Resize(fyne.NewSize(360, 320))
 	return w
 }
 
-// slot is one reader with the button that moves its card.
-func slot(name string, d kiosk.Device, s *stage.Stage) fyne.CanvasObject {
-	button := widget.NewButton("", nil)
-	label := func() string {
-		if s.Lies(d) {
-			return name + ": take away"
-		}
-		return name + ": put on the reader"
-	}
-	button.SetText(label())
+// slot is the button that moves the card of a reader.
+func slot(name string, d kiosk.Device, s *stage.Stage) *widget.Button {
+	button := widget.NewButton(name+": put on the reader", nil)
+	button.Importance = widget.HighImportance
 	button.OnTapped = func() {
-		go func() {
-			if s.Lies(d) {
-				s.Take(d)
-			} else {
-				s.Bring(d)
-			}
-			fyne.Do(func() { button.SetText(label()) })
-		}()
-	}
-	go func() { // a new token leaves the reader by itself
-		for range time.Tick(500 * time.Millisecond) {
-			fyne.Do(func() { button.SetText(label()) })
+		if s.Lies(d) {
+			s.Take(d)
+			button.SetText(name + ": put on the reader")
+			return
 		}
-	}()
+		s.Bring(d)
+		button.SetText(name + ": take away")
+	}
 	return button
 }
