@@ -35,7 +35,7 @@ type person struct {
 	language string
 	numbers  []string // typed as card access number, one after the other
 	refuses  string   // id of the consent that is not given, if any
-	pictures string   // directory for pictures, "" for none
+	pictures string   // directory for pictures
 
 	states   <-chan kiosk.State
 	now      kiosk.State
@@ -169,10 +169,13 @@ func (p *person) compare(draw func()) *image.RGBA {
 	}
 }
 
-// keep writes a picture.
+// keep writes a picture of what is within the window's bounds.
 func (p *person) keep(name string, img image.Image) {
 	p.t.Helper()
 	p.taken++
+	if whole, ok := img.(*image.RGBA); ok {
+		img = whole.SubImage(image.Rect(0, 0, p.width, p.height))
+	}
 	write(p.t, filepath.Join(p.pictures, fmt.Sprintf("%02d-%s.png", p.taken, name)), img)
 }
 
