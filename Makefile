@@ -47,7 +47,9 @@ unit:
 	$(GO) test -race -timeout 20m -run 'TestOneCitizenEnrolled|TestEverythingTappedTwice' ./$(END_TO_END)/stage
 	CGO_ENABLED=0 $(GO) build $(NOCGO)
 
-test: deps vet unit
+# build first: the window's test starts that program, and compiling it for the
+# first time takes longer than a test may.
+test: build vet unit
 
 # The production binaries against the real pcscd, vpcd and swtpm, each in a
 # process of its own.
