@@ -20,7 +20,8 @@ import (
 var ctx = context.Background()
 
 func TestMain(m *testing.M) {
-	queue.RunCheck() // the database check runs in a process of its own
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // children that look for races need not linger
+	queue.RunCheck()                         // the database check runs in a process of its own
 	if child, ok := children[os.Getenv(childVariable)]; ok {
 		os.Exit(child())
 	}
