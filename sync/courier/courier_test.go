@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,9 +192,9 @@ func TestWeeksOffline(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := open(t, quickDir(t))
 		ids := put(t, q, 200)
-		offline := true
+		var online atomic.Bool
 		f := &fake{submit: func([]client.Item) ([]client.Verdict, error) {
-			if offline {
+			if !online.Load() {
 				return nil, fmt.Errorf("submit: %w", client.ErrUnreachable)
 			}
 			return nil, nil
@@ -214,7 +215,7 @@ func TestWeeksOffline(t *testing.T) {
 		if s := c.Status(); s.Reached || !errors.Is(s.Fault, client.ErrUnreachable) || s.Next.IsZero() {
 			t.Errorf("%+v", s)
 		}
-		offline = false
+		online.Store(true)
 		c.Kick()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -265,7 +266,7 @@ func TestPoison(t *testing.T) {
 func TestRejection(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := open(t, quickDir(t))
-		ids := put(t, q, 3)
+		var ids []queue.ID
 		f := &fake{}
 		f.submit = func(items []client.Item) (out []client.Verdict, err error) {
 			for _, i := range items {
@@ -284,7 +285,9 @@ func TestRejection(t *testing.T) {
 			return client.Status{}, nil
 		}
 		c, _ := run(t, q, f, courier.Options{})
+		synctest.Wait()
 		events := c.Events(t.Context())
+		ids = put(t, q, 3)
 		c.Kick()
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -349,9 +352,10 @@ func TestRetryAfter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := open(t, quickDir(t))
 		put(t, q, 1)
-		storm := true
+		var storm atomic.Bool
+		storm.Store(true)
 		f := &fake{submit: func([]client.Item) ([]client.Verdict, error) {
-			if storm {
+			if storm.Load() {
 				return nil, &client.RetryAfter{Status: 429, After: 10 * time.Minute}
 			}
 			return nil, nil
@@ -365,7 +369,7 @@ func TestRetryAfter(t *testing.T) {
 		if n := len(f.made()); n != 1 {
 			t.Errorf("%d attempts in a pause that the registry asked for", n)
 		}
-		storm = false
+		storm.Store(false)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if s, _ := q.Stats(t.Context()); s.Receipted != 1 {
@@ -440,18 +444,19 @@ func TestNewPolicyEndsThePause(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := open(t, quickDir(t))
 		put(t, q, 1)
-		now := r.Policy
+		var now atomic.Pointer[policy.Signed]
+		now.Store(&r.Policy)
 		f := &fake{}
 		f.submit = func([]client.Item) ([]client.Verdict, error) {
-			if now.Digest() == r.Policy.Digest() {
+			if now.Load().Digest() == r.Policy.Digest() {
 				return nil, client.ErrTLS
 			}
 			return nil, nil
 		}
-		run(t, q, f, courier.Options{Policy: func() (policy.Signed, error) { return now, nil }})
+		run(t, q, f, courier.Options{Policy: func() (policy.Signed, error) { return *now.Load(), nil }})
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		now = successor
+		now.Store(&successor)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		if s, _ := q.Stats(t.Context()); s.Receipted != 1 {
