@@ -153,7 +153,7 @@ func TestBadLine(t *testing.T) {
 	n.become(healthy)
 	start(t, s)
 	t.Run("slow", func(t *testing.T) {
-		n.become(through(s.RegistryAddress(), moment))
+		n.become(through(s.RegistryAddress(), moment/2+time.Second))
 		if r := arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet(); r.Provisional == "" || r.Final != "" {
 			t.Errorf("provisional %q, final %q", r.Provisional, r.Final)
 		}

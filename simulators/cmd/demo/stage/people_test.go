@@ -236,7 +236,7 @@ func logged(t *testing.T, s *stage.Stage, proof []byte) {
 // delivered waits until every record is in the log and none lies here any more.
 func delivered(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		for _, e := range entries(t, s) {
 			if e.State != queue.Purged {
 				return fmt.Errorf("record %v is %s", e.ID, e.State)

@@ -30,7 +30,7 @@ type puller struct {
 	pulls []int // in each part
 }
 
-// stage sets a stage with the puller at work on one citizen, who puts everything
+// run sets a stage with the puller at work on one citizen, who puts everything
 // back at once and tries again, and is enrolled in the end.
 func (u *puller) run(t *testing.T, code kiosk.Code) {
 	if !alone(t) { // what is done about a token that goes while it is opened is felt by the whole process
@@ -69,6 +69,9 @@ func (u *puller) run(t *testing.T, code kiosk.Code) {
 		}
 	}
 	t.Logf("pulls in each part: %v", u.pulls)
+	if parts := len(u.steps) + len(u.screens); len(u.pulls) < parts || slices.Contains(u.pulls[:parts], 0) {
+		t.Error("a part was left alone")
+	}
 	final(t, u.stage, r)
 	works(t, u.stage)
 }
