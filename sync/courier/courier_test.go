@@ -347,6 +347,35 @@ func TestRefusalIsTold(t *testing.T) {
 	})
 }
 
+// A storm after weeks offline: the pause that the registry asks for, not the one
+// that had grown meanwhile.
+func TestRetryAfterEndsALongPause(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := open(t, quickDir(t))
+		put(t, q, 1)
+		var step atomic.Int32
+		f := &fake{submit: func([]client.Item) ([]client.Verdict, error) {
+			switch step.Load() {
+			case 0:
+				return nil, client.ErrUnreachable
+			case 1:
+				step.Store(2)
+				return nil, &client.RetryAfter{Status: 429, After: 2 * time.Second}
+			}
+			return nil, nil
+		}}
+		c, _ := run(t, q, f, courier.Options{})
+		time.Sleep(24 * time.Hour)
+		step.Store(1)
+		c.Kick()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s, _ := q.Stats(t.Context()); s.Receipted != 1 {
+			t.Errorf("still pausing: %+v", c.Status())
+		}
+	})
+}
+
 // The registry asks for a pause: nobody shortens it.
 func TestRetryAfter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -370,7 +399,7 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%d attempts in a pause that the registry asked for", n)
 		}
 		storm.Store(false)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		if s, _ := q.Stats(t.Context()); s.Receipted != 1 {
 			t.Error("not delivered after the pause")

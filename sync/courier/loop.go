@@ -186,7 +186,11 @@ func (c *Courier) verdict(ctx context.Context, v client.Verdict) error {
 		return c.quarantine(ctx, v.ID, v.Code, v.Evidence)
 	default:
 		h := l.hold(v.ID)
-		h.until, h.ordered = time.Now().Add(max(v.After, jitter(h.pause))), v.After > 0
+		pause := jitter(h.pause)
+		if h.ordered = v.After > 0; h.ordered {
+			pause = v.After + jitter(firstPause)
+		}
+		h.until = time.Now().Add(pause)
 	}
 	return nil
 }
@@ -404,8 +408,9 @@ func (c *Courier) failed(err error) {
 	var retry *client.RetryAfter
 	switch {
 	case errors.As(err, &retry):
-		ordered = retry.After > 0
-		pause = max(retry.After+jitter(firstPause), pause)
+		if ordered = retry.After > 0; ordered {
+			pause = retry.After + jitter(retry.After/4+firstPause)
+		}
 	case errors.Is(err, client.ErrNotAllowed):
 		// Somebody must do something first; asking often makes it no better.
 		pause = longPause/2 + jitter(longPause/2)
