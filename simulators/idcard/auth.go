@@ -99,10 +99,10 @@ func (c *Chip) openPACE(list []object) apdu.Status {
 	run := &paceRun{suite: suite, oid: bytes.Clone(find(list, 0x80))}
 	wanted := find(list, 0x84)
 	for _, v := range c.profile.PACE {
-		if v.Suite != suite || wanted != nil && !bytes.Equal(wanted, []byte{byte(v.Curve)}) {
+		if v.Suite != suite || wanted != nil && !bytes.Equal(wanted, []byte{byte(v.Domain)}) {
 			continue
 		}
-		run.group, _ = v.Curve.group() // New has tried it
+		run.group, _ = v.Domain.group() // New has tried it
 		break
 	}
 	if run.group == nil {

@@ -25,17 +25,28 @@ type Profile struct {
 	PACE []PACE // offered in this order; none: no PACE
 	BAC  bool
 
-	ChipKey   *ChipKey   // nil: no Chip Authentication
+	ChipKeys  []*ChipKey // none: no Chip Authentication
 	ActiveKey *ActiveKey // nil: no Active Authentication
 
 	Faults []Fault
 }
 
-// PACE is one variant of PACE-ECDH-GM.
+// PACE is one variant of PACE.
 type PACE struct {
-	Suite Suite
-	Curve Curve
+	Mapping Mapping
+	Suite   Suite
+	Domain  Domain
 }
+
+// Mapping is the way in which PACE maps a nonce to a generator (9303-11 4.4.3.3).
+type Mapping byte
+
+// The mappings: Generic, Integrated, Chip Authentication.
+const (
+	GM Mapping = iota
+	IM
+	CAM
+)
 
 // Chip is a virtual eMRTD. Its methods may be called from several goroutines; a
 // command that hangs holds up no Reset.
@@ -73,7 +84,7 @@ func New(p Profile) (*Chip, error) {
 		if !v.Suite.valid() {
 			return nil, fmt.Errorf("idcard: suite %d is not known", v.Suite)
 		}
-		if _, err := v.Curve.group(); err != nil {
+		if _, err := v.Domain.group(); err != nil {
 			return nil, fmt.Errorf("idcard: %w", err)
 		}
 	}

@@ -81,14 +81,14 @@ func TestReadsEveryFileThroughEveryDoor(t *testing.T) {
 			}
 		}
 	}
-	for _, v := range []PACE{{TripleDES, P256}, {AES128, P256}, {AES192, P256}, {AES256, P256},
-		{AES128, BrainpoolP256r1}, {AES192, P384}, {AES256, P521}} {
+	for _, v := range []PACE{{GM, TripleDES, P256}, {GM, AES128, P256}, {GM, AES192, P256}, {GM, AES256, P256},
+		{GM, AES128, BrainpoolP256r1}, {GM, AES192, P384}, {GM, AES256, P521}} {
 		c := issue(t, Options{PACE: []PACE{v}})
-		t.Run(fmt.Sprintf("PACE suite %d curve %d", v.Suite, v.Curve), card(c, (*terminal).paceCAN))
+		t.Run(fmt.Sprintf("PACE suite %d domain %d", v.Suite, v.Domain), card(c, (*terminal).paceCAN))
 	}
 	c := issue(t, Options{})
 	t.Run("PACE with MRZ", card(c, func(r *terminal) {
-		if sw := r.pace(PACE{AES128, P256}, 1, mrzPassword(r.chip)); sw != apdu.OK {
+		if sw := r.pace(PACE{GM, AES128, P256}, 1, mrzPassword(r.chip)); sw != apdu.OK {
 			r.t.Fatal(sw)
 		}
 		r.selectApplication()
@@ -117,7 +117,7 @@ func TestLargeFile(t *testing.T) {
 func TestWrongPassword(t *testing.T) {
 	c := issue(t, Options{})
 	r := connect(t, c)
-	if sw := r.pace(PACE{AES128, P256}, 2, []byte("000000")); sw != authenticationFailed {
+	if sw := r.pace(PACE{GM, AES128, P256}, 2, []byte("000000")); sw != authenticationFailed {
 		t.Fatalf("PACE with a wrong CAN ended with %v, want 6300", sw)
 	}
 	r.selectApplication()
@@ -129,7 +129,7 @@ func TestWrongPassword(t *testing.T) {
 	if sw := r.bac(info); sw != authenticationFailed {
 		t.Fatalf("BAC with a wrong number ended with %v, want 6300", sw)
 	}
-	if sw := r.pace(PACE{AES128, P256}, 2, []byte(c.CAN())); sw != apdu.OK {
+	if sw := r.pace(PACE{GM, AES128, P256}, 2, []byte(c.CAN())); sw != apdu.OK {
 		t.Fatalf("the right CAN after a wrong one: %v", sw)
 	}
 }

@@ -3,7 +3,6 @@ package idcard
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"io"
 	"math/big"
@@ -14,7 +13,7 @@ import (
 // ChipKey is the static key pair of Chip Authentication.
 type ChipKey struct {
 	Suite   Suite
-	Curve   Curve
+	Domain  Domain
 	ID      *big.Int // key identifier in DG14, nil if it names none
 	Private *big.Int
 }
@@ -24,18 +23,16 @@ type agreement struct{ key *ChipKey }
 
 // agreementKey finds the key that an MSE asks for.
 func (c *Chip) agreementKey(list []object) (*ChipKey, apdu.Status) {
-	key := c.profile.ChipKey
 	if c.channel == nil || !c.inside {
 		return nil, apdu.SecurityNotSatisfied
 	}
-	if key == nil {
-		return nil, apdu.ReferencedDataNotFound
+	ref := find(list, 0x84)
+	for _, key := range c.profile.ChipKeys {
+		if ref == nil && key.ID == nil || ref != nil && key.ID != nil && new(big.Int).SetBytes(ref).Cmp(key.ID) == 0 {
+			return key, apdu.OK
+		}
 	}
-	if ref := find(list, 0x84); (ref != nil || key.ID != nil) &&
-		(key.ID == nil || new(big.Int).SetBytes(ref).Cmp(key.ID) != 0) {
-		return nil, apdu.ReferencedDataNotFound
-	}
-	return key, apdu.OK
+	return nil, apdu.ReferencedDataNotFound
 }
 
 // openAgreement is MSE:Set AT of Chip Authentication (9303-11 6.2.4.2).
@@ -77,7 +74,7 @@ func (c *Chip) agreeByKAT(list []object) apdu.Status {
 }
 
 func (c *Chip) switchKeys(key *ChipKey, public []byte) apdu.Status {
-	g, err := key.Curve.group()
+	g, err := key.Domain.group()
 	if err != nil {
 		return apdu.UnknownError
 	}
@@ -89,11 +86,13 @@ func (c *Chip) switchKeys(key *ChipKey, public []byte) apdu.Status {
 	return apdu.OK
 }
 
-// ActiveKey is the key pair of Active Authentication (9303-11 6.1): ECDSA answers
-// r || s, RSA follows ISO/IEC 9796-2 scheme 1.
+// ActiveKey is the key pair of Active Authentication (9303-11 6.1).
 type ActiveKey struct {
-	Private crypto.Signer // *ecdsa.PrivateKey or *rsa.PrivateKey
+	RSA     *rsa.PrivateKey // signs by ISO/IEC 9796-2 scheme 1; nil: ECDSA with the next two
+	Domain  Domain
+	Private *big.Int
 	Hash    crypto.Hash
+	DER     bool // ECDSA signatures are a SEQUENCE of r and s, as some chips have it, not r || s
 }
 
 // activeAuthenticate is INTERNAL AUTHENTICATE.
@@ -111,13 +110,10 @@ func (c *Chip) activeAuthenticate(in apdu.Command, room int) ([]byte, apdu.Statu
 	}
 	var signature []byte
 	var err error
-	switch private := key.Private.(type) {
-	case *ecdsa.PrivateKey:
-		signature, err = signPlain(c.rand, private, key.Hash, in.Data)
-	case *rsa.PrivateKey:
-		signature, err = signRecoverable(c.rand, private, key.Hash, in.Data)
-	default:
-		return nil, apdu.UnknownError
+	if key.RSA != nil {
+		signature, err = signRecoverable(c.rand, key.RSA, key.Hash, in.Data)
+	} else {
+		signature, err = key.signECDSA(c.rand, in.Data)
 	}
 	if err != nil {
 		return nil, apdu.UnknownError
@@ -128,23 +124,23 @@ func (c *Chip) activeAuthenticate(in apdu.Command, room int) ([]byte, apdu.Statu
 	return signature, apdu.OK
 }
 
-// signPlain is ECDSA with r and s side by side (9303-11 6.1.2.3, TR-03111 5.2.1).
-func signPlain(rand io.Reader, key *ecdsa.PrivateKey, hash crypto.Hash, message []byte) ([]byte, error) {
-	h := hash.New()
-	h.Write(message)
-	der, err := ecdsa.SignASN1(rand, key, h.Sum(nil))
+// signECDSA signs by TR-03111 4.2.1; r and s stand side by side (9303-11 6.1.2.3) or in DER.
+func (k *ActiveKey) signECDSA(rand io.Reader, message []byte) ([]byte, error) {
+	g, err := k.Domain.group()
 	if err != nil {
 		return nil, err
 	}
-	var rs struct{ R, S *big.Int }
-	if err := unmarshal(der, &rs); err != nil {
+	h := k.Hash.New()
+	h.Write(message)
+	r, s, err := g.sign(rand, k.Private, h.Sum(nil))
+	if err != nil {
 		return nil, err
 	}
-	size := (key.Params().N.BitLen() + 7) / 8
-	out := make([]byte, 2*size)
-	rs.R.FillBytes(out[:size])
-	rs.S.FillBytes(out[size:])
-	return out, nil
+	if k.DER {
+		return tlv(0x30, integer(r), integer(s)), nil
+	}
+	size := (g.n.BitLen() + 7) / 8
+	return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...), nil
 }
 
 // signRecoverable is ISO/IEC 9796-2 scheme 1 with partial recovery: M1 fills the

@@ -1,21 +1,9 @@
 package idcard
 
 import (
-	"crypto/elliptic"
 	"fmt"
 	"io"
 	"math/big"
-)
-
-// Curve is a standardized domain parameter id (9303-11 9.5.1).
-type Curve byte
-
-// Curves that the chip computes on.
-const (
-	P256            Curve = 12
-	BrainpoolP256r1 Curve = 13
-	P384            Curve = 15
-	P521            Curve = 18
 )
 
 // group is a short Weierstrass curve y² = x³ + ax + b of prime order. The
@@ -29,40 +17,20 @@ type group struct {
 // point is affine; a nil x is the point at infinity.
 type point struct{ x, y *big.Int }
 
-func (c Curve) group() (*group, error) {
-	switch c {
-	case P256:
-		return nist(elliptic.P256().Params()), nil
-	case P384:
-		return nist(elliptic.P384().Params()), nil
-	case P521:
-		return nist(elliptic.P521().Params()), nil
-	case BrainpoolP256r1: // RFC 5639 3.4
-		return &group{
-			p: number("a9fb57dba1eea9bc3e660a909d838d726e3bf623d52620282013481d1f6e5377"),
-			a: number("7d5a0975fc2c3057eef67530417affe7fb8055c126dc5c6ce94a4b44f330b5d9"),
-			b: number("26dc5c6ce94a4b44f330b5d9bbd77cbf958416295cf7e1ce6bccdc18ff8c07b6"),
-			n: number("a9fb57dba1eea9bc3e660a909d838d718c397aa3b561a6f7901e0e82974856a7"),
-			g: point{
-				number("8bd2aeb9cb7e57cb2c4b482ffc81b7afb9de27e1e3bd23c23a4453bd9ace3262"),
-				number("547ef835c3dac4fd97f8461a14611dc9c27745132ded8e545c1d54c72f046997"),
-			},
-			size: 32,
-		}, nil
+func (d Domain) group() (*group, error) {
+	c, ok := curves[d]
+	if !ok {
+		return nil, fmt.Errorf("domain parameters %d are not known", d)
 	}
-	return nil, fmt.Errorf("domain parameters %d are not known", c)
+	return &group{
+		p: number(c.p), a: number(c.a), b: number(c.b), n: number(c.n),
+		g: point{number(c.x), number(c.y)}, size: len(c.p) / 2,
+	}, nil
 }
 
 func number(hex string) *big.Int {
 	n, _ := new(big.Int).SetString(hex, 16)
 	return n
-}
-
-func nist(p *elliptic.CurveParams) *group {
-	return &group{
-		p: p.P, a: new(big.Int).Sub(p.P, big.NewInt(3)), b: p.B, n: p.N,
-		g: point{p.Gx, p.Gy}, size: (p.BitSize + 7) / 8,
-	}
 }
 
 // scalar draws a private key in [1, n-1].
@@ -192,4 +160,24 @@ func (g *group) mul(k *big.Int, p point) point {
 		}
 	}
 	return g.lower(acc)
+}
+
+// sign is ECDSA of a digest (TR-03111 4.2.1): its leftmost bits count where the order is shorter.
+func (g *group) sign(rand io.Reader, private *big.Int, digest []byte) (r, s *big.Int, err error) {
+	e := new(big.Int).SetBytes(digest)
+	if spare := len(digest)*8 - g.n.BitLen(); spare > 0 {
+		e.Rsh(e, uint(spare))
+	}
+	for {
+		k, err := g.scalar(rand)
+		if err != nil {
+			return nil, nil, err
+		}
+		r = new(big.Int).Mod(g.mul(k, g.g).x, g.n)
+		s = new(big.Int).Mul(r, private)
+		s.Add(s, e).Mul(s, k.ModInverse(k, g.n)).Mod(s, g.n)
+		if r.Sign() > 0 && s.Sign() > 0 {
+			return r, s, nil
+		}
+	}
 }

@@ -13,7 +13,7 @@ import (
 // two bytes. Whoever does not know a password gets an answer each time and
 // nothing of the holder's data.
 func FuzzTransmit(f *testing.F) {
-	card := issue(f, Options{PACE: []PACE{{TripleDES, P256}, {AES128, P256}}})
+	card := issue(f, Options{PACE: []PACE{{GM, TripleDES, P256}, {GM, AES128, P256}}})
 	hidden := [][]byte{
 		card.profile.Application[dg1][5:30],
 		card.profile.Application[dg2][200:230],

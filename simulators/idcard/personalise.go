@@ -3,8 +3,6 @@ package idcard
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -21,11 +19,11 @@ import (
 // today: PACE-ECDH-GM with AES-128 on P-256 (CAN and MRZ) beside BAC, Chip
 // Authentication with AES-128 on P-256, Active Authentication with ECDSA P-256.
 type Options struct {
-	PACE      []PACE    // variants in EF.CardAccess, in this order
-	ChipSuite Suite     // of Chip Authentication
-	ChipCurve Curve     // of Chip Authentication
-	ChipKeyID int       // key identifier in DG14, 0: none
-	Active    Algorithm // of Active Authentication: ECDSA, or RSA with 2048 bits (1024 on a ShortOnly card)
+	PACE       []PACE    // variants in EF.CardAccess, in this order
+	ChipSuite  Suite     // of Chip Authentication
+	ChipDomain Domain    // of Chip Authentication
+	ChipKeyID  int       // key identifier in DG14, 0: none
+	Active     Algorithm // of Active Authentication: ECDSA, or RSA with 2048 bits (1024 on a ShortOnly card)
 
 	Face  []byte            // a JPEG for DG2; nil: Portrait draws one
 	Files map[uint16][]byte // further files of the application, or other contents; data groups enter COM and SOD
@@ -58,7 +56,7 @@ func (a *Authority) Personalise(p Person, opts Options) (*Chip, error) {
 	}
 	profile := Profile{CAN: p.CAN, MRZ: zone, BAC: !has(PACEOnly), PACE: opts.PACE, Faults: opts.Faults}
 	if len(profile.PACE) == 0 {
-		profile.PACE = []PACE{{AES128, P256}}
+		profile.PACE = []PACE{{GM, AES128, P256}}
 	}
 	if has(BACOnly) {
 		profile.PACE, profile.CAN = nil, ""
@@ -137,21 +135,21 @@ func (a *Authority) files(p Person, zone string, profile *Profile, opts Options)
 
 // makeKeys makes the chip's key pairs and the two data groups that publish them.
 func (p *Profile) makeKeys(opts Options) (dg14, dg15 []byte, err error) {
-	suite, curve := opts.ChipSuite, opts.ChipCurve
+	suite, domain := opts.ChipSuite, opts.ChipDomain
 	if suite == 0 {
 		suite = AES128
 	}
-	if curve == 0 {
-		curve = P256
+	if domain == 0 {
+		domain = P256
 	}
 	if !suite.valid() {
 		return nil, nil, fmt.Errorf("suite %d is not known", suite)
 	}
-	g, err := curve.group()
+	g, err := domain.group()
 	if err != nil {
 		return nil, nil, err
 	}
-	chip := &ChipKey{Suite: suite, Curve: curve}
+	chip := &ChipKey{Suite: suite, Domain: domain}
 	if chip.Private, err = g.scalar(rand.Reader); err != nil {
 		return nil, nil, fmt.Errorf("make chip key: %w", err)
 	}
@@ -160,12 +158,12 @@ func (p *Profile) makeKeys(opts Options) (dg14, dg15 []byte, err error) {
 		chip.ID = big.NewInt(int64(opts.ChipKeyID))
 		keyID = integer(chip.ID)
 	}
-	p.ChipKey = chip
+	p.ChipKeys = []*ChipKey{chip}
 
 	if p.ActiveKey, err = newActiveKey(opts); err != nil {
 		return nil, nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(p.ActiveKey.Private.Public())
+	public, err := p.ActiveKey.public()
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode active authentication key: %w", err)
 	}
@@ -173,53 +171,74 @@ func (p *Profile) makeKeys(opts Options) (dg14, dg15 []byte, err error) {
 	infos := paceInfos(p.PACE) // repeated here, where the SOD covers them (9303-11 9.2.11)
 	infos = append(infos,
 		tlv(0x30, tlv(0x06, oidCA, []byte{byte(suite)}), small(1), keyID),
-		tlv(0x30, oid(0, 4, 0, 127, 0, 7, 2, 2, 1, 2), curve.subjectPublicKeyInfo(g.encode(g.mul(chip.Private, g.g))), keyID),
+		tlv(0x30, oid(0, 4, 0, 127, 0, 7, 2, 2, 1, 2), domain.subjectPublicKeyInfo(g.encode(g.mul(chip.Private, g.g))), keyID),
 	)
-	if _, ok := p.ActiveKey.Private.(*ecdsa.PrivateKey); ok { // ecdsa-plain-SHA256 (9303-11 9.2.10)
+	if p.ActiveKey.RSA == nil { // ecdsa-plain-SHA256 (9303-11 9.2.10)
 		infos = append(infos, tlv(0x30, oid(2, 23, 136, 1, 1, 5), small(1), oid(0, 4, 0, 127, 0, 7, 1, 1, 4, 1, 3)))
 	}
 	return tlv(0x6E, set(infos...)), tlv(0x6F, public), nil
 }
 
 func newActiveKey(opts Options) (*ActiveKey, error) {
-	var key crypto.Signer
+	key := &ActiveKey{Hash: crypto.SHA256}
 	var err error
 	switch opts.Active {
 	case "", ECDSA:
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		g, _ := P256.group()
+		key.Domain = P256
+		key.Private, err = g.scalar(rand.Reader)
 	case RSA:
 		bits := 2048
 		if slices.Contains(opts.Faults, ShortOnly) {
 			bits = 1024 // a longer signature needs an extended answer
 		}
-		key, err = rsa.GenerateKey(rand.Reader, bits)
+		key.RSA, err = rsa.GenerateKey(rand.Reader, bits)
 	default:
 		err = fmt.Errorf("idcard: Active Authentication does not know %q", opts.Active)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make active authentication key: %w", err)
 	}
-	return &ActiveKey{Private: key, Hash: crypto.SHA256}, nil
+	return key, nil
+}
+
+// public is the SubjectPublicKeyInfo of DG15.
+func (k *ActiveKey) public() ([]byte, error) {
+	if k.RSA != nil {
+		return x509.MarshalPKIXPublicKey(&k.RSA.PublicKey)
+	}
+	g, err := k.Domain.group()
+	if err != nil {
+		return nil, err
+	}
+	return k.Domain.subjectPublicKeyInfo(g.encode(g.mul(k.Private, g.g))), nil
 }
 
 // loseKeys puts other private keys in place of those that the files publish.
 func (p *Profile) loseKeys() error {
-	if p.ChipKey == nil {
+	if len(p.ChipKeys) == 0 {
 		return errors.New("a card without chip keys cannot be a clone without them")
 	}
-	g, err := p.ChipKey.Curve.group()
+	for _, key := range p.ChipKeys {
+		g, err := key.Domain.group()
+		if err != nil {
+			return err
+		}
+		if key.Private, err = g.scalar(rand.Reader); err != nil {
+			return err
+		}
+	}
+	active := p.ActiveKey
+	if active.RSA != nil {
+		var err error
+		active.RSA, err = rsa.GenerateKey(rand.Reader, active.RSA.Size()*8)
+		return err
+	}
+	g, err := active.Domain.group()
 	if err != nil {
 		return err
 	}
-	if p.ChipKey.Private, err = g.scalar(rand.Reader); err != nil {
-		return err
-	}
-	switch key := p.ActiveKey.Private.(type) {
-	case *ecdsa.PrivateKey:
-		p.ActiveKey.Private, err = ecdsa.GenerateKey(key.Curve, rand.Reader)
-	case *rsa.PrivateKey:
-		p.ActiveKey.Private, err = rsa.GenerateKey(rand.Reader, key.Size()*8)
-	}
+	active.Private, err = g.scalar(rand.Reader)
 	return err
 }
 
@@ -239,19 +258,19 @@ func tamper(group []byte, p Person) []byte {
 func paceInfos(variants []PACE) [][]byte {
 	var list [][]byte
 	for _, v := range variants {
-		list = append(list, tlv(0x30, tlv(0x06, oidPACE, []byte{byte(v.Suite)}), small(2), small(int(v.Curve))))
+		list = append(list, tlv(0x30, tlv(0x06, oidPACE, []byte{byte(v.Suite)}), small(2), small(int(v.Domain))))
 	}
 	return list
 }
 
 // subjectPublicKeyInfo wraps an encoded point (RFC 5480).
-func (c Curve) subjectPublicKeyInfo(point []byte) []byte {
-	name := map[Curve][]byte{
+func (d Domain) subjectPublicKeyInfo(point []byte) []byte {
+	name := map[Domain][]byte{
 		P256:            oid(1, 2, 840, 10045, 3, 1, 7),
 		BrainpoolP256r1: oid(1, 3, 36, 3, 3, 2, 8, 1, 1, 7),
 		P384:            oid(1, 3, 132, 0, 34),
 		P521:            oid(1, 3, 132, 0, 35),
-	}[c]
+	}[d]
 	return tlv(0x30, tlv(0x30, oid(1, 2, 840, 10045, 2, 1), name), tlv(0x03, []byte{0}, point))
 }
 

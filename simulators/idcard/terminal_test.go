@@ -110,12 +110,12 @@ func (r *terminal) send(c apdu.Command) (apdu.Response, error) {
 // pace runs PACE and returns the status that ended it. Reference 1 is the MRZ, 2 the CAN.
 func (r *terminal) pace(v PACE, reference byte, password []byte) apdu.Status {
 	r.t.Helper()
-	g, err := v.Curve.group()
+	g, err := v.Domain.group()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	id := append(bytes.Clone(oidPACE), byte(v.Suite))
-	at := bytes.Join([][]byte{tlv(0x80, id), tlv(0x83, []byte{reference}), tlv(0x84, []byte{byte(v.Curve)})}, nil)
+	at := bytes.Join([][]byte{tlv(0x80, id), tlv(0x83, []byte{reference}), tlv(0x84, []byte{byte(v.Domain)})}, nil)
 	if a := r.plain(apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: at}); a.Status != apdu.OK {
 		return a.Status
 	}
@@ -264,9 +264,9 @@ func total(b []byte) int {
 }
 
 // authenticateChip runs Chip Authentication with the public key of DG14.
-func (r *terminal) authenticateChip(suite Suite, curve Curve, public []byte) apdu.Status {
+func (r *terminal) authenticateChip(suite Suite, domain Domain, public []byte) apdu.Status {
 	r.t.Helper()
-	g, err := curve.group()
+	g, err := domain.group()
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestWorkedPACE(t *testing.T) {
 		}
 	}](t, "pace-gm-ecdh.json")
 	for _, v := range file.Vectors {
-		c, err := New(Profile{PACE: []PACE{{AES128, BrainpoolP256r1}}})
+		c, err := New(Profile{PACE: []PACE{{GM, AES128, BrainpoolP256r1}}})
 		if err != nil {
 			t.Fatal(err)
 		}

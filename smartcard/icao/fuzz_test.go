@@ -52,7 +52,7 @@ func FuzzCard(f *testing.F) {
 		{Faults: []idcard.Fault{idcard.BACOnly, idcard.ShortOnly}},
 		{Faults: []idcard.Fault{idcard.NotEMRTD}},
 		{Faults: []idcard.Fault{idcard.Clone}},
-		{ChipSuite: idcard.TripleDES, PACE: []idcard.PACE{{Suite: idcard.TripleDES, Curve: idcard.P256}}},
+		{ChipSuite: idcard.TripleDES, PACE: []idcard.PACE{{Suite: idcard.TripleDES, Domain: idcard.P256}}},
 	} {
 		chip := s.card(f, opts)
 		b := &between{card: chip.Direct()}

@@ -162,19 +162,19 @@ func TestReadsEverything(t *testing.T) {
 		{"RSA", idcard.Options{Active: idcard.RSA, ChipKeyID: 7}, "PACE", false},
 		{"RSA, short only", idcard.Options{Active: idcard.RSA, Faults: []idcard.Fault{idcard.ShortOnly}}, "PACE", false},
 		{"several PACE protocols", idcard.Options{PACE: []idcard.PACE{
-			{Suite: idcard.TripleDES, Curve: idcard.P256}, {Suite: idcard.AES128, Curve: idcard.P384}, {Suite: idcard.AES128, Curve: idcard.P256},
+			{Suite: idcard.TripleDES, Domain: idcard.P256}, {Suite: idcard.AES128, Domain: idcard.P384}, {Suite: idcard.AES128, Domain: idcard.P256},
 		}}, "PACE", false},
 	}
 	for _, suite := range []idcard.Suite{idcard.TripleDES, idcard.AES192, idcard.AES256} {
 		cards = append(cards, card{
 			fmt.Sprintf("suite %d", suite),
-			idcard.Options{PACE: []idcard.PACE{{Suite: suite, Curve: idcard.P256}}, ChipSuite: suite}, "PACE", false,
+			idcard.Options{PACE: []idcard.PACE{{Suite: suite, Domain: idcard.P256}}, ChipSuite: suite}, "PACE", false,
 		})
 	}
-	for _, curve := range []idcard.Curve{idcard.BrainpoolP256r1, idcard.P384, idcard.P521} {
-		opts := idcard.Options{PACE: []idcard.PACE{{Suite: idcard.AES128, Curve: curve}}, ChipCurve: curve}
+	for _, curve := range []idcard.Domain{idcard.BrainpoolP256r1, idcard.P384, idcard.P521} {
+		opts := idcard.Options{PACE: []idcard.PACE{{Suite: idcard.AES128, Domain: curve}}, ChipDomain: curve}
 		if curve == idcard.BrainpoolP256r1 {
-			opts.ChipCurve = idcard.P256
+			opts.ChipDomain = idcard.P256
 		}
 		cards = append(cards, card{fmt.Sprintf("curve %d", curve), opts, "PACE", false})
 	}
@@ -623,7 +623,7 @@ func TestLargeFiles(t *testing.T) {
 			Master:      map[uint16][]byte{0x011C: {0x31, 0x14, 0x30, 0x12, 0x06, 0x0A, 0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x04, 0x02, 0x02, 0x02, 0x01, 0x02, 0x02, 0x01, 0x0C}},
 			Application: map[uint16][]byte{0x0102: file(size)},
 			CAN:         "123456",
-			PACE:        []idcard.PACE{{Suite: idcard.AES128, Curve: idcard.P256}},
+			PACE:        []idcard.PACE{{Suite: idcard.AES128, Domain: idcard.P256}},
 		})
 		if err != nil {
 			t.Fatal(err)

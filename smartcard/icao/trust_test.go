@@ -28,13 +28,13 @@ func TestDocumentCanBeVerified(t *testing.T) {
 		return report, err
 	}
 	for _, suite := range []idcard.Suite{idcard.TripleDES, idcard.AES128, idcard.AES192, idcard.AES256} {
-		for _, curve := range []idcard.Curve{idcard.P256, idcard.P384, idcard.P521} {
+		for _, curve := range []idcard.Domain{idcard.P256, idcard.P384, idcard.P521} {
 			for _, active := range []idcard.Algorithm{idcard.ECDSA, idcard.RSA} {
 				if active == idcard.RSA && (suite != idcard.AES128 || curve != idcard.P256) {
 					continue // a long key takes long to make
 				}
 				t.Run(fmt.Sprintf("suite %d, curve %d, %s", suite, curve, active), func(t *testing.T) {
-					chip := s.card(t, idcard.Options{ChipSuite: suite, ChipCurve: curve, ChipKeyID: int(suite) - 1, Active: active})
+					chip := s.card(t, idcard.Options{ChipSuite: suite, ChipDomain: curve, ChipKeyID: int(suite) - 1, Active: active})
 					doc, err := whole(t.Context(), open(t, chip.Direct(), can(chip), icao.Options{}), all)
 					if err != nil {
 						t.Fatal(err)

@@ -28,7 +28,7 @@ func TestSimulatedCards(t *testing.T) {
 		{name: "PSS", alg: idcard.PSS, opts: idcard.Options{ChipSuite: idcard.AES192}},
 		{name: "3DES", alg: idcard.ECDSA, opts: idcard.Options{ChipSuite: idcard.TripleDES}},
 		{name: "key id", alg: idcard.ECDSA, opts: idcard.Options{ChipKeyID: 7}},
-		{name: "P-384", alg: idcard.ECDSA, opts: idcard.Options{ChipCurve: idcard.P384, ChipSuite: idcard.AES256}},
+		{name: "P-384", alg: idcard.ECDSA, opts: idcard.Options{ChipDomain: idcard.P384, ChipSuite: idcard.AES256}},
 		{name: "tampered DG1", alg: idcard.ECDSA, opts: faulty(idcard.TamperedDG1), check: trust.CheckHashes, reason: trust.ErrHash},
 		{name: "unknown CSCA", alg: idcard.ECDSA, opts: faulty(idcard.UnknownCSCA), check: trust.CheckChain, reason: trust.ErrUnknownAuthority},
 		{name: "clone", alg: idcard.ECDSA, opts: faulty(idcard.Clone), check: trust.CheckChipAuthentication, reason: trust.ErrChip},
