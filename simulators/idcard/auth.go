@@ -22,6 +22,12 @@ var (
 	oidCA   = []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x03, 0x02} // id-CA-ECDH
 )
 
+// oid is the variant's object identifier as DER content.
+func (v PACE) oid() []byte { return append(bytes.Clone(oidPACE), byte(v.Suite)) }
+
+// oid is the object identifier of Chip Authentication with the key, as DER content.
+func (k *ChipKey) oid() []byte { return append(bytes.Clone(oidCA), byte(k.Suite)) }
+
 // suiteOf reads the last arc of an identifier under base; ok is false for any other identifier.
 func suiteOf(base, oid []byte) (s Suite, ok bool) {
 	if len(oid) != len(base)+1 || !bytes.HasPrefix(oid, base) {

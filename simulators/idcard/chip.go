@@ -16,7 +16,10 @@ import (
 
 // Profile is everything that a chip is made of.
 type Profile struct {
-	Master      map[uint16][]byte // files of the master file by identifier: EF.CardAccess 011C, EF.DIR 2F00, EF.ATR/INFO 2F01
+	// Master has the files of the master file by identifier: EF.CardAccess 011C,
+	// EF.CardSecurity 011D, EF.DIR 2F00, EF.ATR/INFO 2F01. New writes the last from
+	// the limits below unless it is here; a nil file is none.
+	Master      map[uint16][]byte
 	Application map[uint16][]byte // files of the eMRTD application: EF.COM 011E, EF.DG1 0101 ... EF.SOD 011D
 
 	CAN string // printed on the card: password of PACE; "" if there is none
@@ -27,6 +30,10 @@ type Profile struct {
 
 	ChipKeys  []*ChipKey // none: no Chip Authentication
 	ActiveKey *ActiveKey // nil: no Active Authentication
+
+	// Longest extended command and answer in bytes, all included; EF.ATR/INFO says
+	// them. Zero is 1024 and 32,767.
+	MaxCommand, MaxAnswer int
 
 	Faults []Fault
 }
@@ -91,6 +98,15 @@ func New(p Profile) (*Chip, error) {
 	if c.faults[EndlessFile] && len(p.Application[dg2]) == 0 {
 		return nil, errors.New("idcard: an endless EF.DG2 needs an EF.DG2")
 	}
+	if p.MaxCommand == 0 {
+		p.MaxCommand = 0x0400
+	}
+	if p.MaxAnswer == 0 {
+		p.MaxAnswer = 0x7FFF
+	}
+	if _, ok := p.Master[efATR]; !ok && p.Master != nil {
+		p.Master[efATR] = atrInfo(p.MaxCommand, p.MaxAnswer, c.faults[ShortOnly])
+	}
 	if p.MRZ != "" {
 		var err error
 		if c.mrzKey, err = mrzInformation(p.MRZ); err != nil {
@@ -153,12 +169,6 @@ func (d direct) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// Longest extended command and answer in bytes, all included; EF.ATR/INFO says so.
-const (
-	maxCommand = 0x0400
-	maxAnswer  = 0x7FFF
-)
-
 // Transmit answers one command APDU. It blocks only under the fault Hang, until ctx ends.
 func (c *Chip) Transmit(ctx context.Context, command []byte) []byte {
 	answer, hang := c.transmit(command)
@@ -172,7 +182,7 @@ func (c *Chip) transmit(command []byte) (answer []byte, hang bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	in, err := apdu.ParseCommand(command)
-	if err != nil || in.Extended && (c.faults[ShortOnly] || len(command) > maxCommand) {
+	if err != nil || in.Extended && (c.faults[ShortOnly] || len(command) > c.profile.MaxCommand) {
 		c.lose()
 		return status(apdu.WrongLength), false
 	}
@@ -182,7 +192,7 @@ func (c *Chip) transmit(command []byte) (answer []byte, hang bool) {
 	}
 	limit := apdu.MaxShortLe
 	if in.Extended {
-		limit = maxAnswer - 2
+		limit = c.profile.MaxAnswer - 2
 	}
 	if in.CLA&0x0C == 0 {
 		c.lose() // a plain command ends secure messaging (9303-11 9.8.3)

@@ -64,7 +64,7 @@ func (c *Chip) selectFile(in apdu.Command) ([]byte, apdu.Status) {
 // file finds a file of the selected directory, if it may be read now.
 func (c *Chip) file(id uint16) ([]byte, apdu.Status) {
 	if !c.inside {
-		if b, ok := c.profile.Master[id]; ok {
+		if b := c.profile.Master[id]; b != nil {
 			return b, apdu.OK
 		}
 		return nil, apdu.FileNotFound
@@ -187,4 +187,13 @@ func endless(file []byte, offset int64, n int) []byte {
 		}
 	}
 	return out
+}
+
+// atrInfo is EF.ATR/INFO (9303-10 3.11.2): capabilities, and the longest command
+// and answer in bytes.
+func atrInfo(command, answer int, shortOnly bool) []byte {
+	if shortOnly {
+		return tlv(0x47, []byte{0x94, 0x01, 0x80})
+	}
+	return append(tlv(0x47, []byte{0x94, 0x01, 0xE0}), tlv(0x7F66, small(command), small(answer))...)
 }

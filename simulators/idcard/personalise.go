@@ -29,6 +29,8 @@ type Options struct {
 	Files map[uint16][]byte // further files of the application, or other contents; data groups enter COM and SOD
 
 	Faults []Fault
+
+	Chip func(*Profile) // changes the finished profile before the chip is made of it; nil: nothing to change
 }
 
 // dataGroupTags are the tags of DG1 to DG16 (9303-10 4.6.1).
@@ -64,10 +66,7 @@ func (a *Authority) Personalise(p Person, opts Options) (*Chip, error) {
 	if profile.Application, err = issuer.files(p, zone, &profile, opts); err != nil {
 		return nil, fmt.Errorf("personalise: %w", err)
 	}
-	profile.Master = map[uint16][]byte{
-		efDIR: tlv(0x61, tlv(0x4F, application)),
-		efATR: answerToReset(has(ShortOnly)),
-	}
+	profile.Master = map[uint16][]byte{efDIR: tlv(0x61, tlv(0x4F, application))}
 	if len(profile.PACE) > 0 {
 		profile.Master[efCardAccess] = set(paceInfos(profile.PACE)...)
 	}
@@ -83,6 +82,9 @@ func (a *Authority) Personalise(p Person, opts Options) (*Chip, error) {
 		profile.Application, profile.PACE, profile.BAC = nil, nil, false
 		delete(profile.Master, efCardAccess)
 		profile.Master[efDIR] = tlv(0x61, tlv(0x4F, []byte{0xF0, 'S', 'P', 'E', 'C', 'I', 'M', 'E', 'N'}))
+	}
+	if opts.Chip != nil {
+		opts.Chip(&profile)
 	}
 	return New(profile)
 }
@@ -170,7 +172,7 @@ func (p *Profile) makeKeys(opts Options) (dg14, dg15 []byte, err error) {
 
 	infos := paceInfos(p.PACE) // repeated here, where the SOD covers them (9303-11 9.2.11)
 	infos = append(infos,
-		tlv(0x30, tlv(0x06, oidCA, []byte{byte(suite)}), small(1), keyID),
+		tlv(0x30, tlv(0x06, chip.oid()), small(1), keyID),
 		tlv(0x30, oid(0, 4, 0, 127, 0, 7, 2, 2, 1, 2), domain.subjectPublicKeyInfo(g.encode(g.mul(chip.Private, g.g))), keyID),
 	)
 	if p.ActiveKey.RSA == nil { // ecdsa-plain-SHA256 (9303-11 9.2.10)
@@ -258,7 +260,7 @@ func tamper(group []byte, p Person) []byte {
 func paceInfos(variants []PACE) [][]byte {
 	var list [][]byte
 	for _, v := range variants {
-		list = append(list, tlv(0x30, tlv(0x06, oidPACE, []byte{byte(v.Suite)}), small(2), small(int(v.Domain))))
+		list = append(list, tlv(0x30, tlv(0x06, v.oid()), small(2), small(int(v.Domain))))
 	}
 	return list
 }
@@ -272,16 +274,6 @@ func (d Domain) subjectPublicKeyInfo(point []byte) []byte {
 		P521:            oid(1, 3, 132, 0, 35),
 	}[d]
 	return tlv(0x30, tlv(0x30, oid(1, 2, 840, 10045, 2, 1), name), tlv(0x03, []byte{0}, point))
-}
-
-// answerToReset is EF.ATR/INFO (9303-10 3.11.2): capabilities, and the longest
-// command and answer in bytes.
-func answerToReset(shortOnly bool) []byte {
-	if shortOnly {
-		return tlv(0x47, []byte{0x94, 0x01, 0x80})
-	}
-	length := func(n int) []byte { return tlv(0x02, []byte{byte(n >> 8), byte(n)}) }
-	return append(tlv(0x47, []byte{0x94, 0x01, 0xE0}), tlv(0x7F66, length(maxCommand), length(maxAnswer))...)
 }
 
 // encodeFace is DG2 with one face of ISO/IEC 19794-5 (9303-10 4.7.2).
