@@ -19,13 +19,17 @@ const module = "enrollkiosk/"
 // modules it may import directly. A name ending in "/..." stands for everything
 // below it. The standard library and kiosk/secret are open to all.
 var allowed = map[string][]string{
-	"kiosk/secret":    {},
-	"smartcard/apdu":  {},
-	"smartcard/tlv":   {},
-	"smartcard/pcsc":  {"smartcard/apdu", "github.com/ebfe/scard"},
-	"smartcard/lds":   {"smartcard/tlv", "github.com/osanderson/brainpool"},
-	"smartcard/icao":  {"smartcard/apdu", "smartcard/tlv", "smartcard/lds", "github.com/osanderson/brainpool", "github.com/aead/cmac"},
-	"smartcard/trust": {"smartcard/apdu", "smartcard/lds", "smartcard/tlv", "github.com/osanderson/brainpool", "github.com/aead/cmac"},
+	"kiosk/secret":       {},
+	"smartcard/apdu":     {},
+	"smartcard/tlv":      {},
+	"smartcard/pcsc":     {"smartcard/apdu", "github.com/ebfe/scard"},
+	"smartcard/domain":   {"github.com/osanderson/brainpool"},
+	"smartcard/lds":      {"smartcard/tlv", "smartcard/domain"},
+	"smartcard/icao":     {"smartcard/apdu", "smartcard/tlv", "smartcard/lds", "smartcard/domain", "github.com/aead/cmac"},
+	"smartcard/trust":    {"smartcard/apdu", "smartcard/lds", "smartcard/tlv", "smartcard/domain", "smartcard/beid", "smartcard/prcid"},
+	"smartcard/beid":     {"smartcard/apdu", "smartcard/tlv"},
+	"smartcard/prcid":    {"golang.org/x/sys/unix"},
+	"smartcard/portrait": {"golang.org/x/sys/unix"},
 
 	"hsm":        {},
 	"hsm/piv":    {"hsm", "smartcard/apdu", "smartcard/tlv", "github.com/go-piv/piv-go/v2/piv", "github.com/ebfe/scard"},
