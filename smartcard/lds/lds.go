@@ -13,11 +13,9 @@
 package lds
 
 import (
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/smartcard/tlv"
@@ -124,29 +122,10 @@ func (f File) String() string {
 type Document struct {
 	private
 	Files  map[File][]byte       // raw content, outer tag included
-	Access string                // how the chip was opened: "PACE" or "BAC"
+	Access string                // how the chip was opened: "PACE", "BAC", or "none" for a chip without access control
+	CAM    *ChipMapping          // evidence, nil if PACE was without Chip Authentication Mapping
 	Chip   *ChipAuthentication   // evidence, nil if not run
 	Active *ActiveAuthentication // evidence, nil if not run
-}
-
-// ActiveAuthentication is a challenge and the chip's answer to INTERNAL
-// AUTHENTICATE (Doc 9303-11 6.1).
-type ActiveAuthentication struct {
-	Challenge [8]byte
-	Signature []byte
-}
-
-// ChipAuthentication holds what is needed to compute a run of Chip
-// Authentication again (Doc 9303-11 6.2): there is no flag that could be
-// forged. Whoever holds it holds the session's keys: it proves nothing to a
-// third party, and it must not outlive the session unsealed.
-type ChipAuthentication struct {
-	Protocol    asn1.ObjectIdentifier // id-CA-...
-	KeyID       *big.Int              // of the chip's key, nil if the card gave none
-	TerminalKey secret.Text           // ephemeral private scalar, as long as the group's order
-	Command     []byte                // first command under the new keys, as sent
-	Response    []byte                // the answer as received, status bytes included
-	SSC         []byte                // send sequence counter before Command: 8 bytes (3DES) or 16 (AES)
 }
 
 // private makes the type that embeds it refuse to print and to marshal.
