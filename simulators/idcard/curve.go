@@ -7,11 +7,13 @@ import (
 )
 
 // group is a short Weierstrass curve y² = x³ + ax + b of prime order. The
-// arithmetic is plain and leaks its timing, which a specimen chip may.
+// arithmetic leaks its timing, which a specimen chip may.
 type group struct {
 	p, a, b, n *big.Int
 	g          point
 	size       int // bytes of a field element
+	f          *field
+	af         element // a
 }
 
 // point is affine; a nil x is the point at infinity.
@@ -22,10 +24,13 @@ func (d Domain) group() (*group, error) {
 	if !ok {
 		return nil, fmt.Errorf("domain parameters %d are not known", d)
 	}
-	return &group{
+	g := &group{
 		p: number(c.p), a: number(c.a), b: number(c.b), n: number(c.n),
 		g: point{number(c.x), number(c.y)}, size: len(c.p) / 2,
-	}, nil
+	}
+	g.f = newField(g.p)
+	g.af = g.f.lift(g.a)
+	return g, nil
 }
 
 func number(hex string) *big.Int {
@@ -79,87 +84,113 @@ func (g *group) decode(b []byte) (point, bool) {
 func (g *group) mod(x *big.Int) *big.Int { return x.Mod(x, g.p) }
 
 // jacobian is (X/Z², Y/Z³); a zero z is the point at infinity.
-type jacobian struct{ x, y, z *big.Int }
+type jacobian struct{ x, y, z element }
 
-func lift(p point) jacobian {
+func (g *group) lift(p point) jacobian {
 	if p.x == nil {
-		return jacobian{big.NewInt(1), big.NewInt(1), new(big.Int)}
+		return jacobian{}
 	}
-	return jacobian{p.x, p.y, big.NewInt(1)}
+	return jacobian{g.f.lift(p.x), g.f.lift(p.y), g.f.lift(big.NewInt(1))}
 }
 
-func (g *group) lower(j jacobian) point {
-	if j.z.Sign() == 0 {
+func (g *group) lower(j *jacobian) point {
+	if j.z == (element{}) {
 		return point{}
 	}
-	inv := new(big.Int).ModInverse(j.z, g.p)
-	inv2 := g.mod(new(big.Int).Mul(inv, inv))
-	x := g.mod(new(big.Int).Mul(j.x, inv2))
-	y := g.mod(inv2.Mul(inv2, inv))
-	return point{x, g.mod(y.Mul(y, j.y))}
+	inverse := g.f.lower(&j.z)
+	inv := g.f.lift(inverse.ModInverse(inverse, g.p))
+	inv2 := g.f.mul(&inv, &inv)
+	inv3 := g.f.mul(&inv2, &inv)
+	x, y := g.f.mul(&j.x, &inv2), g.f.mul(&j.y, &inv3)
+	return point{g.f.lower(&x), g.f.lower(&y)}
 }
 
-func (g *group) product(a, b *big.Int) *big.Int { return g.mod(new(big.Int).Mul(a, b)) }
-
-func (g *group) double(p jacobian) jacobian {
-	if p.z.Sign() == 0 || p.y.Sign() == 0 {
-		return lift(point{})
+// double is dbl-2007-bl of the Explicit-Formulas Database; no point has order two.
+func (g *group) double(p *jacobian) (r jacobian) {
+	f := g.f
+	xx, yy, zz := f.mul(&p.x, &p.x), f.mul(&p.y, &p.y), f.mul(&p.z, &p.z)
+	s := f.mul(&p.x, &yy)
+	s = f.add(&s, &s)
+	s = f.add(&s, &s)
+	z4 := f.mul(&zz, &zz)
+	m := f.mul(&z4, &g.af)
+	for range 3 {
+		m = f.add(&m, &xx)
 	}
-	y2 := g.product(p.y, p.y)
-	s := g.product(p.x, y2)
-	s = g.mod(s.Lsh(s, 2))
-	z2 := g.product(p.z, p.z)
-	m := g.product(g.product(z2, z2), g.a)
-	x2 := g.product(p.x, p.x)
-	m.Add(m, x2).Add(m, x2).Add(m, x2)
-	g.mod(m)
-	x := new(big.Int).Mul(m, m)
-	g.mod(x.Sub(x, s).Sub(x, s))
-	y4 := g.product(y2, y2)
-	y := new(big.Int).Sub(s, x)
-	g.mod(y.Mul(y, m).Sub(y, y4.Lsh(y4, 3)))
-	z := g.product(p.y, p.z)
-	return jacobian{x, y, g.mod(z.Lsh(z, 1))}
+	r.x = f.mul(&m, &m)
+	r.x = f.sub(&r.x, &s)
+	r.x = f.sub(&r.x, &s)
+	y4 := f.mul(&yy, &yy)
+	for range 3 {
+		y4 = f.add(&y4, &y4)
+	}
+	r.y = f.sub(&s, &r.x)
+	r.y = f.mul(&r.y, &m)
+	r.y = f.sub(&r.y, &y4)
+	r.z = f.mul(&p.y, &p.z)
+	r.z = f.add(&r.z, &r.z)
+	return r
 }
 
-func (g *group) sum(p, q jacobian) jacobian {
-	if p.z.Sign() == 0 {
-		return q
+// sum is add-1998-cmo-2 of the same database.
+func (g *group) sum(p, q *jacobian) (sum jacobian) {
+	if p.z == (element{}) {
+		return *q
 	}
-	if q.z.Sign() == 0 {
-		return p
+	if q.z == (element{}) {
+		return *p
 	}
-	pz2, qz2 := g.product(p.z, p.z), g.product(q.z, q.z)
-	u1, u2 := g.product(p.x, qz2), g.product(q.x, pz2)
-	s1, s2 := g.product(p.y, g.product(qz2, q.z)), g.product(q.y, g.product(pz2, p.z))
-	h, r := g.mod(new(big.Int).Sub(u2, u1)), g.mod(new(big.Int).Sub(s2, s1))
-	if h.Sign() == 0 {
-		if r.Sign() == 0 {
+	f := g.f
+	pz2, qz2 := f.mul(&p.z, &p.z), f.mul(&q.z, &q.z)
+	pz3, qz3 := f.mul(&pz2, &p.z), f.mul(&qz2, &q.z)
+	u1, u2 := f.mul(&p.x, &qz2), f.mul(&q.x, &pz2)
+	s1, s2 := f.mul(&p.y, &qz3), f.mul(&q.y, &pz3)
+	h, r := f.sub(&u2, &u1), f.sub(&s2, &s1)
+	if h == (element{}) {
+		if r == (element{}) {
 			return g.double(p)
 		}
-		return lift(point{})
+		return jacobian{}
 	}
-	h2 := g.product(h, h)
-	h3 := g.product(h2, h)
-	v := g.product(u1, h2)
-	x := new(big.Int).Mul(r, r)
-	g.mod(x.Sub(x, h3).Sub(x, v).Sub(x, v))
-	y := new(big.Int).Sub(v, x)
-	g.mod(y.Mul(y, r).Sub(y, s1.Mul(s1, h3)))
-	return jacobian{x, y, g.product(g.product(p.z, q.z), h)}
+	h2 := f.mul(&h, &h)
+	h3 := f.mul(&h2, &h)
+	v := f.mul(&u1, &h2)
+	sum.x = f.mul(&r, &r)
+	sum.x = f.sub(&sum.x, &h3)
+	sum.x = f.sub(&sum.x, &v)
+	sum.x = f.sub(&sum.x, &v)
+	sum.y = f.sub(&v, &sum.x)
+	sum.y = f.mul(&sum.y, &r)
+	s1 = f.mul(&s1, &h3)
+	sum.y = f.sub(&sum.y, &s1)
+	sum.z = f.mul(&p.z, &q.z)
+	sum.z = f.mul(&sum.z, &h)
+	return sum
 }
 
-func (g *group) add(p, q point) point { return g.lower(g.sum(lift(p), lift(q))) }
+func (g *group) add(p, q point) point {
+	a, b := g.lift(p), g.lift(q)
+	sum := g.sum(&a, &b)
+	return g.lower(&sum)
+}
 
+// mul takes four bits of k at a time.
 func (g *group) mul(k *big.Int, p point) point {
-	acc, base := lift(point{}), lift(p)
-	for i := k.BitLen() - 1; i >= 0; i-- {
-		acc = g.double(acc)
-		if k.Bit(i) == 1 {
-			acc = g.sum(acc, base)
+	var table [16]jacobian
+	table[1] = g.lift(p)
+	for i := 2; i < len(table); i++ {
+		table[i] = g.sum(&table[i-1], &table[1])
+	}
+	var acc jacobian
+	for _, b := range k.Bytes() {
+		for _, digit := range [2]byte{b >> 4, b & 0x0F} {
+			for range 4 {
+				acc = g.double(&acc)
+			}
+			acc = g.sum(&acc, &table[digit])
 		}
 	}
-	return g.lower(acc)
+	return g.lower(&acc)
 }
 
 // sign is ECDSA of a digest (TR-03111 4.2.1): its leftmost bits count where the order is shorter.

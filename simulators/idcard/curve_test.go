@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/big"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -69,5 +70,17 @@ func TestGroupLaw(t *testing.T) {
 		if double.x.Cmp(two.x) != 0 || double.y.Cmp(two.y) != 0 {
 			t.Errorf("domain %d: G + G is not 2·G", id)
 		}
+	}
+}
+
+func BenchmarkMul(b *testing.B) {
+	for _, d := range []Domain{P256, BrainpoolP384r1, P521} {
+		g, _ := d.group()
+		k, _ := g.scalar(rand.Reader)
+		b.Run(strconv.Itoa(int(d)), func(b *testing.B) {
+			for b.Loop() {
+				g.mul(k, g.g)
+			}
+		})
 	}
 }
