@@ -41,8 +41,8 @@ func writePEM(t *testing.T, der []byte) string {
 	return write(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// signedData takes the CMS object out of EF.SOD.
-func signedData(t *testing.T, sod []byte) []byte {
+// contentInfo takes the CMS object out of EF.SOD.
+func contentInfo(t *testing.T, sod []byte) []byte {
 	t.Helper()
 	list, ok := readTLV(sod)
 	if !ok || len(list) != 1 || list[0].tag != 0x77 {
@@ -67,7 +67,7 @@ func TestOpenSSLAcceptsSODAndChain(t *testing.T) {
 				t.Fatalf("openssl verify of the CSCA: %v\n%s", err, out)
 			}
 
-			der := signedData(t, c.profile.Application[efSOD])
+			der := contentInfo(t, c.profile.Application[efSOD])
 			content := filepath.Join(t.TempDir(), "content")
 			verify := []string{"cms", "-verify", "-inform", "DER", "-CAfile", root, "-out", content}
 			if out, err := openssl(t, append(verify, "-in", write(t, "sod", der))...); err != nil {
@@ -127,7 +127,7 @@ func TestUnknownCSCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der := signedData(t, c.profile.Application[efSOD])
+	der := contentInfo(t, c.profile.Application[efSOD])
 	args := []string{"cms", "-verify", "-inform", "DER", "-out", os.DevNull, "-in", write(t, "sod", der)}
 	if out, err := openssl(t, append(args, "-CAfile", writePEM(t, a.CSCA()))...); err == nil {
 		t.Fatalf("the authority stands behind a card of another\n%s", out)
@@ -199,7 +199,7 @@ func TestAuthorityIsSharedThroughFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(a.CSCA(), b.CSCA()) || b.algorithm != alg {
+		if !bytes.Equal(a.CSCA(), b.CSCA()) || b.csca.scheme.Algorithm != alg || b.signer.scheme.Algorithm != alg {
 			t.Fatalf("%s: another authority came back", alg)
 		}
 		c, err := b.Personalise(SpecimenPerson(), Options{Face: specimenFace})
@@ -207,7 +207,7 @@ func TestAuthorityIsSharedThroughFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := openssl(t, "cms", "-verify", "-inform", "DER", "-CAfile", filepath.Join(dir, "csca.pem"), "-purpose", "any",
-			"-out", os.DevNull, "-in", write(t, "sod", signedData(t, c.profile.Application[efSOD])))
+			"-out", os.DevNull, "-in", write(t, "sod", contentInfo(t, c.profile.Application[efSOD])))
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", alg, err, out)
 		}

@@ -48,7 +48,7 @@ func (a *Authority) Personalise(p Person, opts Options) (*Chip, error) {
 	issuer := a
 	if has(UnknownCSCA) {
 		var err error
-		if issuer, err = NewAuthority(a.algorithm); err != nil {
+		if issuer, err = NewAuthorityWith(a.opts); err != nil {
 			return nil, fmt.Errorf("personalise: %w", err)
 		}
 	}
@@ -126,7 +126,7 @@ func (a *Authority) files(p Person, zone string, profile *Profile, opts Options)
 		}
 	}
 	files[efCOM] = tlv(0x60, tlv(0x5F01, []byte("0107")), tlv(0x5F36, []byte("040000")), tlv(0x5C, tags))
-	if files[efSOD], err = a.documentSecurityObject(groups); err != nil {
+	if files[efSOD], err = documentSecurityObject(a.signer, groups, LDS17, 0, SignedObject{}); err != nil {
 		return nil, err
 	}
 	for id, content := range opts.Files {
