@@ -327,22 +327,6 @@ func TestFaces(t *testing.T) {
 	}
 }
 
-func TestFileNames(t *testing.T) {
-	for f, want := range map[lds.File]struct {
-		name string
-		sfi  byte
-		tag  tlv.Tag
-	}{
-		lds.DG1: {"DG1", 1, 0x61}, lds.DG2: {"DG2", 2, 0x75}, lds.DG14: {"DG14", 14, 0x6E}, lds.DG15: {"DG15", 15, 0x6F}, lds.DG16: {"DG16", 16, 0x70},
-		lds.EFCOM: {"EF.COM", 0x1E, 0x60}, lds.EFSOD: {"EF.SOD", 0x1D, 0x77}, lds.EFCardAccess: {"EF.CardAccess", 0x1C, 0x31},
-		0x2F00: {"EF 2F00", 0, 0},
-	} {
-		if f.String() != want.name || f.SFI() != want.sfi || f.Tag() != want.tag {
-			t.Errorf("%v: SFI %X, tag %X", f, f.SFI(), f.Tag())
-		}
-	}
-}
-
 func TestSecurityInfos(t *testing.T) {
 	files := loadFiles(t)
 	infos, err := lds.ParseDG14(files["DG14"])
