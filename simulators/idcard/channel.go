@@ -12,6 +12,7 @@ type channel struct {
 	suite    Suite
 	enc, mac []byte
 	ssc      []byte // send sequence counter, one block long
+	pace     bool   // PACE has passed
 }
 
 // newChannel derives both session keys; ssc nil starts the counter at zero.

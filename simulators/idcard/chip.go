@@ -25,8 +25,11 @@ type Profile struct {
 	CAN string // printed on the card: password of PACE; "" if there is none
 	MRZ string // the machine readable zone, one line after the other; "" if there is none
 
-	PACE []PACE // offered in this order; none: no PACE
+	PACE []PACE // taken in this order; none: no PACE
 	BAC  bool
+	Open bool // no access control: the application can be read without a session
+
+	WrongPassword apdu.Status // answer of PACE to a wrong password: 63Cx on some cards; 0: 6300
 
 	ChipKeys  []*ChipKey // none: no Chip Authentication
 	ActiveKey *ActiveKey // nil: no Active Authentication
@@ -34,26 +37,11 @@ type Profile struct {
 	// Longest extended command and answer in bytes, all included; EF.ATR/INFO says
 	// them. Zero is 1024 and 32,767.
 	MaxCommand, MaxAnswer int
+	GetResponse           bool // what a short answer cannot hold is kept for GET RESPONSE, 61xx says so; else such a command fails
 
 	Faults []Fault
+	Edit   func(*Exchange) // sees and changes every answer: before secure messaging and after it; must not call the chip
 }
-
-// PACE is one variant of PACE.
-type PACE struct {
-	Mapping Mapping
-	Suite   Suite
-	Domain  Domain
-}
-
-// Mapping is the way in which PACE maps a nonce to a generator (9303-11 4.4.3.3).
-type Mapping byte
-
-// The mappings: Generic, Integrated, Chip Authentication.
-const (
-	GM Mapping = iota
-	IM
-	CAM
-)
 
 // Chip is a virtual eMRTD. Its methods may be called from several goroutines; a
 // command that hangs holds up no Reset.
@@ -73,27 +61,37 @@ type session struct {
 	current   uint16 // the selected file, 0 if none
 	challenge []byte // RND.IC of BAC, once
 	pace      *paceRun
-	agreement *agreement // Chip Authentication chosen by MSE:Set AT
-	channel   *channel   // nil: no secure messaging; access control has passed exactly when there is one
-	next      *channel   // takes the place of channel once the present answer is out
+	agreement *ChipKey // Chip Authentication chosen by MSE:Set AT
+	channel   *channel // nil: no secure messaging; access control has passed exactly when there is one
+	next      *channel // takes the place of channel once the present answer is out
 	reads     int
+	rest      []byte // of an answer, for GET RESPONSE; its status ends it
+	spoilt    bool   // the fault RefusesLeInMSE has struck
+	dead      bool   // the fault ExtendedLost has struck
+
+	exchange Exchange // the present one
 }
 
-// New makes a chip. It refuses a profile whose MRZ it cannot read or whose PACE it cannot do.
+// New makes a chip. It refuses a profile whose MRZ it cannot read or whose protocols it cannot do.
 func New(p Profile) (*Chip, error) {
 	c := &Chip{faults: map[Fault]bool{}, rand: rand.Reader}
 	p.Master, p.Application = maps.Clone(p.Master), maps.Clone(p.Application)
-	p.PACE, p.Faults = slices.Clone(p.PACE), slices.Clone(p.Faults)
+	p.PACE, p.Faults, p.ChipKeys = slices.Clone(p.PACE), slices.Clone(p.Faults), slices.Clone(p.ChipKeys)
 	for _, f := range p.Faults {
 		c.faults[f] = true
 	}
-	for _, v := range p.PACE {
-		if !v.Suite.valid() {
-			return nil, fmt.Errorf("idcard: suite %d is not known", v.Suite)
-		}
-		if _, err := v.Domain.group(); err != nil {
+	for _, k := range p.ChipKeys {
+		if err := k.check(); err != nil {
 			return nil, fmt.Errorf("idcard: %w", err)
 		}
+	}
+	for _, v := range p.PACE {
+		if err := v.check(p.ChipKeys); err != nil {
+			return nil, fmt.Errorf("idcard: %w", err)
+		}
+	}
+	if err := p.ActiveKey.check(); err != nil {
+		return nil, fmt.Errorf("idcard: %w", err)
 	}
 	if c.faults[EndlessFile] && len(p.Application[dg2]) == 0 {
 		return nil, errors.New("idcard: an endless EF.DG2 needs an EF.DG2")
@@ -155,6 +153,9 @@ func (c *Chip) Reset() {
 	c.session = session{}
 }
 
+// ErrSwallowed is what Direct answers under the fault ExtendedLost.
+var ErrSwallowed = errors.New("idcard: the reader swallowed the command")
+
 // Direct is the chip as a card in the terminal's hand, with no reader between.
 // Transmit fails with ctx's error once ctx has ended.
 func (c *Chip) Direct() apdu.Card { return direct{c} }
@@ -166,10 +167,14 @@ func (d direct) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if answer == nil {
+		return nil, ErrSwallowed
+	}
 	return answer, nil
 }
 
-// Transmit answers one command APDU. It blocks only under the fault Hang, until ctx ends.
+// Transmit answers one command APDU. It blocks only under the fault Hang, until
+// ctx ends, and answers nil only under ExtendedLost.
 func (c *Chip) Transmit(ctx context.Context, command []byte) []byte {
 	answer, hang := c.transmit(command)
 	if hang {
@@ -182,54 +187,118 @@ func (c *Chip) transmit(command []byte) (answer []byte, hang bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	in, err := apdu.ParseCommand(command)
-	if err != nil || in.Extended && (c.faults[ShortOnly] || len(command) > c.profile.MaxCommand) {
+	if c.faults[ExtendedLost] && (in.Extended || c.dead) {
+		c.dead = true
+		return nil, false
+	}
+	c.exchange = Exchange{Command: in}
+	var out apdu.Response
+	switch {
+	case err != nil || in.Extended && (c.faults[ShortOnly] || len(command) > c.profile.MaxCommand):
 		c.lose()
-		return status(apdu.WrongLength), false
-	}
-	if in.CLA&^0x1C != 0 {
+		out.Status = apdu.WrongLength
+	case in.CLA&^0x1C != 0:
 		c.lose()
-		return status(apdu.ClassNotSupported), false
-	}
-	limit := apdu.MaxShortLe
-	if in.Extended {
-		limit = c.profile.MaxAnswer - 2
-	}
-	if in.CLA&0x0C == 0 {
-		c.lose() // a plain command ends secure messaging (9303-11 9.8.3)
-		data, sw := c.execute(in, min(limit, in.Le))
+		out.Status = apdu.ClassNotSupported
+	case c.rest != nil && in.INS == 0xC0 && in.CLA&0x0C == 0:
+		return c.edit(true, c.getResponse(in)).Bytes(), false
+	case in.CLA&0x0C == 0:
+		if c.channel != nil {
+			c.lose() // a plain command ends secure messaging (9303-11 9.8.3)
+		}
+		out.Data, out.Status = c.execute(in, min(c.limit(in), in.Le))
+		out = c.edit(false, out)
 		c.switchChannel()
-		return apdu.Response{Data: data, Status: sw}.Bytes(), false
-	}
-	if in.CLA&0x0C != 0x0C || c.channel == nil {
+	case in.CLA&0x0C != 0x0C || c.channel == nil:
 		c.lose()
-		return status(apdu.SMNotSupported), false
+		out.Status = apdu.SMNotSupported
+	default:
+		out, hang = c.protected(in)
 	}
+	if out, err = c.fit(in, out); err != nil {
+		c.lose()
+		c.pace = nil
+		out = apdu.Response{Status: apdu.WrongLength}
+	}
+	return c.edit(true, out).Bytes(), hang
+}
+
+// protected runs one command under secure messaging.
+func (c *Chip) protected(in apdu.Command) (out apdu.Response, hang bool) {
 	inner, sw := c.channel.open(in)
+	c.exchange.Command = inner
 	if sw != apdu.OK {
 		c.lose()
-		return status(sw), false
+		return apdu.Response{Status: sw}, false
 	}
 	reading := inner.INS == 0xB0 || inner.INS == 0xB1
 	if reading {
 		c.reads++
-		if c.faults[Hang] {
-			return status(apdu.UnknownError), true
-		}
-		if c.faults[DropSM] && c.reads == 8 {
+		switch {
+		case c.faults[Hang]:
+			return apdu.Response{Status: apdu.UnknownError}, true
+		case c.faults[DropSM] && c.reads == 8:
 			c.lose()
-			return status(apdu.SMObjectsIncorrect), false
+			return apdu.Response{Status: apdu.SMObjectsIncorrect}, false
+		case c.faults[Le256Refused] && inner.Le == apdu.MaxShortLe:
+			c.lose()
+			return apdu.Response{Status: apdu.WrongOffset}, false
 		}
 	}
-	data, sw := c.execute(inner, min(c.channel.room(limit), inner.Le))
-	sealed := c.channel.seal(inner.INS, data, sw)
+	room := c.channel.room(c.limit(in))
+	if c.faults[MoreThanAsked] && inner.Le == apdu.MaxShortLe {
+		room = inner.Le
+	}
+	out.Data, out.Status = c.execute(inner, min(room, inner.Le))
+	out = c.edit(false, out)
+	if c.faults[PlainErrors] && out.Status >= 0x6400 && out.Status != apdu.OK {
+		c.lose()
+		return apdu.Response{Status: out.Status}, false
+	}
+	out.Data = c.channel.seal(inner.INS, out.Data, out.Status)
 	if reading && c.faults[WrongMAC] {
-		sealed[len(sealed)-1] ^= 1
+		out.Data[len(out.Data)-1] ^= 1
 	}
 	c.switchChannel()
-	return apdu.Response{Data: sealed, Status: sw}.Bytes(), false
+	return out, false
 }
 
-func status(sw apdu.Status) []byte { return apdu.Response{Status: sw}.Bytes() }
+// limit is the number of bytes that the answer to a command may have, status left out.
+func (c *Chip) limit(in apdu.Command) int {
+	if in.Extended || c.profile.GetResponse {
+		return c.profile.MaxAnswer - 2
+	}
+	return apdu.MaxShortLe
+}
+
+var errFit = errors.New("an answer longer than its command allows")
+
+// fit keeps what a short answer cannot hold for GET RESPONSE (ISO/IEC 7816-4 5.3.4).
+func (c *Chip) fit(in apdu.Command, out apdu.Response) (apdu.Response, error) {
+	c.rest = nil
+	switch {
+	case in.Extended && len(out.Data) <= c.profile.MaxAnswer-2, len(out.Data) <= apdu.MaxShortLe, c.faults[MoreThanAsked]:
+		return out, nil
+	case !in.Extended && c.profile.GetResponse:
+		c.rest = out.Bytes()
+		return c.getResponse(apdu.Command{Le: apdu.MaxShortLe}), nil
+	}
+	return out, errFit
+}
+
+func (c *Chip) getResponse(in apdu.Command) apdu.Response {
+	if in.INS != 0 {
+		c.exchange.Step = StepGetResponse
+	}
+	n := min(in.Le, len(c.rest)-2)
+	out := apdu.Response{Data: c.rest[:n], Status: apdu.Status(c.rest[len(c.rest)-2])<<8 | apdu.Status(c.rest[len(c.rest)-1])}
+	if c.rest = c.rest[n:]; len(c.rest) > 2 {
+		out.Status = moreData | apdu.Status(min(len(c.rest)-2, apdu.MaxShortLe)&0xFF)
+		return out
+	}
+	c.rest = nil
+	return out
+}
 
 // lose forgets the session keys, and with them the access that they gave.
 func (c *Chip) lose() {
@@ -244,6 +313,9 @@ func (c *Chip) switchChannel() {
 		c.channel, c.next = c.next, nil
 	}
 }
+
+// mayRead tells whether access control has passed.
+func (c *Chip) mayRead() bool { return c.channel != nil || c.profile.Open }
 
 // execute runs one command with secure messaging taken off; room is the number
 // of bytes that its answer may carry.
@@ -272,7 +344,7 @@ func (c *Chip) execute(in apdu.Command, room int) ([]byte, apdu.Status) {
 	case 0x86:
 		return c.generalAuthenticate(in)
 	case 0x88:
-		return c.activeAuthenticate(in, room)
+		return c.activeAuthenticate(in)
 	}
 	return nil, apdu.InstructionNotSupported
 }

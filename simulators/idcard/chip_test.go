@@ -506,7 +506,7 @@ func TestAnySetOfFiles(t *testing.T) {
 
 func TestChipKeyIdentifier(t *testing.T) {
 	c := issue(t, Options{ChipKeyID: 7})
-	id := tlv(0x80, append(bytes.Clone(oidCA), byte(AES128)))
+	id := tlv(0x80, (&ChipKey{Suite: AES128, Domain: P256}).oid())
 	for _, v := range []struct {
 		data []byte
 		want apdu.Status
@@ -529,7 +529,7 @@ func TestPACERefusesDisorder(t *testing.T) {
 	good := g.encode(g.g)
 	off := bytes.Clone(good)
 	off[64] ^= 1
-	open := apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 2)), tlv(0x83, []byte{2})...)}
+	open := apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, PACE{GM, AES128, P256}.oid()), tlv(0x83, []byte{2})...)}
 	nonce := apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C), Le: 256}
 	mapping := func(p []byte) apdu.Command {
 		return apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x81, p)), Le: 256}
@@ -546,8 +546,8 @@ func TestPACERefusesDisorder(t *testing.T) {
 		"going on after a fault": {[]apdu.Command{open, nonce, mapping(off), mapping(good)}, apdu.ConditionsNotSatisfied},
 		"token too early":        {[]apdu.Command{open, nonce, last}, chainEndExpected},
 		"a SELECT in between":    {[]apdu.Command{open, nonce, {INS: 0xA4, P2: 0x0C}, mapping(good)}, apdu.ConditionsNotSatisfied},
-		"an unknown suite":       {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 9)), tlv(0x83, []byte{2})...)}}, apdu.WrongData},
-		"an unknown password":    {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 2)), tlv(0x83, []byte{3})...)}}, apdu.ReferencedDataNotFound},
+		"an unknown suite":       {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, PACE{GM, 9, P256}.oid()), tlv(0x83, []byte{2})...)}}, apdu.WrongData},
+		"an unknown password":    {[]apdu.Command{{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, PACE{GM, AES128, P256}.oid()), tlv(0x83, []byte{3})...)}}, apdu.ReferencedDataNotFound},
 	} {
 		r := connect(t, c)
 		var got apdu.Status

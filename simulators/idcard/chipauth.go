@@ -2,15 +2,13 @@ package idcard
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rsa"
-	"io"
+	"fmt"
 	"math/big"
 
 	"enrollkiosk/smartcard/apdu"
 )
 
-// ChipKey is the static key pair of Chip Authentication.
+// ChipKey is a static key pair of Chip Authentication.
 type ChipKey struct {
 	Suite   Suite
 	Domain  Domain
@@ -18,12 +16,29 @@ type ChipKey struct {
 	Private *big.Int
 }
 
-// agreement is Chip Authentication chosen and not yet run.
-type agreement struct{ key *ChipKey }
+// oidCA is id-CA as DER content, without the last two arcs (9303-11 9.2.7).
+var oidCA = []byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x03}
+
+// oid is the object identifier of Chip Authentication with the key, as DER content.
+func (k *ChipKey) oid() []byte {
+	arc := byte(2) // id-CA-ECDH
+	if k.Domain.overFiniteField() {
+		arc = 1
+	}
+	return append(bytes.Clone(oidCA), arc, byte(k.Suite))
+}
+
+func (k *ChipKey) check() error {
+	if !k.Suite.valid() {
+		return fmt.Errorf("suite %d is not known", k.Suite)
+	}
+	_, err := k.Domain.agreement()
+	return err
+}
 
 // agreementKey finds the key that an MSE asks for.
 func (c *Chip) agreementKey(list []object) (*ChipKey, apdu.Status) {
-	if c.channel == nil || !c.inside {
+	if !c.mayRead() || !c.inside && c.profile.Master[efCardSecurity] == nil {
 		return nil, apdu.SecurityNotSatisfied
 	}
 	ref := find(list, 0x84)
@@ -37,21 +52,21 @@ func (c *Chip) agreementKey(list []object) (*ChipKey, apdu.Status) {
 
 // openAgreement is MSE:Set AT of Chip Authentication (9303-11 6.2.4.2).
 func (c *Chip) openAgreement(list []object) apdu.Status {
-	c.agreement = nil
+	c.exchange.Step, c.agreement = StepChipSet, nil
 	key, sw := c.agreementKey(list)
 	if sw != apdu.OK {
 		return sw
 	}
-	if s, ok := suiteOf(oidCA, find(list, 0x80)); !ok || s != key.Suite {
+	if !bytes.Equal(find(list, 0x80), key.oid()) {
 		return apdu.WrongData
 	}
-	c.agreement = &agreement{key}
+	c.agreement = key
 	return apdu.OK
 }
 
 func (c *Chip) agree(list []object) ([]byte, apdu.Status) {
-	key := c.agreement.key
-	c.agreement = nil
+	key := c.agreement
+	c.exchange.Step, c.agreement = StepChipAgree, nil
 	if len(list) != 1 || list[0].tag != 0x80 {
 		return nil, apdu.WrongData
 	}
@@ -63,6 +78,7 @@ func (c *Chip) agree(list []object) ([]byte, apdu.Status) {
 
 // agreeByKAT is MSE:Set KAT, which 3DES alone uses (9303-11 6.2.4.1).
 func (c *Chip) agreeByKAT(list []object) apdu.Status {
+	c.exchange.Step = StepChipAgree
 	key, sw := c.agreementKey(list)
 	if sw != apdu.OK {
 		return sw
@@ -74,103 +90,15 @@ func (c *Chip) agreeByKAT(list []object) apdu.Status {
 }
 
 func (c *Chip) switchKeys(key *ChipKey, public []byte) apdu.Status {
-	g, err := key.Domain.group()
+	d, err := key.Domain.agreement()
 	if err != nil {
 		return apdu.UnknownError
 	}
-	theirs, ok := g.decode(public)
+	theirs, ok := d.decode(public)
 	if !ok {
 		return apdu.WrongData
 	}
-	c.next = newChannel(key.Suite, g.field(g.mul(key.Private, theirs).x), nil)
+	c.next = newChannel(key.Suite, d.secret(d.mul(key.Private, theirs)), nil)
+	c.next.pace = c.channel != nil && c.channel.pace
 	return apdu.OK
-}
-
-// ActiveKey is the key pair of Active Authentication (9303-11 6.1).
-type ActiveKey struct {
-	RSA     *rsa.PrivateKey // signs by ISO/IEC 9796-2 scheme 1; nil: ECDSA with the next two
-	Domain  Domain
-	Private *big.Int
-	Hash    crypto.Hash
-	DER     bool // ECDSA signatures are a SEQUENCE of r and s, as some chips have it, not r || s
-}
-
-// activeAuthenticate is INTERNAL AUTHENTICATE.
-func (c *Chip) activeAuthenticate(in apdu.Command, room int) ([]byte, apdu.Status) {
-	key := c.profile.ActiveKey
-	switch {
-	case key == nil:
-		return nil, apdu.InstructionNotSupported
-	case c.channel == nil || !c.inside:
-		return nil, apdu.SecurityNotSatisfied
-	case in.P1 != 0 || in.P2 != 0:
-		return nil, apdu.IncorrectP1P2
-	case len(in.Data) != 8 || in.Le == 0:
-		return nil, apdu.WrongLength
-	}
-	var signature []byte
-	var err error
-	if key.RSA != nil {
-		signature, err = signRecoverable(c.rand, key.RSA, key.Hash, in.Data)
-	} else {
-		signature, err = key.signECDSA(c.rand, in.Data)
-	}
-	if err != nil {
-		return nil, apdu.UnknownError
-	}
-	if len(signature) > room {
-		return nil, apdu.WrongLength
-	}
-	return signature, apdu.OK
-}
-
-// signECDSA signs by TR-03111 4.2.1; r and s stand side by side (9303-11 6.1.2.3) or in DER.
-func (k *ActiveKey) signECDSA(rand io.Reader, message []byte) ([]byte, error) {
-	g, err := k.Domain.group()
-	if err != nil {
-		return nil, err
-	}
-	h := k.Hash.New()
-	h.Write(message)
-	r, s, err := g.sign(rand, k.Private, h.Sum(nil))
-	if err != nil {
-		return nil, err
-	}
-	if k.DER {
-		return tlv(0x30, integer(r), integer(s)), nil
-	}
-	size := (g.n.BitLen() + 7) / 8
-	return append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...), nil
-}
-
-// signRecoverable is ISO/IEC 9796-2 scheme 1 with partial recovery: M1 fills the
-// block, M2 is the terminal's challenge (9303-11 6.1.2.2).
-func signRecoverable(rand io.Reader, key *rsa.PrivateKey, hash crypto.Hash, challenge []byte) ([]byte, error) {
-	m1 := make([]byte, key.Size()-hash.Size()-1-len(trailers[hash]))
-	if _, err := io.ReadFull(rand, m1); err != nil {
-		return nil, err
-	}
-	f := new(big.Int).SetBytes(representative(hash, m1, challenge))
-	s := f.Exp(f, key.D, key.N)
-	if other := new(big.Int).Sub(key.N, s); other.Cmp(s) < 0 {
-		s = other
-	}
-	return s.FillBytes(make([]byte, key.Size())), nil
-}
-
-// trailers names the hash at the end of a 9796-2 block (ISO/IEC 10118-3 numbers).
-var trailers = map[crypto.Hash][]byte{
-	crypto.SHA1:   {0xBC},
-	crypto.SHA224: {0x38, 0xCC},
-	crypto.SHA256: {0x34, 0xCC},
-	crypto.SHA384: {0x36, 0xCC},
-	crypto.SHA512: {0x35, 0xCC},
-}
-
-// representative is the block that RSA is applied to: 6A || M1 || H(M1 || M2) || trailer.
-func representative(hash crypto.Hash, m1, m2 []byte) []byte {
-	h := hash.New()
-	h.Write(m1)
-	h.Write(m2)
-	return bytes.Join([][]byte{{0x6A}, m1, h.Sum(nil), trailers[hash]}, nil)
 }

@@ -38,17 +38,31 @@ func number(hex string) *big.Int {
 	return n
 }
 
+func (g *group) base() point          { return g.g }
+func (g *group) order() *big.Int      { return g.n }
+func (g *group) modulus() *big.Int    { return g.p }
+func (g *group) neutral(p point) bool { return p.x == nil }
+func (g *group) tag() int             { return 0x86 }
+
+// secret is the x coordinate (9303-11 9.7.1).
+func (g *group) secret(p point) []byte { return g.field(p.x) }
+
 // scalar draws a private key in [1, n-1].
-func (g *group) scalar(rand io.Reader) (*big.Int, error) {
-	b := make([]byte, (g.n.BitLen()+7)/8)
+func (g *group) scalar(rand io.Reader) (*big.Int, error) { return below(rand, g.n) }
+
+var one = big.NewInt(1)
+
+// below draws a number in [1, n-1].
+func below(rand io.Reader, n *big.Int) (*big.Int, error) {
+	b := make([]byte, (n.BitLen()+7)/8)
 	for {
 		if _, err := io.ReadFull(rand, b); err != nil {
 			return nil, err
 		}
-		if spare := uint(len(b)*8 - g.n.BitLen()); spare > 0 {
+		if spare := uint(len(b)*8 - n.BitLen()); spare > 0 {
 			b[0] >>= spare
 		}
-		if k := new(big.Int).SetBytes(b); k.Sign() > 0 && k.Cmp(g.n) < 0 {
+		if k := new(big.Int).SetBytes(b); k.Sign() > 0 && k.Cmp(n) < 0 {
 			return k, nil
 		}
 	}
@@ -75,13 +89,16 @@ func (g *group) decode(b []byte) (point, bool) {
 	if q.x.Cmp(g.p) >= 0 || q.y.Cmp(g.p) >= 0 {
 		return point{}, false
 	}
-	right := g.mod(new(big.Int).Mul(q.x, q.x))
-	right.Add(right, g.a).Mul(right, q.x).Add(right, g.b)
-	left := g.mod(new(big.Int).Mul(q.y, q.y))
-	return q, left.Cmp(g.mod(right)) == 0
+	left := new(big.Int).Mul(q.y, q.y)
+	return q, left.Mod(left, g.p).Cmp(g.right(q.x)) == 0
 }
 
-func (g *group) mod(x *big.Int) *big.Int { return x.Mod(x, g.p) }
+// right is x³ + ax + b.
+func (g *group) right(x *big.Int) *big.Int {
+	r := new(big.Int).Mul(x, x)
+	r.Add(r, g.a).Mul(r, x).Add(r, g.b)
+	return r.Mod(r, g.p)
+}
 
 // jacobian is (X/Z², Y/Z³); a zero z is the point at infinity.
 type jacobian struct{ x, y, z element }
@@ -90,7 +107,7 @@ func (g *group) lift(p point) jacobian {
 	if p.x == nil {
 		return jacobian{}
 	}
-	return jacobian{g.f.lift(p.x), g.f.lift(p.y), g.f.lift(big.NewInt(1))}
+	return jacobian{g.f.lift(p.x), g.f.lift(p.y), g.f.lift(one)}
 }
 
 func (g *group) lower(j *jacobian) point {

@@ -9,17 +9,18 @@ import (
 
 // File identifiers (9303-10 3.9 and 4.6).
 const (
-	efDIR        uint16 = 0x2F00
-	efATR        uint16 = 0x2F01
-	efCardAccess uint16 = 0x011C
-	efSOD        uint16 = 0x011D
-	efCOM        uint16 = 0x011E
-	dg1          uint16 = 0x0101
-	dg2          uint16 = 0x0102
-	dg3          uint16 = 0x0103
-	dg4          uint16 = 0x0104
-	dg14         uint16 = 0x010E
-	dg15         uint16 = 0x010F
+	efDIR          uint16 = 0x2F00
+	efATR          uint16 = 0x2F01
+	efCardAccess   uint16 = 0x011C
+	efCardSecurity uint16 = 0x011D // in the master file
+	efSOD          uint16 = 0x011D // in the application
+	efCOM          uint16 = 0x011E
+	dg1            uint16 = 0x0101
+	dg2            uint16 = 0x0102
+	dg3            uint16 = 0x0103
+	dg4            uint16 = 0x0104
+	dg14           uint16 = 0x010E
+	dg15           uint16 = 0x010F
 )
 
 // application is the AID of the LDS1 eMRTD application.
@@ -28,11 +29,18 @@ var application = []byte{0xA0, 0x00, 0x00, 0x02, 0x47, 0x10, 0x01}
 // selectFile is SELECT (9303-10 3.6.1): the application by name, a file by its
 // identifier, the master file. Nothing is returned but on request of the FCI.
 func (c *Chip) selectFile(in apdu.Command) ([]byte, apdu.Status) {
-	if in.P2 != 0x0C && in.P2 != 0x00 {
+	switch in.P2 {
+	case 0x00:
+	case 0x0C:
+		if c.refusesLe(in) {
+			return nil, apdu.WrongLength
+		}
+	default:
 		return nil, apdu.IncorrectP1P2
 	}
 	switch in.P1 {
 	case 0x04:
+		c.exchange.Step = StepSelectApplication
 		if !bytes.Equal(in.Data, application) || c.profile.Application == nil {
 			return nil, apdu.FileNotFound
 		}
@@ -43,15 +51,16 @@ func (c *Chip) selectFile(in apdu.Command) ([]byte, apdu.Status) {
 		return nil, apdu.OK
 	case 0x00:
 		if len(in.Data) == 0 || bytes.Equal(in.Data, []byte{0x3F, 0x00}) {
-			c.inside, c.current = false, 0
-			return nil, apdu.OK
+			return nil, c.selectMaster(in)
 		}
 		fallthrough
 	case 0x02:
+		c.exchange.Step = StepSelectFile
 		if len(in.Data) != 2 {
 			return nil, apdu.WrongLength
 		}
 		id := uint16(in.Data[0])<<8 | uint16(in.Data[1])
+		c.exchange.File = id
 		if _, sw := c.file(id); sw != apdu.OK {
 			return nil, sw
 		}
@@ -61,18 +70,31 @@ func (c *Chip) selectFile(in apdu.Command) ([]byte, apdu.Status) {
 	return nil, apdu.IncorrectP1P2
 }
 
+func (c *Chip) selectMaster(in apdu.Command) apdu.Status {
+	c.exchange.Step = StepSelectMaster
+	switch {
+	case c.faults[SelectMFFails]:
+		return apdu.IncorrectP1P2
+	case c.faults[SelectMFNeeds3F00] && len(in.Data) == 0:
+		return apdu.LcInconsistent
+	}
+	c.inside, c.current = false, 0
+	return apdu.OK
+}
+
 // file finds a file of the selected directory, if it may be read now.
 func (c *Chip) file(id uint16) ([]byte, apdu.Status) {
+	files := c.profile.Application
 	if !c.inside {
-		if b := c.profile.Master[id]; b != nil {
-			return b, apdu.OK
-		}
-		return nil, apdu.FileNotFound
+		files = c.profile.Master
 	}
-	if c.channel == nil || id == dg3 || id == dg4 { // those two need Terminal Authentication
+	switch {
+	case c.inside && (!c.mayRead() || id == dg3 || id == dg4), // those two need Terminal Authentication
+		!c.inside && id == efCardSecurity && (c.channel == nil || !c.channel.pace),
+		!c.inside && id == efDIR && c.faults[DIRDenied] && !c.mayRead():
 		return nil, apdu.SecurityNotSatisfied
 	}
-	if b, ok := c.profile.Application[id]; ok {
+	if b := files[id]; b != nil {
 		return b, apdu.OK
 	}
 	return nil, apdu.FileNotFound
@@ -94,18 +116,20 @@ func (c *Chip) byShortID(sfi byte) uint16 {
 // readBinary is READ BINARY with even INS (9303-10 3.6.3.1): 15 bits of offset,
 // or a short file identifier and 8 bits.
 func (c *Chip) readBinary(in apdu.Command, room int) ([]byte, apdu.Status) {
+	c.exchange.Step, c.exchange.File = StepRead, c.current
 	if len(in.Data) != 0 || in.Le == 0 {
 		return nil, apdu.WrongLength
 	}
 	if in.P1&0x80 == 0 {
-		return c.read(c.current, int64(in.P1)<<8|int64(in.P2), min(in.Le, room), maximal(in.Le))
+		return c.read(c.current, int64(in.P1)<<8|int64(in.P2), room, in.Le)
 	}
 	if in.P1&0x60 != 0 {
 		return nil, apdu.IncorrectP1P2
 	}
 	id := c.byShortID(in.P1 & 0x1F)
-	data, sw := c.read(id, int64(in.P2), min(in.Le, room), maximal(in.Le))
-	if sw == apdu.OK || sw == apdu.EndOfFile {
+	c.exchange.File = id
+	data, sw := c.read(id, int64(in.P2), room, in.Le)
+	if data != nil {
 		c.current = id
 	}
 	return data, sw
@@ -114,6 +138,7 @@ func (c *Chip) readBinary(in apdu.Command, room int) ([]byte, apdu.Status) {
 // readBinaryOdd is READ BINARY with odd INS (9303-10 3.6.3.2): offset in DO'54',
 // answer in DO'53'; Le counts that object whole.
 func (c *Chip) readBinaryOdd(in apdu.Command, room int) ([]byte, apdu.Status) {
+	c.exchange.Step = StepRead
 	list, ok := readTLV(in.Data)
 	if !ok || len(list) != 1 || list[0].tag != 0x54 || len(list[0].value) == 0 || len(list[0].value) > 4 {
 		return nil, apdu.WrongData
@@ -125,29 +150,27 @@ func (c *Chip) readBinaryOdd(in apdu.Command, room int) ([]byte, apdu.Status) {
 	case id < 0x20:
 		id = c.byShortID(byte(id))
 	}
-	n := min(in.Le, room)
+	c.exchange.File = id
+	n := room
 	for _, limit := range []int{0x7F, 0xFF, 0xFFFF} { // the header grows with what it heads
-		if min(in.Le, room) > limit {
+		if room > limit {
 			n--
 		}
 	}
 	if n -= 2; n < 1 {
 		return nil, apdu.WrongLength
 	}
-	data, sw := c.read(id, new(big.Int).SetBytes(list[0].value).Int64(), n, maximal(in.Le))
-	if sw != apdu.OK && sw != apdu.EndOfFile {
+	data, sw := c.read(id, new(big.Int).SetBytes(list[0].value).Int64(), n, in.Le)
+	if data == nil {
 		return nil, sw
 	}
 	c.current = id
 	return tlv(0x53, data), sw
 }
 
-// maximal tells whether Le is a length field's zero: whatever there is.
-func maximal(le int) bool { return le == apdu.MaxShortLe || le == apdu.MaxExtendedLe }
-
-// read returns n bytes of a file, or what is left of it: with 6282, unless the
-// command took whatever there is.
-func (c *Chip) read(id uint16, offset int64, n int, whatever bool) ([]byte, apdu.Status) {
+// read returns n bytes of a file, or what is left of it: with 6282, unless Le
+// took whatever there is. Data is nil exactly if the answer has none.
+func (c *Chip) read(id uint16, offset int64, n, le int) ([]byte, apdu.Status) {
 	if id == 0 {
 		return nil, apdu.CommandNotAllowed
 	}
@@ -155,23 +178,32 @@ func (c *Chip) read(id uint16, offset int64, n int, whatever bool) ([]byte, apdu
 	if sw != apdu.OK {
 		return nil, sw
 	}
-	if c.faults[OneByte] {
+	switch {
+	case c.faults[Most192] && le > 192:
+		return nil, apdu.EndOfFile
+	case c.faults[OneByte]:
 		n = 1
 	}
-	if c.faults[EndlessFile] && id == dg2 {
+	if c.faults[EndlessFile] && c.inside && id == dg2 {
 		return endless(file, offset, n), apdu.OK
 	}
 	if offset >= int64(len(file)) {
 		return nil, apdu.WrongOffset
 	}
 	rest := file[offset:]
+	past := len(rest) < n
+	rest = rest[:min(n, len(rest))]
 	switch {
-	case len(rest) >= n:
-		return rest[:n], apdu.OK
-	case whatever:
-		return rest, apdu.OK
+	case past && c.faults[EndOfFile6B00]:
+		return nil, apdu.WrongOffset
+	case past && c.faults[EndOfFile6Cxx]:
+		return nil, lengthLeft | apdu.Status(len(rest)&0xFF)
+	case past && (c.faults[EndOfFile6282] || le != apdu.MaxShortLe && le != apdu.MaxExtendedLe):
+		return rest, apdu.EndOfFile
+	case c.faults[CardAccess6283] && !c.inside && id == efCardAccess:
+		return rest, apdu.FileDeactivated
 	}
-	return rest, apdu.EndOfFile
+	return rest, apdu.OK
 }
 
 // endless is a stretch of a file that claims 2 GiB and repeats itself.

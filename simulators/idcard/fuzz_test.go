@@ -35,7 +35,7 @@ func FuzzTransmit(f *testing.F) {
 	f.Add(join(app, apdu.Command{INS: 0xB0, P1: 0x81, Le: 256}))
 	f.Add(join(app, apdu.Command{INS: 0x84, Le: 8}, apdu.Command{INS: 0x82, Data: make([]byte, 40), Le: 40}))
 	f.Add(join(
-		apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, append(bytes.Clone(oidPACE), 2)), tlv(0x83, []byte{2})...)},
+		apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, PACE{GM, AES128, P256}.oid()), tlv(0x83, []byte{2})...)},
 		apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C), Le: 256},
 		apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x81, g.encode(g.g))), Le: 256},
 		apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x83, g.encode(g.g))), Le: 256},
@@ -71,7 +71,7 @@ func FuzzProtected(f *testing.F) {
 		{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{1, 1}},
 		{INS: 0xB0, P1: 0x81, Le: 256},
 		{INS: 0xB1, P1: 1, P2: 2, Data: []byte{0x54, 2, 0x10, 0}, Le: 100},
-		{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv(0x80, append(bytes.Clone(oidCA), 2))},
+		{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv(0x80, (&ChipKey{Suite: AES128, Domain: P256}).oid())},
 		{INS: 0x22, P1: 0x41, P2: 0xA6, Data: tlv(0x91, make([]byte, 65))},
 		{INS: 0x86, Data: tlv(0x7C, tlv(0x80, make([]byte, 65))), Le: 256},
 		{INS: 0x88, Data: make([]byte, 8), Le: 256},

@@ -31,6 +31,17 @@ func (s Suite) blockSize() int {
 	return aes.BlockSize
 }
 
+func (s Suite) keySize() int {
+	if s == TripleDES {
+		return 16
+	}
+	return 8 * int(s)
+}
+
+// nonceSize is the length of PACE's nonce: the least number of whole blocks that
+// is no shorter than a key, which the Integrated Mapping demands (9303-11 4.4.3.3).
+func (s Suite) nonceSize() int { return (s.keySize() + 15) / 16 * 16 }
+
 // Counters of the key derivation function (9303-11 9.7.1).
 const (
 	forEncryption = 1
@@ -44,7 +55,7 @@ func (s Suite) derive(secret []byte, counter byte) []byte {
 	switch s {
 	case AES192, AES256:
 		h := sha256.Sum256(in)
-		return h[:8*int(s)] // 24 and 32 bytes
+		return h[:s.keySize()]
 	}
 	h := sha1.Sum(in)
 	key := h[:16]

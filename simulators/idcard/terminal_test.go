@@ -114,7 +114,7 @@ func (r *terminal) pace(v PACE, reference byte, password []byte) apdu.Status {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	id := append(bytes.Clone(oidPACE), byte(v.Suite))
+	id := v.oid()
 	at := bytes.Join([][]byte{tlv(0x80, id), tlv(0x83, []byte{reference}), tlv(0x84, []byte{byte(v.Domain)})}, nil)
 	if a := r.plain(apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: at}); a.Status != apdu.OK {
 		return a.Status
@@ -280,7 +280,7 @@ func (r *terminal) authenticateChip(suite Suite, domain Domain, public []byte) a
 	if suite == TripleDES {
 		a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA6, Data: tlv(0x91, own)})
 	} else {
-		id := append(bytes.Clone(oidCA), byte(suite))
+		id := (&ChipKey{Suite: suite, Domain: domain}).oid()
 		if a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv(0x80, id)}); err == nil && a.Status == apdu.OK {
 			a, err = r.send(apdu.Command{INS: 0x86, Data: tlv(0x7C, tlv(0x80, own)), Le: 256})
 		}

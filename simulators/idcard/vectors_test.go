@@ -239,7 +239,7 @@ func TestWorkedRepresentative(t *testing.T) {
 				hash = h
 			}
 		}
-		if got := representative(hash, v.M1, v.Challenge); !bytes.Equal(got, v.F) {
+		if got := representative(hash, v.M1, v.Challenge, v.Trailer); !bytes.Equal(got, v.F) {
 			t.Errorf("%s: %x, want %x", v.Name, got, v.F)
 		}
 	}
