@@ -99,7 +99,7 @@ func (e *enrollment) identity(doc *document, consents []record.ConsentText, admi
 	if err != nil {
 		return record.Identity{}, err
 	}
-	id := record.Identity{Files: map[uint16]secret.Text{}, Access: card.Access, Report: report, Consents: consents,
+	id := record.Identity{Document: record.EMRTD, Files: map[uint16]secret.Text{}, Access: card.Access, Report: report, Consents: consents,
 		Checks:     []record.Check{{Code: "face-matches", Passed: true}},
 		TokenAdmin: &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}}
 	for f, b := range card.Files {

@@ -99,6 +99,9 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	if err := rules.lawful(p, at); err != nil {
 		return entry{}, err
 	}
+	if err := chain.TwoOfficers(r.Signatures()); err != nil {
+		return entry{}, err
+	}
 	for _, sig := range r.Signatures() {
 		class, err := rules.signers.Verify(sig, p, at, c.revoked)
 		if err != nil {
@@ -138,6 +141,10 @@ func (r *rules) lawful(p record.Payload, at time.Time) error {
 	}
 	if p.Context.AuthorityKeyID != r.policy.Authority.ID {
 		return chain.Refuse(api.CodePolicy, "another authority's key")
+	}
+	// Which kind of document it was only the vault can see.
+	if len(p.Exceptions) > 0 && !slices.ContainsFunc(r.policy.Documents, func(d policy.Document) bool { return d.Allows(p.Exceptions) }) {
+		return chain.Refuse(api.CodePolicy, "no document may lack %v", p.Exceptions)
 	}
 	if p.Context.Purpose != record.Enroll {
 		return nil

@@ -73,10 +73,38 @@ type Policy struct {
 	// RevokedOfficers are SHA-256 of officers' certificates, DER: lost and stolen cards.
 	RevokedOfficers [][32]byte `json:"revoked_officers"`
 
+	// Documents are the identity documents that may be enrolled with beside eMRTDs
+	// that prove everything, and what each may lack.
+	Documents []Document `json:"documents,omitzero"`
+
 	Consents    []Text   `json:"consents"`
 	Languages   []string `json:"languages"`    // BCP 47, first is the default
 	Files       []uint16 `json:"files"`        // LDS file identifiers to seal beside DG1 and EF.SOD
 	OfflineDays uint64   `json:"offline_days"` // days that a kiosk may work without the registry
+}
+
+// Document is one kind of identity document.
+type Document struct {
+	Kind record.Document `json:"kind"`
+	// MayLack are the proofs that it may lack; each such enrollment takes a second officer.
+	MayLack []record.Exception `json:"may_lack"`
+	// Roots are the issuer's certificates, RFC 5280; those of eMRTDs are Anchors.
+	Roots []Root `json:"roots"`
+}
+
+// Document is the rule for a kind of document; ok is false if it is not accepted.
+func (p Policy) Document(kind record.Document) (rule Document, ok bool) {
+	for _, d := range p.Documents {
+		if d.Kind == kind {
+			return d, true
+		}
+	}
+	return Document{Kind: kind}, kind == record.EMRTD
+}
+
+// Allows says whether a document of this kind may lack all of these proofs.
+func (d Document) Allows(lacks []record.Exception) bool {
+	return !slices.ContainsFunc(lacks, func(e record.Exception) bool { return !slices.Contains(d.MayLack, e) })
 }
 
 // Root is a trusted certificate, DER. What rests on one of class test is
@@ -261,6 +289,22 @@ func (p Policy) check() error {
 		var der asn1.RawValue
 		if rest, err := asn1.Unmarshal(r.Certificate, &der); err != nil || len(rest) > 0 || !r.valid() {
 			return errors.New("trust anchor")
+		}
+	}
+	for i, d := range p.Documents {
+		known := d.Kind == record.EMRTD || d.Kind == record.BelgianEID || d.Kind == record.PRCResident
+		if !known || slices.ContainsFunc(p.Documents[:i], func(o Document) bool { return o.Kind == d.Kind }) {
+			return errors.New("documents: a kind unknown or given twice")
+		}
+		for _, e := range d.MayLack {
+			if e != record.NoChipProof && e != record.NoIssuerSignature {
+				return fmt.Errorf("document %s: unknown exception", d.Kind)
+			}
+		}
+		for _, r := range d.Roots {
+			if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {
+				return fmt.Errorf("document %s: root", d.Kind)
+			}
 		}
 	}
 	for name, roots := range map[string][]Root{"piv": p.PIVRoots, "tpm": p.TPMRoots, "officer": p.OfficerCA, "kiosk": p.KioskCA, "tls": p.RegistryTLS} {

@@ -86,6 +86,9 @@ func specimen(t testing.TB) policy.Policy {
 	return policy.Policy{
 		Version: 3, Issued: issued, Expires: expires, LogOrigin: origin, LogKey: vkey, Authority: authority.Public(),
 		Anchors: []policy.Root{{Certificate: certificate(t), Class: record.Production}, {Certificate: brainpoolLike, Class: record.Test}}, CRLs: [][]byte{{0x30, 0}},
+		Documents: []policy.Document{{Kind: record.BelgianEID, MayLack: []record.Exception{record.NoChipProof},
+			Roots: []policy.Root{{Certificate: certificate(t), Class: record.Test}}}, {Kind: record.PRCResident,
+			MayLack: []record.Exception{record.NoChipProof, record.NoIssuerSignature}, Roots: []policy.Root{}}},
 		PIVRoots: roots, TPMRoots: roots, OfficerCA: roots, KioskCA: roots, RegistryTLS: roots,
 		VerdictKeys:        policy.VerdictKeys{Registry: []record.JWK{jwk}, Vault: []record.JWK{jwk}},
 		MinimumPIVFirmware: policy.Firmware{Major: 5, Minor: 7}, RevokedTokens: []uint64{1234567}, RevokedOfficers: [][32]byte{sha256.Sum256([]byte("lost"))},
@@ -201,6 +204,10 @@ func TestMalformedPoliciesAreNotSigned(t *testing.T) {
 		"authority's id":         func(p *policy.Policy) { p.Authority.ID = "" },
 		"root":                   func(p *policy.Policy) { p.OfficerCA = []policy.Root{{Certificate: []byte{1}, Class: record.Test}} },
 		"root without class":     func(p *policy.Policy) { p.KioskCA = []policy.Root{{Certificate: certificate(t)}} },
+		"unknown document":       func(p *policy.Policy) { p.Documents[0].Kind = "library-card" },
+		"document twice":         func(p *policy.Policy) { p.Documents[1].Kind = record.BelgianEID },
+		"unknown exception":      func(p *policy.Policy) { p.Documents[0].MayLack[0] = "no-face" },
+		"document root":          func(p *policy.Policy) { p.Documents[0].Roots[0].Certificate = []byte{0x30, 0} },
 		"anchor":                 func(p *policy.Policy) { p.Anchors[0].Certificate = append(p.Anchors[0].Certificate, 0) },
 		"verdict key":            func(p *policy.Policy) { p.VerdictKeys.Vault = []record.JWK{{Type: "EC"}} },
 		"language twice":         func(p *policy.Policy) { p.Languages = []string{"en", "en"} },
@@ -315,4 +322,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestDocuments(t *testing.T) {
+	p := policy.Policy{Documents: []policy.Document{{Kind: record.BelgianEID, MayLack: []record.Exception{record.NoChipProof}}}}
+	for _, c := range []struct {
+		kind     record.Document
+		lacks    []record.Exception
+		accepted bool
+	}{
+		{record.EMRTD, nil, true},
+		{record.EMRTD, []record.Exception{record.NoChipProof}, false},
+		{record.BelgianEID, []record.Exception{record.NoChipProof}, true},
+		{record.BelgianEID, []record.Exception{record.NoChipProof, record.NoIssuerSignature}, false},
+		{record.PRCResident, nil, false},
+	} {
+		rule, ok := p.Document(c.kind)
+		if accepted := ok && rule.Allows(c.lacks); accepted != c.accepted {
+			t.Errorf("%s that lacks %v: accepted %v", c.kind, c.lacks, accepted)
+		}
+	}
 }

@@ -115,6 +115,7 @@ type enrollment struct {
 
 func specimenIdentity() record.Identity {
 	return record.Identity{
+		Document: record.EMRTD,
 		Files: map[uint16]secret.Text{
 			0x0101: secret.FromString("DG1 I<UTO ERIKSSON<<ANNA<MARIA canary-dg1"),
 			0x011D: secret.FromString("SOD canary-sod"),

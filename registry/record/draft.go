@@ -196,6 +196,9 @@ func (p Payload) check() error {
 	case purpose != Replace && p.Replaces != "":
 		return fail(CodeForm, "%s replaces nothing", purpose)
 	}
+	if err := p.checkExceptions(personal); err != nil {
+		return err
+	}
 	for i, c := range p.Purposes {
 		if !identifier(c.ID) || c.Version == 0 || c.Version > canonical.MaxNumber || slices.ContainsFunc(p.Purposes[:i], func(o Consent) bool { return o.ID == c.ID }) {
 			return fail(CodeForm, "purpose %d", i)
@@ -207,6 +210,23 @@ func (p Payload) check() error {
 		}
 	}
 	return p.Identity.check(p.Context, personal)
+}
+
+// checkExceptions holds that exceptions have the one order, and that a second
+// officer signs for them and, in a first enrollment, for nothing else.
+func (p Payload) checkExceptions(personal bool) error {
+	known := []Exception{NoChipProof, NoIssuerSignature}
+	if !slices.IsSorted(p.Exceptions) || len(slices.Compact(slices.Clone(p.Exceptions))) != len(p.Exceptions) ||
+		slices.ContainsFunc(p.Exceptions, func(e Exception) bool { return !slices.Contains(known, e) }) ||
+		!personal && len(p.Exceptions) > 0 {
+		return fail(CodeForm, "%s with exceptions %v", p.Context.Purpose, p.Exceptions)
+	}
+	second := slices.ContainsFunc(p.Signers, func(s SignerRef) bool { return s.Role == Supervisor })
+	needless := second && (p.Context.Purpose == Enroll || p.Context.Purpose == Update)
+	if len(p.Exceptions) > 0 && !second || len(p.Exceptions) == 0 && needless {
+		return fail(CodeSigners, "%d exceptions and the supervisor disagree", len(p.Exceptions))
+	}
+	return nil
 }
 
 func (p Payload) checkSigners() error {

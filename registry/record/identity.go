@@ -17,7 +17,7 @@ import (
 	"enrollkiosk/registry/internal/canonical"
 )
 
-// File identifiers that every sealed identity holds (ICAO 9303-10 4.7).
+// File identifiers that the sealed identity of an eMRTD holds (ICAO 9303-10 4.7).
 const (
 	fileDG1 = 0x0101
 	fileSOD = 0x011D
@@ -35,7 +35,8 @@ const (
 // Identity is the personal part of a record, to be sealed. It refuses to print
 // and to marshal; Seal is its only way out of memory.
 type Identity struct {
-	Files      map[uint16]secret.Text // by LDS file identifier; DG1 and EF.SOD at least
+	Document   Document               // kind of identity document
+	Files      map[uint16]secret.Text // by file identifier; of an eMRTD DG1 and EF.SOD at least
 	Access     string                 // "PACE" or "BAC"
 	Chip       *ChipClaim             // nil if Chip Authentication was not run
 	Active     *ActiveEvidence        // nil if Active Authentication was not run
@@ -44,6 +45,15 @@ type Identity struct {
 	Checks     []Check                // what the officer confirmed, and exceptions
 	TokenAdmin *TokenAdmin            // nil if the holder keeps no token
 }
+
+// Document is a kind of identity document.
+type Document string
+
+const (
+	EMRTD       Document = "emrtd"        // ICAO Doc 9303
+	BelgianEID  Document = "belgian-eid"  //
+	PRCResident Document = "prc-resident" // China, second generation, through a SAM
+)
 
 // ChipClaim is the kiosk's statement about Chip Authentication. The evidence
 // needs the terminal's ephemeral key and convinces only who made it, so a claim
@@ -114,6 +124,7 @@ func (s Sealed) check(c Context, wanted bool) error {
 // The plaintext's wire form. Only seal and OpenSealed use it.
 type (
 	identityWire struct {
+		Document   Document        `json:"document"`
 		Files      []fileWire      `json:"files"` // ascending
 		Access     string          `json:"access"`
 		Chip       *ChipClaim      `json:"chip,omitzero"`
@@ -148,8 +159,8 @@ func Seal(c Context, authority AuthorityKey, id Identity) (Sealed, error) {
 	if authority.ID != c.AuthorityKeyID {
 		return Sealed{}, fail(CodeSeal, "the context names another authority key")
 	}
-	if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
-		return Sealed{}, fail(CodeForm, "identity without DG1 or EF.SOD")
+	if err := id.checkFiles(); err != nil {
+		return Sealed{}, err
 	}
 	pub, err := hpke.MLKEM768X25519().NewPublicKey(authority.Public)
 	if err != nil {
@@ -171,10 +182,27 @@ func Seal(c Context, authority AuthorityKey, id Identity) (Sealed, error) {
 	return Sealed{kemID, kdfID, aeadID, authority.ID, enc, ciphertext}, nil
 }
 
+// checkFiles holds that the document is of a known kind and has what identifies it.
+func (id Identity) checkFiles() error {
+	switch id.Document {
+	case EMRTD:
+		if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
+			return fail(CodeForm, "identity without DG1 or EF.SOD")
+		}
+	case BelgianEID, PRCResident:
+		if len(id.Files) == 0 {
+			return fail(CodeForm, "identity without a file")
+		}
+	default:
+		return fail(CodeForm, "identity of an unknown kind of document")
+	}
+	return nil
+}
+
 // plaintext is the length of the JSON in 4 bytes, the JSON, and zeros to a full
 // block.
 func (id Identity) plaintext() ([]byte, error) {
-	w := identityWire{Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report, Consents: id.Consents}
+	w := identityWire{Document: id.Document, Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report, Consents: id.Consents}
 	for _, f := range slices.Sorted(maps.Keys(id.Files)) {
 		w.Files = append(w.Files, fileWire{f, id.Files[f].Reveal()})
 	}
@@ -234,7 +262,7 @@ func parseIdentity(text []byte) (Identity, error) {
 	if err := canonical.Unmarshal(text, &w); err != nil {
 		return Identity{}, fail(CodeForm, "identity: %w", err)
 	}
-	id := Identity{Files: map[uint16]secret.Text{}, Access: w.Access, Chip: w.Chip, Active: w.Active, Report: w.Report, Consents: w.Consents}
+	id := Identity{Document: w.Document, Files: map[uint16]secret.Text{}, Access: w.Access, Chip: w.Chip, Active: w.Active, Report: w.Report, Consents: w.Consents}
 	last := -1
 	for _, f := range w.Files {
 		if int(f.ID) <= last {
@@ -249,8 +277,8 @@ func parseIdentity(text []byte) (Identity, error) {
 	if a := w.TokenAdmin; a != nil {
 		id.TokenAdmin = &TokenAdmin{secret.New(a.PUK), secret.New(a.ManagementKey)}
 	}
-	if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
-		return Identity{}, fail(CodeForm, "identity without DG1 or EF.SOD")
+	if err := id.checkFiles(); err != nil {
+		return Identity{}, err
 	}
 	return id, nil
 }

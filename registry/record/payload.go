@@ -9,16 +9,22 @@ import (
 // Payload is what is signed: pseudonymous, nothing in it names or describes the
 // citizen.
 type Payload struct {
-	Context   Context     `json:"context"`
-	Previous  [32]byte    `json:"previous"`          // record id before this one at this kiosk; zero for the first
-	Times     Times       `json:"times"`             //
-	Holder    HolderKey   `json:"holder,omitzero"`   // absent in void
-	Replaces  string      `json:"replaces,omitzero"` // DID that ends with this record; replace only
-	Signers   []SignerRef `json:"signers"`           // in signing order; SignerOf makes one
-	Purposes  []Consent   `json:"purposes,omitzero"` // what the holder consents to
-	Blind     [32]byte    `json:"blind"`             // random; hides the id in the log's leaf
-	CancelSHA [32]byte    `json:"cancel,omitzero"`   // CancelHash of the code on the receipt
-	Identity  Sealed      `json:"identity,omitzero"` //
+	Context  Context     `json:"context"`
+	Previous [32]byte    `json:"previous"`          // record id before this one at this kiosk; zero for the first
+	Times    Times       `json:"times"`             //
+	Holder   HolderKey   `json:"holder,omitzero"`   // absent in void
+	Replaces string      `json:"replaces,omitzero"` // DID that ends with this record; replace only
+	Signers  []SignerRef `json:"signers"`           // in signing order; SignerOf makes one
+	Purposes []Consent   `json:"purposes,omitzero"` // what the holder consents to
+
+	// Exceptions are the proofs that the holder's document could not give; a record
+	// with any is signed by a supervisor too. What kind of document it was is in
+	// the sealed identity: it would describe the citizen.
+	Exceptions []Exception `json:"exceptions,omitzero"`
+
+	Blind     [32]byte `json:"blind"`             // random; hides the id in the log's leaf
+	CancelSHA [32]byte `json:"cancel,omitzero"`   // CancelHash of the code on the receipt
+	Identity  Sealed   `json:"identity,omitzero"` //
 }
 
 // Times says when, and how well the kiosk knows it.
@@ -77,6 +83,14 @@ type Consent struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
 }
+
+// Exception is a proof that complete documents give and the holder's did not.
+type Exception string
+
+const (
+	NoChipProof       Exception = "no-chip-proof"       // nothing shows that the chip is the original
+	NoIssuerSignature Exception = "no-issuer-signature" // no signature of the issuer protects the data
+)
 
 // SignerOf makes the reference for a role's key: by certificate if chain (leaf
 // first, DER) is given.

@@ -44,9 +44,9 @@ const (
 type Purpose string
 
 const (
-	Enroll  Purpose = "enroll"  // a new holder: holder, officer, kiosk
+	Enroll  Purpose = "enroll"  // a new holder: holder, officer, kiosk; a supervisor for exceptions
 	Replace Purpose = "replace" // a new key: old holder or supervisor beside holder, officer, kiosk
-	Update  Purpose = "update"  // a renewed card, the same key: holder, officer, kiosk
+	Update  Purpose = "update"  // a renewed card, the same key: as enroll
 	Revoke  Purpose = "revoke"  // holder alone, or officer, supervisor, kiosk
 	Void    Purpose = "void"    // a sequence number reserved and not used: kiosk
 )
@@ -65,9 +65,9 @@ const (
 
 // signerSets lists, in signing order, the sets of roles that fit a purpose.
 var signerSets = map[Purpose][][]Role{
-	Enroll:  {{Holder, Officer, Kiosk}},
+	Enroll:  {{Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
 	Replace: {{OldHolder, Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
-	Update:  {{Holder, Officer, Kiosk}},
+	Update:  {{Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
 	Revoke:  {{Holder}, {Officer, Supervisor, Kiosk}},
 	Void:    {{Kiosk}},
 }

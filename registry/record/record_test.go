@@ -66,6 +66,8 @@ func TestSignersAndPurposes(t *testing.T) {
 		"enroll EdDSA holder":  newEnrollment(t, record.Enroll, edHolder, officer(t), bareKiosk),
 		"replace, old key":     newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"replace, lost":        newEnrollment(t, record.Replace, holder(t), officer(t), supervisor(t), kiosk(t)),
+		"enroll, exception":    withExceptions(newEnrollment(t, record.Enroll, holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof),
+		"update, exceptions":   withExceptions(newEnrollment(t, record.Update, holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof, record.NoIssuerSignature),
 		"update":               newEnrollment(t, record.Update, holder(t), officer(t), kiosk(t)),
 		"revoke by holder":     newEnrollment(t, record.Revoke, holder(t)),
 	} {
@@ -84,6 +86,32 @@ func TestSignersAndPurposes(t *testing.T) {
 	} {
 		if _, err := record.New(newEnrollment(t, purpose, parties...).payload); !errors.Is(err, record.ErrSigners) {
 			t.Errorf("%s with a wrong set: %v", purpose, err)
+		}
+	}
+}
+
+func withExceptions(e *enrollment, list ...record.Exception) *enrollment {
+	e.payload.Exceptions = list
+	return e
+}
+
+// A second officer signs for exceptions, and for nothing else in a first enrollment.
+func TestExceptions(t *testing.T) {
+	four := []party{holder(t), officer(t), supervisor(t), kiosk(t)}
+	for name, c := range map[string]struct {
+		e    *enrollment
+		want error
+	}{
+		"no supervisor":            {withExceptions(enroll(t), record.NoChipProof), record.ErrSigners},
+		"no exception":             {newEnrollment(t, record.Enroll, four...), record.ErrSigners},
+		"replace, old key":         {withExceptions(newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)), record.NoChipProof), record.ErrSigners},
+		"unknown":                  {withExceptions(newEnrollment(t, record.Enroll, four...), "no-face"), record.ErrForm},
+		"twice":                    {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoChipProof, record.NoChipProof), record.ErrForm},
+		"other order":              {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoIssuerSignature, record.NoChipProof), record.ErrForm},
+		"revoke with an exception": {withExceptions(newEnrollment(t, record.Revoke, holder(t)), record.NoChipProof), record.ErrForm},
+	} {
+		if _, err := record.New(c.e.payload); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -58,6 +58,9 @@ func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, e
 	if err != nil {
 		return at, err
 	}
+	if err := chain.TwoOfficers(rec.Signatures()); err != nil {
+		return at, err
+	}
 	for _, s := range rec.Signatures() {
 		class, err := r.signers.Verify(s, p, at, j.revoked)
 		if err != nil {

@@ -35,7 +35,12 @@ type policyFile struct {
 	PIVRoots    []rootFile `toml:"piv_roots"`
 	TPMRoots    []rootFile `toml:"tpm_roots"`
 	OfficerCA   []rootFile `toml:"officer_ca"`
-	Registry    struct {
+	Documents   []struct {
+		Kind    record.Document    `toml:"kind"`
+		MayLack []record.Exception `toml:"may_lack"` // proofs; each such enrollment takes a second officer
+		Roots   []rootFile         `toml:"roots"`
+	} `toml:"documents"` // accepted beside eMRTDs that prove everything
+	Registry struct {
 		Public string       `toml:"public"` // the registry's public.json
 		Class  record.Class `toml:"class"`
 	} `toml:"registry"`
@@ -105,11 +110,18 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 	if err := f.addRegistry(&p, file); err != nil {
 		return p, err
 	}
-	for _, kind := range []struct {
+	type rootList struct {
 		name string
 		from []rootFile
 		to   *[]policy.Root
-	}{{"anchors", f.Anchors, &p.Anchors}, {"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}} {
+	}
+	lists := []rootList{{"anchors", f.Anchors, &p.Anchors}, {"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}}
+	p.Documents = make([]policy.Document, len(f.Documents))
+	for i, d := range f.Documents {
+		p.Documents[i] = policy.Document{Kind: d.Kind, MayLack: d.MayLack}
+		lists = append(lists, rootList{"documents.roots", d.Roots, &p.Documents[i].Roots})
+	}
+	for _, kind := range lists {
 		for _, r := range kind.from {
 			tomlfile.In(file, &r.File)
 			der, err := keyfile.ReadDER(r.File)

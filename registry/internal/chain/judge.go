@@ -63,6 +63,23 @@ func (s Signers) Verify(sig record.Signature, p record.Payload, at time.Time, re
 	return "", nil
 }
 
+// TwoOfficers refuses a record in which officer and supervisor are one person
+// with two cards.
+func TwoOfficers(signatures []record.Signature) error {
+	numbers := map[string]record.Role{}
+	for _, s := range signatures {
+		if s.Role != record.Officer && s.Role != record.Supervisor {
+			continue
+		}
+		number := s.Chain[0].Subject.SerialNumber
+		if other, twice := numbers[number]; twice {
+			return Refuse(api.CodeOfficer, "%s and %s have the same number", other, s.Role)
+		}
+		numbers[number] = s.Role
+	}
+	return nil
+}
+
 // Revocations are all policies that ever were in force, in any order.
 type Revocations []policy.Policy
 
