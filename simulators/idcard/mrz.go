@@ -52,3 +52,45 @@ func mrzInformation(zone string) ([]byte, error) {
 	}
 	return []byte(number + dates), nil
 }
+
+// CheckDigits writes all check digits of a zone anew, the document number's last
+// where it is a long one, so that an altered field is the only fault. A zone of no
+// known size stays as it is.
+func CheckDigits(zone string) string {
+	z := []byte(zone)
+	put := func(at int, field string) { z[at] = checkDigit(field) }
+	part := func(from, to int) string { return string(z[from:to]) }
+	// number takes the field's digit, or the one behind the rest of a long number.
+	number := func(at, rest, end int) {
+		if z[at+9] != '<' || rest == 0 {
+			put(at+9, part(at, at+9))
+			return
+		}
+		n := strings.IndexByte(part(rest, end), '<')
+		if n < 0 {
+			n = end - rest
+		}
+		if n > 0 {
+			put(rest+n-1, part(at, at+9)+part(rest, rest+n-1))
+		}
+	}
+	switch len(zone) {
+	case 90:
+		number(5, 15, 30)
+		put(36, part(30, 36))
+		put(44, part(38, 44))
+		put(59, part(5, 30)+part(30, 37)+part(38, 45)+part(48, 59))
+	case 72:
+		number(36, 64, 71)
+		put(55, part(49, 55))
+		put(63, part(57, 63))
+		put(71, part(36, 46)+part(49, 56)+part(57, 71))
+	case 88:
+		number(44, 0, 0)
+		put(63, part(57, 63))
+		put(71, part(65, 71))
+		put(86, part(72, 86))
+		put(87, part(44, 54)+part(57, 64)+part(65, 87))
+	}
+	return string(z)
+}

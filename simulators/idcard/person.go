@@ -26,6 +26,9 @@ type Person struct {
 	Expiry      time.Time // a day, UTC
 	Optional    string    // optional data of the second line, letters and digits; may be empty
 	CAN         string    // six digits
+
+	BirthField string // birth as the zone has it where a part is unknown, such as 7408<<; "": Birth
+	NameField  string // the name field in full, where the issuer cuts by rules of its own (9303-3 4.6.3); "": the names, cut at the end
 }
 
 // Format is the size of the document.
@@ -34,6 +37,7 @@ type Format string
 // Sizes of Doc 9303.
 const (
 	TD1 Format = "TD1" // a card, three lines of 30
+	TD2 Format = "TD2" // a larger card, two lines of 36
 	TD3 Format = "TD3" // a passport book, two lines of 44
 )
 
@@ -144,9 +148,11 @@ func (p Person) check() error {
 	switch p.Format {
 	case TD1:
 		longest, codes, optional = 21, "ACI", 11
+	case TD2:
+		longest, codes, optional = 14, "ACIP", 7
 	case TD3:
 	default:
-		return fmt.Errorf("format: %q is neither TD1 nor TD3", p.Format)
+		return fmt.Errorf("format: %q is neither TD1 nor TD2 nor TD3", p.Format)
 	}
 	switch {
 	case len(p.Code) < 1 || len(p.Code) > 2 || !strings.Contains(codes, p.Code[:1]) || !only(p.Code, letters):
@@ -159,6 +165,10 @@ func (p Person) check() error {
 		return fmt.Errorf("number: 1 to %d capital letters and digits", longest)
 	case p.Sex != "M" && p.Sex != "F" && p.Sex != "X":
 		return errors.New("sex: M, F or X")
+	case p.Format == TD2 && len(p.Number) > 9 && p.Optional != "":
+		return errors.New("optional: a long number leaves no room for it in TD2")
+	case p.BirthField != "" && (len(p.BirthField) != 6 || !only(p.BirthField, digits+"<")):
+		return errors.New("birth: six digits or < in the zone")
 	case len(p.Optional) > optional || !only(p.Optional, letters+digits):
 		return fmt.Errorf("optional: at most %d capital letters and digits", optional)
 	case len(p.CAN) != 6 || !only(p.CAN, digits):
@@ -176,9 +186,12 @@ func stateCode(s string) bool { return len(s) >= 1 && len(s) <= 3 && only(s, let
 
 // names is the name field, cut to its width as 9303-3 4.6 allows.
 func (p Person) names() (string, error) {
-	width := 30
-	if p.Format == TD3 {
-		width = 39
+	width := map[Format]int{TD1: 30, TD2: 31, TD3: 39}[p.Format]
+	if p.NameField != "" {
+		if len(p.NameField) != width || !only(p.NameField, letters+"<") || p.NameField[0] == '<' {
+			return "", fmt.Errorf("name field: %d letters and < in %s", width, p.Format)
+		}
+		return p.NameField, nil
 	}
 	field, err := transliterate(p.Surname)
 	if err != nil || field == "" {
@@ -214,7 +227,7 @@ func transliterate(name string) (string, error) {
 func fill(s string, width int) string { return s + strings.Repeat("<", max(width-len(s), 0)) }
 
 // zone writes the machine readable zone, its lines one after the other
-// (9303-4 4.2, 9303-5 4.2).
+// (9303-4 4.2, 9303-5 4.2, 9303-6 4.2).
 func (p Person) zone() (string, error) {
 	if err := p.check(); err != nil {
 		return "", err
@@ -224,7 +237,11 @@ func (p Person) zone() (string, error) {
 		return "", err
 	}
 	with := func(s string) string { return s + string(checkDigit(s)) }
-	birth, expiry := with(p.Birth.Format("060102")), with(p.Expiry.Format("060102"))
+	born := p.BirthField
+	if born == "" {
+		born = p.Birth.Format("060102")
+	}
+	birth, expiry := with(born), with(p.Expiry.Format("060102"))
 	sex := strings.Replace(p.Sex, "X", "<", 1)
 	head := fill(p.Code, 2) + fill(p.Issuer, 3)
 	nation := fill(p.Nationality, 3)
@@ -233,12 +250,17 @@ func (p Person) zone() (string, error) {
 		return head + names + number + nation + birth + sex + expiry + optional +
 			string(checkDigit(number+birth+expiry+optional)), nil
 	}
-	number := fill(p.Number, 9)
-	upper := fill(number+string(checkDigit(number)), 25)
+	// A long number goes on in the optional data, then its check digit (9303-5 4.2.2, 9303-6 4.2.2).
+	number, rest := with(fill(p.Number, 9)), ""
 	if len(p.Number) > 9 {
-		upper = fill(p.Number[:9]+"<"+with(p.Number)[9:], 25)
+		number, rest = p.Number[:9]+"<", with(p.Number)[9:]
 	}
-	optional := fill(p.Optional, 11)
+	if p.Format == TD2 {
+		optional := fill(rest+p.Optional, 7)
+		return head + names + number + nation + birth + sex + expiry + optional +
+			string(checkDigit(number+birth+expiry+optional)), nil
+	}
+	upper, optional := number+fill(rest, 15), fill(p.Optional, 11)
 	return head + upper + birth + sex + expiry + nation + optional +
 		string(checkDigit(upper+birth+expiry+optional)) + names, nil
 }

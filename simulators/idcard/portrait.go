@@ -148,3 +148,25 @@ func inSpecimen(px, py int) bool {
 	letter, column := x/(6*scale), x%(6*scale)/scale
 	return letter < len(word) && column < 5 && glyphs[word[letter]][y/scale]>>(4-column)&1 == 1
 }
+
+// drawSignature writes the person's name as a wavering line, a JPEG for DG7.
+func drawSignature(p Person) ([]byte, error) {
+	const width, height = 240, 80
+	img := image.NewGray(image.Rect(0, 0, width, height))
+	for i := range img.Pix {
+		img.Pix[i] = 255
+	}
+	name := p.GivenNames + " " + p.Surname
+	for x := 20; x < width-20; x++ {
+		letter := float64(name[(x-20)*len(name)/(width-40)])
+		y := height/2 + int(14*math.Sin(float64(x)/4)*math.Cos(letter))
+		for d := range 3 {
+			img.SetGray(x, y+d, color.Gray{Y: 40})
+		}
+	}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, &jpeg.Options{Quality: 80}); err != nil {
+		return nil, fmt.Errorf("encode signature: %w", err)
+	}
+	return b.Bytes(), nil
+}
