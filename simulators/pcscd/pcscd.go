@@ -183,6 +183,7 @@ type Reader struct {
 
 	// guarded by server.mu
 	removed   bool
+	maxAPDU   uint32 // 0: does not say
 	card      *insertion
 	events    uint32
 	handles   int     // connections, dead ones included until their owner disconnects

@@ -260,8 +260,7 @@ func (s *Server) handle(c *client, q request) (reply []byte, keep bool) {
 	case cmdStatus:
 		return q.reply(h.event), true
 	case cmdControl:
-		q.put(16, 0)
-		return q.reply(errUnsupported), true
+		return r.control(q), true
 	case cmdGetAttrib:
 		return s.attribute(h, q)
 	case cmdSetAttrib:

@@ -30,6 +30,7 @@ type Card struct {
 	card    *scard.Card
 	ours    bool // the transaction is, or was, ours
 	atr     []byte
+	maxAPDU int
 	trace   func(Exchange)
 	ended   error // ErrClosed or ErrAbandoned
 }
@@ -102,7 +103,7 @@ func (c *Card) open(ctx context.Context, inUse *atomic.Bool) (err error) {
 		return err
 	}
 	inUse.Store(false)
-	c.atr = slices.Clone(status.Atr)
+	c.atr, c.maxAPDU = slices.Clone(status.Atr), readerLimit(c.card)
 	return nil
 }
 
@@ -135,6 +136,10 @@ func (c *Card) Reader() string { return c.reader }
 
 // ATR is the card's answer to reset.
 func (c *Card) ATR() []byte { return slices.Clone(c.atr) }
+
+// MaxAPDU is the longest APDU that reader and protocol carry, in bytes of data:
+// 256 means short ones only, 0 that nothing is known.
+func (c *Card) MaxAPDU() int { return c.maxAPDU }
 
 // Trace calls f after every command; nil ends it. The slices are only valid
 // during the call.

@@ -555,3 +555,31 @@ func inChild() int {
 	}
 	return 0
 }
+
+// What the reader says it takes reaches whoever opened the card, and a reader
+// that says nothing is no error.
+func TestReaderLimit(t *testing.T) {
+	s := serve(t)
+	for name, c := range map[string]struct {
+		said uint32
+		want int
+	}{
+		"silent": {0, 0}, "short": {256, 256}, "some": {2048, 2048}, "all": {65536, 65536},
+		"nonsense small": {1, 256}, "nonsense large": {0xFFFFFFFF, 65536},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := addReader(t, s, "Limit Reader "+name)
+			defer r.Remove()
+			r.LimitAPDU(c.said)
+			r.Insert(newCard(1))
+			card, err := pcsc.Connect(t.Context(), r.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer card.Close()
+			if got := card.MaxAPDU(); got != c.want {
+				t.Errorf("%d, want %d", got, c.want)
+			}
+		})
+	}
+}
