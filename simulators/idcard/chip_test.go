@@ -231,7 +231,7 @@ func TestChipAuthentication(t *testing.T) {
 		c := issue(t, Options{ChipSuite: suite})
 		r := connect(t, c)
 		r.paceCAN()
-		if sw := r.authenticateChip(suite, P256, chipPublicKey(t, r)); sw != apdu.OK {
+		if sw := r.authenticateChip(&ChipKey{Suite: suite, Domain: P256}, chipPublicKey(t, r)); sw != apdu.OK {
 			t.Fatalf("suite %d: %v", suite, sw)
 		}
 		if _, err := r.read(dg2); err != nil {
@@ -241,7 +241,7 @@ func TestChipAuthentication(t *testing.T) {
 	c := issue(t, Options{Faults: []Fault{Clone}})
 	r := connect(t, c)
 	r.paceCAN()
-	if sw := r.authenticateChip(AES128, P256, chipPublicKey(t, r)); sw != apdu.SMObjectsIncorrect {
+	if sw := r.authenticateChip(&ChipKey{Suite: AES128, Domain: P256}, chipPublicKey(t, r)); sw != apdu.SMObjectsIncorrect {
 		t.Fatalf("a clone: %v, want 6988", sw)
 	}
 }

@@ -20,6 +20,9 @@ type terminal struct {
 	chip     *Chip
 	sm       *channel
 	extended bool
+
+	proof   *big.Int // what PACE with Chip Authentication Mapping left, and the chip's mapping key
+	mapping point
 }
 
 func connect(t testing.TB, c *Chip) *terminal {
@@ -45,7 +48,7 @@ func (r *terminal) plain(c apdu.Command) apdu.Response {
 func (r *terminal) protect(c apdu.Command) apdu.Command {
 	sm, size := r.sm, r.sm.suite.blockSize()
 	sm.count()
-	out := apdu.Command{CLA: c.CLA | 0x0C, INS: c.INS, P1: c.P1, P2: c.P2, Le: apdu.MaxShortLe, Extended: c.Extended || r.extended}
+	out := apdu.Command{CLA: c.CLA | 0x0C, INS: c.INS, P1: c.P1, P2: c.P2, Le: apdu.MaxShortLe, Extended: c.Extended || r.extended || len(c.Data) > 200}
 	var objects []byte
 	if len(c.Data) > 0 {
 		sealed := sm.suite.encrypt(sm.enc, sm.iv(), pad(c.Data, size))
@@ -110,53 +113,85 @@ func (r *terminal) send(c apdu.Command) (apdu.Response, error) {
 // pace runs PACE and returns the status that ended it. Reference 1 is the MRZ, 2 the CAN.
 func (r *terminal) pace(v PACE, reference byte, password []byte) apdu.Status {
 	r.t.Helper()
-	g, err := v.Domain.group()
+	d, err := v.Domain.agreement()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	id := v.oid()
-	at := bytes.Join([][]byte{tlv(0x80, id), tlv(0x83, []byte{reference}), tlv(0x84, []byte{byte(v.Domain)})}, nil)
+	at := bytes.Join([][]byte{tlv(0x80, v.oid()), tlv(0x83, []byte{reference}), tlv(0x84, []byte{byte(v.Domain)})}, nil)
 	if a := r.plain(apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: at}); a.Status != apdu.OK {
 		return a.Status
 	}
 	var sw apdu.Status
-	step := func(cla byte, tag, want int, value []byte) []byte {
+	step := func(cla byte, tag int, value []byte) []object {
 		var in []byte
 		if value != nil {
 			in = tlv(tag, value)
 		}
-		a := r.plain(apdu.Command{CLA: cla, INS: 0x86, Data: tlv(0x7C, in), Le: 256})
+		c := apdu.Command{CLA: cla, INS: 0x86, Data: tlv(0x7C, in), Le: apdu.MaxShortLe}
+		if len(c.Data) > apdu.MaxShortLc {
+			c.Le = apdu.MaxExtendedLe
+		}
+		a := r.plain(c)
 		sw = a.Status
 		outer, _ := readTLV(a.Data)
 		list, _ := readTLV(find(outer, 0x7C))
-		return find(list, want)
+		return list
 	}
-	s := v.Suite.decrypt(v.Suite.derive(password, forPassword), make([]byte, v.Suite.blockSize()), step(0x10, 0, 0x80, nil))
-	x, _ := g.scalar(rand.Reader)
-	theirs, ok := g.decode(step(0x10, 0x81, 0x82, g.encode(g.mul(x, g.g))))
-	if !ok {
+	key := v.Suite.derive(password, forPassword)
+	s := v.Suite.decrypt(key, make([]byte, v.Suite.blockSize()), find(step(0x10, 0, nil), 0x80))
+	var mapped, theirs point
+	var ok bool
+	if v.Mapping == IM {
+		t := make([]byte, v.Suite.keySize())
+		rand.Read(t)
+		mapped = d.mapped(v.Suite.pseudoRandom(s, t, d.modulus()))
+		if list := step(0x10, 0x81, t); len(list) != 1 || list[0].tag != 0x82 || len(list[0].value) != 0 {
+			return sw
+		}
+	} else {
+		x, _ := d.scalar(rand.Reader)
+		if theirs, ok = d.decode(find(step(0x10, 0x81, d.encode(d.mul(x, d.base()))), 0x82)); !ok {
+			return sw
+		}
+		mapped = d.add(d.mul(new(big.Int).SetBytes(s), d.base()), d.mul(x, theirs))
+	}
+	mapping := theirs
+	y, _ := d.scalar(rand.Reader)
+	public := d.encode(d.mul(y, mapped))
+	answer := find(step(0x10, 0x83, public), 0x84)
+	if theirs, ok = d.decode(answer); !ok {
 		return sw
 	}
-	mapped := g.add(g.mul(new(big.Int).SetBytes(s), g.g), g.mul(x, theirs))
-	y, _ := g.scalar(rand.Reader)
-	public := g.encode(g.mul(y, mapped))
-	answer := step(0x10, 0x83, 0x84, public)
-	if theirs, ok = g.decode(answer); !ok {
-		return sw
-	}
-	sm := newChannel(v.Suite, g.field(g.mul(y, theirs).x), nil)
+	sm := newChannel(v.Suite, d.secret(d.mul(y, theirs)), nil)
 	over := func(p []byte) []byte {
-		return v.Suite.token(sm.mac, tlv(0x7F49, tlv(0x06, id), tlv(0x86, p)))
+		return v.Suite.token(sm.mac, tlv(0x7F49, tlv(0x06, v.oid()), tlv(d.tag(), p)))
 	}
-	token := step(0x00, 0x85, 0x86, over(answer))
+	list := step(0x00, 0x85, over(answer))
 	if sw != apdu.OK {
 		return sw
 	}
-	if !bytes.Equal(token, over(public)) {
+	if !bytes.Equal(find(list, 0x86), over(public)) {
 		r.t.Fatal("the chip's token is wrong")
+	}
+	if (v.Mapping == CAM) != (find(list, 0x8A) != nil) {
+		r.t.Fatalf("mapping %d: the last answer has %d objects", v.Mapping, len(list))
+	}
+	if v.Mapping == CAM {
+		r.proof, r.mapping = r.openProof(sm, find(list, 0x8A)), mapping
 	}
 	r.sm = sm
 	return apdu.OK
+}
+
+// openProof decrypts the chip authentication data.
+func (r *terminal) openProof(sm *channel, sealed []byte) *big.Int {
+	iv := bytes.Repeat([]byte{0xFF}, 16)
+	sm.suite.block(sm.enc).Encrypt(iv, iv)
+	plain, ok := unpad(sm.suite.decrypt(sm.enc, iv, sealed), 16)
+	if !ok {
+		r.t.Fatal("the chip authentication data is not padded")
+	}
+	return new(big.Int).SetBytes(plain)
 }
 
 func (r *terminal) paceCAN() {
@@ -263,32 +298,35 @@ func total(b []byte) int {
 	return 2 + int(b[1])
 }
 
-// authenticateChip runs Chip Authentication with the public key of DG14.
-func (r *terminal) authenticateChip(suite Suite, domain Domain, public []byte) apdu.Status {
+// authenticateChip runs Chip Authentication and reads EF.COM under the new keys.
+func (r *terminal) authenticateChip(key *ChipKey, public []byte) apdu.Status {
 	r.t.Helper()
-	g, err := domain.group()
+	d, err := key.Domain.agreement()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	x, _ := g.scalar(rand.Reader)
-	theirs, ok := g.decode(public)
+	x, _ := d.scalar(rand.Reader)
+	theirs, ok := d.decode(public)
 	if !ok {
-		r.t.Fatal("the chip's public key is not on its curve")
+		r.t.Fatal("the chip's public key is not in its group")
 	}
-	own := g.encode(g.mul(x, g.g))
+	own := d.encode(d.mul(x, d.base()))
+	var id []byte
+	if key.ID != nil {
+		id = tlv(0x84, key.ID.Bytes())
+	}
 	var a apdu.Response
-	if suite == TripleDES {
-		a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA6, Data: tlv(0x91, own)})
+	if key.Suite == TripleDES {
+		a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA6, Data: append(tlv(0x91, own), id...)})
 	} else {
-		id := (&ChipKey{Suite: suite, Domain: domain}).oid()
-		if a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv(0x80, id)}); err == nil && a.Status == apdu.OK {
+		if a, err = r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: append(tlv(0x80, key.oid()), id...)}); err == nil && a.Status == apdu.OK {
 			a, err = r.send(apdu.Command{INS: 0x86, Data: tlv(0x7C, tlv(0x80, own)), Le: 256})
 		}
 	}
 	if err != nil || a.Status != apdu.OK {
 		r.t.Fatalf("chip authentication: %v, %v", a.Status, err)
 	}
-	r.sm = newChannel(suite, g.field(g.mul(x, theirs).x), nil)
+	r.sm = newChannel(key.Suite, d.secret(d.mul(x, theirs)), nil)
 	a, err = r.send(apdu.Command{INS: 0xB0, P1: 0x9E, Le: 256})
 	if err != nil {
 		return a.Status

@@ -1,0 +1,187 @@
+package idcard
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"testing"
+
+	"enrollkiosk/smartcard/apdu"
+)
+
+// bare is a chip with the protocols and a few files, no issuer behind it.
+func bare(t testing.TB, p Profile) *Chip {
+	t.Helper()
+	p.MRZ, p.CAN = mrzOf(t), "123456"
+	if p.Application == nil {
+		p.Application = map[uint16][]byte{efCOM: tlv(0x60, make([]byte, 20)), dg2: tlv(0x75, make([]byte, 3000))}
+	}
+	if p.Master == nil {
+		p.Master = map[uint16][]byte{efCardAccess: tlv(0x31, make([]byte, 18)), efDIR: tlv(0x61, make([]byte, 9))}
+	}
+	c, err := New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mrzOf(t testing.TB) string {
+	t.Helper()
+	zone, err := SpecimenPerson().zone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return zone
+}
+
+func domains() []Domain {
+	return slices.Sorted(maps.Keys(curves))
+}
+
+func chipKey(t testing.TB, s Suite, d Domain) (*ChipKey, []byte) {
+	t.Helper()
+	group, err := d.agreement()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &ChipKey{Suite: s, Domain: d}
+	if k.Private, err = group.scalar(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	return k, group.encode(group.mul(k.Private, group.base()))
+}
+
+// variants is every combination of 9303-11 tables 2, 3 and 12.
+func variants() (list []PACE) {
+	all := append(domains(), DH1024_160, DH2048_224, DH2048_256)
+	for _, m := range []Mapping{GM, IM, CAM} {
+		for _, d := range all {
+			for s := TripleDES; s <= AES256; s++ {
+				v := PACE{m, s, d}
+				if v.check([]*ChipKey{{Domain: d}}) == nil {
+					list = append(list, v)
+				}
+			}
+		}
+	}
+	return list
+}
+
+func TestEveryPACE(t *testing.T) {
+	list := variants()
+	if want := 4*14 + 4*13 + 3*11; len(list) != want {
+		t.Fatalf("%d variants, want %d", len(list), want)
+	}
+	for _, v := range list {
+		t.Run(fmt.Sprintf("mapping %d suite %d domain %d", v.Mapping, v.Suite, v.Domain), func(t *testing.T) {
+			p := Profile{PACE: []PACE{v}}
+			var public []byte
+			if v.Mapping == CAM {
+				p.ChipKeys = make([]*ChipKey, 1)
+				p.ChipKeys[0], public = chipKey(t, v.Suite, v.Domain)
+			}
+			c := bare(t, p)
+			for reference, password := range map[byte][]byte{1: mrzPassword(c), 2: []byte(c.CAN())} {
+				r := connect(t, c)
+				if sw := r.pace(v, reference, password); sw != apdu.OK {
+					t.Fatalf("password %d: %v", reference, sw)
+				}
+				r.selectApplication()
+				if _, err := r.read(efCOM); err != nil {
+					t.Fatal(err)
+				}
+				if v.Mapping == CAM {
+					r.demandProof(v.Domain, public)
+				}
+			}
+			if sw := connect(t, c).pace(v, 2, []byte("654321")); sw != authenticationFailed {
+				t.Errorf("a wrong CAN: %v", sw)
+			}
+		})
+	}
+}
+
+// demandProof checks the chip authentication data: 9303-11 4.4.3.5.2.
+func (r *terminal) demandProof(d Domain, public []byte) {
+	r.t.Helper()
+	g, _ := d.group()
+	static, ok := g.decode(public)
+	if !ok || !bytes.Equal(g.encode(g.mul(r.proof, static)), g.encode(r.mapping)) {
+		r.t.Fatal("the chip's proof does not fit its key")
+	}
+}
+
+// Leading zero bytes of secrets, coordinates and numbers: every parameter set
+// runs until each kind was met.
+func TestSecretsKeepLeadingZeros(t *testing.T) {
+	for _, d := range append(domains(), DH1024_160) {
+		group, _ := d.agreement()
+		length := len(group.secret(group.base()))
+		found := false
+		for k := big.NewInt(2); !found; k.Add(k, one) {
+			p := group.mul(k, group.base())
+			secret := group.secret(p)
+			if len(secret) != length {
+				t.Fatalf("domain %d: a secret of %d bytes", d, len(secret))
+			}
+			encoded := group.encode(p)
+			q, ok := group.decode(encoded)
+			if !ok || q.x.Cmp(p.x) != 0 {
+				t.Fatalf("domain %d: %d·G does not survive its encoding", d, k)
+			}
+			found = secret[0] == 0
+			if d.overFiniteField() && found && encoded[0] == 0 {
+				t.Fatalf("domain %d: an unsigned integer begins with a zero byte", d)
+			}
+		}
+	}
+}
+
+func TestWrongPasswordHabit(t *testing.T) {
+	v := PACE{GM, AES128, P256}
+	c := bare(t, Profile{PACE: []PACE{v}, WrongPassword: 0x63C2})
+	for range 5 { // it has no counter: the CAN is no secret that a chip defends
+		if sw := connect(t, c).pace(v, 2, []byte("000000")); sw != 0x63C2 {
+			t.Fatal(sw)
+		}
+	}
+	if sw := connect(t, c).pace(v, 2, []byte(c.CAN())); sw != apdu.OK {
+		t.Fatal(sw)
+	}
+}
+
+func TestPACERefusesWhatNoChipCanDo(t *testing.T) {
+	key, _ := chipKey(t, AES128, P256)
+	for name, v := range map[string]PACE{
+		"a mapping that is not known":     {3, AES128, P256},
+		"a suite that is not known":       {GM, 5, P256},
+		"domain parameters in reserve":    {GM, AES128, 3},
+		"Integrated Mapping on P-224":     {IM, AES128, P224},
+		"Chip Authentication with 3DES":   {CAM, TripleDES, P256},
+		"Chip Authentication over DH":     {CAM, AES128, DH2048_256},
+		"Chip Authentication without key": {CAM, AES128, P384},
+	} {
+		if _, err := New(Profile{PACE: []PACE{v}, ChipKeys: []*ChipKey{key}}); err == nil {
+			t.Errorf("%s: a chip was made", name)
+		}
+	}
+}
+
+func TestPACENamesItsDomain(t *testing.T) {
+	c := bare(t, Profile{PACE: []PACE{{GM, AES128, P256}, {GM, AES128, P384}}})
+	for _, v := range []struct {
+		domain Domain
+		want   apdu.Status
+	}{{P256, apdu.OK}, {P384, apdu.OK}, {P521, apdu.ReferencedDataNotFound}} {
+		if sw := connect(t, c).pace(PACE{GM, AES128, v.domain}, 2, []byte(c.CAN())); sw != v.want {
+			t.Errorf("domain %d: %v, want %v", v.domain, sw, v.want)
+		}
+	}
+	if sw := connect(t, c).pace(PACE{IM, AES128, P256}, 2, []byte(c.CAN())); sw != apdu.WrongData {
+		t.Errorf("a mapping that the chip does not offer: %v", sw)
+	}
+}
