@@ -1,0 +1,3 @@
+#!/bin/sh
+# A decoder that never ends.
+while :; do :; done
