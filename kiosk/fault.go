@@ -44,12 +44,16 @@ const (
 	CodeCardSlow         Code = "K-CARD-08" // no answer in time
 	CodeCardChanged      Code = "K-CARD-09" // another card than the one that was checked
 	CodeServiceMissing   Code = "K-CARD-10" // smart card service not running
+	CodeKindRefused      Code = "K-CARD-11" // the policy does not accept this kind of document
+	CodeModuleMissing    Code = "K-CARD-12" // the module that reads resident cards does not answer
 	CodeDataAltered      Code = "K-PROOF-01"
 	CodeSignatureInvalid Code = "K-PROOF-02"
 	CodeUnknownAuthority Code = "K-PROOF-03"
 	CodeChipCloned       Code = "K-PROOF-04"
 	CodeExpired          Code = "K-PROOF-05"
 	CodeUnreadable       Code = "K-PROOF-06" // a required file is missing or does not parse
+	CodeCannotProve      Code = "K-PROOF-07" // lacks a proof that the policy wants
+	CodePageDiffers      Code = "K-PROOF-08" // the scanned page is not the chip's
 	CodeTokenRemoved     Code = "K-TOKEN-01"
 	CodeNotPIV           Code = "K-TOKEN-02"
 	CodeNotFactoryNew    Code = "K-TOKEN-03"
@@ -65,6 +69,7 @@ const (
 	CodeOfficerBlocked   Code = "K-OFFICER-03"
 	CodeOfficerRemoved   Code = "K-OFFICER-04"
 	CodeOfficerOther     Code = "K-OFFICER-05" // another card than the one signed on
+	CodeSamePerson       Code = "K-OFFICER-06" // the second officer is the first one
 	CodeTPMMissing       Code = "K-TPM-01"
 	CodeTPMLockout       Code = "K-TPM-02"
 	CodeTPMFailed        Code = "K-TPM-03"
@@ -90,11 +95,11 @@ const (
 // Codes lists every code.
 func Codes() []Code {
 	return []Code{CodeCardRemoved, CodeReaderMissing, CodeNotEMRTD, CodeCardMute, CodeWrongAccess, CodeAccessDenied,
-		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeDataAltered, CodeSignatureInvalid,
-		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeTokenRemoved, CodeNotPIV,
+		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
+		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
-		CodeOfficerRemoved, CodeOfficerOther, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
+		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,
 		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeTimedOut, CodeInternal}

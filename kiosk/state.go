@@ -42,12 +42,13 @@ type State struct {
 	Steps   []Step       // Reading, MakingKey, Saving
 	Holder  *HolderView  // from Compare on
 	Checks  []Check      // from Compare on: each proof with its verdict
+	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, AccessNumber, ChoosePIN, RepeatPIN, Approve
+	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove
 	Receipt *ReceiptView // Receipt
 	Fault   *Fault       // Trouble
-	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, TakeThings
+	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, TakeThings
 	Left    []Device     // TakeThings: what still lies on a reader
 }
 
@@ -63,25 +64,29 @@ const (
 	ScreenAccessNumber Screen = "access-number" // CAN or MRZ
 	ScreenReading      Screen = "reading"       // wait: reading and proving
 	ScreenCompare      Screen = "compare"       // officer: face and data
-	ScreenConfirmData  Screen = "confirm-data"  // citizen: are these yours?
-	ScreenConsent      Screen = "consent"       // one purpose a page
-	ScreenInsertToken  Screen = "insert-token"
-	ScreenChoosePIN    Screen = "choose-pin"
-	ScreenRepeatPIN    Screen = "repeat-pin"
-	ScreenMakingKey    Screen = "making-key" // wait
-	ScreenReview       Screen = "review"     // citizen: sign
-	ScreenApprove      Screen = "approve"    // officer: card and PIN
-	ScreenSaving       Screen = "saving"     // wait
-	ScreenReceipt      Screen = "receipt"
-	ScreenTakeThings   Screen = "take-things"
-	ScreenTrouble      Screen = "trouble" // see State.Fault
+	// A second officer looks at the document and the person and agrees with card
+	// and PIN, because the document cannot prove everything; see State.Lacks.
+	ScreenSecondOfficer Screen = "second-officer"
+	ScreenConfirmData   Screen = "confirm-data" // citizen: are these yours?
+	ScreenConsent       Screen = "consent"      // one purpose a page
+	ScreenInsertToken   Screen = "insert-token"
+	ScreenChoosePIN     Screen = "choose-pin"
+	ScreenRepeatPIN     Screen = "repeat-pin"
+	ScreenMakingKey     Screen = "making-key"     // wait
+	ScreenReview        Screen = "review"         // citizen: sign
+	ScreenApprove       Screen = "approve"        // officer: card and PIN
+	ScreenSecondApprove Screen = "second-approve" // the second officer: card and PIN
+	ScreenSaving        Screen = "saving"         // wait
+	ScreenReceipt       Screen = "receipt"
+	ScreenTakeThings    Screen = "take-things"
+	ScreenTrouble       Screen = "trouble" // see State.Fault
 )
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
 	return []Screen{ScreenSignOn, ScreenHome, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
-		ScreenReading, ScreenCompare, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenChoosePIN,
-		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSaving, ScreenReceipt,
+		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenChoosePIN,
+		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt,
 		ScreenTakeThings, ScreenTrouble}
 }
 
@@ -105,6 +110,7 @@ const (
 	ActionContinue      Action = "continue"       // welcome
 	ActionEnterCAN      Action = "enter-can"      // Intent.Secret
 	ActionEnterMRZ      Action = "enter-mrz"      // Intent.MRZ
+	ActionScanMRZ       Action = "scan-mrz"       // Intent.Secret: what a scanner typed of the whole zone
 	ActionConfirmPerson Action = "confirm-person" // officer: this is the person
 	ActionDoubtPerson   Action = "doubt-person"   // officer: it is not; ends the enrollment
 	ActionConfirmData   Action = "confirm-data"   // citizen: these are mine
@@ -112,7 +118,7 @@ const (
 	ActionRefuse        Action = "refuse"         // consent not given; Intent.Choice = consent id
 	ActionPIN           Action = "pin"            // choose or repeat; Intent.Secret
 	ActionSign          Action = "sign"           // citizen signs the review
-	ActionApprove       Action = "approve"        // officer: Intent.Secret = PIN
+	ActionApprove       Action = "approve"        // either officer: Intent.Secret = PIN
 	ActionDecline       Action = "decline"        // citizen: I do not want this; nothing is kept
 	ActionRetry         Action = "retry"          // the step that failed, again
 	ActionBack          Action = "back"           // choose another PIN, type another number
@@ -125,7 +131,7 @@ type Intent struct {
 	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
-	Secret secret.Text // PIN or CAN; wiped by the agent after use
+	Secret secret.Text // PIN, CAN or scanned zone; wiped by the agent after use
 	MRZ    *MRZKey
 }
 
@@ -170,6 +176,7 @@ const (
 	StepLockToken   StepName = "lock-token"   // PUK and management key set
 	StepHolderSign  StepName = "holder-sign"
 	StepOfficerSign StepName = "officer-sign"
+	StepSecondSign  StepName = "second-sign" // the second officer, for a document that lacks a proof
 	StepKioskSign   StepName = "kiosk-sign"
 	StepProvisional StepName = "provisional" // provisional receipt, shown after the next step
 	StepSave        StepName = "save"        // durable in the queue
@@ -184,9 +191,17 @@ type HolderView struct {
 	Surname, GivenNames, Number secret.Text
 	Birth, Expiry               secret.Text // YYYY-MM-DD, or as far as the card knows
 	Sex, Nationality, Issuer    string      // ICAO codes
-	Face                        secret.Text // encoded image; empty when unreadable
+	Face                        secret.Text // PNG that this kiosk drew from the card's image; empty when unreadable
 	FaceMIME                    string
 }
+
+// Lack is a proof that the citizen's document cannot give.
+type Lack string
+
+const (
+	LackChip   Lack = "chip"             // nothing shows that the chip is the original
+	LackIssuer Lack = "issuer-signature" // no signature of the issuer protects the data
+)
 
 // Check is one proof about the card or the token, with its verdict.
 type Check struct {
