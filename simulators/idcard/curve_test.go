@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -69,6 +70,41 @@ func TestGroupLaw(t *testing.T) {
 		double, two := g.add(g.g, g.g), g.mul(big.NewInt(2), g.g)
 		if double.x.Cmp(two.x) != 0 || double.y.Cmp(two.y) != 0 {
 			t.Errorf("domain %d: G + G is not 2·G", id)
+		}
+	}
+}
+
+// The parameters are openssl's, and so are the points that it computes with them.
+func TestDomainsAgainstOpenssl(t *testing.T) {
+	for _, d := range domains() {
+		g, _ := d.group()
+		der, err := openssl(t, "ecparam", "-name", opensslNames[d], "-param_enc", "explicit", "-outform", "DER")
+		if err != nil {
+			t.Fatalf("openssl ecparam: %v\n%s", err, der)
+		}
+		for name, b := range map[string][]byte{
+			"p": g.p.Bytes(), "a": g.a.Bytes(), "b": g.b.Bytes(), "n": g.n.Bytes(), "G": g.encode(g.g),
+		} {
+			if !strings.Contains(der, string(b)) {
+				t.Errorf("domain %d: openssl has another %s", d, name)
+			}
+		}
+		private, public, _ := opensslKey(t, d)
+		if !bytes.Equal(g.encode(g.mul(private, g.g)), public) {
+			t.Errorf("domain %d: openssl computes another point", d)
+		}
+	}
+	for d, name := range map[Domain]string{DH1024_160: "1", DH2048_224: "2", DH2048_256: "3"} {
+		f, _ := d.finiteField()
+		der, err := openssl(t, "genpkey", "-genparam", "-algorithm", "DHX", "-pkeyopt", "dh_rfc5114:"+name, "-outform", "DER")
+		if err != nil {
+			t.Fatalf("openssl genpkey: %v\n%s", err, der)
+		}
+		if want := string(integer(f.p)) + string(integer(f.g)) + string(integer(f.q)); !strings.Contains(der, want) {
+			t.Errorf("domain %d: openssl has other numbers", d)
+		}
+		if !f.neutral(f.mul(f.q, f.base())) {
+			t.Errorf("domain %d: the generator has another order", d)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func (r *terminal) demandProof(d Domain, public []byte) {
 // Leading zero bytes of secrets, coordinates and numbers: every parameter set
 // runs until each kind was met.
 func TestSecretsKeepLeadingZeros(t *testing.T) {
-	for _, d := range append(domains(), DH1024_160) {
+	for _, d := range append(domains(), DH1024_160, DH2048_224, DH2048_256) {
 		group, _ := d.agreement()
 		length := len(group.secret(group.base()))
 		found := false

@@ -81,7 +81,11 @@ var errChannel = errors.New("secure messaging broke")
 // send sends a command under secure messaging, and checks the answer's.
 func (r *terminal) send(c apdu.Command) (apdu.Response, error) {
 	r.t.Helper()
-	answer := r.plain(r.protect(c))
+	return r.opened(r.plain(r.protect(c)))
+}
+
+// opened takes secure messaging off an answer.
+func (r *terminal) opened(answer apdu.Response) (apdu.Response, error) {
 	sm := r.sm
 	sm.count()
 	list, ok := readTLV(answer.Data)
