@@ -31,11 +31,11 @@ func (k *ActiveKey) check() error {
 	trailer, ok := trailers[k.Hash]
 	switch {
 	case !ok:
-		return fmt.Errorf("Active Authentication does not know hash %d", k.Hash)
+		return fmt.Errorf("hash %d is not known to 9303-11 6.1.2", k.Hash)
 	case k.RSA != nil && k.RSA.Size() < k.Hash.Size()+len(trailer)+2:
-		return errors.New("the key of Active Authentication is too short for its hash")
+		return errors.New("a key too short for its hash cannot sign")
 	case k.RSA == nil && k.Private == nil:
-		return errors.New("Active Authentication has no key")
+		return errors.New("no key to sign with")
 	case k.RSA == nil:
 		_, err := k.Domain.group()
 		return err

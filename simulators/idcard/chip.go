@@ -91,7 +91,7 @@ func New(p Profile) (*Chip, error) {
 		}
 	}
 	if err := p.ActiveKey.check(); err != nil {
-		return nil, fmt.Errorf("idcard: %w", err)
+		return nil, fmt.Errorf("idcard: Active Authentication: %w", err)
 	}
 	if c.faults[EndlessFile] && len(p.Application[dg2]) == 0 {
 		return nil, errors.New("idcard: an endless EF.DG2 needs an EF.DG2")
