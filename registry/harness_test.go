@@ -75,7 +75,7 @@ func identityOf(t testing.TB, person idcard.Person) func(record.Context, crypto.
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := chip.AuthenticateActive(t.Context(), challenge); err != nil {
+		if _, err := chip.AuthenticateActive(t.Context(), [8]byte(challenge[:8])); err != nil {
 			t.Fatal(err)
 		}
 		return registrytest.Identity(chip.Document())

@@ -123,7 +123,7 @@ func specimenIdentity() record.Identity {
 		},
 		Access:     "PACE",
 		Chip:       &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2", KeyID: []byte{1}, Passed: true},
-		Active:     &record.ActiveEvidence{Challenge: [8]byte{1, 2, 3}, Signature: []byte{4, 5}},
+		Active:     &record.ActiveEvidence{Challenge: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Signature: []byte{4, 5}},
 		Report:     []byte(`{"hashes":"ok"}`),
 		Consents:   []record.ConsentText{{ID: "enroll", Version: 2, Digest: sha256.Sum256([]byte("text")), Language: "en"}},
 		Checks:     []record.Check{{Code: "face-matches", Passed: true, Note: secret.FromString("canary-note \"quoted\"\nline")}},

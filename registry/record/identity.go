@@ -64,10 +64,11 @@ type ChipClaim struct {
 	Passed   bool   `json:"passed"`
 }
 
-// ActiveEvidence lets the vault verify Active Authentication again.
+// ActiveEvidence lets the vault verify again that the document's chip signed the
+// challenge: 8 bytes for Active Authentication, 32 for a Belgian card.
 type ActiveEvidence struct {
-	Challenge [8]byte `json:"challenge"`
-	Signature []byte  `json:"signature"`
+	Challenge []byte `json:"challenge"`
+	Signature []byte `json:"signature"`
 }
 
 // ConsentText is a Consent with what the holder was really shown.

@@ -145,17 +145,17 @@ func (c Context) KeyBinding() [32]byte {
 	return sha256.Sum256(append([]byte("enrollkiosk/key/v1"), c.Bytes()...))
 }
 
-// ChipChallenge is the challenge for Active Authentication: the first 8 bytes of
+// ChipChallenge is what the chip of the holder's document signs:
 // SHA-256("enrollkiosk/aa/v1" || context || SubjectPublicKeyInfo of the holder's
-// key). A chip that signs it signs for this enrollment and this key.
-func (c Context) ChipChallenge(holderKey crypto.PublicKey) ([8]byte, error) {
+// key). A chip that signs it signs for this enrollment and this key. Active
+// Authentication takes its first 8 bytes.
+func (c Context) ChipChallenge(holderKey crypto.PublicKey) ([32]byte, error) {
 	spki, err := x509.MarshalPKIXPublicKey(holderKey)
 	if err != nil {
-		return [8]byte{}, fmt.Errorf("encode holder key: %w", err)
+		return [32]byte{}, fmt.Errorf("encode holder key: %w", err)
 	}
 	b := append([]byte("enrollkiosk/aa/v1"), c.Bytes()...)
-	sum := sha256.Sum256(append(b, spki...))
-	return [8]byte(sum[:8]), nil
+	return sha256.Sum256(append(b, spki...)), nil
 }
 
 // Check reports whether every member is in range; kiosk id and sequence may

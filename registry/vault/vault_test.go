@@ -84,7 +84,8 @@ func identity(t testing.TB, c *idcard.Chip, edit func(*record.Identity)) func(re
 		if err != nil {
 			t.Fatal(err)
 		}
-		id := registrytest.Identity(read(t, c, &challenge))
+		aa := [8]byte(challenge[:8])
+		id := registrytest.Identity(read(t, c, &aa))
 		if edit != nil {
 			edit(&id)
 		}
@@ -180,7 +181,7 @@ func TestRefusals(t *testing.T) {
 		}), api.CodeDocument},
 		{"answer for another record", with(func(id *record.Identity) { id.Active = replayed.Active }), api.CodeDocument},
 		{"answer of another chip", with(func(id *record.Identity) {
-			c := id.Active.Challenge
+			c := [8]byte(id.Active.Challenge)
 			id.Active.Signature = read(t, other, &c).Active.Signature
 		}), api.CodeDocument},
 		{"another text", with(func(id *record.Identity) { id.Consents[0].Digest[0] ^= 1 }), api.CodePolicy},

@@ -468,14 +468,14 @@ func Unverifiable(record.Context, crypto.PublicKey) record.Identity {
 
 // Identity is what a kiosk seals of a document that it has read.
 func Identity(doc lds.Document) record.Identity {
-	id := record.Identity{Access: doc.Access, Report: []byte(`{}`), Consents: Consents(), Files: map[uint16]secret.Text{}}
+	id := record.Identity{Document: record.EMRTD, Access: doc.Access, Report: []byte(`{}`), Consents: Consents(), Files: map[uint16]secret.Text{}}
 	for _, f := range []lds.File{lds.DG1, lds.DG14, lds.DG15, lds.EFSOD} {
 		if b := doc.Files[f]; b != nil {
 			id.Files[uint16(f)] = secret.New(bytes.Clone(b))
 		}
 	}
 	if a := doc.Active; a != nil {
-		id.Active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
+		id.Active = &record.ActiveEvidence{Challenge: a.Challenge[:], Signature: a.Signature}
 	}
 	return id
 }
