@@ -107,16 +107,15 @@ func (f File) SFI() byte {
 	return 0
 }
 
-// Tag is the tag that the file's content begins with; 0 for an unknown file and
-// for EF.ATR/INFO, a series of data objects in any order.
+// Tag is the tag of the one data object that the file is. It is 0 for an
+// unknown file, and for EF.DIR and EF.ATR/INFO: they are series of objects, which
+// end where the file ends.
 func (f File) Tag() tlv.Tag {
 	switch f {
 	case EFCardAccess:
 		return 0x31
 	case EFCardSecurity:
 		return 0x30
-	case EFDIR:
-		return 0x61
 	case EFSOD:
 		return 0x77
 	case EFCOM:

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/smartcard/tlv"
 )
 
 // Errors of parsing. Each is wrapped with what was being read.
@@ -28,11 +29,24 @@ var (
 	ErrUnsupported = errors.New("lds: not supported")
 	// ErrIndefinite marks BER with indefinite lengths, which some states use in EF.SOD.
 	ErrIndefinite = fmt.Errorf("%w: indefinite length encoding", ErrUnsupported)
-	// ErrISO39794 marks a face in ISO/IEC 39794-5 encoding.
-	ErrISO39794 = fmt.Errorf("%w: ISO/IEC 39794-5 face", ErrUnsupported)
+	// ErrISO39794 marks a face in ISO/IEC 39794-5 encoding that keeps to another
+	// profile than ICAO's.
+	ErrISO39794 = fmt.Errorf("%w: profile of the ISO/IEC 39794-5 face", ErrUnsupported)
 	// ErrCheckDigit marks a machine readable zone with a wrong check digit.
 	ErrCheckDigit = errors.New("lds: check digit")
 )
+
+// malformed says what was being read; parser errors of lower layers become
+// ErrMalformed or ErrIndefinite.
+func malformed(what string, err error) error {
+	switch {
+	case errors.Is(err, tlv.ErrIndefinite):
+		return fmt.Errorf("%s: %w", what, ErrIndefinite)
+	case errors.Is(err, ErrMalformed), errors.Is(err, ErrUnsupported):
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w: %v", what, ErrMalformed, err)
+}
 
 // Document is everything a card said: untrusted until smartcard/trust has
 // verified it. It refuses to print and to marshal.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/smartcard/tlv"
 )
 
 // MRZ is a machine readable zone (Doc 9303-3 to -6). It refuses to print and
@@ -70,6 +71,23 @@ func (d Date) parts() (year, month, day int) {
 	return year, month, day
 }
 
+// possible says whether d can be a day: it is written as a date, and what is
+// known of it agrees with the calendar.
+func (d Date) possible() bool {
+	y, m, dd := d.parts()
+	if y < 0 {
+		y = 0 // which was a leap year
+	}
+	if m < 0 {
+		m = 1
+	}
+	if dd < 0 {
+		dd = 1
+	}
+	_, ok := calendar(2000+y, m, dd)
+	return ok && dateText(string(d.text.Reveal()))
+}
+
 // Expiry reads d as the last day of validity, in the century nearest to at;
 // midnight UTC at the beginning of that day. Unknown parts give the last
 // possible day. ok is false when the year is unknown or there is no such day.
@@ -121,9 +139,9 @@ func calendar(year, month, day int) (time.Time, bool) {
 	return t, true
 }
 
-// ParseMRZ reads a machine readable zone of any size. Lines may be separated by
-// line breaks or spaces, or not at all. It fails with ErrMalformed; or with
-// ErrCheckDigit, and then the MRZ is filled all the same: in a signed data
+// ParseMRZ reads a machine readable zone of any size, of a passport or an
+// identity card; visas have no chip. Lines may be separated by line breaks or
+// spaces, or not at all. It fails with ErrMalformed; or with ErrCheckDigit, and then the MRZ is filled all the same: in a signed data
 // group it is the signature that vouches, and states have printed wrong digits.
 func ParseMRZ(text string) (MRZ, error) {
 	if len(text) > 128 {
@@ -145,6 +163,25 @@ func ParseMRZ(text string) (MRZ, error) {
 		return MRZ{}, fmt.Errorf("machine readable zone: %w: %d characters", ErrMalformed, len(text))
 	}
 	return f.mrz()
+}
+
+// ParseDG1 reads the machine readable zone of DG1; see [ParseMRZ] for a wrong
+// check digit.
+func ParseDG1(file []byte) (MRZ, error) {
+	outer, err := tlv.ParseOne(file, DG1.Tag())
+	if err != nil {
+		return MRZ{}, malformed("DG1", err)
+	}
+	c := outer.Cursor()
+	text := c.Next(0x5F1F).Value
+	if err := c.Done(); err != nil {
+		return MRZ{}, malformed("DG1", err)
+	}
+	m, err := ParseMRZ(string(text))
+	if err != nil {
+		return m, fmt.Errorf("DG1: %w", err)
+	}
+	return m, nil
 }
 
 // fields are the zone's fields as they stand, filler and all.
@@ -204,31 +241,43 @@ func (f fields) mrz() (MRZ, error) {
 	if sex == "X" {
 		sex = Unspecified
 	}
+	primary, secondary, _ := strings.Cut(f.name, "<<")
+	primary, secondary = words(primary), words(secondary)
+	birth, expiry := Date{secret.FromString(f.birth)}, Date{secret.FromString(f.expiry)}
+	wrongField := ""
 	switch {
-	case f.code[0] < 'A' || f.code[0] > 'Z':
-		return MRZ{}, fmt.Errorf("machine readable zone: %w: document code", ErrMalformed)
-	case !letters(f.issuer) || !letters(f.nationality):
-		return MRZ{}, fmt.Errorf("machine readable zone: %w: state code", ErrMalformed)
+	case !strings.Contains("ACIP", f.code[:1]) || !stateCode(f.code): // Doc 9303-4 to -6 4.2.2
+		wrongField = "document code"
+	case !stateCode(f.issuer) || f.issuer == "<<<":
+		wrongField = "issuing state"
+	case !stateCode(f.nationality):
+		wrongField = "nationality"
 	case number == "":
-		return MRZ{}, fmt.Errorf("machine readable zone: %w: no document number", ErrMalformed)
-	case !dateText(f.birth) || !dateText(f.expiry):
-		return MRZ{}, fmt.Errorf("machine readable zone: %w: date", ErrMalformed)
+		wrongField = "no document number"
+	case !birth.possible():
+		wrongField = "birth date"
+	case !expiry.possible():
+		wrongField = "expiry date"
 	case sex != Female && sex != Male && sex != Unspecified:
-		return MRZ{}, fmt.Errorf("machine readable zone: %w: sex", ErrMalformed)
+		wrongField = "sex"
+	case primary == "" && secondary == "":
+		wrongField = "no name"
+	}
+	if wrongField != "" {
+		return MRZ{}, fmt.Errorf("machine readable zone: %w: %s", ErrMalformed, wrongField)
 	}
 
-	primary, secondary, _ := strings.Cut(f.name, "<<")
 	m := MRZ{
 		Format:       f.format,
 		DocumentCode: strings.TrimRight(f.code, "<"),
 		Issuer:       strings.TrimRight(f.issuer, "<"),
 		Number:       secret.FromString(number),
 		Nationality:  secret.FromString(strings.TrimRight(f.nationality, "<")),
-		Birth:        Date{secret.FromString(f.birth)},
-		Expiry:       Date{secret.FromString(f.expiry)},
+		Birth:        birth,
+		Expiry:       expiry,
 		Sex:          sex,
-		Primary:      secret.FromString(words(primary)),
-		Secondary:    secret.FromString(words(secondary)),
+		Primary:      secret.FromString(primary),
+		Secondary:    secret.FromString(secondary),
 		Truncated:    !strings.HasSuffix(f.name, "<"),
 		Optional:     secret.FromString(strings.TrimRight(optional, "<")),
 		Optional2:    secret.FromString(strings.TrimRight(f.optional2, "<")),
@@ -253,6 +302,32 @@ func (f fields) mrz() (MRZ, error) {
 	return m, nil
 }
 
+// Differs compares the zone of a chip with the printed one and names the fields
+// in which they differ; none if they are the same.
+func (m MRZ) Differs(printed MRZ) []string {
+	var fields []string
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"format", m.Format == printed.Format},
+		{"document code", m.DocumentCode == printed.DocumentCode},
+		{"issuing state", m.Issuer == printed.Issuer},
+		{"name", m.Primary.Equal(printed.Primary) && m.Secondary.Equal(printed.Secondary)},
+		{"document number", m.Number.Equal(printed.Number)},
+		{"nationality", m.Nationality.Equal(printed.Nationality)},
+		{"birth date", m.Birth.text.Equal(printed.Birth.text)},
+		{"sex", m.Sex == printed.Sex},
+		{"expiry date", m.Expiry.text.Equal(printed.Expiry.text)},
+		{"optional data", m.Optional.Equal(printed.Optional) && m.Optional2.Equal(printed.Optional2)},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
+}
+
 // Information is the MRZ information that BAC and PACE keys derive from (Doc
 // 9303-11 4.3.3).
 func (m MRZ) Information() (secret.Text, error) {
@@ -273,8 +348,8 @@ func MRZInformation(number, birth, expiry string) (secret.Text, error) {
 		number += strings.Repeat("<", 9-len(number))
 	}
 	for _, f := range []struct{ name, text string }{{"birth date", birth}, {"expiry date", expiry}} {
-		y, m, d := Date{secret.FromString(f.text)}.parts()
-		if !dateText(f.text) || m > 12 || d > 31 || f.name == "expiry date" && y < 0 {
+		d := Date{secret.FromString(f.text)}
+		if y, _, _ := d.parts(); !d.possible() || f.name == "expiry date" && y < 0 {
 			return secret.Text{}, fmt.Errorf("%s: %w", f.name, ErrMalformed)
 		}
 	}
@@ -306,7 +381,10 @@ func charset(s string) bool {
 	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<") == ""
 }
 
-func letters(s string) bool { return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ<") == "" }
+// stateCode accepts letters, with filler after them or instead of them.
+func stateCode(s string) bool {
+	return strings.Trim(strings.TrimRight(s, "<"), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}
 
 // dateText accepts YYMMDD in which each part is two digits or "<<".
 func dateText(s string) bool {
