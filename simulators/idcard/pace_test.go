@@ -94,8 +94,8 @@ func TestEveryPACE(t *testing.T) {
 				if _, err := r.read(efCOM); err != nil {
 					t.Fatal(err)
 				}
-				if v.Mapping == CAM {
-					r.demandProof(v.Domain, public)
+				if v.Mapping == CAM && !r.proves(v.Domain, public) {
+					t.Fatal("the chip's proof does not fit its key")
 				}
 			}
 			if sw := connect(t, c).pace(v, 2, []byte("654321")); sw != authenticationFailed {
@@ -105,14 +105,12 @@ func TestEveryPACE(t *testing.T) {
 	}
 }
 
-// demandProof checks the chip authentication data: 9303-11 4.4.3.5.2.
-func (r *terminal) demandProof(d Domain, public []byte) {
+// proves checks the chip authentication data: 9303-11 4.4.3.5.2.
+func (r *terminal) proves(d Domain, public []byte) bool {
 	r.t.Helper()
 	g, _ := d.group()
 	static, ok := g.decode(public)
-	if !ok || !bytes.Equal(g.encode(g.mul(r.proof, static)), g.encode(r.mapping)) {
-		r.t.Fatal("the chip's proof does not fit its key")
-	}
+	return ok && r.proof != nil && bytes.Equal(g.encode(g.mul(r.proof, static)), g.encode(r.mapping))
 }
 
 // Leading zero bytes of secrets, coordinates and numbers: every parameter set
