@@ -128,9 +128,12 @@ func (c *Chip) File(id uint16) []byte { return bytes.Clone(c.profile.Application
 // ATR is what a contactless reader makes of the chip's historical bytes (PC/SC
 // Part 3 3.1.3.2.3), ISO/IEC 7816-4 12.1.1: it offers T=1.
 func (c *Chip) ATR() []byte {
-	capabilities := byte(0xE0) // command chaining, extended length, limits in EF.ATR/INFO
-	if c.faults[ShortOnly] {
+	capabilities := byte(0xC0) // command chaining, extended length
+	switch {
+	case c.faults[ShortOnly]:
 		capabilities = 0x80
+	case c.profile.Master[efATR] != nil:
+		capabilities |= 0x20 // its limits are there
 	}
 	historical := []byte{
 		0x80,       // compact-TLV objects follow

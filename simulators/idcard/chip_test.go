@@ -102,7 +102,7 @@ func TestReadsEveryFileThroughEveryDoor(t *testing.T) {
 }
 
 func TestLargeFile(t *testing.T) {
-	big := append(bytes.Clone(specimenFace), make([]byte, 60_000)...)
+	big := append(bytes.Clone(specimenFace), make([]byte, 70_000)...)
 	c := issue(t, Options{Face: big})
 	for _, extended := range []bool{false, true} {
 		r := connect(t, c)

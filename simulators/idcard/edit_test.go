@@ -2,6 +2,7 @@ package idcard
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"slices"
 	"testing"
@@ -19,7 +20,7 @@ func TestEditSeesEveryStep(t *testing.T) {
 	plain := map[Step][]byte{}
 	c := bare(t, Profile{
 		PACE: []PACE{{GM, AES128, P256}}, BAC: true, ChipKeys: []*ChipKey{key},
-		ActiveKey: &ActiveKey{Domain: P256, Private: active.Private, Hash: 5},
+		ActiveKey: &ActiveKey{Domain: P256, Private: active.Private, Hash: crypto.SHA256},
 		Edit: func(e *Exchange) {
 			if !e.Wire {
 				seen = append(seen, e.Step)
