@@ -33,12 +33,12 @@ const (
 	Hang              Fault = "hang"                 // protected READ BINARY never ends until the card is pulled
 	ShortOnly         Fault = "short-only"           // extended length is answered 6700 outside secure messaging, and the session is lost
 	ExtendedLost      Fault = "extended-lost"        // the reader swallows extended length: Direct fails, and the card is dead until Reset
-	Le256Refused      Fault = "le256-refused"        // READ BINARY with a short Le of 256 is answered 6B00, and the session is lost
+	Le256Refused      Fault = "le256-refused"        // protected READ BINARY with a short Le of 256 is answered 6B00, and the session is lost
 	Most192           Fault = "most-192"             // READ BINARY of more than 192 bytes is answered 6282 without data
-	MoreThanAsked     Fault = "more-than-asked"      // READ BINARY with a short Le of 256 is answered with more than 256 bytes
+	MoreThanAsked     Fault = "more-than-asked"      // protected READ BINARY with a short Le of 256 is answered with 256 bytes of the file, which make a longer answer
 	OneByte           Fault = "one-byte"             // READ BINARY answers one byte at a time
 	EndlessFile       Fault = "endless-file"         // EF.DG2 claims 2 GiB and never ends
-	EndOfFile6282     Fault = "end-of-file-6282"     // a read that reaches the end of a file is answered 6282 with the data, whatever Le was
+	EndOfFile6282     Fault = "end-of-file-6282"     // a read past the end of a file is answered 6282 with what is left, whatever Le was
 	EndOfFile6B00     Fault = "end-of-file-6b00"     // a read past the end of a file is answered 6B00 without data, whatever Le was
 	EndOfFile6Cxx     Fault = "end-of-file-6cxx"     // a read past the end of a file is answered 6Cxx with the length that is left
 	MirrorPACE        Fault = "mirror-pace"          // PACE sends the terminal's own public keys back

@@ -13,7 +13,9 @@ import (
 // two bytes. Whoever does not know a password gets an answer each time and
 // nothing of the holder's data.
 func FuzzTransmit(f *testing.F) {
-	card := issue(f, Options{PACE: []PACE{{GM, TripleDES, P256}, {GM, AES128, P256}}})
+	card := issue(f, Options{PACE: []PACE{
+		{GM, TripleDES, P256}, {GM, AES128, P256}, {IM, AES256, BrainpoolP256r1}, {IM, AES128, DH1024_160}, {GM, AES128, DH1024_160}, {CAM, AES128, P256},
+	}, Chip: func(p *Profile) { p.GetResponse = true }})
 	hidden := [][]byte{
 		card.profile.Application[dg1][5:30],
 		card.profile.Application[dg2][200:230],
@@ -41,6 +43,23 @@ func FuzzTransmit(f *testing.F) {
 		apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x83, g.encode(g.g))), Le: 256},
 		apdu.Command{INS: 0x86, Data: tlv(0x7C, tlv(0x85, make([]byte, 8))), Le: 256},
 	))
+	for _, v := range []PACE{{IM, AES256, BrainpoolP256r1}, {IM, AES128, DH1024_160}, {GM, AES128, DH1024_160}, {CAM, AES128, P256}} {
+		d, err := v.Domain.agreement()
+		if err != nil {
+			f.Fatal(err)
+		}
+		mapping := d.encode(d.base())
+		if v.Mapping == IM {
+			mapping = make([]byte, v.Suite.keySize())
+		}
+		f.Add(join(
+			apdu.Command{INS: 0x22, P1: 0xC1, P2: 0xA4, Data: append(tlv(0x80, v.oid()), tlv(0x83, []byte{2})...)},
+			apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C), Le: 256},
+			apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x81, mapping)), Le: 256},
+			apdu.Command{CLA: 0x10, INS: 0x86, Data: tlv(0x7C, tlv(0x83, d.encode(d.base()))), Le: 256},
+			apdu.Command{INS: 0x86, Data: tlv(0x7C, tlv(0x85, make([]byte, 8))), Le: 256},
+		))
+	}
 	f.Add(join(apdu.Command{INS: 0xB1, P1: 1, P2: 0x1C, Data: []byte{0x54, 1, 0}, Le: 65536}, apdu.Command{CLA: 0x0C, INS: 0xB0, Data: []byte{0x8E, 0}}))
 	f.Fuzz(func(t *testing.T, script []byte) {
 		card.Reset()
