@@ -31,12 +31,14 @@ type AuthorityOptions struct {
 	CSCA, Signer Scheme
 	Country      string     // "": UT
 	State        string     // three letters; "": UTO
+	Name         string     // of the CSCA; "": SPECIMEN CSCA
 	CSCAValid    Period     // zero: sixteen years from a year ago
 	SignerValid  Period     // zero: twelve years from a year ago
 	Keys         *Authority // its keys are used where they fit the schemes; nil: keys are made
 
 	EditCSCATBS, EditSignerTBS Edit // what is signed of a certificate, before it is signed
 	EditCSCA, EditSigner       Edit // the whole certificate, after
+	EditLinkTBS, EditLink      Edit // of Renew
 }
 
 const year = 365 * 24 * time.Hour
@@ -65,6 +67,9 @@ func NewAuthorityWith(o AuthorityOptions) (*Authority, error) {
 	if o.State == "" {
 		o.State = "UTO"
 	}
+	if o.Name == "" {
+		o.Name = "SPECIMEN CSCA"
+	}
 	if o.CSCAValid == (Period{}) {
 		o.CSCAValid = Period{start, start.Add(16 * year)}
 	}
@@ -89,7 +94,7 @@ func NewAuthorityWith(o AuthorityOptions) (*Authority, error) {
 	}
 	from := o.CSCAValid.From
 	a.csca, err = certify(template{
-		subject: name(o.Country, "SPECIMEN CSCA"), valid: o.CSCAValid, key: root, scheme: o.CSCA,
+		subject: name(o.Country, o.Name), valid: o.CSCAValid, key: root, scheme: o.CSCA,
 		extensions: cscaExtensions(o.State, Period{from, from.Add(5 * year)}, false),
 	}, certified{}, o.EditCSCATBS, o.EditCSCA)
 	if err != nil {
@@ -182,7 +187,7 @@ func LoadAuthority(dir string) (*Authority, error) {
 		return nil, errors.New("load authority: the signer's key is of another algorithm")
 	}
 	a := &Authority{csca: csca, signer: signer}
-	a.opts = AuthorityOptions{CSCA: csca.scheme, Signer: signer.scheme, Country: "UT", State: "UTO"}
+	a.opts = AuthorityOptions{CSCA: csca.scheme, Signer: signer.scheme, Country: "UT", State: "UTO", Name: "SPECIMEN CSCA"}
 	now := time.Now().UTC().Truncate(time.Second)
 	a.opts.CSCAValid = Period{now.Add(-year), now.Add(15 * year)}
 	a.opts.SignerValid = Period{now.Add(-year), now.Add(11 * year)}

@@ -125,3 +125,14 @@ func indefinite(n *Node) {
 		rest = rest[k:]
 	}
 }
+
+// SignedDataIn is the SignedData of a ContentInfo: version, digest algorithms,
+// content, perhaps certificates under A0, signers.
+func SignedDataIn(contentInfo *Node) *Node { return contentInfo.Find(0xA0, 0x30) }
+
+// SignerInfoIn is the one signer of a ContentInfo: version, name, digest
+// algorithm, signed attributes under A0, signature algorithm, signature.
+func SignerInfoIn(contentInfo *Node) *Node {
+	signers := SignedDataIn(contentInfo).Children
+	return signers[len(signers)-1].Children[0]
+}
