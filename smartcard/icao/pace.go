@@ -2,19 +2,22 @@ package icao
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 
 	"enrollkiosk/smartcard/apdu"
+	"enrollkiosk/smartcard/domain"
 	"enrollkiosk/smartcard/lds"
 	"enrollkiosk/smartcard/tlv"
 )
 
-// Data objects of PACE (ICAO 9303-11 4.4.4) and Chip Authentication.
+// Data objects of PACE (ICAO 9303-11 4.4.4 and 4.4.5) and Chip Authentication.
 const (
 	doProtocol   tlv.Tag = 0x80 // MSE:Set AT
 	doPassword   tlv.Tag = 0x83
@@ -28,46 +31,81 @@ const (
 	doKeyChip        tlv.Tag = 0x84
 	doTokenTerminal  tlv.Tag = 0x85
 	doTokenChip      tlv.Tag = 0x86
+	doChipData       tlv.Tag = 0x8A
 
-	doPublicKey tlv.Tag = 0x7F49
+	doPublicKey tlv.Tag = 0x7F49 // ICAO 9303-11 9.4.5
 	doOID       tlv.Tag = 0x06
+	doInteger   tlv.Tag = 0x84 // of a finite field
 	doPoint     tlv.Tag = 0x86
 )
 
-// pace is one run of PACE with ECDH and Generic Mapping (ICAO 9303-11 4.4).
+// pace is one variant of PACE (ICAO 9303-11 4.4) that the card offers.
 type pace struct {
 	protocol  asn1.ObjectIdentifier
+	mapping   mapping
 	algorithm algorithm
-	group     group
+	group     domain.Group
 	parameter int
 	ambiguous bool // the card offers the protocol with several parameters
 }
 
-// choosePACE picks the first protocol of the card's list that is supported,
-// AES before 3DES.
-func choosePACE(infos []lds.PACEInfo) (pace, bool) {
-	var best pace
-	found := false
+// paceFamilies are the protocols that this package knows, less their last arc.
+var paceFamilies = []struct {
+	oid      asn1.ObjectIdentifier
+	mapping  mapping
+	elliptic bool
+}{
+	{lds.OIDPACEECDHCAM, chipAuthenticationMapping, true},
+	{lds.OIDPACEECDHGM, genericMapping, true},
+	{lds.OIDPACEECDHIM, integratedMapping, true},
+	{lds.OIDPACEDHGM, genericMapping, false},
+	{lds.OIDPACEDHIM, integratedMapping, false},
+}
+
+// choosePACE lists the variants that card and package share, best first: secure
+// and fast. Others that the card lists, such as ones with parameters of its own
+// (ICAO 9303-11 9.2.2), do not disturb.
+func choosePACE(infos []lds.PACEInfo) []pace {
+	var list []pace
 	for _, info := range infos {
-		curve := curveByParameter(info.ParameterID)
-		a, ok := suffix(info.Protocol, lds.OIDPACEECDHGM)
-		if !ok || curve == nil || info.Version != 2 {
+		g, ok := domain.Standardized(info.ParameterID)
+		if !ok || info.Version != 2 {
 			continue
 		}
-		if found && (info.Protocol.Equal(best.protocol) || best.algorithm != tripleDES || a == tripleDES) {
-			continue
+		for _, f := range paceFamilies {
+			a, ok := suffix(info.Protocol, f.oid)
+			if !ok || f.elliptic != g.Elliptic() || !f.mapping.fits(g, a) {
+				continue
+			}
+			same := 0
+			for _, other := range infos {
+				if other.Protocol.Equal(info.Protocol) {
+					same++
+				}
+			}
+			list = append(list, pace{info.Protocol, f.mapping, a, g, info.ParameterID, same > 1})
 		}
-		best = pace{protocol: info.Protocol, algorithm: a, group: group{curve: curve}, parameter: info.ParameterID}
-		found = true
 	}
-	same := 0
-	for _, info := range infos {
-		if info.Protocol.Equal(best.protocol) {
-			same++
-		}
+	slices.SortStableFunc(list, func(a, b pace) int { return cmp.Compare(a.cost(), b.cost()) })
+	return list
+}
+
+// parameterOrder has the domain parameters as they are preferred: what is strong
+// enough by its speed, then what is weak.
+var parameterOrder = []int{12, 13, 15, 14, 16, 18, 17, 2, 1, 10, 11, 8, 9, 0}
+
+func (p pace) cost() int {
+	cost := slices.Index(parameterOrder, p.parameter)
+	if p.algorithm == tripleDES {
+		cost += 1000
 	}
-	best.ambiguous = same > 1
-	return best, found
+	if !p.group.Elliptic() {
+		cost += 500
+	}
+	if p.mapping == integratedMapping {
+		cost += 100
+	}
+	return cost
 }
 
 // suffix reads the algorithm off a protocol below family.
@@ -89,80 +127,114 @@ func (p Password) secret() []byte {
 	return bytes.Clone(p.text.Reveal())
 }
 
-// run opens a channel, or fails with ErrWrongPassword if the password is not
-// the card's. All its commands are short: the limits of card and reader are
-// not known yet.
-func (p pace) run(ctx context.Context, c *Chip) (*session, error) {
-	if err := p.announce(ctx, c); err != nil {
-		return nil, err
-	}
+// outcome is what a run of PACE ends with.
+type outcome struct {
+	channel *session
+	chip    *lds.ChipMapping // with Chip Authentication Mapping; not checked yet
+	oddity  string           // what was let pass
+}
+
+// run opens a channel once the card has accepted the variant, or fails with
+// ErrWrongPassword if the password is not the card's. Its commands are short but
+// for keys that need more: the limits of card and reader are not known yet.
+func (p pace) run(ctx context.Context, c *Chip) (result outcome, err error) {
 	// Step 1: the chip's nonce, encrypted under the password.
-	z, err := c.authenticate(ctx, "get nonce", true, 0, nil, doNonce)
+	objects, err := c.authenticate(ctx, "get nonce", true, 0, nil, 0)
 	if err != nil {
-		return nil, err
+		return outcome{}, err
+	}
+	z, err := value("get nonce", objects, doNonce)
+	if err != nil {
+		return outcome{}, err
 	}
 	block := p.algorithm.blockSize()
 	if len(z) < 16 || len(z) > 64 || len(z)%block != 0 {
-		return nil, malformed("get nonce", fmt.Errorf("%d bytes", len(z)))
+		return outcome{}, malformed("get nonce", fmt.Errorf("%d bytes", len(z)))
 	}
 	secret := c.password.secret()
 	key := p.algorithm.derive(secret, counterPassword)
 	nonce := p.algorithm.decrypt(key, make([]byte, block), z)
 	defer func() { clear(secret); clear(key); clear(nonce) }()
 
-	// Step 2: move the generator by the nonce (4.4.3.3.1).
-	private, err := p.group.scalar(c.random)
+	// Step 2: another generator, made of the nonce.
+	var generator domain.Element
+	var mappingKey []byte // of the chip
+	if p.mapping == integratedMapping {
+		generator, err = p.integrated(ctx, c, nonce)
+	} else {
+		generator, mappingKey, err = p.generic(ctx, c, nonce)
+	}
 	if err != nil {
-		return nil, err
+		return outcome{}, err
 	}
-	public := p.group.public(private)
-	answer, err := c.authenticate(ctx, "map nonce", true, doMapTerminal, p.group.encode(public), doMapChip)
-	if err != nil {
-		return nil, err
-	}
-	theirs, err := p.group.parse(answer)
-	if err != nil {
-		return nil, malformed("map nonce", err)
-	}
-	generator := p.group.add(p.group.public(nonce), p.group.multiply(theirs, private))
-	clear(private)
-	if generator.infinite() {
-		return nil, malformed("map nonce", errPoint)
-	}
-	mapped := group{p.group.curve, &generator}
 
-	// Step 3: agree on a key over the moved generator.
-	if private, err = mapped.scalar(c.random); err != nil {
-		return nil, err
-	}
-	defer clear(private)
-	public = mapped.public(private)
-	if answer, err = c.authenticate(ctx, "agree key", true, doKeyTerminal, mapped.encode(public), doKeyChip); err != nil {
-		return nil, err
-	}
-	if theirs, err = mapped.parse(answer); err != nil {
-		return nil, malformed("agree key", err)
-	}
-	if theirs.equal(public) { // 4.4.1: a mirror
-		return nil, malformed("agree key", errors.New("the terminal's own key"))
-	}
-	shared, err := mapped.agree(theirs, private)
+	// Step 3: agree on a key over that generator.
+	ours, err := newKeyPair(p.group, generator, c.random)
 	if err != nil {
-		return nil, malformed("agree key", err)
+		return outcome{}, err
+	}
+	defer clear(ours.private)
+	answer, theirs, err := p.swap(ctx, c, "agree key", doKeyTerminal, ours, doKeyChip)
+	if err != nil {
+		return outcome{}, err
+	}
+	shared, err := ours.agree(theirs)
+	if err != nil {
+		return outcome{}, malformed("agree key", err)
 	}
 	defer clear(shared)
 	s := newSession(p.algorithm, shared)
+	defer func() {
+		if err != nil {
+			s.wipe()
+		}
+	}()
 
 	// Step 4: prove the password to one another.
-	answer, err = c.authenticate(ctx, "authenticate", false, doTokenTerminal, p.token(s, mapped.encode(theirs)), doTokenChip)
-	if err == nil && subtle.ConstantTimeCompare(answer, p.token(s, mapped.encode(public))) != 1 {
-		err = fmt.Errorf("authenticate: token of the card: %w", ErrWrongPassword)
-	}
+	objects, err = c.authenticate(ctx, "authenticate", false, doTokenTerminal, p.token(s, answer), 0)
 	if err != nil {
-		s.wipe()
-		return nil, err
+		return outcome{}, err
 	}
-	return s, nil
+	token, err := value("authenticate", objects, doTokenChip)
+	if err != nil {
+		return outcome{}, err
+	}
+	if subtle.ConstantTimeCompare(token, p.token(s, ours.encoded)) != 1 {
+		return outcome{}, fmt.Errorf("authenticate: token of the card: %w", ErrWrongPassword)
+	}
+	result.channel = s
+	encrypted, given := tlv.Find(objects, doChipData)
+	switch {
+	case p.mapping == chipAuthenticationMapping:
+		if result.chip, err = p.chipData(s, encrypted.Value, mappingKey); err != nil {
+			return outcome{}, err
+		}
+	case given: // ICAO 9303-11 4.4.5: it must not be there
+		result.oddity = "PACE answers with chip authentication data nobody asked for"
+	}
+	return result, nil
+}
+
+// swap sends our public key and parses theirs, which must be another (4.4.1):
+// whoever answers with ours knows nothing. The answer is kept as it came; the
+// token is over those bytes.
+func (p pace) swap(ctx context.Context, c *Chip, step string, send tlv.Tag, ours keyPair, want tlv.Tag) ([]byte, domain.Element, error) {
+	objects, err := c.authenticate(ctx, step, true, send, ours.encoded, len(ours.encoded))
+	if err != nil {
+		return nil, domain.Element{}, err
+	}
+	answer, err := value(step, objects, want)
+	if err != nil {
+		return nil, domain.Element{}, err
+	}
+	theirs, err := p.group.Parse(answer)
+	if err != nil {
+		return nil, domain.Element{}, malformed(step, err)
+	}
+	if theirs.Equal(ours.public) {
+		return nil, domain.Element{}, malformed(step, errors.New("the terminal's own key"))
+	}
+	return answer, theirs, nil
 }
 
 // announce sends MSE:Set AT (4.4.4.1). Some cards want the domain parameters
@@ -171,7 +243,7 @@ func (p pace) announce(ctx context.Context, c *Chip) error {
 	const step = "set authentication template"
 	data := append(tlv.Encode(doProtocol, oidBytes(p.protocol)), tlv.Encode(doPassword, []byte{byte(c.password.kind)})...)
 	named := append(bytes.Clone(data), tlv.Encode(doParameters, []byte{byte(p.parameter)})...)
-	if p.ambiguous {
+	if p.ambiguous || c.reading.nameParameters {
 		data = named
 	}
 	for {
@@ -183,6 +255,7 @@ func (p pace) announce(ctx context.Context, c *Chip) error {
 		tries, counted := r.Status.TriesLeft()
 		switch {
 		case r.Status == apdu.OK, counted && tries > 0:
+			c.reading.nameParameters = !p.ambiguous && len(data) == len(named)
 			return nil
 		case counted, r.Status == apdu.AuthenticationBlocked:
 			return fmt.Errorf("%s: %w: %w", step, ErrBlocked, r.Status)
@@ -193,15 +266,20 @@ func (p pace) announce(ctx context.Context, c *Chip) error {
 	}
 }
 
-// authenticate sends one GENERAL AUTHENTICATE and returns the value of the one
-// object asked for. tag 0 sends no object.
-func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv.Tag, value []byte, want tlv.Tag) ([]byte, error) {
+// authenticate sends one GENERAL AUTHENTICATE and returns what its answer
+// holds. tag 0 sends no object. expect is how long the object in the answer
+// will be, where that may need extended length.
+func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv.Tag, value []byte, expect int) ([]tlv.Node, error) {
+	const frame = 8 // two tags, two lengths of three bytes
 	cmd := apdu.Command{INS: 0x86, Data: tlv.Encode(doAuthentication), Le: apdu.MaxShortLe}
 	if tag != 0 {
 		cmd.Data = tlv.Encode(doAuthentication, tlv.Encode(tag, value))
 	}
 	if more {
 		cmd.CLA = 0x10
+	}
+	if len(cmd.Data) > apdu.MaxShortLc || expect+frame > apdu.MaxShortLe {
+		cmd.Extended, cmd.Le = true, apdu.MaxExtendedLe
 	}
 	r, err := c.send(ctx, cmd)
 	if err != nil {
@@ -222,20 +300,30 @@ func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv
 	if err != nil {
 		return nil, malformed(step, err)
 	}
-	inner, err := outer.Children()
+	objects, err := outer.Children()
 	if err != nil {
 		return nil, malformed(step, err)
 	}
-	object, ok := tlv.Find(inner, want)
+	return objects, nil
+}
+
+// value finds the one object that a step needs.
+func value(step string, objects []tlv.Node, tag tlv.Tag) ([]byte, error) {
+	object, ok := tlv.Find(objects, tag)
 	if !ok {
-		return nil, malformed(step, fmt.Errorf("no object %X", uint32(want)))
+		return nil, malformed(step, fmt.Errorf("no object %X", uint32(tag)))
 	}
 	return object.Value, nil
 }
 
-// token authenticates a public key of the other side (4.4.3.4).
+// token authenticates a public key of the other side (4.4.3.4), encoded as that
+// side sent it.
 func (p pace) token(s *session, public []byte) []byte {
-	message := tlv.Encode(doPublicKey, tlv.Encode(doOID, oidBytes(p.protocol)), tlv.Encode(doPoint, public))
+	tag := doPoint
+	if !p.group.Elliptic() {
+		tag = doInteger
+	}
+	message := tlv.Encode(doPublicKey, tlv.Encode(doOID, oidBytes(p.protocol)), tlv.Encode(tag, public))
 	if p.algorithm == tripleDES {
 		message = pad(message, p.algorithm.blockSize())
 	}

@@ -17,26 +17,6 @@ type Progress struct {
 	Read, Total int
 }
 
-// reading is what has been learnt about reading from this card.
-type reading struct {
-	level    level
-	proven   bool // the level has carried a long answer under protection
-	bySFI    bool // short file identifiers work in the application
-	bySelect bool // they do not: SELECT each file
-}
-
-// level is a rung of the ladder that is climbed down, and never up, while cards
-// and readers fail longer answers.
-type level int
-
-const (
-	levelExtended level = iota // up to Options.MaxLe
-	levelShort                 // as much as fits into a short answer
-	level192                   // from here on the header is read first
-	level128
-	levels
-)
-
 // Read returns a file. A file that was read before comes from memory. Errors
 // are those of Open, ErrFileNotFound, ErrTooLarge and ErrClosed.
 func (c *Chip) Read(ctx context.Context, f lds.File) ([]byte, error) {
@@ -49,11 +29,23 @@ func (c *Chip) Read(ctx context.Context, f lds.File) ([]byte, error) {
 // files that the card does not have, and stops at any other error. progress may
 // be nil.
 func (c *Chip) ReadAll(ctx context.Context, files []lds.File, progress func(Progress)) (lds.Document, error) {
+	return c.ReadEach(ctx, files, progress, nil)
+}
+
+// ReadEach is ReadAll that hands over each file as soon as it is whole, so that
+// one can be verified while the next is read. done runs between two commands:
+// let it be short. Both functions may be nil.
+func (c *Chip) ReadEach(ctx context.Context, files []lds.File, progress func(Progress), done func(lds.File, []byte)) (lds.Document, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	for _, f := range files {
-		if _, err := c.read(ctx, f, progress); err != nil && !errors.Is(err, ErrFileNotFound) {
+		b, err := c.read(ctx, f, progress)
+		switch {
+		case errors.Is(err, ErrFileNotFound):
+		case err != nil:
 			return c.Document(), err
+		case done != nil:
+			done(f, b)
 		}
 	}
 	return c.Document(), nil
@@ -74,95 +66,14 @@ func (c *Chip) read(ctx context.Context, f lds.File, progress func(Progress)) ([
 	return b, nil
 }
 
-// readFile reads a file of the current application, and steps down the ladder
-// when the card or the reader fails the length of an answer.
-func (c *Chip) readFile(ctx context.Context, f lds.File, progress func(Progress)) ([]byte, error) {
+// readOnce reads a file as the card is known to let itself be read.
+func (c *Chip) readOnce(ctx context.Context, f lds.File, progress func(Progress)) ([]byte, error) {
 	previous := c.current
 	c.current = f
 	defer func() { c.current = previous }()
-	for {
-		b, err := c.readOnce(ctx, f, progress)
-		if err == nil || ctx.Err() != nil || !c.stepDown(err) {
-			return b, err
-		}
-		if c.broken == nil {
-			continue
-		}
-		// The card has accepted this password before, so that this is no second guess.
-		if again := c.reopen(ctx); again != nil {
-			c.broken = err
-			if errors.As(err, new(transportError)) {
-				return nil, err // the first is the cause: a card taken away
-			}
-			return nil, fmt.Errorf("%w; open again for shorter answers: %w", err, again)
-		}
+	if err := c.enter(ctx, f); err != nil {
+		return nil, err
 	}
-}
-
-func (c *Chip) reopen(ctx context.Context) error {
-	if c.password.text.Len() == 0 { // wiped too early: do not spend a try on nothing
-		return fmt.Errorf("%w: none left", ErrWrongPassword)
-	}
-	if err := c.reset(ctx); err != nil {
-		return err
-	}
-	return c.establish(ctx)
-}
-
-// stepDown says whether err may come from the length of answers, and if so
-// makes them shorter. A level that has carried a full answer is not to blame.
-func (c *Chip) stepDown(err error) bool {
-	if c.reading.proven || c.reading.level == levels-1 {
-		return false
-	}
-	if c.broken != nil && c.doc.Chip != nil {
-		return false // keys of Chip Authentication cannot be had again
-	}
-	var status apdu.Status
-	var transport transportError
-	var blame bool
-	switch extended := c.reading.level == levelExtended; {
-	case errors.As(err, &transport): // readers fail long answers so
-		blame = extended
-	case errors.Is(err, ErrFileNotFound), errors.Is(err, ErrAccessDenied), !errors.As(err, &status):
-	case c.broken != nil: // secure messaging ended with a plain status
-		blame = status != apdu.SecurityNotSatisfied && status != apdu.OK
-	case c.channel == nil && extended:
-		blame = true
-	default:
-		blame = status == apdu.WrongLength || status == apdu.EndOfFile || status == apdu.WrongOffset
-	}
-	if blame {
-		c.reading.level++
-	}
-	return blame
-}
-
-// short is how many bytes a short answer can carry.
-func (c *Chip) short() int {
-	if c.channel != nil {
-		return c.channel.maxData(apdu.MaxShortLe)
-	}
-	return apdu.MaxShortLe
-}
-
-// most is how many bytes to ask for at once.
-func (c *Chip) most() int {
-	switch c.reading.level {
-	case levelExtended:
-		if c.channel != nil && c.options.MaxLe < apdu.MaxExtendedLe {
-			return max(c.channel.maxData(c.options.MaxLe), c.short())
-		}
-		return c.options.MaxLe // 65536 is written as zeros: as much as there is
-	case level192:
-		return 192
-	case level128:
-		return 128
-	}
-	return c.short()
-}
-
-func (c *Chip) readOnce(ctx context.Context, f lds.File, progress func(Progress)) ([]byte, error) {
 	b, err := c.readFirst(ctx, f)
 	if err != nil {
 		return nil, err
@@ -170,8 +81,8 @@ func (c *Chip) readOnce(ctx context.Context, f lds.File, progress func(Progress)
 	const longestHeader = 8
 	// A card that trickles is cut off: no honest one gives less than 16 bytes at a time.
 	for range c.options.MaxFile/16 + 16 {
-		_, header, value, err := tlv.Header(b)
-		total, known := header+value, err == nil
+		total, err := extent(f, b)
+		known := err == nil
 		switch {
 		case known && total > c.options.MaxFile:
 			return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, total)
@@ -187,72 +98,89 @@ func (c *Chip) readOnce(ctx context.Context, f lds.File, progress func(Progress)
 		want := longestHeader - len(b)
 		if known {
 			want = total - len(b)
+			if cap(b) < total {
+				b = append(make([]byte, 0, total), b...)
+			}
 		}
 		more, err := c.readAt(ctx, len(b), want)
 		if err != nil {
 			return nil, err
-		}
-		if len(more) == 0 {
-			return nil, malformed("file", fmt.Errorf("ends after %d bytes", len(b)))
 		}
 		b = append(b, more...)
 	}
 	return nil, malformed("file", errors.New("too many short answers"))
 }
 
+// extent is the length of a file by its first bytes. EF.ATR/INFO alone is a
+// series of objects with nothing around them: it ends where they do.
+func extent(f lds.File, b []byte) (int, error) {
+	_, header, length, err := tlv.Header(b)
+	if f != lds.EFATRInfo || err != nil {
+		return header + length, err
+	}
+	total := header + length
+	for total < len(b) && b[total] != 0 {
+		if _, header, length, err = tlv.Header(b[total:]); err != nil {
+			return total, nil
+		}
+		total += header + length
+	}
+	return total, nil
+}
+
 // readFirst reads the start of a file: by short file identifier, which saves a
 // SELECT; else by SELECT and READ BINARY.
 func (c *Chip) readFirst(ctx context.Context, f lds.File) ([]byte, error) {
-	le := c.most()
-	if c.reading.level >= level192 {
-		le = 8
+	if c.reading.address != bySelect && f.SFI() != 0 {
+		b, err := c.readStart(ctx, 0x80|f.SFI())
+		if err == nil {
+			if c.channel != nil {
+				c.reading.address = bySFI
+			}
+			return b, nil
+		}
+		if c.broken != nil || c.reading.address == bySFI || errors.Is(err, ErrAccessDenied) {
+			return nil, err
+		}
 	}
-	if !c.reading.bySelect && f.SFI() != 0 {
-		r, err := c.readBinary(ctx, apdu.Command{INS: 0xB0, P1: 0x80 | f.SFI(), Le: le})
+	fid := f.FID()
+	r, err := c.send(ctx, apdu.Command{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{byte(fid >> 8), byte(fid)}})
+	if err != nil {
+		return nil, err
+	}
+	if r.Status != apdu.OK {
+		return nil, noData("select", r.Status)
+	}
+	b, err := c.readStart(ctx, 0)
+	if err == nil && c.channel != nil {
+		c.reading.address = bySelect
+	}
+	return b, err
+}
+
+// readStart reads the first bytes of the file that p1 names, 0 for the current
+// one: as much as there is, or no more than the header on cards that refuse to
+// read past the end of a file.
+func (c *Chip) readStart(ctx context.Context, p1 byte) ([]byte, error) {
+	const header = 8
+	tried := false
+	for _, le := range []int{c.most(), header} {
+		if c.reading.headerFirst {
+			le = header
+		}
+		r, err := c.readBinary(ctx, apdu.Command{INS: 0xB0, P1: p1, Le: le})
 		switch {
 		case err != nil:
 			return nil, err
 		case len(r.Data) > 0:
-			c.reading.bySFI = c.channel != nil
+			c.reading.headerFirst = c.reading.headerFirst || tried
 			return r.Data, nil
-		case r.Status == apdu.SecurityNotSatisfied:
-			return nil, fmt.Errorf("%w: %w", ErrAccessDenied, r.Status)
-		case r.Status == apdu.FileNotFound && c.reading.bySFI:
-			return nil, fmt.Errorf("%w: %w", ErrFileNotFound, r.Status)
-		case r.Status == apdu.WrongLength:
-			return nil, refused("read", r.Status)
+		case tried || !c.reading.blames(r.Status) || le == header:
+			return nil, noData("read", r.Status)
 		}
+		tried = true
 	}
-	r, err := c.send(ctx, selectFile(f))
-	if err != nil {
-		return nil, err
-	}
-	switch r.Status {
-	case apdu.OK:
-	case apdu.FileNotFound:
-		return nil, fmt.Errorf("%w: %w", ErrFileNotFound, r.Status)
-	case apdu.SecurityNotSatisfied:
-		return nil, fmt.Errorf("%w: %w", ErrAccessDenied, r.Status)
-	default:
-		return nil, refused("select", r.Status)
-	}
-	r, err = c.readBinary(ctx, apdu.Command{INS: 0xB0, Le: le})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(r.Data) > 0:
-		c.reading.bySelect = c.channel != nil
-		return r.Data, nil
-	case r.Status == apdu.SecurityNotSatisfied:
-		return nil, fmt.Errorf("%w: %w", ErrAccessDenied, r.Status)
-	case r.Status == apdu.OK:
-		return nil, malformed("file", errors.New("empty"))
-	}
-	return nil, refused("read", r.Status)
-}
-
-func selectFile(f lds.File) apdu.Command {
-	return apdu.Command{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{byte(f >> 8), byte(f)}}
+	panic("icao: unreachable")
 }
 
 // Data objects of the odd READ BINARY (ISO/IEC 7816-4 11.2.3).
@@ -261,35 +189,48 @@ const (
 	doData   tlv.Tag = 0x53
 )
 
-// readAt reads at most want bytes of the current file. No bytes is its end.
+// readAt reads some of the want bytes of the current file at offset, and asks
+// for less where the card gives nothing for the length of the answer.
 func (c *Chip) readAt(ctx context.Context, offset, want int) ([]byte, error) {
-	le := min(want, c.most())
-	cmd := apdu.Command{INS: 0xB0, P1: byte(offset >> 8), P2: byte(offset), Le: le}
-	odd := offset > 0x7FFF // bit 8 of P1 means a short file identifier
-	if odd {
-		place := []byte{byte(offset >> 8), byte(offset)}
-		if offset > 0xFFFF {
-			place = append([]byte{byte(offset >> 16)}, place...)
+	before := c.reading
+	for {
+		le := min(want, c.most())
+		cmd := apdu.Command{INS: 0xB0, P1: byte(offset >> 8), P2: byte(offset), Le: le}
+		odd := offset > 0x7FFF // bit 8 of P1 means a short file identifier
+		if odd {
+			place := []byte{byte(offset >> 8), byte(offset)}
+			if offset > 0xFFFF {
+				place = append([]byte{byte(offset >> 16)}, place...)
+			}
+			const frame = 4 // tag and length of the answer's object
+			cmd = apdu.Command{INS: 0xB1, Data: tlv.Encode(doOffset, place), Le: min(want+frame, c.most())}
 		}
-		cmd = apdu.Command{INS: 0xB1, Data: tlv.Encode(doOffset, place), Le: min(want+4, c.most())}
-	}
-	r, err := c.readBinary(ctx, cmd)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case len(r.Data) > 0 && odd:
-		object, err := tlv.ParseOne(r.Data, doData)
+		r, err := c.readBinary(ctx, cmd)
 		if err != nil {
+			return nil, err
+		}
+		if len(r.Data) == 0 && c.reading.blames(r.Status) && c.reading.lower() {
+			continue
+		}
+		if len(r.Data) == 0 {
+			c.reading = before // the file is to blame
+			if r.Status == apdu.OK || r.Status == apdu.EndOfFile || r.Status == apdu.WrongOffset {
+				return nil, fmt.Errorf("file: %w: ends after %d bytes: %w", ErrMalformed, offset, r.Status)
+			}
+			return nil, noData("read", r.Status)
+		}
+		if !odd {
+			return r.Data, nil
+		}
+		object, err := tlv.ParseOne(r.Data, doData)
+		switch {
+		case err != nil:
 			return nil, malformed("read", err)
+		case len(object.Value) == 0:
+			return nil, malformed("file", fmt.Errorf("ends after %d bytes", offset))
 		}
 		return object.Value, nil
-	case len(r.Data) > 0, r.Status == apdu.OK, r.Status == apdu.EndOfFile, r.Status == apdu.WrongOffset:
-		return r.Data, nil
-	case r.Status == apdu.SecurityNotSatisfied:
-		return nil, fmt.Errorf("%w: %w", ErrAccessDenied, r.Status)
 	}
-	return nil, refused("read", r.Status)
 }
 
 // readBinary sends cmd, once more if the card names another Le. Data comes with
@@ -306,11 +247,24 @@ func (c *Chip) readBinary(ctx context.Context, cmd apdu.Command) (apdu.Response,
 	}
 	switch r.Status {
 	case apdu.OK, apdu.EndOfFile, apdu.FileDeactivated:
-		if c.channel != nil && (len(r.Data) > c.short() || len(r.Data) > 0 && c.reading.level > levelExtended) {
+		if c.channel != nil && (len(r.Data) > c.short() || len(r.Data) >= c.most()) {
 			c.reading.proven = true
 		}
 	default:
 		r.Data = nil
 	}
 	return r, nil
+}
+
+// noData says why a card gave no data.
+func noData(step string, s apdu.Status) error {
+	switch s {
+	case apdu.OK:
+		return malformed(step, errors.New("empty"))
+	case apdu.FileNotFound:
+		return fmt.Errorf("%w: %w", ErrFileNotFound, s)
+	case apdu.SecurityNotSatisfied:
+		return fmt.Errorf("%w: %w", ErrAccessDenied, s)
+	}
+	return refused(step, s)
 }

@@ -52,7 +52,7 @@ func (q *quirky) execute(c apdu.Command) apdu.Response {
 		q.waiting = nil
 		return apdu.Response{Data: d, Status: apdu.OK}
 	case c.INS == 0xA4:
-		if !bytes.Equal(c.Data, []byte{1, 2}) {
+		if !bytes.Equal(c.Data, []byte{1, 2}) && c.P1 != 4 {
 			return apdu.Response{Status: apdu.FileNotFound}
 		}
 		return apdu.Response{Status: apdu.OK}
@@ -135,17 +135,16 @@ func TestReadsFromQuirkyCards(t *testing.T) {
 		},
 	} {
 		for _, size := range []int{1, 6, 90, 126, 127, 250, 600, 33000} {
-			for _, level := range []level{levelExtended, levelShort} {
-				if q.past == 0x6C00 && size > 250 {
+			for _, max := range []int{apdu.MaxExtendedLe, apdu.MaxShortLe} {
+				if q.past == 0x6C00 && size > 240 {
 					continue // one byte cannot name it
 				}
-				t.Run(fmt.Sprintf("%s/%d/%d", name, size, level), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/%d/%d", name, size, max), func(t *testing.T) {
 					card := q
 					want := content(size)
 					card.file = append(bytes.Clone(want), make([]byte, 7)...) // cards leave room
 					c := plainChip(&card, Password{})
-					c.reading.level = level
-					c.options.MaxLe = apdu.MaxExtendedLe
+					c.reading.max = max
 					got, err := c.readFile(context.Background(), lds.DG2, nil)
 					if err != nil {
 						t.Fatal(err)
@@ -185,29 +184,6 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// What a card may send as a point, and what PACE makes of it.
-func TestBadPoints(t *testing.T) {
-	for _, id := range []int{10, 11, 12, 13, 14, 15, 16, 17, 18} {
-		g := group{curve: curveByParameter(id)}
-		n := g.fieldBytes()
-		good := g.encode(g.public([]byte{5}))
-		if p, err := g.parse(good); err != nil || !bytes.Equal(g.encode(p), good) {
-			t.Fatalf("curve %d: %v", id, err)
-		}
-		off := bytes.Clone(good)
-		off[len(off)-1] ^= 1
-		over := append([]byte{4}, bytes.Repeat([]byte{0xFF}, 2*n)...)
-		for name, b := range map[string][]byte{
-			"empty": nil, "zero": append([]byte{4}, make([]byte, 2*n)...), "off the curve": off, "over the field": over,
-			"compressed": append([]byte{2}, good[1:1+n]...), "cut": good[:2*n], "long": append(bytes.Clone(good), 0), "infinity": {0},
-		} {
-			if _, err := g.parse(b); !errors.Is(err, errPoint) {
-				t.Errorf("curve %d, %s: %v", id, name, err)
-			}
-		}
-	}
-}
-
 // mirror answers PACE with the terminal's own keys.
 type mirror struct{}
 
@@ -237,34 +213,54 @@ func (m *mirror) Transmit(_ context.Context, command []byte) ([]byte, error) {
 func TestMirroredKeysAreRefused(t *testing.T) {
 	c := plainChip(&mirror{}, CAN(secret.FromString("123456")))
 	c.random = randoms(bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{9}, 32))
-	p := pace{protocol: append(lds.OIDPACEECDHGM[:len(lds.OIDPACEECDHGM):len(lds.OIDPACEECDHGM)], 2), algorithm: aes128, group: group{curve: curveByParameter(12)}, parameter: 12}
+	p := chosen(t, []lds.PACEInfo{info(lds.OIDPACEECDHGM, 2, 12)})
 	if _, err := p.run(context.Background(), c); !errors.Is(err, ErrMalformed) {
 		t.Fatalf("error %v", err)
 	}
 }
 
-func TestChoosesPACE(t *testing.T) {
-	info := func(family []int, suite, parameter int) lds.PACEInfo {
-		return lds.PACEInfo{Protocol: append(append([]int{}, family...), suite), Version: 2, ParameterID: parameter}
+func info(family []int, suite, parameter int) lds.PACEInfo {
+	return lds.PACEInfo{Protocol: append(append([]int{}, family...), suite), Version: 2, ParameterID: parameter}
+}
+
+func chosen(t *testing.T, infos []lds.PACEInfo) pace {
+	t.Helper()
+	list := choosePACE(infos)
+	if len(list) == 0 {
+		t.Fatal("no protocol chosen")
 	}
-	gm, im, cam, dh := lds.OIDPACEECDHGM, lds.OIDPACEECDHIM, lds.OIDPACEECDHCAM, lds.OIDPACEDHGM
+	return list[0]
+}
+
+func TestChoosesPACE(t *testing.T) {
+	gm, im, cam := lds.OIDPACEECDHGM, lds.OIDPACEECDHIM, lds.OIDPACEECDHCAM
+	dh, dhim, dhcam := lds.OIDPACEDHGM, lds.OIDPACEDHIM, []int{0, 4, 0, 127, 0, 7, 2, 2, 4, 5}
 	for name, k := range map[string]struct {
 		infos     []lds.PACEInfo
-		algorithm algorithm // 0: none
-		parameter int
+		want      lds.PACEInfo // zero: none
 		ambiguous bool
 	}{
-		"nothing":         {nil, 0, 0, false},
-		"only others":     {[]lds.PACEInfo{info(im, 2, 12), info(cam, 2, 12), info(dh, 1, 2), info(gm, 5, 12), info(gm, 2, 8), info(gm, 2, -1)}, 0, 0, false},
-		"after others":    {[]lds.PACEInfo{info(dh, 2, 2), info(cam, 2, 13), info(gm, 4, 13)}, aes256, 13, false},
-		"AES before 3DES": {[]lds.PACEInfo{info(gm, 1, 12), info(gm, 2, 12)}, aes128, 12, false},
-		"3DES if need be": {[]lds.PACEInfo{info(gm, 1, 12)}, tripleDES, 12, false},
-		"two parameters":  {[]lds.PACEInfo{info(gm, 2, 8), info(gm, 2, 12)}, aes128, 12, true},
-		"old version":     {[]lds.PACEInfo{{Protocol: append(append([]int{}, gm...), 2), Version: 1, ParameterID: 12}}, 0, 0, false},
+		"nothing":                     {},
+		"what does not exist":         {infos: []lds.PACEInfo{info(dhcam, 2, 2), info(gm, 5, 12), info(gm, 2, 7), info(gm, 2, -1), info(cam, 1, 12), info(im, 2, 10)}},
+		"curve and protocol disagree": {infos: []lds.PACEInfo{info(gm, 2, 2), info(dh, 2, 12), info(dhim, 2, 13)}},
+		"old version":                 {infos: []lds.PACEInfo{{Protocol: info(gm, 2, 12).Protocol, Version: 1, ParameterID: 12}}},
+		"curves before fields":        {[]lds.PACEInfo{info(dh, 2, 2), info(gm, 4, 13)}, info(gm, 4, 13), false},
+		"AES before 3DES":             {[]lds.PACEInfo{info(gm, 1, 12), info(dhim, 2, 0)}, info(dhim, 2, 0), false},
+		"3DES if need be":             {[]lds.PACEInfo{info(gm, 1, 12)}, info(gm, 1, 12), false},
+		"generic before integrated":   {[]lds.PACEInfo{info(im, 2, 12), info(gm, 2, 17)}, info(gm, 2, 17), false},
+		"the chip's proof comes free": {[]lds.PACEInfo{info(gm, 2, 12), info(cam, 2, 12)}, info(gm, 2, 12), false},
+		"two parameters":              {[]lds.PACEInfo{info(gm, 2, 8), info(gm, 2, 12)}, info(gm, 2, 12), true},
+		"parameters of its own":       {[]lds.PACEInfo{info(gm, 2, 99), info(gm, 2, 13)}, info(gm, 2, 13), true},
 	} {
-		p, ok := choosePACE(k.infos)
-		if ok != (k.algorithm != 0) || ok && (p.algorithm != k.algorithm || p.parameter != k.parameter || p.ambiguous != k.ambiguous) {
-			t.Errorf("%s: %v, algorithm %d, parameter %d, ambiguous %v", name, ok, p.algorithm, p.parameter, p.ambiguous)
+		list := choosePACE(k.infos)
+		if len(list) == 0 {
+			if k.want.Version != 0 {
+				t.Errorf("%s: none", name)
+			}
+			continue
+		}
+		if p := list[0]; !p.protocol.Equal(k.want.Protocol) || p.parameter != k.want.ParameterID || p.ambiguous != k.ambiguous {
+			t.Errorf("%s: %v, parameter %d, ambiguous %v", name, p.protocol, p.parameter, p.ambiguous)
 		}
 	}
 }
@@ -276,7 +272,7 @@ func TestNamesParametersWhenAsked(t *testing.T) {
 		{"with", mustHex("0022c1a412800a04007f0007020204020283010284010c"), mustHex("9000")},
 	}}
 	c := plainChip(card, CAN(secret.FromString("123456")))
-	p, _ := choosePACE([]lds.PACEInfo{{Protocol: append(append([]int{}, lds.OIDPACEECDHGM...), 2), Version: 2, ParameterID: 12}})
+	p := chosen(t, []lds.PACEInfo{info(lds.OIDPACEECDHGM, 2, 12)})
 	if err := p.announce(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +283,7 @@ func TestBlockedPassword(t *testing.T) {
 	for _, status := range []apdu.Status{0x63C0, apdu.AuthenticationBlocked} {
 		card := &scripted{t, []exchange{{"set", mustHex("0022c1a40f800a04007f00070202040202830102"), apdu.Response{Status: status}.Bytes()}}}
 		c := plainChip(card, CAN(secret.FromString("123456")))
-		p, _ := choosePACE([]lds.PACEInfo{{Protocol: append(append([]int{}, lds.OIDPACEECDHGM...), 2), Version: 2, ParameterID: 12}})
+		p := chosen(t, []lds.PACEInfo{info(lds.OIDPACEECDHGM, 2, 12)})
 		if err := p.announce(context.Background(), c); !errors.Is(err, ErrBlocked) {
 			t.Errorf("%04X: %v", uint16(status), err)
 		}
@@ -345,7 +341,7 @@ func FuzzFiles(f *testing.F) {
 		c := plainChip(card, CAN(secret.FromString("123456")))
 		c.options.MaxFile, c.options.Timeout = 4096, 5*time.Second
 		if extended {
-			c.reading.level, c.options.MaxLe = levelExtended, apdu.MaxExtendedLe
+			c.reading.max = apdu.MaxExtendedLe
 		}
 		for _, file := range []lds.File{lds.EFCOM, lds.DG1, lds.DG2, lds.DG15} {
 			b, err := c.Read(context.Background(), file)
@@ -375,13 +371,13 @@ func FuzzUnprotect(f *testing.F) {
 		if aes {
 			a = aes128
 		}
-		if _, err := newSession(a, []byte("secret")).unprotect(odd, apdu.Response{Data: objects, Status: apdu.Status(status)}); err == nil {
+		if _, err := newSession(a, []byte("secret")).unprotect(apdu.Command{INS: map[bool]byte{false: 0x88, true: 0x8B}[odd]}, apdu.Response{Data: objects, Status: apdu.Status(status)}); err == nil {
 			t.Fatal("accepted without the key")
 		}
 		s := newSession(a, []byte("secret"))
 		s.count()
 		sealed := append(bytes.Clone(objects), tlv.Encode(doMAC, s.mac(objects))...)
-		r, err := newSession(a, []byte("secret")).unprotect(odd, apdu.Response{Data: sealed, Status: apdu.Status(status)})
+		r, err := newSession(a, []byte("secret")).unprotect(apdu.Command{INS: map[bool]byte{false: 0x88, true: 0x8B}[odd]}, apdu.Response{Data: sealed, Status: apdu.Status(status)})
 		if err == nil && (uint16(r.Status) != status || len(r.Data) >= len(objects)) {
 			t.Fatalf("%04X with %d bytes of %d", uint16(r.Status), len(r.Data), len(objects))
 		}

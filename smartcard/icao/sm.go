@@ -120,10 +120,11 @@ func (s *session) protect(c apdu.Command) (apdu.Command, error) {
 	return p, nil
 }
 
-// unprotect checks and opens a protected response: the MAC covers every object,
-// the protected status equals the outer one. Every error means that the
-// channel is broken or somebody is in it.
-func (s *session) unprotect(odd bool, r apdu.Response) (apdu.Response, error) {
+// unprotect checks and opens the protected response to a plain command: the MAC
+// covers every object, they stand in the order of ICAO 9303-11 9.8.4, and the
+// protected status equals the outer one. Every error means that the channel is
+// broken or somebody is in it.
+func (s *session) unprotect(c apdu.Command, r apdu.Response) (apdu.Response, error) {
 	s.count()
 	if len(r.Data) == 0 {
 		return apdu.Response{}, fmt.Errorf("answer without protection: %w", r.Status)
@@ -136,7 +137,7 @@ func (s *session) unprotect(odd bool, r apdu.Response) (apdu.Response, error) {
 	last := len(objects) - 1
 	for i := range objects[:last] {
 		switch o := &objects[i]; {
-		case (o.Tag == doPaddedCryptogram || o.Tag == doCryptogram && odd) && cryptogram == nil && status == nil:
+		case (o.Tag == doPaddedCryptogram || o.Tag == doCryptogram && c.INS&1 != 0) && cryptogram == nil && status == nil:
 			cryptogram = o
 		case o.Tag == doStatus && status == nil && len(o.Value) == 2:
 			status = o
@@ -157,6 +158,9 @@ func (s *session) unprotect(odd bool, r apdu.Response) (apdu.Response, error) {
 	}
 	opened := apdu.Response{Status: inner}
 	if cryptogram == nil {
+		if c.INS&^1 == 0xB0 && inner == apdu.OK { // READ BINARY
+			return apdu.Response{}, errors.New("protected answer: no data")
+		}
 		return opened, nil
 	}
 	b := cryptogram.Value

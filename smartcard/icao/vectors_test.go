@@ -3,8 +3,11 @@ package icao
 import (
 	"bytes"
 	"context"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +97,7 @@ func plainChip(card apdu.Card, pw Password) *Chip {
 	return &Chip{
 		card: card, password: pw,
 		options: Options{MaxLe: apdu.MaxShortLe, MaxFile: DefaultMaxFile, Timeout: DefaultTimeout},
-		reading: reading{level: levelShort},
+		reading: reading{max: apdu.MaxShortLe},
 		doc:     lds.Document{Files: map[lds.File][]byte{}},
 		usage:   map[lds.File]Usage{},
 	}
@@ -242,7 +245,7 @@ func TestWorkedSecureMessaging(t *testing.T) {
 			t.Fatal(err)
 		}
 		everyFlipRefused(t, s, answer)
-		opened, err := s.unprotect(false, answer)
+		opened, err := s.unprotect(apdu.Command{}, answer)
 		if err != nil {
 			t.Fatalf("%s: %v", v.Name, err)
 		}
@@ -263,20 +266,20 @@ func everyFlipRefused(t *testing.T, s *session, answer apdu.Response) {
 			t.Fatal(err)
 		}
 		probe := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
-		if _, err := probe.unprotect(false, r); err == nil {
+		if _, err := probe.unprotect(apdu.Command{}, r); err == nil {
 			t.Fatalf("bit %d flipped and accepted", bit)
 		}
 	}
 	for n := range len(answer.Data) { // cut short
 		probe := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
-		if _, err := probe.unprotect(false, apdu.Response{Data: answer.Data[:n], Status: answer.Status}); err == nil {
+		if _, err := probe.unprotect(apdu.Command{}, apdu.Response{Data: answer.Data[:n], Status: answer.Status}); err == nil {
 			t.Fatalf("cut to %d bytes and accepted", n)
 		}
 	}
 	late := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
 	late.count()
 	late.count()
-	if _, err := late.unprotect(false, answer); err == nil {
+	if _, err := late.unprotect(apdu.Command{}, answer); err == nil {
 		t.Fatal("an answer of an earlier turn was accepted")
 	}
 }
@@ -296,6 +299,12 @@ type paceExample struct {
 	AgreeIC  hexBytes `json:"ka_ic_public"`
 	Token    hexBytes `json:"token_ifd"`
 	TokenIC  hexBytes `json:"token_ic"`
+	OID      hexBytes
+	ID       hexBytes `json:"parameter_id"`
+	Order    hexBytes `json:"q"`
+	NonceIFD hexBytes `json:"nonce_t"`
+	KeyInfo  hexBytes `json:"ca_public_key_info"`
+	ChipData hexBytes `json:"chip_authentication_data"`
 	Enc      hexBytes `json:"ks_enc"`
 	MAC      hexBytes `json:"ks_mac"`
 	APDUs    []exchange
@@ -315,28 +324,81 @@ type paceExample struct {
 }
 
 func TestWorkedPACE(t *testing.T) {
-	file := vectors[struct{ Vectors []paceExample }](t, "pace-gm-ecdh.json")
-	for _, v := range file.Vectors {
-		access := append([]byte{0x31, byte(len(v.Info))}, v.Info...)
-		infos, err := lds.ParseCardAccess(access)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, ok := choosePACE(infos.PACE)
-		if !ok {
-			t.Fatal("protocol not chosen")
-		}
-		card := &scripted{t, v.APDUs}
-		c := plainChip(card, MRZ(secret.FromString(v.MRZ)))
-		c.random = randoms(v.Map, v.Agree)
-		s, err := p.run(context.Background(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		card.done()
-		equal(t, "KS_enc", s.encryption, v.Enc)
-		equal(t, "KS_mac", s.integrity, v.MAC)
+	for _, name := range []string{"pace-gm-ecdh", "pace-gm-dh", "pace-im-ecdh", "pace-im-dh", "pace-cam-ecdh"} {
+		t.Run(name, func(t *testing.T) {
+			file := vectors[struct{ Vectors []paceExample }](t, name+".json")
+			for _, v := range file.Vectors {
+				p := chosen(t, []lds.PACEInfo{{Protocol: oid(t, v.OID), Version: 2, ParameterID: int(v.ID[0])}})
+				for i := range v.APDUs {
+					if v.APDUs[i].Response == nil { // not published: the additional nonce's
+						v.APDUs[i].Response = mustHex("7c0282009000")
+					}
+				}
+				card := &scripted{t, v.APDUs}
+				pw := MRZ(secret.FromString(v.MRZ))
+				if v.PIN != "" {
+					pw = CAN(secret.FromString(v.PIN))
+					v.APDUs[0].Command[len(v.APDUs[0].Command)-1] = byte(passwordCAN) // the example names the MRZ and derives from digits
+				}
+				if name == "pace-im-dh" { // the example's private key is longer than the order
+					k := new(big.Int).SetBytes(v.Agree)
+					v.Agree = k.Mod(k, new(big.Int).SetBytes(v.Order)).FillBytes(make([]byte, len(v.Order)))
+				}
+				c := plainChip(card, pw)
+				c.random = randoms(v.Map, v.NonceIFD, v.Agree)
+				if err := p.announce(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+				result, err := p.run(t.Context(), c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				card.done()
+				equal(t, "KS_enc", result.channel.encryption, v.Enc)
+				equal(t, "KS_mac", result.channel.integrity, v.MAC)
+				if v.ChipData == nil {
+					continue
+				}
+				equal(t, "chip authentication data", result.chip.Data, v.ChipData)
+				equal(t, "mapping key", result.chip.MappingKey, v.MapIC)
+				infos, err := lds.ParseCardAccess(append([]byte{0x31, byte(len(v.KeyInfo))}, v.KeyInfo...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := checkMapping(*result.chip, infos.ChipAuthenticationKeys); err != nil {
+					t.Error(err)
+				}
+				result.chip.Data[0] ^= 1
+				if err := checkMapping(*result.chip, infos.ChipAuthenticationKeys); !errors.Is(err, ErrChipNotGenuine) {
+					t.Errorf("another factor: %v", err)
+				}
+			}
+		})
 	}
+}
+
+// The pseudo-random function of Integrated Mapping, by its own values.
+func TestWorkedPseudoRandomFunction(t *testing.T) {
+	for name, bits := range map[string]int{"pace-im-ecdh.json": 256, "pace-im-dh.json": 1024} {
+		for _, v := range vectors[struct {
+			Vectors []struct {
+				S hexBytes `json:"nonce_s"`
+				T hexBytes `json:"nonce_t"`
+				R hexBytes `json:"prf_output_r"`
+			}
+		}](t, name).Vectors {
+			equal(t, name, aes128.pseudoRandom(v.S, v.T, bits), v.R)
+		}
+	}
+}
+
+func oid(t *testing.T, content []byte) asn1.ObjectIdentifier {
+	t.Helper()
+	var oid asn1.ObjectIdentifier
+	if _, err := asn1.Unmarshal(append([]byte{6, byte(len(content))}, content...), &oid); err != nil {
+		t.Fatal(err)
+	}
+	return oid
 }
 
 // The example of the extended access control guideline, whose password is a PIN:
@@ -349,10 +411,7 @@ func TestWorkedExtendedAccessControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ok := choosePACE(infos.PACE)
-	if !ok {
-		t.Fatal("protocol not chosen")
-	}
+	p := chosen(t, infos.PACE)
 	do := func(tag byte, v []byte) hexBytes {
 		inner := append([]byte{tag, byte(len(v))}, v...)
 		return append([]byte{0x7C, byte(len(inner))}, inner...)
@@ -374,11 +433,15 @@ func TestWorkedExtendedAccessControl(t *testing.T) {
 	}}
 	c := plainChip(card, CAN(secret.FromString(pace.PIN)))
 	c.random = randoms(pace.Map, pace.Agree)
-	s, err := p.run(context.Background(), c)
+	if err := p.announce(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	result, err := p.run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	card.done()
+	s := result.channel
 	equal(t, "KS_enc", s.encryption, pace.Enc)
 	equal(t, "KS_mac", s.integrity, pace.MAC)
 
@@ -388,12 +451,11 @@ func TestWorkedExtendedAccessControl(t *testing.T) {
 	s.ssc = bytes.Clone(pace.Authenticate.SSC)
 	equal(t, "MAC", s.mac(pace.Authenticate.Data), pace.Authenticate.MAC)
 
-	g := group{curve: curveByParameter(13)}
-	key, err := g.parse(chip.TheirKey)
+	key, err := p.group.Parse(chip.TheirKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared, err := g.agree(key, chip.OurKey)
+	shared, err := keyPair{group: p.group, private: chip.OurKey}.agree(key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ type ChipAuthentication struct {
 }
 
 // ChipMapping holds what PACE with Chip Authentication Mapping leaves behind
-// (Doc 9303-11 4.4.3.3.3). The chip used the private key to MappingKey in a run
+// (Doc 9303-11 4.4.3.5). The chip used the private key to MappingKey in a run
 // that ended well, and Data is the factor between that key and its static one:
 // KA(Data, static key of EF.CardSecurity) = MappingKey. As with Chip
 // Authentication it proves nothing to a third party, who could choose Data first.
