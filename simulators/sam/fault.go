@@ -16,7 +16,7 @@ const (
 	NoiseFirst    Fault = "noise-first"    // bytes come before the answer, beginnings of frames among them
 	EndlessNoise  Fault = "endless-noise"  // bytes come without end, and no answer
 	SlowBytes     Fault = "slow-bytes"     // one byte at a time
-	LateAnswer    Fault = "late-answer"    // every answer is late by 150 ms
+	LateAnswer    Fault = "late-answer"    // every answer is late by 350 ms
 	CardRemoved   Fault = "card-removed"   // the card goes when it is to be read
 	UnknownCodes  Fault = "unknown-codes"  // sex and ethnic group are codes of no standard
 	NotText       Fault = "not-text"       // the name is half a surrogate pair

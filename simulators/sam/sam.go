@@ -245,7 +245,7 @@ func xor(b []byte) (sum byte) {
 // LateAnswer.
 const (
 	slowly = 200 * time.Microsecond
-	lateBy = 150 * time.Millisecond
+	lateBy = 350 * time.Millisecond
 )
 
 // send puts an answer on the line as the fault has it.

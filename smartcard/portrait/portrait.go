@@ -97,10 +97,12 @@ func (d Decoder) Normalise(ctx context.Context, b []byte, maxPixels int) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	return encode(m, maxPixels)
+	return Encode(m, maxPixels)
 }
 
-func encode(m image.Image, maxPixels int) ([]byte, error) {
+// Encode writes decoded pixels as PNG, scaled down to at most maxPixels if they
+// are more.
+func Encode(m image.Image, maxPixels int) ([]byte, error) {
 	w, h := fit(m.Bounds().Dx(), m.Bounds().Dy(), maxPixels)
 	small := image.NewRGBA(image.Rect(0, 0, w, h))
 	draw.ApproxBiLinear.Scale(small, small.Bounds(), m, m.Bounds(), draw.Src, nil)
