@@ -1,6 +1,7 @@
 package lds_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 	"testing"
@@ -9,12 +10,32 @@ import (
 	"enrollkiosk/smartcard/tlv"
 )
 
+// faceOptions are what is odd about a facial record.
+type faceOptions struct {
+	image  []byte
+	magic  string
+	points int          // feature points
+	slack  int          // by which the length of the block is off
+	total  int          // by which the length of the record is off
+	codes  map[int]byte // by place among the fixed bytes of the block
+}
+
+func (o faceOptions) record() []byte {
+	if o.magic == "" {
+		o.magic = "FAC\x00010\x00"
+	}
+	block := 20 + 8*o.points + 12 + len(o.image)
+	fixed := binary.BigEndian.AppendUint32(nil, uint32(block+o.slack))
+	fixed = append(binary.BigEndian.AppendUint16(fixed, uint16(o.points)), make([]byte, 14+12)...)
+	for at, code := range o.codes {
+		fixed[at] = code
+	}
+	r := binary.BigEndian.AppendUint32([]byte(o.magic), uint32(block+14+o.total))
+	return slices.Concat(r, []byte{0, 1}, fixed[:20], make([]byte, 8*o.points), fixed[20:], o.image)
+}
+
 func facialRecord(image []byte, slack, points int) []byte {
-	block := 20 + 8*points + 12 + len(image)
-	r := append([]byte("FAC\x00010\x00"), 0, 0, byte((block+14)>>8), byte(block+14), 0, 1)
-	r = append(r, 0, 0, byte((block+slack)>>8), byte(block+slack), 0, byte(points))
-	r = append(r, make([]byte, 14+8*points+12)...)
-	return append(r, image...)
+	return faceOptions{image: image, slack: slack, points: points}.record()
 }
 
 func dg2(tag tlv.Tag, records ...[]byte) []byte {

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/tlv"
 )
 
 // loadFiles reads the files of one specimen document.
@@ -80,3 +82,77 @@ func FuzzParseDG14(f *testing.F)       { fuzzFile(f, lds.ParseDG14, "DG14") }
 func FuzzParseDG15(f *testing.F)       { fuzzFile(f, lds.ParseDG15, "DG15", "DG15 RSA") }
 func FuzzParseSOD(f *testing.F)        { fuzzFile(f, lds.ParseSOD, "EF.SOD") }
 func FuzzParseCardAccess(f *testing.F) { fuzzFile(f, lds.ParseCardAccess, "EF.CardAccess") }
+
+// vectorFiles are the worked examples of one file.
+func vectorFiles(f *testing.F, name string) (files [][]byte) {
+	for _, v := range load(f, "lds.json") {
+		if v.File == name && v.Bytes != "" {
+			files = append(files, unhex(f, v.Bytes))
+		}
+	}
+	if files == nil {
+		f.Fatalf("no %s among the examples", name)
+	}
+	return files
+}
+
+func fuzzExamples[T any](f *testing.F, file lds.File, parse func([]byte) (T, error), seeds [][]byte) {
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := parse(b)
+		typed(t, err)
+		// What is in order can be read.
+		if _, checkErr := lds.Check(file, b); checkErr == nil && err != nil {
+			t.Errorf("in order, but %v", err)
+		}
+	})
+}
+
+func FuzzParseDG11(f *testing.F) {
+	fuzzExamples(f, lds.DG11, lds.ParseDG11, vectorFiles(f, "EF.DG11"))
+}
+
+func FuzzParseDG12(f *testing.F) {
+	fuzzExamples(f, lds.DG12, lds.ParseDG12, vectorFiles(f, "EF.DG12"))
+}
+
+func FuzzParseDG16(f *testing.F) {
+	fuzzExamples(f, lds.DG16, lds.ParseDG16, vectorFiles(f, "EF.DG16"))
+}
+
+func FuzzParseDIR(f *testing.F) {
+	fuzzExamples(f, lds.EFDIR, lds.ParseDIR, vectorFiles(f, "EF.DIR"))
+}
+
+func FuzzParseATRInfo(f *testing.F) {
+	fuzzExamples(f, lds.EFATRInfo, lds.ParseATRInfo, vectorFiles(f, "EF.ATR/INFO"))
+}
+
+func FuzzParseDG5(f *testing.F) {
+	fuzzExamples(f, lds.DG5, lds.ParseDG5, [][]byte{tlv.Encode(0x65, []byte{2, 1, 1}, tlv.Encode(0x5F40, jpegImage))})
+}
+
+func FuzzParseDG7(f *testing.F) {
+	fuzzExamples(f, lds.DG7, lds.ParseDG7, [][]byte{tlv.Encode(0x67, []byte{2, 1, 1}, tlv.Encode(0x5F43, jpegImage))})
+}
+
+func FuzzParseFace39794(f *testing.F) {
+	fuzzExamples(f, lds.DG2, lds.ParseDG2, [][]byte{inDG2(face39794(2, jpegImage))})
+}
+
+func FuzzParseScan(f *testing.F) {
+	for _, v := range load(f, "mrz.json") {
+		if v.Kind == "mrz" {
+			f.Add(strings.Join(v.Lines, "\r"))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := lds.ParseScan(text)
+		typed(t, err)
+		if err == nil && (m.Number.Len() == 0 || m.Format == "") {
+			t.Error("a zone without a number")
+		}
+	})
+}
