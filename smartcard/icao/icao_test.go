@@ -3,9 +3,7 @@ package icao_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -711,78 +709,6 @@ func TestRemovalIsNotHiddenByItsConsequences(t *testing.T) {
 	for range 2 {
 		if _, err := c.Read(t.Context(), lds.DG1); !errors.Is(err, errPulled) || errors.Is(err, errNoCard) {
 			t.Errorf("error %v", err)
-		}
-	}
-}
-
-// chosen is a random source whose next bytes the test may set.
-type chosen struct{ next []byte }
-
-func (c *chosen) Read(b []byte) (int, error) {
-	if len(c.next) == 0 {
-		return rand.Read(b)
-	}
-	n := copy(b, c.next)
-	c.next = c.next[n:]
-	return n, nil
-}
-
-// Shared secrets and coordinates that begin with a zero byte come once in 256
-// runs. Here they come for certain.
-func TestLeadingZeros(t *testing.T) {
-	s := newSpecimen(t)
-	chip := s.card(t, idcard.Options{})
-	scalar := func(fits func(*ecdh.PrivateKey) bool) []byte {
-		for {
-			k, err := ecdh.P256().GenerateKey(rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if fits(k) {
-				return k.Bytes()
-			}
-		}
-	}
-	zeroX := func(k *ecdh.PrivateKey) bool { return k.PublicKey().Bytes()[1] == 0 }
-	zeroY := func(k *ecdh.PrivateKey) bool { return k.PublicKey().Bytes()[33] == 0 }
-	zeroSecret := func(static *ecdh.PublicKey) func(*ecdh.PrivateKey) bool {
-		return func(k *ecdh.PrivateKey) bool {
-			secret, err := k.ECDH(static)
-			return err == nil && secret[0] == 0
-		}
-	}
-	random := &chosen{}
-	for range 3 {
-		for _, fits := range []func(*ecdh.PrivateKey) bool{zeroX, zeroY, nil} {
-			if fits != nil {
-				random.next = scalar(fits) // of the mapping
-			}
-			c, err := icao.OpenWithRandom(t.Context(), chip.Direct(), can(chip), icao.Options{}, random)
-			if err != nil {
-				t.Fatal(err)
-			}
-			doc, err := c.ReadAll(t.Context(), []lds.File{lds.DG14}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			infos, err := lds.ParseDG14(doc.Files[lds.DG14])
-			if err != nil {
-				t.Fatal(err)
-			}
-			static, err := infos.ChipAuthenticationKeys[0].Key.(*ecdsa.PublicKey).ECDH()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if fits == nil {
-				fits = zeroSecret(static)
-			}
-			random.next = scalar(fits)
-			if err := c.AuthenticateChip(t.Context(), infos); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := c.Read(t.Context(), lds.DG1); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 }
