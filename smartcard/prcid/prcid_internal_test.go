@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"os"
 	"testing"
 )
 
@@ -77,6 +78,107 @@ func TestEthnicGroups(t *testing.T) {
 	}
 	if len(ethnicGroups) != 58 {
 		t.Errorf("%d groups", len(ethnicGroups))
+	}
+}
+
+// timeout is a line that has nothing more to say.
+type timeout struct{ io.Reader }
+
+func (r timeout) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if err == io.EOF {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+func TestReadAnswer(t *testing.T) {
+	const noCard = preamble + "\x00\x04\x00\x00\x80\x84"
+	noise := func(n int) string { return string(bytes.Repeat([]byte{0xAA}, n)) }
+	for name, v := range map[string]struct {
+		line string
+		err  error
+	}{
+		"answer":              {noCard, nil},
+		"most noise":          {noise(maxNoise) + noCard, nil},
+		"one byte more":       {noise(maxNoise+1) + noCard, ErrFrame},
+		"silence":             {"", ErrNoAnswer},
+		"silence after noise": {noise(3), ErrFrame},
+		"no length":           {preamble + "\x00", ErrFrame},
+		"length 3":            {preamble + "\x00\x03\x00\x00\x80", ErrFrame},
+		"length 2315":         {preamble + "\x09\x0B" + noise(4000), ErrFrame},
+		"ends early":          {noCard[:len(noCard)-1], ErrFrame},
+	} {
+		r := bytes.NewReader([]byte(v.line))
+		if a, err := readAnswer(bufio.NewReaderSize(timeout{r}, 16), nil); !errors.Is(err, v.err) || err == nil && a.status != (Status{0, 0, 0x80}) {
+			t.Errorf("%s: %v, %v", name, a.status, err)
+		}
+		if name == "length 2315" && r.Len() < 3900 {
+			t.Errorf("%s: it was read", name)
+		}
+	}
+}
+
+// Every status of the protocol sheets stands for one thing, any other for a
+// refusal, and none passes for success.
+func TestStatus(t *testing.T) {
+	want := map[byte]error{
+		0x10: ErrRefused, 0x11: ErrRefused, 0x21: ErrRefused, 0x23: ErrRefused, 0x24: ErrRefused,
+		0x31: ErrNotGenuine, 0x32: ErrNotGenuine, 0x33: ErrNotGenuine, 0x37: ErrNotGenuine,
+		0x3F: ErrCardLost, 0x40: ErrWrongCard, 0x41: ErrCardLost, 0x47: ErrCardLost,
+		0x60: ErrModule, 0x66: ErrModule, 0x80: ErrNoCard, 0x81: ErrCardLost, 0x91: ErrNoContent,
+	}
+	for sw3 := range 256 {
+		class, known := want[byte(sw3)]
+		if !known {
+			class = ErrRefused
+		}
+		for _, err := range []error{ErrRefused, ErrNotGenuine, ErrCardLost, ErrWrongCard, ErrModule, ErrNoCard, ErrNoContent} {
+			if errors.Is(Status{0, 0, byte(sw3)}, err) != (err == class) {
+				t.Errorf("%02X: %v", sw3, err)
+			}
+		}
+	}
+}
+
+func TestDecodeText(t *testing.T) {
+	for name, v := range map[string]struct {
+		in, want string
+		err      error
+	}{
+		"blanks at the end":   {"A\x00 \x00 \x00", "A", nil},
+		"zeros at the end":    {"A\x00\x00\x00\x00\x00", "A", nil},
+		"ideographic blank":   {"A\x00\x00\x30", "A", nil},
+		"blank inside":        {"A\x00 \x00B\x00", "A B", nil},
+		"surrogate pair":      {"\x40\xD8\x00\xDC", "\U00020000", nil},
+		"private use":         {"\x63\xE8", "\uE863", nil},
+		"half a pair":         {"\x40\xD8A\x00", "", ErrText},
+		"never written":       {"\xFF\xFF\xFF\xFF", "", ErrText},
+		"zero inside":         {"A\x00\x00\x00B\x00", "", ErrText},
+		"odd number of bytes": {"A\x00B", "", ErrText},
+	} {
+		if got, err := decodeText([]byte(v.in)); got != v.want || !errors.Is(err, v.err) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestNumberForms(t *testing.T) {
+	for name, v := range map[string]struct {
+		kind   Kind
+		number string
+	}{
+		"region of no province":   {Resident, "000000197408120028"},
+		"X inside":                {Resident, "1101051949123X0020"},
+		"resident's on 2023":      {Foreigner2023, "11010519491231002X"},
+		"foreigner's on resident": {Resident, "932682198501010017"},
+		"18 digits on 2017":       {Foreigner2017, "932682198501010017"},
+		"digits for a country":    {Foreigner2017, "123110090123105"},
+		"country in small":        {Foreigner2017, "kaz110090123105"},
+	} {
+		if _, err := readNumber(v.kind, []byte(v.number)); !errors.Is(err, ErrForm) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

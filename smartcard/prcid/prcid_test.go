@@ -334,6 +334,8 @@ func TestProblems(t *testing.T) {
 	foreign.Number = "UTO100074081203"
 	letter := sam.Resident(good)
 	letter.Text[248] = 'Q'
+	wide := sam.Resident(good)
+	wide.Text[248], wide.Text[249] = 'J', 1
 	for name, v := range map[string]struct {
 		card  sam.Card
 		field prcid.Field
@@ -352,6 +354,7 @@ func TestProblems(t *testing.T) {
 		"another birth":       {with(func(p *sam.Person) { p.Number = "100000197408120029"; p.Birth = "19740813" }), prcid.FieldBirth, prcid.ErrMismatch},
 		"another sex":         {with(func(p *sam.Person) { p.Number = "100000197408120029"; p.Sex = "1" }), prcid.FieldSex, prcid.ErrMismatch},
 		"check digit of 2017": {sam.Foreigner2017(foreign), prcid.FieldNumber, prcid.ErrCheckDigit},
+		"kind in two letters": {wide, prcid.FieldKind, prcid.ErrCode},
 		"kind":                {letter, prcid.FieldKind, prcid.ErrCode},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -447,6 +450,22 @@ func TestOpen(t *testing.T) {
 	open(t, s, prcid.Options{})
 }
 
+// What an earlier program left on the line is not the answer to this one.
+func TestOpenFlushes(t *testing.T) {
+	s := start(t)
+	f, err := os.OpenFile(s.Path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Write([]byte("\xAA\xAA\xAA\x96\x69\x00\x03\x20\x01\x22"))
+	f.Close()
+	for s.Commands() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	open(t, s, prcid.Options{})
+}
+
 // A module at the end of a network line works as one at a serial port, and a
 // line that ends says so.
 func TestNetworkLine(t *testing.T) {
@@ -481,7 +500,7 @@ func TestDecoder(t *testing.T) {
 	if _, err := (prcid.Decoder{}).Decode(t.Context(), photo); !errors.Is(err, portrait.ErrNoDecoder) {
 		t.Error(err)
 	}
-	m, err := prcid.Decoder{Path: script(t, "decode.sh"), Args: []string{"2"}}.Decode(t.Context(), photo)
+	m, err := prcid.Decoder{Path: script(t, "decode.sh")}.Decode(t.Context(), photo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +508,7 @@ func TestDecoder(t *testing.T) {
 	if r, g, b, _ := m.At(0, 0).RGBA(); m.Bounds().Dx() != 2 || b>>8 != 'a' || g>>8 != ' ' || r>>8 != 'p' {
 		t.Errorf("%v, first pixel %d %d %d", m.Bounds(), r>>8, g>>8, b>>8)
 	}
-	for arg, want := range map[string]error{"9": portrait.ErrFormat, "text": portrait.ErrFormat, "fail": portrait.ErrDecoder} {
+	for arg, want := range map[string]error{"large": portrait.ErrTooLarge, "text": portrait.ErrFormat, "fail": portrait.ErrDecoder} {
 		if _, err := (prcid.Decoder{Path: script(t, "decode.sh"), Args: []string{arg}}).Decode(t.Context(), photo); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", arg, err, want)
 		}

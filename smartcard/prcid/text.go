@@ -159,7 +159,8 @@ func decodeText(b []byte) (string, error) {
 	s := strings.TrimRight(string(utf16.Decode(units)), " \x00\u3000")
 	for _, r := range s {
 		// A half of a surrogate pair decodes as the replacement character, which no
-		// name holds. Rare characters may stand in the private use area.
+		// name holds; FFFF is memory that nobody wrote. Rare characters may stand in
+		// the private use area.
 		if r == unicode.ReplacementChar || unicode.IsControl(r) || r&0xFFFE == 0xFFFE {
 			return "", ErrText
 		}
@@ -180,7 +181,7 @@ func (d *Document) code(f Field, value string, names map[string][2]string) Code 
 
 func (d *Document) date(f Field, s string) Date {
 	day, err := time.Parse("20060102", s)
-	if err != nil || len(s) != 8 {
+	if err != nil {
 		d.problem(f, ErrDate)
 		return Date{}
 	}
