@@ -62,12 +62,8 @@ func activeHash(key *ecdsa.PublicKey, infos lds.SecurityInfos) (crypto.Hash, err
 
 // verifyECDSA takes r||s, as the standard has it, and DER, as some chips do.
 func verifyECDSA(key *ecdsa.PublicKey, digest, signature []byte) bool {
-	size := (key.Curve.Params().N.BitLen() + 7) / 8
-	if len(signature) == 2*size {
-		der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])})
-		if err == nil && ecdsa.VerifyASN1(key, digest, der) {
-			return true
-		}
+	if der, ok := plainToDER(key, signature); ok && ecdsa.VerifyASN1(key, digest, der) {
+		return true
 	}
 	return ecdsa.VerifyASN1(key, digest, signature)
 }

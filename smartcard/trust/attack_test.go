@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"flag"
 	"fmt"
 	"math/big"
 	"slices"
@@ -23,11 +24,14 @@ func extension(id asn1.ObjectIdentifier, critical bool) pkix.Extension {
 	return pkix.Extension{Id: id, Critical: critical, Value: asn1.NullBytes}
 }
 
-// Every byte of every file and of all evidence is turned, in four ways. Never
+var everyWay = flag.Bool("every", false, "turn every byte in every way: minutes")
+
+// Every byte of every file and of all evidence is turned, in one of four ways, or
+// with -every in all of them. Never
 // a holder, but for the bytes that nobody signs and nothing reads:
 //   - EF.COM and EF.CardAccess as a whole: the holder does not have them;
-//   - in the SOD the version numbers of CMS and its list of digest algorithms:
-//     the signer's own statements, next to his signature, are what counts.
+//   - in the SOD the list of digest algorithms of CMS: the signer's own
+//     statements, next to his signature, are what counts.
 func TestEveryByte(t *testing.T) {
 	s := newState()
 	good := s.issue(annaMRZ, 2, ecKey(elliptic.P256())).authenticated(challenge)
@@ -39,7 +43,10 @@ func TestEveryByte(t *testing.T) {
 	flip := func(what string, b []byte, free func(at int) bool) {
 		t.Run(what, func(t *testing.T) {
 			for at := range b {
-				for _, mask := range []byte{0x01, 0x02, 0x80, 0xFF} {
+				for i, mask := range []byte{0x01, 0x02, 0x80, 0xFF} {
+					if !*everyWay && i != at%4 {
+						continue
+					}
 					b[at] ^= mask
 					h, _, err := trust.Verify(good, anchors, now, strict)
 					if err == nil && !free(at) {
@@ -99,10 +106,7 @@ func irrelevantInSOD(t *testing.T, sod []byte) map[int]bool {
 	contentInfo := must(must(tlv.ParseOne(sod, 0x77)).Children())[0]
 	signedData := must(must(contentInfo.Children())[1].Children())[0]
 	parts := must(signedData.Children())
-	signerInfo := must(parts[len(parts)-1].Children())[0]
 	at := make(map[int]bool)
-	at[offset(parts[0])+2] = true
-	at[offset(signerInfo)+len(signerInfo.Raw)-len(signerInfo.Value)+2] = true
 	for i := range parts[1].Value {
 		at[offset(parts[1])+2+i] = true
 	}
@@ -200,6 +204,7 @@ func TestClone(t *testing.T) {
 
 	plain := s.issue(annaMRZ, 2, nil).doc
 	delete(plain.Files, lds.DG14)
+	delete(plain.Files, lds.EFCOM)
 	plain.Files[lds.EFSOD] = s.sod(signedOnly(plain.Files))
 	r := refused(t, "no keys at all", plain, anchors, now, trust.Options{RequireChip: true}, trust.CheckChip, trust.ErrChipCannotProve)
 	if r.ChipAuthentication != trust.Impossible || r.ActiveAuthentication != trust.Impossible {
@@ -225,10 +230,14 @@ func TestSignedContent(t *testing.T) {
 	data := asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	doc.Files[lds.EFSOD] = s.sign(lds.OIDSecurityObject, content, data)
 	refused(t, "signed as data", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckSignature, trust.ErrSignature)
+	other := asn1.ObjectIdentifier{2, 23, 136, 1, 1, 2}
+	doc.Files[lds.EFSOD] = s.sign(other, content, other)
+	refused(t, "master list", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckContent, trust.ErrUnsupported)
+	// Plain data is what some states call it.
 	doc.Files[lds.EFSOD] = s.sign(data, content, data)
-	refused(t, "data", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckContent, trust.ErrUnsupported)
-	doc.Files[lds.EFSOD] = slices.Concat([]byte{0x77, 0x80}, content, []byte{0, 0})
-	refused(t, "indefinite length", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckContent, lds.ErrIndefinite)
+	if _, r, err := trust.Verify(doc, s.anchors(trust.Test), now, trust.Options{}); err != nil || !slices.Contains(r.Warnings, trust.WarnContentType) {
+		t.Errorf("data: %v, %v", r.Warnings, err)
+	}
 }
 
 // Whatever can be said in two ways must be said in one.

@@ -21,16 +21,18 @@ type certificate struct {
 	algorithm       pkix.AlgorithmIdentifier
 	signature       []byte
 	serial          *big.Int
-	issuer, subject []byte // Name, DER
+	issuer, subject distinguished
 	notBefore       time.Time
 	notAfter        time.Time
+	longYears       bool // a time until 2049 is written as GeneralizedTime
 	spki            []byte
 	key             crypto.PublicKey
 	keyErr          error // why key is nil
 
 	isCA            bool
 	keyUsage        int // bits of the extension, 0 if absent
-	extendedUsage   bool
+	usageCritical   bool
+	extendedUsage   []asn1.ObjectIdentifier
 	keyID           []byte
 	authorityKeyID  []byte
 	unknownCritical asn1.ObjectIdentifier
@@ -49,7 +51,6 @@ var (
 	oidBasic          = asn1.ObjectIdentifier{2, 5, 29, 19}
 	oidAuthorityKeyID = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtendedUsage  = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidCountry        = asn1.ObjectIdentifier{2, 5, 4, 6}
 
 	// harmless extensions change nothing for passive authentication: private key
 	// usage period, alternative names, policies, distribution points, and
@@ -102,7 +103,7 @@ func readCertificate(der []byte) (*certificate, error) {
 
 	// TBSCertificate, RFC 5280 4.1
 	tbs := body.Cursor()
-	tbs.Optional(0xA0) // version: the extensions say what matters
+	version := tbs.Next(0xA0)
 	serial, inner := tbs.Next(0x02), tbs.Next(0x30)
 	issuer, validity, subject, spki := tbs.Next(0x30), tbs.Next(0x30), tbs.Next(0x30), tbs.Next(0x30)
 	tbs.Optional(0x81)
@@ -114,10 +115,13 @@ func readCertificate(der []byte) (*certificate, error) {
 	if !bytes.Equal(inner.Raw, algorithm.Raw) {
 		return nil, fmt.Errorf("signature algorithm is stated in two ways")
 	}
+	if !bytes.Equal(version.Value, []byte{0x02, 1, 2}) {
+		return nil, fmt.Errorf("version is not 3")
+	}
 	if err := decode(serial.Raw, &c.serial); err != nil {
 		return nil, err
 	}
-	c.issuer, c.subject = bytes.Clone(issuer.Raw), bytes.Clone(subject.Raw)
+	c.issuer, c.subject = newName(issuer.Raw), newName(subject.Raw)
 	period := validity.Cursor()
 	from, to := period.Any(), period.Any()
 	if err := period.Done(); err != nil {
@@ -129,6 +133,8 @@ func readCertificate(der []byte) (*certificate, error) {
 	if err := decode(to.Raw, &c.notAfter); err != nil {
 		return nil, err
 	}
+	const generalized = 0x18
+	c.longYears = from.Tag == generalized && c.notBefore.Year() < 2050 || to.Tag == generalized && c.notAfter.Year() < 2050
 	c.spki = bytes.Clone(spki.Raw)
 	c.key, c.keyErr = lds.ParsePublicKey(c.spki)
 	if extensions.Raw != nil {
@@ -174,6 +180,7 @@ func (c *certificate) readExtensions(nodes []tlv.Node) error {
 			if err := decode(e.Value, &bits); err != nil {
 				return err
 			}
+			c.usageCritical = e.Critical
 			for i := range min(bits.BitLength, 9) {
 				c.keyUsage |= bits.At(i) << i
 			}
@@ -190,7 +197,9 @@ func (c *certificate) readExtensions(nodes []tlv.Node) error {
 			}
 			c.authorityKeyID = bytes.Clone(a.KeyID.Bytes)
 		case e.Id.Equal(oidExtendedUsage):
-			c.extendedUsage = true
+			if err := decode(e.Value, &c.extendedUsage); err != nil {
+				return err
+			}
 		default:
 			known := false
 			for _, oid := range harmless {
@@ -204,22 +213,32 @@ func (c *certificate) readExtensions(nodes []tlv.Node) error {
 	return nil
 }
 
-// country is the C attribute of a name in upper case, "" if there is none.
-func country(name []byte) string {
-	var rdn pkix.RDNSequence
-	if _, err := asn1.Unmarshal(name, &rdn); err != nil {
-		return ""
-	}
-	for _, set := range rdn {
-		for _, a := range set {
-			if s, ok := a.Value.(string); ok && a.Type.Equal(oidCountry) {
-				return string(bytes.ToUpper([]byte(s)))
-			}
-		}
-	}
-	return ""
-}
+// country is the state that the certificate names, in upper case.
+func (c *certificate) country() string { return c.subject.country() }
+
+func (c *certificate) thumbprint() string { return thumbprint(c.raw) }
 
 func (c *certificate) validAt(t time.Time) bool {
 	return !t.Before(c.notBefore) && !t.After(c.notAfter)
+}
+
+// checkSigner holds the certificate of a signer to the profile of Doc 9303-12
+// 7.1 table 6, as far as it is meant to protect the reader.
+func (c *certificate) checkSigner() error {
+	switch {
+	case c.isCA:
+		return fmt.Errorf("%w: an authority's", ErrCertificate)
+	case c.keyUsage&digitalSignature == 0 || !c.usageCritical:
+		return fmt.Errorf("%w: key usage", ErrCertificate)
+	case len(c.authorityKeyID) == 0:
+		return fmt.Errorf("%w: no authority key identifier", ErrCertificate)
+	case c.longYears:
+		return fmt.Errorf("%w: form of its validity", ErrCertificate)
+	case c.unknownCritical != nil:
+		return fmt.Errorf("%w: critical extension %v", ErrCertificate, c.unknownCritical)
+	}
+	if err := c.issuer.check(); err != nil {
+		return fmt.Errorf("%w: issuer's name: %v", ErrCertificate, err)
+	}
+	return nil
 }

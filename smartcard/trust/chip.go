@@ -5,8 +5,8 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
-	"crypto/ecdsa"
 	"crypto/subtle"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -41,23 +41,15 @@ func checkChipAuthentication(infos lds.SecurityInfos, e lds.ChipAuthentication) 
 	if err != nil {
 		return err
 	}
-	public, ok := key.(*ecdsa.PublicKey)
-	if !ok || !slices.Equal(e.Protocol[:len(e.Protocol)-1], lds.OIDCAECDH) {
-		return fmt.Errorf("%w: Chip Authentication %v", ErrUnsupported, e.Protocol)
-	}
 	suite, ok := suites[e.Protocol[len(e.Protocol)-1]]
-	if !ok {
+	if !ok || key.Group.Elliptic() != slices.Equal(e.Protocol[:len(e.Protocol)-1], lds.OIDCAECDH) {
 		return fmt.Errorf("%w: Chip Authentication %v", ErrUnsupported, e.Protocol)
 	}
-	chip, err := public.ECDH()
-	if err != nil {
-		return fmt.Errorf("%w: curve of the chip's key", ErrUnsupported)
-	}
-	terminal, err := chip.Curve().NewPrivateKey(e.TerminalKey.Reveal())
-	if err != nil {
+	terminal := e.TerminalKey.Reveal()
+	if len(terminal) > len(key.Group.Order().Bytes()) {
 		return fmt.Errorf("terminal key: %w", ErrMalformed)
 	}
-	shared, err := terminal.ECDH(chip)
+	shared, err := key.Group.Secret(key.Group.Multiply(key.Public, terminal))
 	if err != nil {
 		return fmt.Errorf("key agreement: %w", ErrMalformed)
 	}
@@ -66,34 +58,40 @@ func checkChipAuthentication(infos lds.SecurityInfos, e lds.ChipAuthentication) 
 
 // chipKey finds the key that the evidence speaks of, and refuses a protocol
 // that the chip's signed DG14 does not offer for it.
-func chipKey(infos lds.SecurityInfos, e lds.ChipAuthentication) (crypto.PublicKey, error) {
-	var found *lds.ChipAuthenticationPublicKeyInfo
-	for i, k := range infos.ChipAuthenticationKeys {
-		if sameID(k.KeyID, e.KeyID) || e.KeyID == nil && len(infos.ChipAuthenticationKeys) == 1 {
-			found = &infos.ChipAuthenticationKeys[i]
-			break
+func chipKey(infos lds.SecurityInfos, e lds.ChipAuthentication) (key lds.AgreementKey, err error) {
+	// Keys over curves and in fields are numbered apart (Doc 9303-11 9.2.6).
+	kind := lds.OIDPKECDH
+	if below(e.Protocol, lds.OIDCADH) {
+		kind = lds.OIDPKDH
+	}
+	var keys []lds.ChipAuthenticationPublicKeyInfo
+	for _, k := range infos.ChipAuthenticationKeys {
+		if k.Protocol.Equal(kind) {
+			keys = append(keys, k)
 		}
 	}
-	if found == nil {
-		return nil, fmt.Errorf("%w: DG14 has no such key", ErrChip)
+	at := slices.IndexFunc(keys, func(k lds.ChipAuthenticationPublicKeyInfo) bool { return sameID(k.KeyID, e.KeyID) })
+	if at < 0 && e.KeyID == nil && len(keys) == 1 {
+		at = 0
 	}
-	offered := false
-	for _, i := range infos.ChipAuthentication {
-		if i.Protocol.Equal(e.Protocol) && (i.KeyID == nil || sameID(i.KeyID, found.KeyID)) {
-			offered = true
-		}
+	if at < 0 {
+		return key, fmt.Errorf("%w: DG14 has no such key", ErrChip)
 	}
-	// Early chips carry a key without an info: 3DES is meant (Doc 9303-11 9.2.5).
-	if len(infos.ChipAuthentication) == 0 && e.Protocol.Equal(append(slices.Clone(lds.OIDCAECDH), 1)) {
-		offered = true
+	found := keys[at]
+	if !slices.ContainsFunc(infos.ChipAuthentication, func(i lds.ChipAuthenticationInfo) bool {
+		return i.Protocol.Equal(e.Protocol) && (i.KeyID == nil || sameID(i.KeyID, found.KeyID))
+	}) || !below(e.Protocol, lds.OIDCADH) && !below(e.Protocol, lds.OIDCAECDH) {
+		return key, fmt.Errorf("%w: DG14 does not offer %v", ErrChip, e.Protocol)
 	}
-	if !offered {
-		return nil, fmt.Errorf("%w: DG14 does not offer %v", ErrChip, e.Protocol)
+	if key, err = lds.ParseAgreementKey(found.SPKI); err != nil {
+		return key, ofParsing(err)
 	}
-	if found.Key == nil {
-		return nil, fmt.Errorf("%w: key of the chip", ErrUnsupported)
-	}
-	return found.Key, nil
+	return key, nil
+}
+
+// below says whether oid is one arc under prefix.
+func below(oid, prefix asn1.ObjectIdentifier) bool {
+	return len(oid) == len(prefix)+1 && slices.Equal(oid[:len(prefix)], prefix)
 }
 
 func sameID(a, b *big.Int) bool {

@@ -11,7 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"fmt"
-	"time"
+	"math/big"
 
 	"enrollkiosk/smartcard/lds"
 )
@@ -33,6 +33,12 @@ var signatureAlgorithms = map[string]struct {
 	"1.2.840.10045.4.3.2":   {"ecdsa", crypto.SHA256},
 	"1.2.840.10045.4.3.3":   {"ecdsa", crypto.SHA384},
 	"1.2.840.10045.4.3.4":   {"ecdsa", crypto.SHA512},
+	// BSI TR-03111 5.2.1.1
+	"0.4.0.127.0.7.1.1.4.1.1": {"plain", crypto.SHA1},
+	"0.4.0.127.0.7.1.1.4.1.2": {"plain", crypto.SHA224},
+	"0.4.0.127.0.7.1.1.4.1.3": {"plain", crypto.SHA256},
+	"0.4.0.127.0.7.1.1.4.1.4": {"plain", crypto.SHA384},
+	"0.4.0.127.0.7.1.1.4.1.5": {"plain", crypto.SHA512},
 }
 
 var oidMGF1 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
@@ -79,8 +85,12 @@ func checkSignature(key crypto.PublicKey, algorithm pkix.AlgorithmIdentifier, di
 		if !ok {
 			return 0, fmt.Errorf("%w: key and algorithm do not fit", ErrSignature)
 		}
-		if err := rsa.VerifyPSS(key, hash, sum(hash, message), signature, options); err != nil {
+		digest := sum(hash, message)
+		if err := rsa.VerifyPSS(key, hash, digest, signature, options); err != nil {
 			return 0, fmt.Errorf("%w: %v", ErrSignature, err)
+		}
+		if options.SaltLength == rsa.PSSSaltLengthAuto && !unsalted(key, hash, digest, signature) {
+			return 0, fmt.Errorf("%w: length of the salt", ErrSignature)
 		}
 		return hash, nil
 	}
@@ -96,8 +106,13 @@ func checkSignature(key crypto.PublicKey, algorithm pkix.AlgorithmIdentifier, di
 			return 0, fmt.Errorf("%w: %v", ErrSignature, err)
 		}
 	case *ecdsa.PublicKey:
-		if a.kind != "ecdsa" {
+		if a.kind != "ecdsa" && a.kind != "plain" {
 			return 0, fmt.Errorf("%w: key and algorithm do not fit", ErrSignature)
+		}
+		if a.kind == "plain" {
+			if signature, ok = plainToDER(key, signature); !ok {
+				return 0, fmt.Errorf("%w: length", ErrSignature)
+			}
 		}
 		if !ecdsa.VerifyASN1(key, sum(hash, message), signature) {
 			return 0, ErrSignature
@@ -138,105 +153,29 @@ func pssParameters(algorithm pkix.AlgorithmIdentifier) (crypto.Hash, *rsa.PSSOpt
 			return 0, nil, fmt.Errorf("%w: mask generation %v", ErrUnsupported, p.MGF.Algorithm)
 		}
 	}
-	// A salt length of zero means "any" to crypto/rsa.
-	if mgfHash != hash || p.Trailer != 1 || p.Salt <= 0 {
+	// Doc 9303-12 4.4.1: both hashes are the same. A salt length of zero means "any"
+	// to crypto/rsa, which is looked at afterwards.
+	if mgfHash != hash || p.Trailer != 1 || p.Salt < 0 {
 		return 0, nil, fmt.Errorf("%w: RSASSA-PSS parameters", ErrUnsupported)
 	}
 	return hash, &rsa.PSSOptions{SaltLength: p.Salt, Hash: hash}, nil
 }
 
-var (
-	oidContentType   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
-	oidMessageDigest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
-	oidSigningTime   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}
-)
-
-// signedAttributes are those of RFC 5652 section 11; signingTime is zero if
-// absent.
-type signedAttributes struct {
-	contentType   asn1.ObjectIdentifier
-	messageDigest []byte
-	signingTime   time.Time
+// unsalted says whether a PSS signature that verifies has a salt of no bytes:
+// its hash is then that of eight zeros and the digest (RFC 8017 9.1.1).
+func unsalted(key *rsa.PublicKey, hash crypto.Hash, digest, signature []byte) bool {
+	m := new(big.Int).Exp(new(big.Int).SetBytes(signature), big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, key.Size()))
+	end := len(m) - 1
+	return bytes.Equal(m[end-hash.Size():end], sum(hash, make([]byte, 8), digest))
 }
 
-func parseAttributes(der []byte) (a signedAttributes, err error) {
-	var set []struct {
-		Type   asn1.ObjectIdentifier
-		Values []asn1.RawValue `asn1:"set"`
+// plainToDER turns r || s (TR-03111 5.2.1), each as long as the order, into the
+// form of crypto/ecdsa.
+func plainToDER(key *ecdsa.PublicKey, signature []byte) ([]byte, bool) {
+	size := (key.Curve.Params().N.BitLen() + 7) / 8
+	if len(signature) != 2*size {
+		return nil, false
 	}
-	rest, err := asn1.UnmarshalWithParams(der, &set, "set")
-	if err != nil || len(rest) != 0 {
-		return a, fmt.Errorf("signed attributes: %w", ErrMalformed)
-	}
-	seen := make(map[string]bool)
-	for _, attribute := range set {
-		id := attribute.Type.String()
-		if seen[id] {
-			return a, fmt.Errorf("signed attribute %s twice: %w", id, ErrMalformed)
-		}
-		seen[id] = true
-		var v any
-		switch {
-		case attribute.Type.Equal(oidContentType):
-			v = &a.contentType
-		case attribute.Type.Equal(oidMessageDigest):
-			v = &a.messageDigest
-		case attribute.Type.Equal(oidSigningTime):
-			v = &a.signingTime
-		default:
-			continue
-		}
-		if len(attribute.Values) != 1 {
-			return a, fmt.Errorf("signed attribute %s: %w", id, ErrMalformed)
-		}
-		if err := decode(attribute.Values[0].FullBytes, v); err != nil {
-			return a, fmt.Errorf("signed attribute %s: %w", id, err)
-		}
-	}
-	return a, nil
-}
-
-// checkSOD verifies the SOD's signature with the document signer's
-// certificate that it carries, which it returns.
-func checkSOD(sod lds.SOD) (signer *certificate, signingTime time.Time, used crypto.Hash, err error) {
-	s := sod.Signer
-	for _, der := range sod.Certificates {
-		c, err := parseCertificate(der)
-		if err != nil {
-			return nil, signingTime, 0, err
-		}
-		if s.Serial != nil && s.Serial.Cmp(c.serial) == 0 && bytes.Equal(s.Issuer, c.issuer) ||
-			len(s.KeyID) > 0 && bytes.Equal(s.KeyID, c.keyID) {
-			signer = c
-			break
-		}
-	}
-	if signer == nil {
-		return nil, signingTime, 0, fmt.Errorf("%w: the security object carries no certificate of its signer", ErrCertificate)
-	}
-	digest, err := digestAlgorithm(s.Digest)
-	if err != nil {
-		return nil, signingTime, 0, err
-	}
-	attributes, err := parseAttributes(s.Attributes)
-	if err != nil {
-		return nil, signingTime, 0, err
-	}
-	if !attributes.contentType.Equal(sod.ContentType) {
-		return nil, signingTime, 0, fmt.Errorf("%w: content type", ErrSignature)
-	}
-	if !bytes.Equal(attributes.messageDigest, sum(digest, sod.Content)) {
-		return nil, signingTime, 0, fmt.Errorf("%w: message digest", ErrSignature)
-	}
-	if signer.keyErr != nil {
-		return nil, signingTime, 0, unsupported(signer.keyErr)
-	}
-	used, err = checkSignature(signer.key, s.SignatureAlgorithm, digest, s.Attributes, s.Signature)
-	if err != nil {
-		return nil, signingTime, 0, err
-	}
-	if digest == crypto.SHA1 || sod.Digest == crypto.SHA1 {
-		used = crypto.SHA1
-	}
-	return signer, attributes.signingTime, used, nil
+	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])})
+	return der, err == nil
 }

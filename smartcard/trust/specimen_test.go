@@ -189,7 +189,8 @@ func facialImage(seed byte) []byte {
 	image := append([]byte{0xFF, 0xD8, 0xFF, 0xE0}, bytes.Repeat([]byte{seed}, 60)...)
 	n := 20 + 12 + len(image)
 	record := slices.Concat([]byte("FAC\x00010\x00"), []byte{0, 0, 0, byte(n + 14), 0, 1, 0, 0, 0, byte(n)}, make([]byte, 16+12), image)
-	return tlv.Encode(0x75, tlv.Encode(0x7F61, []byte{2, 1, 1}, tlv.Encode(0x7F60, tlv.Encode(0xA1, []byte{0x88, 2, 0, 8}), tlv.Encode(0x5F2E, record))))
+	return tlv.Encode(0x75, tlv.Encode(0x7F61, []byte{2, 1, 1}, tlv.Encode(0x7F60, tlv.Encode(0xA1,
+		[]byte{0x80, 2, 1, 1, 0x81, 1, 2, 0x87, 2, 1, 1, 0x88, 2, 0, 8}), tlv.Encode(0x5F2E, record))))
 }
 
 // issue personalises a document. suite is the last arc of the Chip
@@ -214,7 +215,11 @@ func (s *state) issue(mrz string, suite int, active crypto.Signer) *chip {
 	}
 	files[lds.DG14] = tlv.Encode(0x6E, tlv.Encode(0x31, infos...))
 	files[lds.EFSOD] = s.sod(files)
-	files[lds.EFCOM] = tlv.Encode(0x60, tlv.Encode(0x5F01, []byte("0107")), tlv.Encode(0x5F36, []byte("040000")), tlv.Encode(0x5C, []byte{0x61, 0x75, 0x6E, 0x6F}))
+	tags := []byte{0x61, 0x75, 0x6E}
+	if active != nil {
+		tags = append(tags, 0x6F)
+	}
+	files[lds.EFCOM] = tlv.Encode(0x60, tlv.Encode(0x5F01, []byte("0107")), tlv.Encode(0x5F36, []byte("040000")), tlv.Encode(0x5C, tags))
 	files[lds.EFCardAccess] = tlv.Encode(0x31, pace)
 	c.doc = lds.Document{Files: files, Access: "PACE"}
 	return c
