@@ -44,7 +44,7 @@ func FuzzImageHeader(f *testing.F) {
 				t.Errorf("accepts %d by %d", w, h)
 			}
 		} else {
-			_, err = decodeJPEG(t.Context(), b)
+			_, err = Decoder{}.decodeJPEG(t.Context(), b)
 		}
 		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrTooLarge) {
 			t.Errorf("untyped error: %v", err)

@@ -42,7 +42,7 @@ var (
 	ErrTooLarge = errors.New("portrait: image too large")
 	// ErrDecoder: the program gave up, on a malformed image or for want of memory.
 	ErrDecoder = errors.New("portrait: decoder failed")
-	// ErrLimits: the program was stopped at a limit or died of a signal.
+	// ErrLimits: decoding was stopped at a limit, or the program died of a signal.
 	ErrLimits = errors.New("portrait: decoder stopped")
 	// ErrNoDecoder: the program is not installed. The text names its Debian package.
 	ErrNoDecoder = errors.New("portrait: decoder not installed")
@@ -78,7 +78,7 @@ func (d Decoder) Decode(ctx context.Context, b []byte) (image.Image, error) {
 	var err error
 	switch {
 	case bytes.HasPrefix(b, []byte{0xFF, 0xD8, 0xFF}):
-		m, err = decodeJPEG(ctx, b)
+		m, err = d.decodeJPEG(ctx, b)
 	case isJPEG2000(b):
 		m, err = d.decodeJPEG2000(ctx, b)
 	default:
@@ -135,7 +135,7 @@ func within(w, h int) error {
 	return nil
 }
 
-func decodeJPEG(ctx context.Context, b []byte) (image.Image, error) {
+func (d Decoder) decodeJPEG(ctx context.Context, b []byte) (image.Image, error) {
 	config, err := jpeg.DecodeConfig(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -148,14 +148,19 @@ func decodeJPEG(ctx context.Context, b []byte) (image.Image, error) {
 	if bytes.Count(b, []byte{0xFF, 0xDA}) > maxScans {
 		return nil, fmt.Errorf("%w: more than %d scans", ErrTooLarge, maxScans)
 	}
-	m, err := jpeg.Decode(&reader{ctx, bytes.NewReader(b)})
-	if ctx.Err() != nil {
+	timeout := d.Limits.orDefaults().Timeout
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	m, err := jpeg.Decode(&reader{bounded, bytes.NewReader(b)})
+	switch {
+	case err == nil:
+		return m, nil
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case bounded.Err() != nil:
+		return nil, fmt.Errorf("%w after %v", ErrLimits, timeout)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	return m, nil
+	return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 }
 
 // reader ends when its context does.
@@ -171,10 +176,10 @@ func (r *reader) Read(b []byte) (int, error) {
 	return r.r.Read(b)
 }
 
-// Limits bound one run of a program. Zero fields are the defaults.
+// Limits bound one image. Zero fields are the defaults.
 type Limits struct {
 	Timeout time.Duration // wall time, 10 s; whole seconds of it bound processor time
-	Memory  int64         // address space in bytes, 256 MiB
+	Memory  int64         // address space of a program in bytes, 256 MiB
 }
 
 // Defaults of Limits. OpenJPEG needs less than 64 MiB for MaxPixels.

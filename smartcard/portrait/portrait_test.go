@@ -193,3 +193,11 @@ func TestCancelled(t *testing.T) {
 		}
 	}
 }
+
+// Time bounds a JPEG as well: one whose scans are repeated takes seconds.
+func TestJPEGTimeout(t *testing.T) {
+	d := portrait.Decoder{Limits: portrait.Limits{Timeout: time.Microsecond}}
+	if _, err := d.Decode(t.Context(), encodeJPEG(t, 1000, 1000)); !errors.Is(err, portrait.ErrLimits) {
+		t.Error(err)
+	}
+}
