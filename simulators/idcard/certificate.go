@@ -84,12 +84,12 @@ func certify(t template, issuer certified, tbs, whole Edit) (certified, error) {
 	return c, nil
 }
 
-// adopt takes issuer and serial number as the certificate has them after edits;
-// what it has no longer stays as it was.
+// adopt takes names and serial number as the certificate has them after edits, so
+// that whoever refers to it agrees with it; of one that is broken they stay as they were.
 func (c *certified) adopt() {
 	fields, err := certificateFields(c.raw)
 	if err == nil {
-		c.issuer, c.serial = fields.issuer, fields.serial
+		c.issuer, c.subject, c.serial = fields.issuer, fields.subject, fields.serial
 	}
 }
 

@@ -16,11 +16,8 @@ func listed(tag int, all []entry) []byte {
 			continue
 		}
 		name := f.tag
-		if f.tag == 0xA0 {
-			name = 0x5F0F // stands for the template of other names
-			if f.value[4] == 0x5F && f.value[5] == 0x1A {
-				name = 0x5F1A
-			}
+		if name == 0xA0 { // the template's tag is not listed, what it repeats is
+			name = int(f.value[3])<<8 | int(f.value[4])
 		}
 		tags = append(tags, byte(name>>8), byte(name))
 		content = append(content, tlv(f.tag, f.value)...)
@@ -54,7 +51,7 @@ func date(s string, packed bool) []byte {
 	}
 	out := make([]byte, 4)
 	for i := range out {
-		out[i] = (s[2*i]-'0')<<4 | s[2*i+1] - '0'
+		out[i] = (s[2*i]-'0')<<4 | (s[2*i+1] - '0')
 	}
 	return out
 }
