@@ -157,8 +157,8 @@ func readCertificate(der []byte) (*certificate, error) {
 func (c *certificate) readExtensions(nodes []tlv.Node) error {
 	seen := make(map[string]bool)
 	for _, n := range nodes {
-		var e pkix.Extension
-		if err := decode(n.Raw, &e); err != nil {
+		e, err := readExtension(n)
+		if err != nil {
 			return err
 		}
 		if seen[e.Id.String()] {
@@ -167,14 +167,17 @@ func (c *certificate) readExtensions(nodes []tlv.Node) error {
 		seen[e.Id.String()] = true
 		switch {
 		case e.Id.Equal(oidBasic):
-			var b struct {
-				IsCA    bool `asn1:"optional"`
-				PathLen int  `asn1:"optional"`
-			}
-			if err := decode(e.Value, &b); err != nil {
+			basic, err := tlv.ParseOne(e.Value, 0x30)
+			if err != nil {
 				return err
 			}
-			c.isCA = b.IsCA
+			b := basic.Cursor()
+			ca, _ := b.Optional(boolean)
+			b.Optional(0x02) // path length
+			if err := b.Done(); err != nil {
+				return err
+			}
+			c.isCA = isTrue(ca)
 		case e.Id.Equal(oidKeyUsage):
 			var bits asn1.BitString
 			if err := decode(e.Value, &bits); err != nil {
@@ -220,6 +223,24 @@ func (c *certificate) thumbprint() string { return thumbprint(c.raw) }
 
 func (c *certificate) validAt(t time.Time) bool {
 	return !t.Before(c.notBefore) && !t.After(c.notAfter)
+}
+
+// boolean is the tag of BOOLEAN. A state writes true as 01, which is not DER.
+const boolean = tlv.Tag(0x01)
+
+func isTrue(n tlv.Node) bool { return len(n.Value) == 1 && n.Value[0] != 0 }
+
+// readExtension reads Extension (RFC 5280 4.1).
+func readExtension(n tlv.Node) (e pkix.Extension, err error) {
+	c := n.Cursor()
+	id := c.Next(0x06)
+	critical, _ := c.Optional(boolean)
+	value := c.Next(0x04)
+	if err := c.Done(); err != nil {
+		return e, err
+	}
+	e.Critical, e.Value = isTrue(critical), value.Value
+	return e, decode(id.Raw, &e.Id)
 }
 
 // checkSigner holds the certificate of a signer to the profile of Doc 9303-12

@@ -3,12 +3,17 @@ package trust
 import (
 	"bytes"
 	"crypto"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/tlv"
 )
 
 // The worked examples of ICAO Doc 9303-11 and of the MAC standards; each file
@@ -156,4 +161,45 @@ func TestCountries(t *testing.T) {
 	if len(countries)%6 != 0 {
 		t.Error("an entry is not six characters")
 	}
+}
+
+// The worked example of Doc 9303-11 Appendix I: static key and chip
+// authentication data give the mapping key.
+func TestChipMappingExample(t *testing.T) {
+	for _, v := range vectors(t, "pace-cam.json") {
+		protocol := append(slices.Clone(lds.OIDPACEECDHCAM), 2)
+		offer := tlv.Encode(0x30, must(asn1.Marshal(protocol)), []byte{2, 1, 2}, []byte{2, 1, 13})
+		infos, err := lds.ParseCardAccess(tlv.Encode(0x31, offer, field(t, v, "ca_public_key_info")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := lds.ChipMapping{Protocol: protocol, ParameterID: 13, MappingKey: field(t, v, "map_ic_public"), Data: field(t, v, "chip_authentication_data")}
+		if err := checkChipMapping(infos, good); err != nil {
+			t.Error(err)
+		}
+		for name, edit := range map[string]func(*lds.ChipMapping){
+			"data":          func(e *lds.ChipMapping) { e.Data = bytes.Clone(e.Data); e.Data[3] ^= 1 },
+			"no data":       func(e *lds.ChipMapping) { e.Data = nil },
+			"zero":          func(e *lds.ChipMapping) { e.Data = make([]byte, 32) },
+			"long data":     func(e *lds.ChipMapping) { e.Data = append([]byte{0}, e.Data...) },
+			"mapping key":   func(e *lds.ChipMapping) { e.MappingKey = bytes.Clone(e.MappingKey); e.MappingKey[64] ^= 1 },
+			"infinity":      func(e *lds.ChipMapping) { e.MappingKey = []byte{0} },
+			"another suite": func(e *lds.ChipMapping) { e.Protocol = append(slices.Clone(lds.OIDPACEECDHCAM), 3) },
+			"not mapped":    func(e *lds.ChipMapping) { e.Protocol = append(slices.Clone(lds.OIDPACEECDHGM), 2) },
+			"another curve": func(e *lds.ChipMapping) { e.ParameterID = 12 },
+		} {
+			bad := good
+			edit(&bad)
+			if err := checkChipMapping(infos, bad); !errors.Is(err, ErrChip) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
