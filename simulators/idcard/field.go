@@ -60,22 +60,22 @@ func (f *field) lower(x *element) *big.Int {
 
 func (f *field) mul(x, y *element) element {
 	var t [limbs + 2]uint64
-	n := f.n
-	for i := range n {
+	a, b, m, n := *x, *y, f.m, f.n
+	for _, w := range b[:n] {
 		var c uint64
-		for j := range n {
-			t[j], c = mulAdd(x[j], y[i], t[j], c)
+		for j, v := range a[:n] {
+			t[j], c = mulAdd(v, w, t[j], c)
 		}
 		t[n], t[n+1] = bits.Add64(t[n], c, 0)
 		u := t[0] * f.inv
-		_, c = mulAdd(u, f.m[0], t[0], 0)
+		_, c = mulAdd(u, m[0], t[0], 0)
 		for j := 1; j < n; j++ {
-			t[j-1], c = mulAdd(u, f.m[j], t[j], c)
+			t[j-1], c = mulAdd(u, m[j], t[j], c)
 		}
 		t[n-1], c = bits.Add64(t[n], c, 0)
 		t[n] = t[n+1] + c
 	}
-	return f.reduce((*element)(t[:limbs]), t[n])
+	return f.reduce(element(t[:limbs]), t[n])
 }
 
 // mulAdd is a·b + c + d, low word first.
@@ -88,7 +88,7 @@ func mulAdd(a, b, c, d uint64) (lo, hi uint64) {
 }
 
 // reduce subtracts p once from x + carry·2^(64n), if that is no less than p.
-func (f *field) reduce(x *element, carry uint64) (z element) {
+func (f *field) reduce(x element, carry uint64) (z element) {
 	var borrow uint64
 	for i := range f.n {
 		z[i], borrow = bits.Sub64(x[i], f.m[i], borrow)
@@ -105,7 +105,7 @@ func (f *field) add(x, y *element) element {
 	for i := range f.n {
 		z[i], carry = bits.Add64(x[i], y[i], carry)
 	}
-	return f.reduce(&z, carry)
+	return f.reduce(z, carry)
 }
 
 func (f *field) sub(x, y *element) element {
