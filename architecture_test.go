@@ -19,17 +19,20 @@ const module = "enrollkiosk/"
 // modules it may import directly. A name ending in "/..." stands for everything
 // below it. The standard library and kiosk/secret are open to all.
 var allowed = map[string][]string{
-	"kiosk/secret":       {},
-	"smartcard/apdu":     {},
-	"smartcard/tlv":      {},
-	"smartcard/pcsc":     {"smartcard/apdu", "github.com/ebfe/scard"},
-	"smartcard/domain":   {"github.com/osanderson/brainpool"},
-	"smartcard/lds":      {"smartcard/tlv", "smartcard/domain"},
-	"smartcard/icao":     {"smartcard/apdu", "smartcard/tlv", "smartcard/lds", "smartcard/domain", "github.com/aead/cmac"},
-	"smartcard/trust":    {"smartcard/apdu", "smartcard/lds", "smartcard/tlv", "smartcard/domain", "smartcard/beid", "smartcard/prcid"},
-	"smartcard/beid":     {"smartcard/apdu", "smartcard/tlv"},
-	"smartcard/prcid":    {"golang.org/x/sys/unix"},
-	"smartcard/portrait": {"golang.org/x/sys/unix"},
+	"kiosk/secret":     {},
+	"smartcard/apdu":   {},
+	"smartcard/tlv":    {},
+	"smartcard/pcsc":   {"smartcard/apdu", "github.com/ebfe/scard"},
+	"smartcard/domain": {"github.com/osanderson/brainpool"},
+	"smartcard/lds":    {"smartcard/tlv", "smartcard/domain"},
+	"smartcard/icao":   {"smartcard/apdu", "smartcard/tlv", "smartcard/lds", "smartcard/domain", "github.com/aead/cmac"},
+	"smartcard/trust":  {"smartcard/apdu", "smartcard/lds", "smartcard/tlv", "smartcard/domain"},
+	"smartcard/beid":   {"smartcard/apdu", "smartcard/tlv"},
+	"smartcard/prcid":  {"smartcard/portrait", "golang.org/x/sys/unix", "golang.org/x/image/..."},
+	// One holder for every kind of document, and the procedures that read them.
+	"smartcard/identity":   {"smartcard/lds", "smartcard/trust", "smartcard/beid", "smartcard/prcid"},
+	"smartcard/inspection": {"smartcard/apdu", "smartcard/lds", "smartcard/icao", "smartcard/trust", "smartcard/beid", "smartcard/prcid", "smartcard/identity"},
+	"smartcard/portrait":   {"golang.org/x/sys/unix", "golang.org/x/image/..."},
 
 	"hsm":        {},
 	"hsm/piv":    {"hsm", "smartcard/apdu", "smartcard/tlv", "github.com/go-piv/piv-go/v2/piv", "github.com/ebfe/scard"},
@@ -43,6 +46,7 @@ var allowed = map[string][]string{
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
 	"registry/api": {"registry/record", "registry/receipt", "registry/internal/canonical"},
 	"registry/vault": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
+		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
 		"go.etcd.io/bbolt/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
@@ -53,7 +57,7 @@ var allowed = map[string][]string{
 	"sync/courier": {"sync/queue", "sync/client", "registry/record", "registry/receipt", "registry/policy", "registry/api"},
 
 	"kiosk": {"registry/record", "registry/policy", "registry/receipt", "registry/api", "smartcard/apdu", "smartcard/icao",
-		"smartcard/lds", "smartcard/trust", "hsm", "hsm/attest", "sync/queue"},
+		"smartcard/lds", "smartcard/trust", "smartcard/identity", "smartcard/inspection", "smartcard/beid", "smartcard/prcid", "hsm", "hsm/attest", "sync/queue"},
 	"kiosk/words": {"kiosk"},
 	"kiosk/wire":  {"kiosk", "golang.org/x/sys/unix"},
 	// What both production mains and the demo start: drivers and delivery

@@ -33,6 +33,8 @@ type Config struct {
 	Certificate [][]byte // of the record key, leaf first, DER
 	Languages   []string
 	Readers     Readers
+	Residents   Residents // nil: this machine has no module for them
+	Portraits   Portraits
 	Tokens      Tokens
 	TPM         TPM
 	Queue       Queue
@@ -189,7 +191,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 
 // enroll runs one enrollment. It returns an error only when the agent ends.
 func (a *Agent) enroll(ctx context.Context, d *desk, o officer) error {
-	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
+	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log}
 	language := d.base.Language
@@ -277,7 +279,14 @@ func rootsOf(roots []policy.Root) ([]attest.Root, error) {
 // simulated says whether any root of class test is trusted: then this is a
 // training installation and every screen says so.
 func simulated(p policy.Policy) bool {
-	for _, roots := range [][]policy.Root{p.Anchors, p.PIVRoots, p.OfficerCA} {
+	lists := [][]policy.Root{p.Anchors, p.PIVRoots, p.OfficerCA}
+	for _, d := range p.Documents {
+		if d.Class == record.Test {
+			return true
+		}
+		lists = append(lists, d.Roots)
+	}
+	for _, roots := range lists {
 		for _, r := range roots {
 			if r.Class == record.Test {
 				return true

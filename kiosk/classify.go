@@ -7,7 +7,11 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/smartcard/beid"
 	"enrollkiosk/smartcard/icao"
+	"enrollkiosk/smartcard/identity"
+	"enrollkiosk/smartcard/inspection"
+	"enrollkiosk/smartcard/prcid"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
 )
@@ -19,7 +23,9 @@ var (
 	ErrCardRemoved    = errors.New("the card was taken away: put it back")
 	ErrCardMute       = errors.New("the card does not answer: turn it over")
 	ErrCardBusy       = errors.New("the card is in use by another program")
-	errCardChanged    = errors.New("another card than the one that was checked: put the first one back")
+	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
+	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
+	errCannotProve    = errors.New("the document lacks a proof that the policy wants: use another one")
 	errOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
 )
 
@@ -45,7 +51,8 @@ type row struct {
 }
 
 var cardRows = []row{
-	{errCardChanged, CodeCardChanged, RemedyOtherCard},
+	{inspection.ErrChanged, CodeCardChanged, RemedyOtherCard},
+	{errKindRefused, CodeKindRefused, RemedyOtherCard},
 	{ErrCardRemoved, CodeCardRemoved, RemedyRetry},
 	{ErrCardMute, CodeCardMute, RemedyRetry},
 	{ErrReaderMissing, CodeReaderMissing, RemedyStaff},
@@ -58,6 +65,13 @@ var cardRows = []row{
 	{icao.ErrBlocked, CodeAccessDenied, RemedyOtherCard},
 	{icao.ErrChipNotGenuine, CodeChipCloned, RemedyStaff},
 	{icao.ErrClosed, CodeCardRemoved, RemedyRetry},
+	{beid.ErrNotBelgianEID, CodeNotEMRTD, RemedyOtherCard},
+	{prcid.ErrNoAnswer, CodeModuleMissing, RemedyStaff},
+	{prcid.ErrModule, CodeModuleMissing, RemedyStaff},
+	{prcid.ErrNoCard, CodeCardRemoved, RemedyRetry},
+	{prcid.ErrCardLost, CodeCardRemoved, RemedyRetry},
+	{prcid.ErrNotGenuine, CodeChipCloned, RemedyStaff},
+	{prcid.ErrWrongCard, CodeNotEMRTD, RemedyOtherCard},
 	{context.DeadlineExceeded, CodeCardSlow, RemedyRetry},
 }
 
@@ -74,16 +88,35 @@ var proofRows = []row{
 	{trust.ErrSignerExpired, CodeUnknownAuthority, RemedyStaff},
 	{trust.ErrRevoked, CodeUnknownAuthority, RemedyStaff},
 	{trust.ErrChip, CodeChipCloned, RemedyStaff},
-	{trust.ErrChipCannotProve, CodeChipCloned, RemedyStaff},
+	{trust.ErrChipCannotProve, CodeCannotProve, RemedyOtherCard},
+	{beid.ErrExpired, CodeExpired, RemedyStartOver},
+	{beid.ErrNotYetValid, CodeExpired, RemedyStartOver},
+	{beid.ErrHash, CodeDataAltered, RemedyStaff},
+	{beid.ErrSignature, CodeSignatureInvalid, RemedyStaff},
+	{beid.ErrUnknownAuthority, CodeUnknownAuthority, RemedyStaff},
+	{beid.ErrCertificate, CodeUnknownAuthority, RemedyStaff},
+	{beid.ErrSignerExpired, CodeUnknownAuthority, RemedyStaff},
+	{beid.ErrChip, CodeChipCloned, RemedyStaff},
+	{beid.ErrNoBasicKey, CodeCannotProve, RemedyOtherCard},
+	{errCannotProve, CodeCannotProve, RemedyOtherCard},
+	{identity.ErrUnsigned, CodeCannotProve, RemedyOtherCard},
 }
 
 func proofFault(err error) *Fault {
 	return classify(err, proofRows, row{code: CodeUnreadable, remedy: RemedyOtherCard})
 }
 
-func proofOrCardFault(err error) *Fault {
-	var e *trust.Error
-	if errors.As(err, &e) || errors.Is(err, trust.ErrMalformed) {
+// documentFault is for the whole of an inspection: what the verifiers say is a
+// matter of proofs, all else one of the card and its reader.
+func documentFault(err error) *Fault {
+	var page *inspection.PageError
+	var ofTrust *trust.Error
+	var ofBelgian *beid.Error
+	switch {
+	case errors.As(err, &page):
+		return classify(err, nil, row{code: CodePageDiffers, remedy: RemedyStaff})
+	case errors.As(err, &ofTrust), errors.As(err, &ofBelgian), errors.Is(err, trust.ErrExpired), errors.Is(err, trust.ErrMalformed),
+		errors.Is(err, identity.ErrUnsigned), errors.Is(err, identity.ErrIncomplete), errors.Is(err, errCannotProve):
 		return proofFault(err)
 	}
 	return cardFault(err)
@@ -125,6 +158,7 @@ var officerRows = []row{
 	{hsm.ErrCannotAttest, CodeOfficerUnknown, RemedyOtherCard}, // not one of ours
 	{hsm.ErrPINBlocked, CodeOfficerBlocked, RemedyOtherCard},
 	{errOtherToken, CodeOfficerOther, RemedyOtherCard},
+	{errSamePerson, CodeSamePerson, RemedyOtherCard},
 }
 
 func officerFault(err error) *Fault {

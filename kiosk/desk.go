@@ -1,10 +1,13 @@
 package kiosk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
+
+	"enrollkiosk/kiosk/secret"
 )
 
 // Ways an enrollment ends before its record exists. None is a fault.
@@ -116,6 +119,43 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 				continue
 			}
 			return in, true, nil
+		}
+	}
+}
+
+// askOfficer shows the screen that build makes, which wants an officer's card
+// and PIN, until try succeeds. Only an intent of the officer, never a retry,
+// sends a PIN to the card. A fault of try is shown; any other error ends it.
+func (d *desk) askOfficer(ctx context.Context, build func() State, try func(context.Context, secret.Text) (officer, error)) (officer, error) {
+	var problem PINView
+	var fault *Fault
+	for {
+		in, answered, err := d.wait(ctx, func() State {
+			s, pin := build(), problem
+			pin.Min, pin.Max = minPIN, maxPIN
+			s.Turn, s.Waiting, s.PIN, s.Fault = TurnOfficer, DeviceOfficer, &pin, fault
+			return s
+		}, func(s *State, h Health) bool {
+			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
+			return false
+		})
+		if err != nil {
+			return officer{}, err
+		}
+		if !answered {
+			continue
+		}
+		o, err := try(ctx, in.Secret)
+		in.Wipe()
+		if err == nil {
+			return o, nil
+		}
+		if !errors.As(err, &fault) {
+			return officer{}, err
+		}
+		problem = PINView{}
+		if fault.Code == CodeOfficerWrongPIN {
+			problem.Problem, problem.Left = PINWrong, fault.Left
 		}
 	}
 }

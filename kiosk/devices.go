@@ -6,6 +6,8 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/smartcard/apdu"
+	"enrollkiosk/smartcard/identity"
+	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/sync/queue"
 )
 
@@ -21,7 +23,24 @@ type Readers interface {
 // Card is a connected card; Close releases it.
 type Card interface {
 	apdu.Card
+	Reset(ctx context.Context) error
+	ATR() []byte
+	MaxAPDU() int // what the reader carries, 0 if it does not say
 	Close() error
+}
+
+// Residents is the module that reads resident identity cards of China. A card on
+// it shows as one on the document's reader.
+type Residents interface {
+	inspection.Module
+	// Present says whether a card lies on the module.
+	Present() bool
+}
+
+// Portraits draws faces. Picture makes a PNG of the image on a document of some
+// kind: foreign bytes, which nothing else looks into.
+type Portraits interface {
+	Picture(ctx context.Context, kind identity.Kind, image []byte) ([]byte, error)
 }
 
 // Tokens opens PIV tokens by the role of their reader. Open probes first and

@@ -1,41 +1,41 @@
 package kiosk
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/beid"
 	"enrollkiosk/smartcard/icao"
+	"enrollkiosk/smartcard/identity"
+	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/lds"
 	"enrollkiosk/smartcard/trust"
 )
 
-// document is a verified ID card that still lies on its reader.
+// document is a verified identity document that still lies on its reader.
 type document struct {
+	source inspection.Document
 	access access // to open the chip again; wiped by close
 	card   *counted
-	chip   *icao.Chip
-	holder trust.Holder
-	report trust.Report
-}
-
-// access is what opens a chip: the CAN or the MRZ information.
-type access struct {
-	secret secret.Text
-	kind   func(secret.Text) icao.Password
+	holder identity.Holder
+	lacks  []record.Exception // what it cannot prove; the policy accepts that
+	face   secret.Text        // PNG of this kiosk's own; empty when there is none to show
 }
 
 func (d *document) close() {
-	if d.chip != nil {
-		d.chip.Close()
-	}
-	if d.card != nil {
-		d.card.Close()
-	}
+	d.source.Close()
 	d.access.secret.Wipe()
+}
+
+// access is what opens a chip: the CAN or the MRZ information, and the whole
+// zone when a scanner has read it.
+type access struct {
+	secret  secret.Text
+	kind    func(secret.Text) icao.Password
+	printed *lds.MRZ
 }
 
 // counted counts what crosses a card.
@@ -53,25 +53,36 @@ func (c *counted) Transmit(ctx context.Context, command []byte) ([]byte, error) 
 
 func (c *counted) traffic() (int, int) { return c.apdus, c.bytes }
 
-// wanted are the files to read, in the order that lets verification begin early.
-var wanted = []lds.File{lds.EFCOM, lds.EFSOD, lds.DG1, lds.DG14, lds.DG15, lds.DG2}
+// connect opens the card on the document's reader. The counts go on when it is
+// opened again.
+func (c *counted) connect(e *enrollment) inspection.Connect {
+	return func(ctx context.Context) (inspection.Card, error) {
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Card)
+		defer cancel()
+		card, err := e.readers.Card(ctx, DeviceDocument)
+		if err != nil {
+			return nil, err
+		}
+		c.Card = card
+		return c, nil
+	}
+}
 
-// readDocument has the citizen place the card and give its access number, then
-// reads and verifies it. A wrong number comes back here to be typed again; it
-// is never tried twice.
+// readDocument has the citizen place a document, asks for what opens it, reads
+// and verifies it. A wrong number comes back here to be typed again; it is
+// never tried twice.
 func (e *enrollment) readDocument(ctx context.Context) (*document, error) {
 	var doc *document
 	err := e.try(ctx, func(ctx context.Context) error {
 		if err := e.awaitDevice(ctx, ScreenPlaceCard, DeviceDocument); err != nil {
 			return err
 		}
-		with, err := e.askAccess(ctx)
+		d, err := e.procedure(ctx)
 		if err != nil {
 			return err
 		}
-		d, err := e.openAndVerify(ctx, with)
-		if err != nil {
-			with.secret.Wipe()
+		if err := e.openAndVerify(ctx, d); err != nil {
+			d.close()
 			return err
 		}
 		doc = d
@@ -80,167 +91,170 @@ func (e *enrollment) readDocument(ctx context.Context) (*document, error) {
 	return doc, err
 }
 
-// askAccess asks for the card access number, or the three fields of the
-// machine readable zone.
+// procedure finds out what lies on the reader and how to read it, within what
+// the policy accepts.
+func (e *enrollment) procedure(ctx context.Context) (*document, error) {
+	d := &document{card: &counted{}}
+	kind, err := e.recognise(ctx, d)
+	if err != nil {
+		return nil, cardFault(err)
+	}
+	rule, ok := e.policy.Policy().Document(record.Document(kind))
+	if !ok {
+		return nil, cardFault(errKindRefused)
+	}
+	requireChip := !rule.Allows([]record.Exception{record.NoChipProof})
+	switch kind {
+	case identity.PRCResident:
+		accept := identity.Unsigned{Accept: rule.Allows([]record.Exception{record.NoChipProof, record.NoIssuerSignature}),
+			Simulated: rule.Class != record.Production}
+		d.source = inspection.Resident(e.residents, inspection.ResidentOptions{Now: e.now, Unsigned: accept})
+	case identity.BelgianEID:
+		roots, err := belgianRoots(rule)
+		if err != nil {
+			return nil, kioskFault(err)
+		}
+		d.source = inspection.Belgian(d.card.connect(e), inspection.BelgianOptions{Roots: roots, Now: e.now, RequireChip: requireChip})
+	default:
+		if d.access, err = e.askAccess(ctx); err != nil {
+			return nil, err
+		}
+		d.source = inspection.EMRTD(d.card.connect(e), inspection.EMRTDOptions{Password: d.access.kind(d.access.secret),
+			Printed: d.access.printed, Anchors: e.anchors, Now: e.now, RequireChip: requireChip})
+	}
+	return d, nil
+}
+
+func (e *enrollment) recognise(ctx context.Context, d *document) (identity.Kind, error) {
+	if e.residents != nil && e.residents.Present() {
+		return identity.PRCResident, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.limits.Card)
+	defer cancel()
+	card, err := d.card.connect(e)(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer card.Close()
+	return inspection.Recognise(ctx, card)
+}
+
+func belgianRoots(rule policy.Document) (beid.Roots, error) {
+	var list []beid.Root
+	for _, r := range rule.Roots {
+		list = append(list, beid.Root{Certificate: r.Certificate, Class: beid.Class(r.Class)})
+	}
+	return beid.NewRoots(list...)
+}
+
+// askAccess asks for the card access number, or the three fields of the machine
+// readable zone, or takes the zone from a scanner.
 func (e *enrollment) askAccess(ctx context.Context) (access, error) {
 	problem := PINFine
 	for {
 		in, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenAccessNumber, Turn: TurnOfficer, Main: ActionEnterCAN,
-				Actions: []Action{ActionEnterCAN, ActionEnterMRZ, ActionDecline, ActionChoose},
+				Actions: []Action{ActionEnterCAN, ActionEnterMRZ, ActionScanMRZ, ActionDecline, ActionChoose},
 				PIN:     &PINView{Min: 6, Max: 6, Problem: problem}}
 		})
 		if err != nil {
 			return access{}, err
 		}
-		if in.Action == ActionEnterCAN {
-			if problem = digits(in.Secret, 6, 6); problem == PINFine {
-				return access{in.Secret, icao.CAN}, nil
-			}
-			in.Wipe()
-			continue
-		}
 		problem = PINNotDigits
-		if in.MRZ != nil {
+		switch in.Action {
+		case ActionEnterCAN:
+			if problem = digits(in.Secret, 6, 6); problem == PINFine {
+				return access{secret: in.Secret, kind: icao.CAN}, nil
+			}
+		case ActionScanMRZ:
+			printed, err := lds.ParseScan(string(in.Secret.Reveal()))
+			if err != nil {
+				break
+			}
+			if info, err := printed.Information(); err == nil {
+				in.Wipe()
+				return access{info, icao.MRZ, &printed}, nil
+			}
+		case ActionEnterMRZ:
+			if in.MRZ == nil {
+				break
+			}
 			info, err := lds.MRZInformation(string(in.MRZ.Number.Reveal()), string(in.MRZ.Birth.Reveal()), string(in.MRZ.Expiry.Reveal()))
-			in.Wipe()
 			if err == nil {
-				return access{info, icao.MRZ}, nil
+				in.Wipe()
+				return access{secret: info, kind: icao.MRZ}, nil
 			}
 		}
+		in.Wipe()
 	}
 }
 
-// openAndVerify reads the card and proves it genuine. The result's holder has
-// no Active Authentication yet: that waits for the record's context.
-func (e *enrollment) openAndVerify(ctx context.Context, with access) (_ *document, err error) {
-	d := &document{access: with}
-	defer func() {
-		if err != nil {
-			if d.chip != nil {
-				d.chip.Close()
-			}
-			if d.card != nil {
-				d.card.Close()
-			}
-		}
-	}()
-	p := e.stepper(ScreenReading, StepOpenCard, StepReadCard, StepVerifyCard, StepProveChip)
-	if err := p.run(ctx, StepOpenCard, cardFault, func(ctx context.Context) error { return e.openChip(ctx, d, p) }); err != nil {
-		return nil, err
-	}
-	var read lds.Document
-	if err := p.run(ctx, StepReadCard, cardFault, func(ctx context.Context) error {
+// openAndVerify reads the document and proves it genuine. The holder that it
+// leaves in d has no proof for this record yet: that waits for its context.
+func (e *enrollment) openAndVerify(ctx context.Context, d *document) error {
+	p := e.stepper(ScreenReading, StepOpenCard, StepProveChip, StepReadCard, StepVerifyCard)
+	p.traffic = d.card.traffic
+	steps := map[inspection.Step]StepName{inspection.Open: StepOpenCard, inspection.Prove: StepProveChip,
+		inspection.Files: StepReadCard, inspection.Verify: StepVerifyCard}
+	if err := p.run(ctx, StepOpenCard, documentFault, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.ReadCard)
 		defer cancel()
-		var err error
-		read, err = d.chip.ReadAll(ctx, wanted, func(now icao.Progress) {
-			p.progress(StepReadCard, now.Read, now.Total)
+		d.holder, err = d.source.Read(ctx, func(now inspection.Progress) {
+			p.enter(steps[now.Step])
+			if now.Total > 0 {
+				p.progress(steps[now.Step], now.Done, now.Total)
+			}
 		})
 		return err
 	}); err != nil {
-		return nil, err
-	}
-	// Hashes, signature and chain first: a chip's key means nothing before DG14
-	// is known to be the issuer's.
-	if err := p.run(ctx, StepVerifyCard, proofFault, func(context.Context) error {
-		_, d.report, err = trust.Verify(read, e.anchors, e.now(), trust.Options{})
 		return err
-	}); err != nil {
-		return nil, err
 	}
-	if err := p.run(ctx, StepProveChip, proofOrCardFault, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, e.limits.Card)
-		defer cancel()
-		if dg14, ok := read.Files[lds.DG14]; ok {
-			infos, err := lds.ParseDG14(dg14)
-			if err != nil {
-				return fmt.Errorf("%w: %w", trust.ErrMalformed, err)
-			}
-			if len(infos.ChipAuthenticationKeys) > 0 {
-				if err := d.chip.AuthenticateChip(ctx, infos); err != nil {
-					return err
-				}
-			}
+	for _, l := range d.holder.Lacks() {
+		// A chip that will sign the record's context has to prove itself then.
+		if l != identity.NoChipProof || !d.source.Signs() {
+			d.lacks = append(d.lacks, record.Exception(l))
 		}
-		_, activeLater := read.Files[lds.DG15]
-		d.holder, d.report, err = trust.Verify(d.chip.Document(), e.anchors, e.now(),
-			trust.Options{RequireChip: !activeLater, RefuseExpired: true})
-		return err
-	}); err != nil {
-		return nil, err
 	}
-	return d, nil
-}
-
-func (e *enrollment) openChip(ctx context.Context, d *document, p *stepper) error {
-	ctx, cancel := context.WithTimeout(ctx, e.limits.Card)
-	defer cancel()
-	card, err := e.readers.Card(ctx, DeviceDocument)
-	if err != nil {
-		return err
+	if rule, _ := e.policy.Policy().Document(record.Document(d.holder.Kind())); !rule.Allows(d.lacks) {
+		return documentFault(errCannotProve)
 	}
-	if d.card == nil {
-		d.card = &counted{}
-	}
-	d.card.Card = card // the counts go on when a card is opened again
-	p.traffic = d.card.traffic
-	chip, err := icao.Open(ctx, d.card, d.access.kind(d.access.secret), icao.Options{})
-	if err != nil {
-		return err // d.chip stays what it was: a closed chip answers as one that was taken away
-	}
-	d.chip = chip
+	d.face = e.picture(ctx, d.holder)
 	return nil
 }
 
-// bindChip has the chip sign the challenge that follows from the context and
-// the holder's new key, and verifies the document once more with that. A card
-// that was taken away is opened again, and must be the same one.
-func (e *enrollment) bindChip(ctx context.Context, d *document, challenge [8]byte) error {
+// picture is the face as this kiosk draws it. A face that cannot be drawn is the
+// officer's to notice: the screen says so, and nothing else fails.
+func (e *enrollment) picture(ctx context.Context, h identity.Holder) secret.Text {
+	image, err := h.Face()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Card)
+		defer cancel()
+		var png []byte
+		if png, err = e.portraits.Picture(ctx, h.Kind(), image); err == nil {
+			return secret.New(png)
+		}
+	}
+	e.log.Warn("the face cannot be shown", "cause", err)
+	return secret.Text{}
+}
+
+// bindChip has the document's chip sign the challenge that follows from the
+// context and the holder's new key, and verifies the document once more with that.
+func (e *enrollment) bindChip(ctx context.Context, d *document, challenge [32]byte) error {
 	return e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepBindChip)
 		p.traffic = d.card.traffic
-		return p.run(ctx, StepBindChip, proofOrCardFault, func(ctx context.Context) error {
+		return p.run(ctx, StepBindChip, documentFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.ReadCard)
 			defer cancel()
-			before := d.holder.Document()
-			if _, ok := before.Files[lds.DG15]; !ok {
-				return nil // the chip proved itself by Chip Authentication; openAndVerify required it
-			}
-			active, err := d.chip.AuthenticateActive(ctx, challenge)
+			h, err := d.source.Bind(ctx, challenge)
 			if err != nil {
-				if err = e.reopen(ctx, d, p, before); err != nil {
-					return err
-				}
-				if active, err = d.chip.AuthenticateActive(ctx, challenge); err != nil {
-					return err
-				}
+				return err
 			}
-			before.Active = &active
-			d.holder, d.report, err = trust.Verify(before, e.anchors, e.now(),
-				trust.Options{ExpectedChallenge: &challenge, RequireActive: true, RefuseExpired: true})
-			return err
+			d.holder = h
+			return nil
 		})
 	})
-}
-
-// reopen opens the chip again and insists on the same EF.SOD.
-func (e *enrollment) reopen(ctx context.Context, d *document, p *stepper, before lds.Document) error {
-	d.chip.Close()
-	d.card.Close()
-	if err := e.openChip(ctx, d, p); errors.Is(err, icao.ErrWrongPassword) {
-		return errCardChanged // what opened the first card does not open this one
-	} else if err != nil {
-		return err
-	}
-	sod, err := d.chip.Read(ctx, lds.EFSOD)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(sod, before.Files[lds.EFSOD]) {
-		return errCardChanged
-	}
-	return nil
 }
 
 // awaitDevice shows screen until a card lies on the reader of d.
@@ -275,31 +289,24 @@ func readerHint(d Device, s ReaderState) *Fault {
 
 // view is what the screens show of the holder.
 func (d *document) view(now time.Time) *HolderView {
-	m := d.holder.MRZ()
-	v := &HolderView{Surname: m.Primary, GivenNames: m.Secondary, Number: m.Number, Sex: string(m.Sex),
-		Nationality: string(m.Nationality.Reveal()), Issuer: m.Issuer, Birth: m.Birth.Text(), Expiry: m.Expiry.Text()}
-	if day, ok := m.Birth.Birth(now); ok {
-		v.Birth = secret.FromString(day.Format(time.DateOnly))
-	}
-	if day, ok := m.Expiry.Expiry(now); ok {
-		v.Expiry = secret.FromString(day.Format(time.DateOnly))
-	}
-	if face, err := d.holder.Face(); err == nil {
-		v.Face, v.FaceMIME = secret.New(face.Image), face.MIME
+	p := d.holder.Person(now)
+	v := &HolderView{Surname: p.Surname, GivenNames: p.GivenNames, Number: p.Number, Sex: p.Sex,
+		Nationality: string(p.Nationality.Reveal()), Issuer: p.Issuer, Birth: p.Birth, Expiry: p.Expiry, Face: d.face}
+	if d.face.Len() > 0 {
+		v.FaceMIME = "image/png"
 	}
 	return v
 }
 
-// checks are the report's verdicts as the officer sees them.
-func checks(r trust.Report) []Check {
-	chip := r.ChipAuthentication
-	if r.ActiveAuthentication == trust.Passed || chip != trust.Passed && r.ActiveAuthentication == trust.Failed {
-		chip = r.ActiveAuthentication
+// checks are the verdicts as the officer sees them.
+func (d *document) checks() []Check {
+	names := map[identity.CheckName]CheckName{identity.Unaltered: CheckHashes, identity.SignatureOK: CheckSignature,
+		identity.Chain: CheckChain, identity.Revoked: CheckRevoked, identity.Chip: CheckChip, identity.Validity: CheckValidity}
+	var list []Check
+	for _, c := range d.holder.Checks() {
+		list = append(list, Check{names[c.Name], verdict(c.Verdict)})
 	}
-	return []Check{
-		{CheckHashes, verdict(r.Hashes)}, {CheckSignature, verdict(r.Signature)}, {CheckChain, verdict(r.Chain)},
-		{CheckRevoked, verdict(r.Revocation)}, {CheckChip, verdict(chip)}, {CheckValidity, verdict(r.Validity)},
-	}
+	return list
 }
 
 func verdict(v trust.Verdict) Verdict {
@@ -310,6 +317,15 @@ func verdict(v trust.Verdict) Verdict {
 		return Failed
 	}
 	return NotChecked
+}
+
+func lackViews(lacks []record.Exception) []Lack {
+	views := map[record.Exception]Lack{record.NoChipProof: LackChip, record.NoIssuerSignature: LackIssuer}
+	var list []Lack
+	for _, l := range lacks {
+		list = append(list, views[l])
+	}
+	return list
 }
 
 // digits says what is wrong with an entry that should be digits only.

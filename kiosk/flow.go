@@ -1,7 +1,6 @@
 package kiosk
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -15,6 +14,7 @@ import (
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/identity"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
 )
@@ -24,11 +24,14 @@ import (
 type enrollment struct {
 	d       *desk
 	officer officer
+	second  officer       // agreed to what the document cannot prove; zero when it proves everything
 	policy  policy.Signed // in force since the first step
 	anchors trust.Anchors
 	roots   []attest.Root
 
 	readers      Readers
+	residents    Residents // nil: none
+	portraits    Portraits
 	tokens       Tokens
 	tpm          TPM
 	queue        Queue
@@ -62,6 +65,9 @@ func (e *enrollment) run(ctx context.Context) error {
 	}
 	defer doc.close()
 	if err := e.compare(ctx, doc); err != nil {
+		return err
+	}
+	if e.second, err = e.secondOfficer(ctx, doc); err != nil {
 		return err
 	}
 	if err := e.confirmData(ctx, doc); err != nil {
@@ -102,11 +108,16 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err := e.lockToken(ctx, key, pin, frozen); err != nil {
 		return err
 	}
-	if err := e.holderSign(ctx, frozen, key, pin, consents); err != nil {
+	if err := e.holderSign(ctx, frozen, doc.holder.Kind(), key, pin, consents); err != nil {
 		return err
 	}
-	if err := e.officerSign(ctx, frozen); err != nil {
+	if err := e.officerSign(ctx, frozen, record.Officer, e.officer); err != nil {
 		return err
+	}
+	if len(doc.lacks) > 0 {
+		if err := e.officerSign(ctx, frozen, record.Supervisor, e.second); err != nil {
+			return err
+		}
 	}
 	news, stop := context.WithCancel(ctx)
 	defer stop()
@@ -141,11 +152,11 @@ func position(s Screen) int {
 	switch s {
 	case ScreenAccessNumber, ScreenReading:
 		s = ScreenPlaceCard
-	case ScreenConfirmData:
+	case ScreenConfirmData, ScreenSecondOfficer:
 		s = ScreenCompare
 	case ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey:
 		s = ScreenInsertToken
-	case ScreenApprove, ScreenSaving:
+	case ScreenApprove, ScreenSecondApprove, ScreenSaving:
 		s = ScreenReview
 	case ScreenTakeThings:
 		s = ScreenReceipt
@@ -178,7 +189,7 @@ func (e *enrollment) compare(ctx context.Context, doc *document) error {
 	_, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenCompare, Turn: TurnOfficer, Main: ActionConfirmPerson,
 			Actions: []Action{ActionConfirmPerson, ActionDoubtPerson, ActionChoose},
-			Holder:  doc.view(e.now()), Checks: checks(doc.report)}
+			Holder:  doc.view(e.now()), Checks: doc.checks(), Lacks: lackViews(doc.lacks)}
 	})
 	return err
 }
@@ -187,7 +198,7 @@ func (e *enrollment) confirmData(ctx context.Context, doc *document) error {
 	_, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenConfirmData, Turn: TurnCitizen, Main: ActionConfirmData,
 			Actions: []Action{ActionConfirmData, ActionDecline, ActionChoose},
-			Holder:  doc.view(e.now()), Checks: checks(doc.report)}
+			Holder:  doc.view(e.now()), Checks: doc.checks()}
 	})
 	return err
 }
@@ -359,15 +370,12 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 			var code [16]byte
 			rand.Read(code[:])
 			f.cancelCode = secret.FromString(formatCancelCode(code))
-			id, err := e.identity(doc, consents, f.admin)
-			if err != nil {
-				return err
-			}
+			id := e.identity(doc, consents, f.admin)
 			sealed, err := record.Seal(rc, e.policy.Policy().Authority, id)
 			if err != nil {
 				return err
 			}
-			f.payload, err = e.payload(rc, previous, key, consents, sealed, code)
+			f.payload, err = e.payload(rc, previous, key, consents, sealed, doc.lacks, code)
 			if err != nil {
 				return err
 			}
@@ -393,10 +401,10 @@ func (e *enrollment) lockToken(ctx context.Context, key citizenKey, pin secret.T
 }
 
 // holderSign shows what is kept and sent, and has the citizen sign it on the token.
-func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
+func (e *enrollment) holderSign(ctx context.Context, f *frozen, kind identity.Kind, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
 	if _, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenReview, Turn: TurnCitizen, Main: ActionSign,
-			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, consents)}
+			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, kind, consents)}
 	}); err != nil {
 		return err
 	}
@@ -416,53 +424,59 @@ func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, 
 	})
 }
 
-// officerSign has the officer who signed on approve this record with card and PIN.
-func (e *enrollment) officerSign(ctx context.Context, f *frozen) error {
-	var problem PINView
-	var fault *Fault
-	for {
-		in, answered, err := e.d.wait(ctx, func() State {
-			pin := problem
-			pin.Min, pin.Max = minPIN, maxPIN
-			return State{Screen: ScreenApprove, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionApprove,
-				Actions: []Action{ActionApprove, ActionDoubtPerson, ActionStartOver}, PIN: &pin, Fault: fault}
-		}, func(s *State, h Health) bool {
-			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
-			return false
-		})
-		if err != nil {
-			return err
-		}
-		if !answered {
-			continue
-		}
-		p := e.stepper(ScreenSaving, StepOfficerSign)
-		err = p.run(ctx, StepOfficerSign, officerFault, func(ctx context.Context) error {
+// officerSign has an officer approve this record with card and PIN: the one who
+// signed on, or the second one who agreed to what the document cannot prove.
+func (e *enrollment) officerSign(ctx context.Context, f *frozen, role record.Role, who officer) error {
+	screen, step := ScreenApprove, StepOfficerSign
+	if role == record.Supervisor {
+		screen, step = ScreenSecondApprove, StepSecondSign
+	}
+	_, err := e.d.askOfficer(ctx, func() State { return approval(State{Screen: screen}) }, func(ctx context.Context, pin secret.Text) (officer, error) {
+		return who, e.stepper(ScreenSaving, step).run(ctx, step, officerFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
-			if _, err := officerOf(e.officer.leaf.Raw, e.policy.Policy(), e.now()); err != nil {
+			if _, err := officerOf(who.leaf.Raw, e.policy.Policy(), e.now()); err != nil {
 				return err
 			}
-			return withToken(ctx, e.tokens, DeviceOfficer, e.officer.serial, func(t Token) error {
-				k, err := t.Key(ctx, SlotSignature, in.Secret)
+			return withToken(ctx, e.tokens, DeviceOfficer, who.serial, func(t Token) error {
+				k, err := t.Key(ctx, SlotSignature, pin)
 				if err != nil {
 					return err
 				}
-				return f.draft.Sign(ctx, record.Officer, k, e.officer.chain)
+				return f.draft.Sign(ctx, role, k, who.chain)
 			})
 		})
-		in.Wipe()
-		if err == nil {
-			return nil
-		}
-		if !errors.As(err, &fault) {
-			return err
-		}
-		problem = PINView{}
-		if fault.Code == CodeOfficerWrongPIN {
-			problem.Problem, problem.Left = PINWrong, fault.Left
-		}
+	})
+	return err
+}
+
+// secondOfficer has another officer look at person and document and agree, with
+// card and PIN, to what the document cannot prove. It asks nobody when the
+// document proves everything.
+func (e *enrollment) secondOfficer(ctx context.Context, doc *document) (officer, error) {
+	if len(doc.lacks) == 0 {
+		return officer{}, nil
 	}
+	return e.d.askOfficer(ctx, func() State {
+		return approval(State{Screen: ScreenSecondOfficer, Holder: doc.view(e.now()), Checks: doc.checks(), Lacks: lackViews(doc.lacks)})
+	}, func(ctx context.Context, pin secret.Text) (officer, error) {
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
+		defer cancel()
+		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), e.now(), pin)
+		if err == nil && o.number == e.officer.number {
+			err = errSamePerson
+		}
+		if err != nil {
+			return officer{}, officerFault(err)
+		}
+		return o, nil
+	})
+}
+
+// approval adds what an officer can do with a card on the reader.
+func approval(s State) State {
+	s.Main, s.Actions = ActionApprove, []Action{ActionApprove, ActionDoubtPerson, ActionStartOver}
+	return s
 }
 
 // saved is a record that is durable here.

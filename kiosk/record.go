@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"slices"
@@ -15,8 +14,9 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/beid"
+	"enrollkiosk/smartcard/identity"
 	"enrollkiosk/smartcard/lds"
-	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
 )
 
@@ -51,9 +51,9 @@ func (e *enrollment) wording(t policy.Text, language string) (title, body string
 
 // payload is everything that gets signed. Nothing in it names or describes the
 // citizen.
-func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKey, consents []record.ConsentText, sealed record.Sealed, cancelCode [16]byte) (record.Payload, error) {
+func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKey, consents []record.ConsentText, sealed record.Sealed, lacks []record.Exception, cancelCode [16]byte) (record.Payload, error) {
 	p := record.Payload{Context: rc, Previous: previous, Times: e.clock(), CancelSHA: record.CancelHash(cancelCode[:]),
-		Identity: sealed}
+		Identity: sealed, Exceptions: lacks}
 	rand.Read(p.Blind[:])
 	for _, c := range consents {
 		p.Purposes = append(p.Purposes, record.Consent{ID: c.ID, Version: c.Version})
@@ -69,15 +69,16 @@ func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKe
 	}
 	p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: record.Class(key.proof.Class()),
 		Attestation: key.evidence.Digest()}
-	for _, s := range []struct {
+	type signer struct {
 		role  record.Role
 		key   any
 		chain [][]byte
-	}{
-		{record.Holder, public, nil},
-		{record.Officer, e.officer.leaf.PublicKey, e.officer.chain},
-		{record.Kiosk, e.tpm.RecordKey().Public(), e.cert},
-	} {
+	}
+	signers := []signer{{record.Holder, public, nil}, {record.Officer, e.officer.leaf.PublicKey, e.officer.chain}}
+	if len(lacks) > 0 {
+		signers = append(signers, signer{record.Supervisor, e.second.leaf.PublicKey, e.second.chain})
+	}
+	for _, s := range append(signers, signer{record.Kiosk, e.tpm.RecordKey().Public(), e.cert}) {
 		ref, err := record.SignerOf(s.role, s.key, s.chain)
 		if err != nil {
 			return p, fmt.Errorf("%s: %w", s.role, err)
@@ -87,50 +88,56 @@ func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKe
 	return p, nil
 }
 
-// evidenceFiles are what the vault needs to verify the document again.
-var evidenceFiles = []lds.File{lds.DG1, lds.EFSOD, lds.DG14, lds.DG15}
+// withheld are the files with the citizen's face, which stays here unless policy
+// asks for it.
+var withheld = map[identity.Kind]uint16{identity.EMRTD: uint16(lds.DG2), identity.BelgianEID: uint16(beid.PhotoFile),
+	identity.PRCResident: identity.ResidentPhoto}
 
-// identity is what is sealed to the authority: the signed files of the card,
-// the evidence that its chip is genuine, what the officer confirmed, and what
-// administers the token. The face image stays out unless policy asks for it.
-func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin TokenAdmin) (record.Identity, error) {
-	card := doc.holder.Document()
-	report, err := json.Marshal(doc.report)
-	if err != nil {
-		return record.Identity{}, err
-	}
-	id := record.Identity{Document: record.EMRTD, Files: map[uint16]secret.Text{}, Access: card.Access, Report: report, Consents: consents,
-		Checks:     []record.Check{{Code: "face-matches", Passed: true}},
+// identity is what is sealed to the authority: what the vault needs to verify
+// the document again, what the officers confirmed, and what administers the token.
+func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin TokenAdmin) record.Identity {
+	h := doc.holder
+	id := record.Identity{Document: record.Document(h.Kind()), Files: map[uint16]secret.Text{}, Access: h.Access(), Report: h.Report(),
+		Consents: consents, Checks: []record.Check{{Code: "face-matches", Passed: true}},
 		TokenAdmin: &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}}
-	for f, b := range card.Files {
-		if slices.Contains(evidenceFiles, f) || slices.Contains(e.policy.Policy().Files, uint16(f)) {
-			id.Files[uint16(f)] = secret.New(b)
+	for _, l := range doc.lacks {
+		id.Checks = append(id.Checks, record.Check{Code: "agreed-" + string(l), Passed: true})
+	}
+	asked := e.policy.Policy().Files
+	for f, b := range h.Files() {
+		if f != withheld[h.Kind()] && (h.Kind() != identity.EMRTD || slices.Contains(evidence, lds.File(f))) || slices.Contains(asked, f) {
+			id.Files[f] = secret.New(b)
 		}
 	}
-	if c := card.Chip; c != nil {
-		id.Chip = &record.ChipClaim{Protocol: c.Protocol.String(), KeyID: bigBytes(c.KeyID),
-			Passed: doc.report.ChipAuthentication == trust.Passed}
+	if c := h.ChipClaim(); c != nil {
+		id.Chip = &record.ChipClaim{Protocol: c.Protocol, KeyID: c.KeyID, Passed: c.Passed}
 	}
-	if a := card.Active; a != nil {
+	if a := h.Signed(); a != nil {
 		id.Active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
 	}
-	return id, nil
+	return id
 }
 
-func bigBytes(n *big.Int) []byte {
-	if n == nil {
-		return nil
-	}
-	return n.Bytes()
+// evidence are the files of an eMRTD that the vault needs.
+var evidence = []lds.File{lds.DG1, lds.EFSOD, lds.DG14, lds.DG15, lds.EFCardSecurity}
+
+// sealedItems names what is sealed of a document, for people.
+var sealedItems = map[identity.Kind][]string{
+	identity.EMRTD:       {"dg1", "sod", "dg14", "dg15", "chip-proof"},
+	identity.BelgianEID:  {"identity-file", "address-file", "card-signatures", "chip-proof"},
+	identity.PRCResident: {"resident-text"},
 }
 
 // review is what the citizen reads before signing.
-func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewView {
+func (e *enrollment) review(f *frozen, kind identity.Kind, consents []record.ConsentText) *ReviewView {
 	v := &ReviewView{DID: f.payload.Holder.DID,
-		Sealed: []string{"dg1", "sod", "dg14", "dg15", "chip-proof", "report", "consents", "officer-checks", "token-admin"},
+		Sealed: slices.Concat(sealedItems[kind], []string{"report", "consents", "officer-checks", "token-admin"}),
 		Open:   []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"}}
-	if slices.Contains(e.policy.Policy().Files, uint16(lds.DG2)) {
+	if slices.Contains(e.policy.Policy().Files, withheld[kind]) {
 		v.Sealed = append(v.Sealed, "dg2")
+	}
+	if len(f.payload.Exceptions) > 0 {
+		v.Open = append(v.Open, "exceptions", "second-officer")
 	}
 	for _, c := range consents {
 		for _, t := range e.policy.Policy().Consents {

@@ -24,6 +24,9 @@ type stepper struct {
 	s       State
 	observe func(Event)
 	traffic func() (apdus, bytes int) // of the ID card; may be nil
+
+	now          Event // of the running step
+	apdus, bytes int   // traffic when it began
 }
 
 func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
@@ -37,31 +40,47 @@ func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
 }
 
 // run does one step and shows it; its error is classified for the device that
-// the step works with.
+// the step works with. What f does may enter further steps: then the error is
+// that of the last one.
 func (p *stepper) run(ctx context.Context, name StepName, classify func(error) *Fault, f func(ctx context.Context) error) error {
-	ev := Event{Step: name, Began: time.Now()}
-	var a0, b0 int
-	if p.traffic != nil {
-		a0, b0 = p.traffic()
-	}
-	p.set(name, StepRunning)
+	p.begin(name)
 	err := f(ctx)
-	ev.Took = time.Since(ev.Began)
-	if p.traffic != nil {
-		a, b := p.traffic()
-		ev.APDUs, ev.Bytes = a-a0, b-b0
-	}
 	status := StepDone
 	if err != nil {
 		status = StepFailed
 		if ctx.Err() == nil || errors.Is(err, context.DeadlineExceeded) {
 			f := classify(err)
-			ev.Failed, err = f.Code, f
+			p.now.Failed, err = f.Code, f
 		}
 	}
-	p.set(name, status)
-	p.observe(ev)
+	p.end(status)
 	return err
+}
+
+// enter ends the running step well and begins the next.
+func (p *stepper) enter(name StepName) {
+	if name != p.now.Step {
+		p.end(StepDone)
+		p.begin(name)
+	}
+}
+
+func (p *stepper) begin(name StepName) {
+	p.now = Event{Step: name, Began: time.Now()}
+	if p.traffic != nil {
+		p.apdus, p.bytes = p.traffic()
+	}
+	p.set(name, StepRunning)
+}
+
+func (p *stepper) end(status StepStatus) {
+	p.now.Took = time.Since(p.now.Began)
+	if p.traffic != nil {
+		a, b := p.traffic()
+		p.now.APDUs, p.now.Bytes = a-p.apdus, b-p.bytes
+	}
+	p.set(p.now.Step, status)
+	p.observe(p.now)
 }
 
 func (p *stepper) set(name StepName, status StepStatus) {

@@ -1,16 +1,17 @@
 package kiosk
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/policy"
 )
 
 // withToken opens the token on the reader of d, hands it to f and releases it.
@@ -143,61 +144,45 @@ type officer struct {
 	number string
 }
 
-// signOn waits for an officer's card and PIN. Only an intent of the officer,
-// never a retry, sends a PIN to the card.
+// signOn waits for an officer's card and PIN.
 func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
 	d.base.Officer = ""
 	if p, err := a.cfg.Policy(); err == nil {
 		d.base.Simulated = simulated(p.Policy())
 	}
-	var problem PINView
-	var fault *Fault
-	for {
-		in, answered, err := d.wait(ctx, func() State {
-			pin := problem
-			pin.Min, pin.Max = minPIN, maxPIN
-			return State{Screen: ScreenSignOn, Turn: TurnOfficer, Waiting: DeviceOfficer, Main: ActionSignOn,
-				Actions: []Action{ActionSignOn, ActionChoose}, PIN: &pin, Fault: fault}
-		}, func(s *State, h Health) bool {
-			s.Fault = cmp.Or(readerHint(DeviceOfficer, h.Readers[DeviceOfficer]), fault)
-			return false
-		})
-		if err != nil {
-			return officer{}, err
+	o, err := d.askOfficer(ctx, func() State {
+		return State{Screen: ScreenSignOn, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+	}, func(ctx context.Context, pin secret.Text) (officer, error) {
+		o, err := a.recognise(ctx, pin)
+		if err != nil && ctx.Err() == nil {
+			fault := officerFault(err)
+			a.log.Warn("sign-on refused", "code", fault.Code, "cause", fault.Unwrap())
+			return o, fault
 		}
-		if !answered {
-			continue
-		}
-		o, err := a.checkOfficer(ctx, in.Secret)
-		in.Wipe()
-		if err == nil {
-			d.base.Officer = o.number
-			return o, nil
-		}
-		if ctx.Err() != nil {
-			return officer{}, ctx.Err()
-		}
-		fault, problem = officerFault(err), PINView{}
-		if fault.Code == CodeOfficerWrongPIN {
-			problem.Problem, problem.Left = PINWrong, fault.Left
-		}
-		a.log.Warn("sign-on refused", "code", fault.Code, "cause", fault.Unwrap())
-	}
+		return o, err
+	})
+	d.base.Officer = o.number
+	return o, err
 }
 
-func (a *Agent) checkOfficer(ctx context.Context, pin secret.Text) (o officer, err error) {
+func (a *Agent) recognise(ctx context.Context, pin secret.Text) (officer, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Limits.Token)
 	defer cancel()
 	p, err := a.cfg.Policy()
 	if err != nil {
-		return o, err
+		return officer{}, err
 	}
-	err = withToken(ctx, a.cfg.Tokens, DeviceOfficer, 0, func(t Token) error {
+	return checkOfficer(ctx, a.cfg.Tokens, p.Policy(), a.now(), pin)
+}
+
+// checkOfficer finds out whose card lies on the officers' reader.
+func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, at time.Time, pin secret.Text) (o officer, err error) {
+	err = withToken(ctx, tokens, DeviceOfficer, 0, func(t Token) error {
 		der, err := t.Certificate(ctx, SlotSignature)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errOfficerUnknown, err)
 		}
-		if o, err = officerOf(der, p.Policy(), a.now()); err != nil {
+		if o, err = officerOf(der, p, at); err != nil {
 			return err
 		}
 		o.serial = t.Info().Serial

@@ -18,6 +18,7 @@ import (
 type Config struct {
 	Kiosk    KioskConfig    `toml:"kiosk"`
 	Readers  ReadersConfig  `toml:"readers"`
+	Resident ResidentConfig `toml:"resident"`
 	TPM      TPMConfig      `toml:"tpm"`
 	Registry RegistryConfig `toml:"registry"`
 	Trust    TrustConfig    `toml:"trust"`
@@ -32,11 +33,18 @@ type KioskConfig struct {
 	Texts     string   `toml:"texts"`     // directory of consent texts; default: the built-in ones
 }
 
-// ReadersConfig finds readers by a part of their PC/SC name.
+// ReadersConfig finds readers by a part of their PC/SC name. Where it fits
+// several, as the two slots of one device, the one with a card is meant.
 type ReadersConfig struct {
 	Document string `toml:"document"`
 	Token    string `toml:"token"`
 	Officer  string `toml:"officer"`
+}
+
+// ResidentConfig finds the module for resident identity cards of China.
+type ResidentConfig struct {
+	Port    string `toml:"port"`    // serial port, e.g. "/dev/ttyUSB0"; left out: there is none
+	Decoder string `toml:"decoder"` // program that turns their photo (WLT, standard input) into BMP or JPEG
 }
 
 // TPMConfig finds the TPM: "/dev/tpmrm0", or "unix:/path" for a socket.

@@ -10,12 +10,15 @@ import (
 	"enrollkiosk/smartcard/pcsc"
 )
 
-// readers plugs PC/SC into the flow: each role is the first reader whose name
-// holds the configured part.
-type readers struct{ names map[kiosk.Device]string }
+// readers plugs PC/SC into the flow: each role is a reader whose name holds the
+// configured part.
+type readers struct {
+	names     map[kiosk.Device]string
+	residents *residents // nil: none
+}
 
 func (c Config) readers() readers {
-	return readers{map[kiosk.Device]string{kiosk.DeviceDocument: c.Readers.Document,
+	return readers{residents: newResidents(c), names: map[kiosk.Device]string{kiosk.DeviceDocument: c.Readers.Document,
 		kiosk.DeviceToken: c.Readers.Token, kiosk.DeviceOfficer: c.Readers.Officer}}
 }
 
@@ -29,13 +32,10 @@ func (r readers) Watch(ctx context.Context) (<-chan map[kiosk.Device]kiosk.Reade
 		defer close(out)
 		for list := range events {
 			states := map[kiosk.Device]kiosk.ReaderState{}
-			for device, part := range r.names {
+			for device := range r.names {
 				states[device] = kiosk.ReaderMissing
-				for _, reader := range list {
-					if strings.Contains(reader.Name, part) {
-						states[device] = readerState(reader)
-						break
-					}
+				if reader, ok := r.of(device, list); ok {
+					states[device] = readerState(reader)
 				}
 			}
 			select { // only the newest matters; this goroutine alone writes
@@ -45,7 +45,23 @@ func (r readers) Watch(ctx context.Context) (<-chan map[kiosk.Device]kiosk.Reade
 			out <- states
 		}
 	}()
+	if r.residents != nil {
+		return r.residents.watch(ctx, out), nil
+	}
 	return out, nil
+}
+
+// of picks the reader of a role: of several the first with a card.
+func (r readers) of(d kiosk.Device, list []pcsc.Reader) (found pcsc.Reader, ok bool) {
+	for _, reader := range list {
+		if !strings.Contains(reader.Name, r.names[d]) {
+			continue
+		}
+		if !ok || !found.Card && reader.Card {
+			found, ok = reader, true
+		}
+	}
+	return found, ok
 }
 
 func readerState(r pcsc.Reader) kiosk.ReaderState {
@@ -64,10 +80,8 @@ func (r readers) find(ctx context.Context, d kiosk.Device) (string, error) {
 	if err != nil {
 		return "", cardError(err)
 	}
-	for _, reader := range list {
-		if strings.Contains(reader.Name, r.names[d]) {
-			return reader.Name, nil
-		}
+	if reader, ok := r.of(d, list); ok {
+		return reader.Name, nil
 	}
 	return "", fmt.Errorf("reader for %s (%q): %w", d, r.names[d], kiosk.ErrReaderMissing)
 }
@@ -91,6 +105,8 @@ func (c card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	b, err := c.Card.Transmit(ctx, command)
 	return b, cardError(err)
 }
+
+func (c card) Reset(ctx context.Context) error { return cardError(c.Card.Reset(ctx)) }
 
 func cardError(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

@@ -97,9 +97,13 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		o.Limits = kiosk.DefaultLimits()
 	}
 	readers := c.readers()
-	s.agent = kiosk.New(kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
-		Readers: readers, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue},
-		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe})
+	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
+		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue},
+		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+	if readers.residents != nil {
+		cfg.Residents = readers.residents
+	}
+	s.agent = kiosk.New(cfg)
 	return s, nil
 }
 

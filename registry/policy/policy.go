@@ -90,6 +90,8 @@ type Document struct {
 	MayLack []record.Exception `json:"may_lack"`
 	// Roots are the issuer's certificates, RFC 5280; those of eMRTDs are Anchors.
 	Roots []Root `json:"roots"`
+	// Class is that of a kind that nobody signs; empty for the others.
+	Class record.Class `json:"class,omitzero"`
 }
 
 // Document is the rule for a kind of document; ok is false if it is not accepted.
@@ -300,6 +302,9 @@ func (p Policy) check() error {
 			if e != record.NoChipProof && e != record.NoIssuerSignature {
 				return fmt.Errorf("document %s: unknown exception", d.Kind)
 			}
+		}
+		if signed := d.Kind != record.PRCResident; signed == (d.Class != "") || !signed && !(Root{Class: d.Class}).valid() {
+			return fmt.Errorf("document %s: class", d.Kind)
 		}
 		for _, r := range d.Roots {
 			if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {

@@ -1,10 +1,12 @@
 package vault
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +14,10 @@ import (
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/beid"
+	"enrollkiosk/smartcard/identity"
 	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/prcid"
 	"enrollkiosk/smartcard/trust"
 )
 
@@ -73,40 +78,118 @@ func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, e
 	return at, nil
 }
 
-// document verifies the document again, as of the time of capture. The chip
-// must have answered the challenge of this record and this key. Where it has no
-// key for that, the kiosk's signed word for Chip Authentication stands: nobody
-// can prove that to a third party.
-func (r *rules) document(p record.Payload, id record.Identity, at time.Time, production bool) (trust.Holder, error) {
+// document verifies the document again, as of the time of capture, by its kind.
+// Its chip must have signed the challenge of this record and this key. Where it
+// has no key for that, the kiosk's signed word for Chip Authentication stands:
+// nobody can prove that to a third party. What it lacks must be what the record
+// says, and what the policy accepts of this kind.
+func (r *rules) document(p record.Payload, id record.Identity, at time.Time, production bool) (identity.Holder, error) {
+	rule, ok := r.policy.Document(id.Document)
+	if !ok {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "this kind of document is not accepted")
+	}
+	holder, err := r.verify(rule, p, id, at)
+	if err != nil {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
+	}
+	var lacks []record.Exception
+	for _, l := range holder.Lacks() {
+		if l != identity.NoChipProof || id.Chip == nil || !id.Chip.Passed || !holder.ChipProvesInPrivate() {
+			lacks = append(lacks, record.Exception(l))
+		}
+	}
+	if !slices.Equal(lacks, p.Exceptions) {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, the record says %v", lacks, p.Exceptions)
+	}
+	if !rule.Allows(lacks) {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v: %w", lacks, trust.ErrChip)
+	}
+	if production && holder.Simulated() {
+		return identity.Holder{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
+	}
+	return holder, nil
+}
+
+// verify has the verifier of the document's kind look at it.
+func (r *rules) verify(rule policy.Document, p record.Payload, id record.Identity, at time.Time) (identity.Holder, error) {
 	key, err := p.Holder.Key.Public()
 	if err != nil {
-		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
+		return identity.Holder{}, err
 	}
 	challenge, err := p.Context.ChipChallenge(key)
 	if err != nil {
-		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
+		return identity.Holder{}, err
 	}
+	switch id.Document {
+	case record.BelgianEID:
+		return r.verifyBelgian(rule, id, challenge, at)
+	case record.PRCResident:
+		return verifyResident(rule, id, at)
+	}
+	short := [8]byte(challenge[:8])
 	doc := lds.Document{Files: map[lds.File][]byte{}, Access: id.Access}
 	for f, b := range id.Files {
 		doc.Files[lds.File(f)] = b.Reveal()
 	}
+	opts := trust.Options{ExpectedChallenge: &short, RefuseExpired: true, FaceWithheld: true}
 	if a := id.Active; a != nil {
-		doc.Active = &lds.ActiveAuthentication{Challenge: a.Challenge, Signature: a.Signature}
+		if len(a.Challenge) != len(short) {
+			return identity.Holder{}, fmt.Errorf("%w: challenge of %d bytes", trust.ErrMalformed, len(a.Challenge))
+		}
+		doc.Active = &lds.ActiveAuthentication{Challenge: [8]byte(a.Challenge), Signature: a.Signature}
 	}
-	holder, report, err := trust.Verify(doc, r.anchors, at,
-		trust.Options{ExpectedChallenge: &challenge, RefuseExpired: true, FaceWithheld: true})
+	h, report, err := trust.Verify(doc, r.anchors, at, opts)
 	if err != nil {
-		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
+		return identity.Holder{}, err
 	}
-	claimed := report.ActiveAuthentication == trust.Impossible && report.ChipAuthentication != trust.Impossible &&
-		id.Chip != nil && id.Chip.Passed
-	if report.ActiveAuthentication != trust.Passed && !claimed {
-		return trust.Holder{}, chain.Refuse(api.CodeDocument, "%w", trust.ErrChip)
+	// A chip that can sign must have: neither the kiosk's word nor an exception is
+	// a substitute.
+	if report.ActiveAuthentication == trust.NotChecked {
+		return identity.Holder{}, trust.ErrChip
 	}
-	if production && holder.Simulated() {
-		return trust.Holder{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
+	return identity.OfEMRTD(h)
+}
+
+func (r *rules) verifyBelgian(rule policy.Document, id record.Identity, challenge [32]byte, at time.Time) (identity.Holder, error) {
+	var list []beid.Root
+	for _, root := range rule.Roots {
+		list = append(list, beid.Root{Certificate: root.Certificate, Class: beid.Class(root.Class)})
 	}
-	return holder, nil
+	roots, err := beid.NewRoots(list...)
+	if err != nil {
+		return identity.Holder{}, err
+	}
+	doc := beid.Document{Files: map[beid.File][]byte{}}
+	for f, b := range id.Files {
+		doc.Files[beid.File(f)] = b.Reveal()
+	}
+	if a := id.Active; a != nil {
+		var e beid.ChipAuthentication
+		if len(a.Challenge) != len(e.Challenge) || len(a.Signature) != len(e.Signature) {
+			return identity.Holder{}, fmt.Errorf("%w: chip evidence", beid.ErrMalformed)
+		}
+		copy(e.Challenge[:], a.Challenge)
+		copy(e.Signature[:], a.Signature)
+		doc.Chip = &e
+	}
+	h, report, err := beid.Verify(doc, roots, at, beid.Options{ExpectedChallenge: &challenge, RefuseExpired: true, PhotoWithheld: true})
+	if err != nil {
+		return identity.Holder{}, err
+	}
+	if report.Chip == beid.NotChecked {
+		return identity.Holder{}, beid.ErrChip
+	}
+	return identity.OfBelgian(h)
+}
+
+// verifyResident can only look at form and agreement: nobody signed the data.
+func verifyResident(rule policy.Document, id record.Identity, at time.Time) (identity.Holder, error) {
+	doc, err := prcid.Parse(bytes.Clone(id.Files[identity.ResidentText].Reveal()))
+	if err != nil {
+		return identity.Holder{}, err
+	}
+	unsigned := []record.Exception{record.NoChipProof, record.NoIssuerSignature}
+	return identity.OfResident(doc, at, identity.Unsigned{Accept: rule.Allows(unsigned), Simulated: rule.Class != record.Production})
 }
 
 // consents checks that what was shown is what the policy has, and that it is
@@ -155,11 +238,11 @@ type tokens struct {
 	person   [32]byte
 }
 
-func (v *Vault) tokensOf(m lds.MRZ) tokens {
+func (v *Vault) tokensOf(kind identity.Kind, p identity.Person) tokens {
 	text := func(s string) []byte { return []byte(strings.ToUpper(strings.TrimSpace(s))) }
 	return tokens{
-		document: v.token("enrollkiosk/document/v1", text(m.Issuer), m.Number.Reveal()),
-		person:   v.token("enrollkiosk/person/v1", text(m.Issuer), m.Primary.Reveal(), m.Secondary.Reveal(), m.Birth.Text().Reveal()),
+		document: v.token("enrollkiosk/document/v1", text(string(kind)), text(p.Issuer), p.Number.Reveal()),
+		person:   v.token("enrollkiosk/person/v1", text(p.Issuer), p.Surname.Reveal(), p.GivenNames.Reveal(), p.Birth.Reveal()),
 	}
 }
 

@@ -39,6 +39,7 @@ type policyFile struct {
 		Kind    record.Document    `toml:"kind"`
 		MayLack []record.Exception `toml:"may_lack"` // proofs; each such enrollment takes a second officer
 		Roots   []rootFile         `toml:"roots"`
+		Class   record.Class       `toml:"class"` // of a kind that nobody signs
 	} `toml:"documents"` // accepted beside eMRTDs that prove everything
 	Registry struct {
 		Public string       `toml:"public"` // the registry's public.json
@@ -118,7 +119,7 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 	lists := []rootList{{"anchors", f.Anchors, &p.Anchors}, {"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}}
 	p.Documents = make([]policy.Document, len(f.Documents))
 	for i, d := range f.Documents {
-		p.Documents[i] = policy.Document{Kind: d.Kind, MayLack: d.MayLack}
+		p.Documents[i] = policy.Document{Kind: d.Kind, MayLack: d.MayLack, Class: d.Class}
 		lists = append(lists, rootList{"documents.roots", d.Roots, &p.Documents[i].Roots})
 	}
 	for _, kind := range lists {

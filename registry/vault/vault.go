@@ -246,7 +246,7 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 	if err := rules.consents(p, identity); err != nil {
 		return v.refused(r, err), nil
 	}
-	return examined{person: v.tokensOf(holder.MRZ())}, nil
+	return examined{person: v.tokensOf(holder.Kind(), holder.Person(at))}, nil
 }
 
 func (v *Vault) refused(r record.Record, err error) examined {

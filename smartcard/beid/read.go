@@ -52,7 +52,7 @@ func Read(ctx context.Context, card apdu.Card, files []File, progress func(Progr
 		r.total += usual[f]
 	}
 	doc := Document{Files: make(map[File][]byte, len(files))}
-	if err := selectApplication(ctx, card); err != nil {
+	if err := Select(ctx, card); err != nil {
 		return doc, err
 	}
 	for _, f := range files {
@@ -69,7 +69,9 @@ func Read(ctx context.Context, card apdu.Card, files []File, progress func(Progr
 	return doc, nil
 }
 
-func selectApplication(ctx context.Context, card apdu.Card) error {
+// Select selects the Belpic application, as Read and AuthenticateChip do by
+// themselves. A card that has none gives ErrNotBelgianEID.
+func Select(ctx context.Context, card apdu.Card) error {
 	r, err := send(ctx, card, apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: belpic})
 	if err != nil {
 		return err
@@ -182,7 +184,7 @@ func certificateSize(b []byte) (n int, known bool) {
 func AuthenticateChip(ctx context.Context, card apdu.Card, challenge [32]byte) (*ChipAuthentication, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	if err := selectApplication(ctx, card); err != nil {
+	if err := Select(ctx, card); err != nil {
 		return nil, err
 	}
 	digest := sha512.Sum384(challenge[:])

@@ -462,7 +462,7 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 
 // Unverifiable is an identity that no vault accepts.
 func Unverifiable(record.Context, crypto.PublicKey) record.Identity {
-	return record.Identity{Access: "PACE", Report: []byte(`{}`), Consents: Consents(),
+	return record.Identity{Document: record.EMRTD, Access: "PACE", Report: []byte(`{}`), Consents: Consents(),
 		Files: map[uint16]secret.Text{0x0101: secret.FromString("no DG1"), 0x011D: secret.FromString("no EF.SOD")}}
 }
 

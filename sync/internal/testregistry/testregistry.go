@@ -452,7 +452,7 @@ func (r *Registry) Enroll(t testing.TB, sequence uint64) record.Submission {
 		Holder:   record.HolderKey{DID: did, Key: jwk(holder), Where: record.PIV, Class: record.Test, Attestation: evidence.Digest()},
 		Purposes: []record.Consent{{ID: "enrollment", Version: 1}}, CancelSHA: record.CancelHash([]byte("code"))}
 	rand.Read(p.Blind[:])
-	p.Identity, err = record.Seal(p.Context, r.authority.Public(), record.Identity{Access: "PACE",
+	p.Identity, err = record.Seal(p.Context, r.authority.Public(), record.Identity{Document: record.EMRTD, Access: "PACE",
 		Files: map[uint16]secret.Text{0x0101: secret.FromString("DG1"), 0x011D: secret.FromString("SOD")}, Report: []byte("{}"),
 		Consents: []record.ConsentText{{ID: "enrollment", Version: 1, Digest: [32]byte{1}, Language: "en"}}})
 	must(err)

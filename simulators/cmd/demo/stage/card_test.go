@@ -25,7 +25,7 @@ func TestBadCards(t *testing.T) {
 		{idcard.TamperedDG1, kiosk.CodeDataAltered},
 		{idcard.UnknownCSCA, kiosk.CodeUnknownAuthority},
 		{idcard.Clone, kiosk.CodeChipCloned},
-		{idcard.NoChipKeys, kiosk.CodeChipCloned},
+		{idcard.NoChipKeys, kiosk.CodeCannotProve},
 		{idcard.Expired, kiosk.CodeExpired},
 		{idcard.WrongMAC, kiosk.CodeCardProtocol},
 		{idcard.EndlessFile, kiosk.CodeCardProtocol},

@@ -104,7 +104,7 @@ func (u *puller) part() {
 }
 
 func TestCardPulledBeforeEveryCommand(t *testing.T) {
-	(&puller{device: kiosk.DeviceDocument, steps: []kiosk.StepName{kiosk.StepProveChip, kiosk.StepBindChip}}).
+	(&puller{device: kiosk.DeviceDocument, steps: []kiosk.StepName{kiosk.StepVerifyCard, kiosk.StepBindChip}}).
 		run(t, kiosk.CodeCardRemoved)
 }
 
