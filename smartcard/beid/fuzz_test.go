@@ -94,7 +94,7 @@ func (r *recorder) Transmit(ctx context.Context, command []byte) ([]byte, error)
 // FuzzCard reads, challenges and verifies a card that answers anything. The seeds
 // are recordings of good cards, the trusted root is another: nobody is genuine.
 func FuzzCard(f *testing.F) {
-	trust := roots(f, simulated.Applet17)
+	trust := roots(f, simulated.Applet18)
 	foreign, err := simulated.NewIssuer(simulated.Applet18)
 	if err != nil {
 		f.Fatal(err)

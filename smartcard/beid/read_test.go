@@ -240,6 +240,39 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
+// stingy answers at most ten bytes at a time, after it has named what is left.
+type stingy []byte
+
+func (s stingy) Transmit(_ context.Context, command []byte) ([]byte, error) {
+	if command[1] != 0xB0 {
+		return []byte{0x90, 0x00}, nil
+	}
+	offset, le := int(command[2])<<8|int(command[3]), int(command[4])
+	if left := len(s) - offset; left == 0 {
+		return []byte{0x6B, 0x00}, nil
+	} else if le > left {
+		return []byte{0x6C, byte(left)}, nil
+	}
+	return append(slices.Clone(s[offset:offset+min(le, 10)]), 0x90, 0x00), nil
+}
+
+func TestShortAnswersAreNoEnd(t *testing.T) {
+	file := []byte("a file of more than ten bytes, in pieces")
+	doc, err := beid.Read(t.Context(), stingy(file), []beid.File{beid.IdentityFile}, nil)
+	if err != nil || !bytes.Equal(doc.Files[beid.IdentityFile], file) {
+		t.Errorf("%q, %v", doc.Files[beid.IdentityFile], err)
+	}
+}
+
+func TestSelect(t *testing.T) {
+	if err := beid.Select(t.Context(), newCard(t, simulated.Applet17).Direct()); err != nil {
+		t.Error(err)
+	}
+	if err := beid.Select(t.Context(), newCard(t, simulated.Applet17, simulated.NotBelgian).Direct()); !errors.Is(err, beid.ErrNotBelgianEID) {
+		t.Errorf("another card: %v", err)
+	}
+}
+
 func TestAuthenticateChipErrors(t *testing.T) {
 	for name, test := range map[string]struct {
 		card apdu.Card

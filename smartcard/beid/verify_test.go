@@ -2,8 +2,11 @@ package beid_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -251,6 +254,22 @@ func TestChipEvidence(t *testing.T) {
 	with := func(d beid.Document, e *beid.ChipAuthentication) beid.Document {
 		return beid.Document{Files: d.Files, Chip: e}
 	}
+	// A cloner may well have a key of his own, but the identity names another.
+	own, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchanged := beid.Document{Files: maps.Clone(genuine.Files), Chip: &beid.ChipAuthentication{Challenge: challenge}}
+	if exchanged.Files[beid.BasicKey], err = x509.MarshalPKIXPublicKey(own.Public()); err != nil {
+		t.Fatal(err)
+	}
+	digest := sha512.Sum384(challenge[:])
+	r, s, err := ecdsa.Sign(rand.Reader, own, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.FillBytes(exchanged.Chip.Signature[:48])
+	s.FillBytes(exchanged.Chip.Signature[48:])
 	without := beid.Document{Files: maps.Clone(genuine.Files), Chip: genuine.Chip}
 	delete(without.Files, beid.BasicKey)
 	for name, test := range map[string]struct {
@@ -267,6 +286,7 @@ func TestChipEvidence(t *testing.T) {
 		"not run":               {with(genuine, nil), trust, beid.Options{}, nil, beid.NotChecked, beid.WarnChip},
 		"not run, required":     {with(genuine, nil), trust, beid.Options{RequireChip: true}, beid.ErrChip, beid.NotChecked, ""},
 		"key left out":          {without, trust, beid.Options{}, beid.ErrMissing, beid.Failed, ""},
+		"key exchanged":         {exchanged, trust, beid.Options{ExpectedChallenge: &challenge}, beid.ErrHash, beid.Failed, ""},
 		"older":                 {older, olderTrust, beid.Options{}, nil, beid.Impossible, beid.WarnChip},
 		"older, required":       {older, olderTrust, beid.Options{RequireChip: true}, beid.ErrNoBasicKey, beid.Impossible, ""},
 		"older with evidence":   {with(older, genuine.Chip), olderTrust, beid.Options{}, beid.ErrChip, beid.Failed, ""},
@@ -279,6 +299,16 @@ func TestChipEvidence(t *testing.T) {
 		if test.warning != "" && !slices.Contains(report.Warnings, test.warning) {
 			t.Errorf("%s: warnings %v", name, report.Warnings)
 		}
+	}
+}
+
+// A basic key file that the identity does not name is not handed out as verified.
+func TestForeignBasicKeyIsDropped(t *testing.T) {
+	doc := read(t, newCard(t, simulated.Applet18).Direct())
+	doc.Files[beid.BasicKey][5] ^= 1
+	h, _, err := beid.Verify(doc, roots(t, simulated.Applet18), time.Now(), beid.Options{})
+	if err != nil || h.Document().Files[beid.BasicKey] != nil {
+		t.Errorf("%v, key kept %v", err, h.Document().Files[beid.BasicKey] != nil)
 	}
 }
 
