@@ -187,7 +187,10 @@ func LoadAuthority(dir string) (*Authority, error) {
 		return nil, errors.New("load authority: the signer's key is of another algorithm")
 	}
 	a := &Authority{csca: csca, signer: signer}
-	a.opts = AuthorityOptions{CSCA: csca.scheme, Signer: signer.scheme, Country: "UT", State: "UTO", Name: "SPECIMEN CSCA"}
+	a.opts = AuthorityOptions{CSCA: csca.scheme, Signer: signer.scheme}
+	if a.opts.Country, a.opts.State, a.opts.Name, err = stateOf(csca.raw); err != nil {
+		return nil, fmt.Errorf("load authority: %w", err)
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	a.opts.CSCAValid = Period{now.Add(-year), now.Add(15 * year)}
 	a.opts.SignerValid = Period{now.Add(-year), now.Add(11 * year)}

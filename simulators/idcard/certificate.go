@@ -208,6 +208,26 @@ func signerExtensions(state string, usage Period) [][]byte {
 		extension(false, oid(2, 23, 136, 1, 1, 6, 2), kinds))
 }
 
+// stateOf reads from a CSCA's certificate what name and common have written.
+func stateOf(raw []byte) (country, state, called string, err error) {
+	n, err := ParseNode(raw)
+	if err != nil || len(n.Children) == 0 || len(n.Children[0].Children) < 6 {
+		return "", "", "", errCertificate
+	}
+	text := func(n *Node, id string) string {
+		if n = n.Holding(id); n == nil || len(n.Children) < 2 {
+			return ""
+		}
+		return string(n.Children[len(n.Children)-1].Value)
+	}
+	subject := n.Children[0].Children[5]
+	country, called = text(subject, "2.5.4.6"), text(subject, "2.5.4.3")
+	if names, err := ParseNode([]byte(text(n, "2.5.29.18"))); err == nil {
+		state = text(names, "2.5.4.7")
+	}
+	return country, state, called, nil
+}
+
 // schemeOf finds the scheme of a signature's AlgorithmIdentifier.
 func schemeOf(algorithm []byte) (Scheme, bool) {
 	for h := range hashes {

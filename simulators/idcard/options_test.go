@@ -431,6 +431,31 @@ func TestEditedZone(t *testing.T) {
 	}
 }
 
+// A file is altered before it is hashed: the SOD covers what is wrong with it.
+func TestEditedFilesAreSigned(t *testing.T) {
+	a := testAuthority(t, ECDSA)
+	plain := profileOf(t, a, Options{})
+	for _, id := range []uint16{dg1, dg2, dg14, dg15, efCOM} {
+		p := profileOf(t, a, Options{EditFile: func(which uint16, b []byte) []byte {
+			if which == id {
+				return EditBytes(func(n *Node) { n.Tag, n.Claim = 0x76, -1 })(b)
+			}
+			return b
+		}})
+		file := p.Application[id]
+		if file[0] != 0x76 || total(file) != len(file)-1 {
+			t.Errorf("%04X begins %x", id, file[:6])
+		}
+		content := verifyCMS(t, contentInfo(t, p.Application[efSOD]))
+		if id != efCOM && !bytes.Contains(content, sum(crypto.SHA256, file)) {
+			t.Errorf("%04X: the SOD covers another file", id)
+		}
+		if bytes.Equal(plain.Application[id], file) {
+			t.Errorf("%04X is as ever", id)
+		}
+	}
+}
+
 func TestCheckDigits(t *testing.T) {
 	for _, change := range []func(*Person){
 		func(*Person) {},

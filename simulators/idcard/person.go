@@ -58,7 +58,7 @@ func SpecimenPerson() Person {
 
 // ParsePerson reads a description of "key: value" lines, as specimen.txt is. Every
 // key must stand there once, but for "given names" and "optional", which may be left
-// out. Blank lines and lines that begin with # are skipped; anything else is an
+// out; of the birth a part may be unknown, as in 1974-08-??. Blank lines and lines that begin with # are skipped; anything else is an
 // error that names the line.
 func ParsePerson(r io.Reader) (Person, error) {
 	var p Person
@@ -71,7 +71,7 @@ func ParsePerson(r io.Reader) (Person, error) {
 		"given names": text(&p.GivenNames),
 		"nationality": text(&p.Nationality),
 		"sex":         text(&p.Sex),
-		"birth":       day(&p.Birth),
+		"birth":       partly(&p.Birth, &p.BirthField),
 		"expiry":      day(&p.Expiry),
 		"optional":    text(&p.Optional),
 		"can":         text(&p.CAN),
@@ -130,6 +130,26 @@ func day(to *time.Time) func(string) error {
 			return errors.New("not a date like 1974-08-12")
 		}
 		return nil
+	}
+}
+
+// partly takes a day of which parts may be unknown, as 1974-08-??.
+func partly(to *time.Time, field *string) func(string) error {
+	return func(v string) error {
+		parts := strings.Split(v, "-")
+		known := []string{"1900", "01", "01"}
+		if len(parts) == 3 && strings.Contains(v, "?") {
+			for i, part := range parts {
+				if part == strings.Repeat("?", len(known[i])) {
+					*field += "<<"
+					continue
+				}
+				known[i] = part
+				*field += part[max(0, len(part)-2):]
+			}
+			v = strings.Join(known, "-")
+		}
+		return day(to)(v)
 	}
 }
 

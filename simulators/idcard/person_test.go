@@ -114,11 +114,32 @@ func TestParsePersonRefuses(t *testing.T) {
 	}
 }
 
+func TestUnknownBirth(t *testing.T) {
+	for text, want := range map[string]string{
+		"1974-08-??": "7408<<", "1974-??-12": "74<<12", "????-08-12": "<<0812", "????-??-??": "<<<<<<", "1974-08-12": "740812",
+	} {
+		p, err := ParsePerson(strings.NewReader(strings.Replace(specimen, "1974-08-12", text, 1)))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if zone, err := p.zone(); err != nil || zone[30:36] != want || CheckDigits(zone) != zone {
+			t.Errorf("%s: %s (%v)", text, zone, err)
+		}
+	}
+	for _, text := range []string{"1974-8?-12", "1974-??", "1974-13-??", "??-??-????"} {
+		if _, err := ParsePerson(strings.NewReader(strings.Replace(specimen, "1974-08-12", text, 1))); err == nil {
+			t.Errorf("%s was taken", text)
+		}
+	}
+}
+
 func TestOtherDocuments(t *testing.T) {
 	a := testAuthority(t, ECDSA)
 	for _, change := range []func(*Person){
 		func(p *Person) { p.Format, p.Code, p.Number, p.Optional = TD3, "P", "L898902C3", "ZE184226B" },
 		func(p *Person) { p.Number = "D23145890734" },
+		func(p *Person) { p.Format = TD2 },
+		func(p *Person) { p.BirthField = "7408<<" },
 		func(p *Person) { p.Number, p.Sex, p.GivenNames = "A1", "X", "" },
 	} {
 		p := SpecimenPerson()
@@ -128,8 +149,12 @@ func TestOtherDocuments(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := connect(t, c)
+		born := p.Birth.Format("060102")
+		if p.BirthField != "" {
+			born = p.BirthField
+		}
 		info := fmt.Sprintf("%s%c%s%c%s%c", fill(p.Number, 9), checkDigit(fill(p.Number, 9)),
-			p.Birth.Format("060102"), checkDigit(p.Birth.Format("060102")), p.Expiry.Format("060102"), checkDigit(p.Expiry.Format("060102")))
+			born, checkDigit(born), p.Expiry.Format("060102"), checkDigit(p.Expiry.Format("060102")))
 		r.selectApplication()
 		if sw := r.bac([]byte(info)); sw != 0x9000 {
 			t.Fatalf("%s: BAC with %s: %v", c.MRZ(), info, sw)

@@ -353,7 +353,7 @@ func nodeOf(t *testing.T, der []byte) *Node {
 func TestSavedAuthoritiesOfAnyCurve(t *testing.T) {
 	for _, s := range []Scheme{{Domain: BrainpoolP384r1, Hash: crypto.SHA384, Parameters: Explicit},
 		{Algorithm: PlainECDSA, Domain: P521}, {Algorithm: PSS, Hash: crypto.SHA512}} {
-		a := made(t, AuthorityOptions{CSCA: s, Signer: s})
+		a := made(t, AuthorityOptions{CSCA: s, Signer: s, Country: "XU", State: "XUT", Name: "SPECIMEN CSCA 7"})
 		dir := t.TempDir()
 		if err := a.Save(dir); err != nil {
 			t.Fatal(err)
@@ -364,6 +364,9 @@ func TestSavedAuthoritiesOfAnyCurve(t *testing.T) {
 		}
 		if a.opts.CSCA != b.opts.CSCA || a.opts.Signer != b.opts.Signer || !bytes.Equal(a.Signer(), b.Signer()) {
 			t.Errorf("%v came back as %v", a.opts.Signer, b.opts.Signer)
+		}
+		if b.opts.Country != "XU" || b.opts.State != "XUT" || b.opts.Name != "SPECIMEN CSCA 7" {
+			t.Errorf("the state came back as %q, %q, %q", b.opts.Country, b.opts.State, b.opts.Name)
 		}
 	}
 	mixed := made(t, AuthorityOptions{Signer: Scheme{Hash: crypto.SHA512}})
