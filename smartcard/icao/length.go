@@ -214,8 +214,8 @@ func (c *Chip) stepDown(ctx context.Context, err error) bool {
 		r.doubt = false
 		return true
 	case r.proven:
-	case errors.As(err, new(transportError)): // readers fail long answers so
-		blame = extended
+	case errors.As(err, new(transportError)): // readers fail so, whatever the card could
+		blame, r.asked = extended, r.asked || extended
 	case errors.Is(err, ErrSecureMessaging) && hasStatus: // it ended with a plain status
 		blame = !smError && status != apdu.SecurityNotSatisfied && status != apdu.OK
 	}
