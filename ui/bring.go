@@ -17,6 +17,7 @@ func (d *drawing) bring(drawing string) page {
 		status = hint
 	}
 	p := d.standard(besideMiddle(40, []float32{0, 1}, d.illustration(drawing, 440, 330), stack(20, status)))
+	p.minor = true // the card or token is what the page is for
 	return p
 }
 

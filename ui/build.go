@@ -20,7 +20,9 @@ type page struct {
 	body    fyne.CanvasObject // nil: title and lead only
 	buttons []*button         // from the left; the last is the main one
 	equal   bool              // the buttons weigh the same: none is the main one's size
+	minor   bool              // none of the buttons is what the page is for
 	entry   *cells            // takes typed characters
+	scanner *scanner          // has them before that, if one is expected
 	photos  []*canvas.Image   // cleared when the page goes
 	focus   fyne.Focusable    // nil: the main button
 }
@@ -82,16 +84,10 @@ func (u *UI) build(size fyne.Size) built {
 	clock := canvas.NewText(u.o.Now().Format("15:04"), faint)
 	clock.TextSize = smallText
 	b := built{size: size, slow: d.slow, entry: p.entry, photos: p.photos, clock: clock, focus: p.focus}
-	if n := len(p.buttons); n > 0 {
+	if n := len(p.buttons); n > 0 && !p.minor {
 		b.main = p.buttons[n-1]
 		if b.focus == nil {
 			b.focus = b.main
-		}
-	}
-	if p.entry != nil {
-		for _, o := range p.buttons {
-			o.typed = p.entry.TypedRune
-			o.pressed = p.entry.TypedKey
 		}
 	}
 	b.content = stack(bodyGap, stack(6, heading(p.title), lead(p.lead)), p.body)
@@ -99,7 +95,23 @@ func (u *UI) build(size fyne.Size) built {
 	b.root = container.New(f, d.header(), d.banner(), b.content, d.bar(p), d.footer(clock))
 	back := canvas.NewRectangle(paper)
 	b.root = container.New(inset{0, 0}, back, b.root)
+	if p.entry != nil {
+		p.route(b.root)
+	}
 	return b
+}
+
+// route has what is typed go to the entry whatever has the focus, and past the
+// scanner first.
+func (p page) route(root fyne.CanvasObject) {
+	visit(root, func(o fyne.CanvasObject) {
+		switch o := o.(type) {
+		case *button:
+			o.typed, o.pressed, o.scanner = p.entry.TypedRune, p.entry.TypedKey, p.scanner
+		case *cells:
+			o.scanner = p.scanner
+		}
+	})
 }
 
 // bodyGap stands between a page's sentences and its body.
@@ -174,6 +186,8 @@ func (d *drawing) page() page {
 		return d.reading()
 	case kiosk.ScreenCompare:
 		return d.compare()
+	case kiosk.ScreenSecondOfficer:
+		return d.secondOfficer()
 	case kiosk.ScreenConfirmData:
 		return d.confirmData()
 	case kiosk.ScreenConsent:
@@ -190,6 +204,8 @@ func (d *drawing) page() page {
 		return d.review()
 	case kiosk.ScreenApprove:
 		return d.approve()
+	case kiosk.ScreenSecondApprove:
+		return d.secondApprove()
 	case kiosk.ScreenSaving:
 		return d.saving()
 	case kiosk.ScreenReceipt:
@@ -212,7 +228,7 @@ func (d *drawing) standard(body fyne.CanvasObject) page {
 func elsewhere(a kiosk.Action) bool {
 	switch a {
 	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
-		kiosk.ActionEnterMRZ, kiosk.ActionPIN, kiosk.ActionApprove:
+		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionApprove:
 		return true
 	}
 	return false
@@ -270,11 +286,19 @@ func (d *drawing) localButton(text string, k kind, change func(*local)) *button 
 // hint is a fault on a page that can go on: what is so and what to do. A wrong
 // PIN is said once, at the pad.
 func (d *drawing) hint() *fyne.Container {
-	if d.s.Fault == nil || d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
+	text := d.hintText()
+	if text == "" {
 		return nil
 	}
+	return notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(text).sized(22)))
+}
+
+func (d *drawing) hintText() string {
+	if d.s.Fault == nil || d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
+		return ""
+	}
 	t := d.w.Trouble(*d.s.Fault)
-	return notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(t.Headline+" "+t.Do).sized(22)))
+	return t.Headline + " " + t.Do
 }
 
 // confirm asks whether to end the enrollment.
@@ -306,7 +330,7 @@ func (d *drawing) bar(p page) *fyne.Container {
 	if p.equal {
 		return container.New(pair{}, objects...)
 	}
-	return container.New(bar{}, objects...)
+	return container.New(bar{minor: p.minor}, objects...)
 }
 
 // header says where one is, whose turn it is, and holds what is always

@@ -29,6 +29,7 @@ type button struct {
 	act     func()
 	typed   func(rune)           // keys it has no use for
 	pressed func(*fyne.KeyEvent) // likewise
+	scanner *scanner             // nil: none is expected on its page
 	focused bool
 	over    bool
 }
@@ -48,6 +49,9 @@ func newButton(text string, k kind, act func()) *button {
 func (b *button) Tapped(*fyne.PointEvent) { b.act() }
 
 func (b *button) TypedKey(e *fyne.KeyEvent) {
+	if b.scanner != nil && b.scanner.key(e) {
+		return
+	}
 	switch e.Name {
 	case fyne.KeySpace, fyne.KeyReturn, fyne.KeyEnter:
 		b.act()

@@ -288,6 +288,18 @@ func TestNothingByColourAlone(t *testing.T) {
 					t.Errorf("%s: step %s is not said to be %s", s.Name, st.Name, st.Status)
 				}
 			}
+			if s.State.Screen == kiosk.ScreenCompare || s.State.Screen == kiosk.ScreenSecondOfficer {
+				all := strings.Join(b.texts(), "\n")
+				for _, lack := range s.State.Lacks {
+					if !strings.Contains(all, w.Lack(lack)) {
+						t.Errorf("%s: it is not said that the card lacks %s", s.Name, lack)
+					}
+				}
+				needed := strings.Contains(all, w.Label(words.SecondNeeded, nil))
+				if s.State.Screen == kiosk.ScreenCompare && needed != (len(s.State.Lacks) > 0) {
+					t.Errorf("%s: a second officer is needed: %v", s.Name, needed)
+				}
+			}
 			if s.State.Screen == kiosk.ScreenCompare {
 				for _, c := range s.State.Checks {
 					if !b.reads(w.Check(c.Name)) || !b.reads(w.Verdict(c.Verdict)) {

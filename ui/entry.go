@@ -64,7 +64,8 @@ type cells struct {
 	accepts func(rune) (byte, bool)
 	changed func() // after each key
 	submit  func()
-	tapped  func() // nil: takes the focus itself
+	tapped  func()   // nil: takes the focus itself
+	scanner *scanner // nil: none is expected here
 	focused bool
 	active  bool // where the screen's keys go
 }
@@ -89,14 +90,27 @@ func mrzLetter(r rune) (byte, bool) {
 }
 
 func (c *cells) TypedRune(r rune) {
+	if c.scanner == nil || !c.scanner.character(r) {
+		c.put(r)
+	}
+}
+
+func (c *cells) TypedKey(k *fyne.KeyEvent) {
+	if c.scanner == nil || !c.scanner.key(k) {
+		c.press(k.Name)
+	}
+}
+
+// put and press are TypedRune and TypedKey for the keys on the screen.
+func (c *cells) put(r rune) {
 	if b, ok := c.accepts(r); ok && c.e.add(b) {
 		c.Refresh()
 		c.changed()
 	}
 }
 
-func (c *cells) TypedKey(k *fyne.KeyEvent) {
-	switch k.Name {
+func (c *cells) press(k fyne.KeyName) {
+	switch k {
 	case fyne.KeyBackspace, fyne.KeyDelete:
 		c.e.back()
 		c.Refresh()

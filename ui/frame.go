@@ -56,17 +56,17 @@ func (f frame) Layout(objects []fyne.CanvasObject, size fyne.Size) {
 
 func (frame) MinSize([]fyne.CanvasObject) fyne.Size { return fyne.NewSize(800, 600) }
 
-// bar lays buttons out: the first (the main one) at the right, the others from
+// bar lays buttons out: the last (the main one) at the right, the others from
 // the left, so that the main button of every page is at the same place.
-type bar struct{}
+type bar struct{ minor bool } // there is no main one
 
-func (bar) Layout(objects []fyne.CanvasObject, size fyne.Size) {
+func (b bar) Layout(objects []fyne.CanvasObject, size fyne.Size) {
 	var x float32
 	for i, o := range objects {
 		m := o.MinSize()
 		y := (size.Height - m.Height) / 2
 		o.Resize(m)
-		if i == len(objects)-1 {
+		if i == len(objects)-1 && !b.minor {
 			o.Move(fyne.NewPos(size.Width-m.Width, y))
 			continue
 		}

@@ -126,7 +126,16 @@ func (b *bench) press(k fyne.KeyName) {
 	f.TypedKey(&fyne.KeyEvent{Name: k})
 }
 
+// typeText types as people do.
 func (b *bench) typeText(s string) {
+	for _, r := range s {
+		b.now = b.now.Add(120 * time.Millisecond)
+		b.keys(string(r))
+	}
+}
+
+// keys types without a pause, whatever has the focus.
+func (b *bench) keys(s string) {
 	for _, r := range s {
 		if f := b.w.Canvas().Focused(); f != nil {
 			f.TypedRune(r)

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"image"
+	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -50,6 +51,32 @@ func (d *drawing) data() *fyne.Container {
 	)
 }
 
+// summary is what a second officer compares, a line each.
+func (d *drawing) summary() *fyne.Container {
+	h := d.s.Holder
+	var rows []fyne.CanvasObject
+	for _, r := range []struct {
+		label words.Label
+		value string
+	}{{words.Surname, reveal(h.Surname)}, {words.GivenNames, reveal(h.GivenNames)}, {words.Birth, reveal(h.Birth)},
+		{words.Number, reveal(h.Number)}, {words.Expiry, reveal(h.Expiry)}} {
+		rows = append(rows, beside(12, []float32{2, 3}, label(d.w.Label(r.label, nil)).sized(18), body(r.value).bold().sized(18)))
+	}
+	return stack(2, rows...)
+}
+
+// lacks says what the document cannot prove, and more; nil when it proves all.
+func (d *drawing) lacks(more ...string) *fyne.Container {
+	if len(d.s.Lacks) == 0 {
+		return nil
+	}
+	var said []string
+	for _, l := range d.s.Lacks {
+		said = append(said, d.w.Lack(l))
+	}
+	return remark(cautPale, caution, "warning", strings.Join(append(said, more...), " "))
+}
+
 func reveal(t secret.Text) string { return string(t.Reveal()) }
 
 func (d *drawing) datum(l words.Label, value string) *fyne.Container {
@@ -66,5 +93,5 @@ func (d *drawing) proofs() *fyne.Container {
 		rows = append(rows, beside(10, []float32{0, 1}, sign(verdictSign(c.Verdict)),
 			stack(-4, label(d.w.Check(c.Name)).in(ink).sized(20), label(d.w.Verdict(c.Verdict)).sized(17))))
 	}
-	return stack(6, rows...)
+	return stack(either[float32](len(d.s.Lacks) > 0, 3, 6), rows...)
 }

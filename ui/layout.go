@@ -196,6 +196,16 @@ func notice(back, bar color.Color, o fyne.CanvasObject) *fyne.Container {
 	return container.New(inset{20, 14}, r, o)
 }
 
+// remark is a notice of few words among much else; nil when there is none.
+func remark(back, bar color.Color, name, text string) *fyne.Container {
+	if text == "" {
+		return nil
+	}
+	n := notice(back, bar, besideMiddle(14, []float32{0, 1}, sign(name), body(text).sized(20)))
+	n.Layout = inset{20, 9}
+	return n
+}
+
 // fixed gives one object a size.
 type fixed struct{ size fyne.Size }
 

@@ -16,6 +16,9 @@ type local struct {
 	page    int      // of text that needs several
 	confirm kiosk.Action
 	problem string // said about what was typed
+	scan    scan
+	unclear bool // the last scan made no sense
+	scanned bool // the last thing sent was a scan
 
 	step  kiosk.StepName // running
 	done  int
@@ -27,7 +30,10 @@ func (l *local) reset(s kiosk.State) {
 	for i := range l.mrz {
 		l.mrz[i].wipe()
 	}
-	*l = local{lines: l.lines && s.Screen == kiosk.ScreenAccessNumber}
+	l.scan.wipe()
+	again := s.Screen == kiosk.ScreenAccessNumber
+	*l = local{lines: again && l.lines, scanned: again && l.scanned}
+	l.unclear = l.scanned && s.PIN != nil && s.PIN.Problem != kiosk.PINFine
 	l.typed.max = 12
 	if s.PIN != nil && s.PIN.Max > 0 {
 		l.typed.max = s.PIN.Max

@@ -13,6 +13,8 @@ type padding struct {
 	action kiosk.Action
 	hidden bool // dots, and the reminder to cover the keys
 	above  fyne.CanvasObject
+	below  fyne.CanvasObject
+	tight  bool // much stands above: what was wrong, and below, get the page's whole width
 	extra  []*button
 }
 
@@ -34,22 +36,22 @@ func (d *drawing) pad(o padding) page {
 	if view.Min == view.Max {
 		hint = d.w.Label(words.DigitsExact, words.Args{"min": view.Min})
 	}
-	var problem, shield fyne.CanvasObject
-	text := d.l.problem
-	if text == "" {
-		text = d.w.Problem(view)
-	}
-	if text != "" {
-		problem = notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(text).sized(22)))
-	}
 	if o.hidden && d.s.Turn == kiosk.TurnCitizen {
-		shield = label(d.w.Label(words.Shield, nil))
+		o.below = label(d.w.Label(words.Shield, nil))
 	}
-	left := stack(16, o.above, label(hint), container.New(startLayout{}, entry), problem, shield)
+	keys, problem := container.New(startLayout{}, d.digits(entry)), d.problem(d.w.Problem(view))
+	var whole *fyne.Container
+	if o.tight {
+		left := stack(10, o.above, besideMiddle(16, []float32{0, 1}, entry, label(hint)))
+		whole = stack(8, beside(32, []float32{1, 0}, left, keys), remark(badPale, bad, "failed", problem), o.below)
+	} else {
+		left := stack(16, o.above, label(hint), container.New(startLayout{}, entry), mistake(problem, 22), o.below)
+		whole = beside(32, []float32{1, 0}, left, keys)
+	}
 	p := page{
 		title:   d.w.Title(d.s.Screen),
 		lead:    d.w.Instruction(d.s.Screen),
-		body:    beside(32, []float32{1, 0}, left, container.New(startLayout{}, d.digits(entry))),
+		body:    whole,
 		buttons: append(d.buttons(), append(o.extra, newButton(d.w.Action(o.action), mainButton, submit))...),
 		entry:   entry,
 		focus:   entry,
@@ -60,6 +62,7 @@ func (d *drawing) pad(o padding) page {
 // submitPIN sends what was typed, unless it is too short to be meant.
 func (d *drawing) submitPIN(a kiosk.Action, v kiosk.PINView) {
 	l := &d.u.local
+	l.unclear, l.scanned = false, false
 	if l.typed.n < max(v.Min, 1) {
 		v.Problem = kiosk.PINTooShort
 		l.problem = d.w.Problem(v)
@@ -75,24 +78,36 @@ func (d *drawing) digits(e *cells) *fyne.Container {
 	for _, r := range "123456789" {
 		keys = append(keys, place{d.character(r, e), 1})
 	}
-	keys = append(keys, place{d.key(d.w.Label(words.KeyClear, nil), e, e.clear), 1}, place{d.character('0', e), 1}, place{d.deleteKey(e), 1})
+	keys = append(keys, place{newButton(d.w.Label(words.KeyClear, nil), keyButton, e.clear), 1}, place{d.character('0', e), 1}, place{d.deleteKey(e), 1})
 	return keyRows(104, touch+2*ringGap, 3, keys...)
 }
 
 func (d *drawing) character(r rune, e *cells) *button {
-	return d.key(string(r), e, func() { e.TypedRune(r) })
+	return newButton(string(r), keyButton, func() { e.put(r) })
 }
 
 func (d *drawing) deleteKey(e *cells) *button {
-	return d.key(d.w.Label(words.KeyDelete, nil), e, func() { e.TypedKey(&fyne.KeyEvent{Name: fyne.KeyBackspace}) })
+	return newButton(d.w.Label(words.KeyDelete, nil), keyButton, func() { e.press(fyne.KeyBackspace) })
 }
 
-// key is a key of a pad; digits typed while it has the focus go to e.
-func (d *drawing) key(text string, e *cells, act func()) *button {
-	b := newButton(text, keyButton, act)
-	b.typed = e.TypedRune
-	b.pressed = e.TypedKey
-	return b
+// problem says why something typed or scanned here was not taken, or else what
+// the agent says of it.
+func (d *drawing) problem(agents string) string {
+	switch {
+	case d.l.problem != "":
+		return d.l.problem
+	case d.l.unclear:
+		return d.w.Label(words.ScanUnclear, nil)
+	}
+	return agents
+}
+
+// mistake is a notice of what was wrong with an entry; nil when nothing was.
+func mistake(text string, size float32) *fyne.Container {
+	if text == "" {
+		return nil
+	}
+	return notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(text).sized(size)))
 }
 
 // startLayout gives one object its own size at the top left.

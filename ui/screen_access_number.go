@@ -9,17 +9,25 @@ import (
 )
 
 // accessNumber: the number that opens the chip, or three things of the printed
-// lines where a card has none.
+// lines where a card has none. A scanner types all of these lines, on either page.
 func (d *drawing) accessNumber() page {
+	p := d.access()
+	if d.can(kiosk.ActionScanMRZ) {
+		p.scanner = &scanner{d.u}
+	}
+	return p
+}
+
+func (d *drawing) access() page {
 	lines, number := d.can(kiosk.ActionEnterMRZ), d.can(kiosk.ActionEnterCAN)
 	if d.l.lines && lines || !number {
 		return d.printedLines(number)
 	}
-	o := padding{action: kiosk.ActionEnterCAN}
+	o := padding{action: kiosk.ActionEnterCAN, below: d.scanHint()}
 	if lines {
 		o.extra = append(o.extra, d.localButton(d.w.Label(words.UseMRZ, nil), plainButton, func(l *local) {
 			l.typed.wipe()
-			l.lines, l.problem = true, ""
+			l.lines, l.problem, l.unclear = true, "", false
 		}))
 	}
 	return d.pad(o)
@@ -42,12 +50,14 @@ func (d *drawing) printedLines(number bool) page {
 		fields[i] = c
 		left = append(left, stack(2, label(d.w.Label(names[i], nil)), container.New(startLayout{}, c)))
 	}
-	problem := d.l.problem
-	if problem == "" && d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
-		problem = d.w.Label(words.MRZIncomplete, nil) // the agent took the lines for malformed
+	var agents string
+	if d.s.PIN != nil && d.s.PIN.Problem != kiosk.PINFine {
+		agents = d.w.Label(words.MRZIncomplete, nil) // the agent took the lines for malformed
 	}
-	if problem != "" {
-		left = append(left, notice(badPale, bad, beside(14, []float32{0, 1}, sign("failed"), body(problem).sized(20))))
+	if problem := mistake(d.problem(agents), 20); problem != nil {
+		left = append(left, problem)
+	} else {
+		left = append(left, d.scanHint())
 	}
 	active := fields[l.field]
 	p := page{
@@ -60,11 +70,19 @@ func (d *drawing) printedLines(number bool) page {
 	p.buttons = d.buttons()
 	if number {
 		p.buttons = append(p.buttons, d.localButton(d.w.Label(words.UseCAN, nil), plainButton, func(l *local) {
-			l.lines, l.problem, l.field = false, "", 0
+			l.lines, l.problem, l.unclear, l.field = false, "", false, 0
 		}))
 	}
 	p.buttons = append(p.buttons, newButton(d.w.Action(kiosk.ActionEnterMRZ), mainButton, d.submitLines))
 	return p
+}
+
+// scanHint says that a scanner works as well.
+func (d *drawing) scanHint() fyne.CanvasObject {
+	if !d.can(kiosk.ActionScanMRZ) {
+		return nil
+	}
+	return label(d.w.Label(words.ScanHint, nil))
 }
 
 // field moves the keys to the nth field.
@@ -83,6 +101,7 @@ func (d *drawing) fieldDone(n int) {
 
 func (d *drawing) submitLines() {
 	l := &d.u.local
+	l.unclear, l.scanned = false, false
 	for i, least := range []int{1, 6, 6} {
 		if l.mrz[i].n < least {
 			l.problem, l.field = d.w.Label(words.MRZIncomplete, nil), i
@@ -101,6 +120,6 @@ func (d *drawing) letters(e *cells) *fyne.Container {
 	for _, r := range "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ<" {
 		keys = append(keys, place{d.character(r, e), 1})
 	}
-	next := d.key(d.w.Label(words.NextField, nil), e, func() { d.field((d.u.local.field + 1) % len(d.u.local.mrz)) })
+	next := newButton(d.w.Label(words.NextField, nil), keyButton, func() { d.field((d.u.local.field + 1) % len(d.u.local.mrz)) })
 	return keyRows(66, 62, 7, append(keys, place{d.deleteKey(e), 2}, place{next, 3})...)
 }

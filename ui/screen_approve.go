@@ -8,8 +8,7 @@ func (d *drawing) approve() page { return d.officerPIN(kiosk.ActionApprove) }
 // officerPIN is a page that waits for the officer's card and, once it is in,
 // takes its PIN.
 func (d *drawing) officerPIN(a kiosk.Action) page {
-	reader, known := d.s.Health.Readers[kiosk.DeviceOfficer]
-	if !d.can(a) || d.s.PIN == nil || known && reader != kiosk.ReaderCard {
+	if !d.officerCardIn(a) {
 		return d.bring("officer-card")
 	}
 	above := d.hint()
@@ -17,4 +16,10 @@ func (d *drawing) officerPIN(a kiosk.Action) page {
 		above = d.bringStatus()
 	}
 	return d.pad(padding{action: a, hidden: true, above: above})
+}
+
+// officerCardIn says whether the PIN of an officer's card can be taken.
+func (d *drawing) officerCardIn(a kiosk.Action) bool {
+	reader, known := d.s.Health.Readers[kiosk.DeviceOfficer]
+	return d.can(a) && d.s.PIN != nil && (!known || reader == kiosk.ReaderCard)
 }

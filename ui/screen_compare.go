@@ -1,5 +1,7 @@
 package ui
 
+import "enrollkiosk/kiosk/words"
+
 // compare: the officer holds the person against the picture and sees what was
 // proven about the card and what was not.
 func (d *drawing) compare() page {
@@ -8,7 +10,9 @@ func (d *drawing) compare() page {
 	}
 	w := min(240, d.room.Width/4.6)
 	face, images := d.portrait(w, w*1.3)
-	p := d.standard(beside(20, []float32{0, 6, 5}, stack(0, face), panel(d.data()), panel(d.proofs())))
+	p := d.standard(stack(12,
+		beside(20, []float32{0, 6, 5}, stack(0, face), panel(d.data()), panel(d.proofs())),
+		d.lacks(d.w.Label(words.SecondNeeded, nil))))
 	p.photos = images
 	return p
 }

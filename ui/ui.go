@@ -201,6 +201,9 @@ func (u *UI) draw(s *scene) {
 	if old != nil && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
 		u.page.size == u.stage.Canvas().Size() && u.page.slow == u.slow(s) && reflect.DeepEqual(visible(old), visible(s)) {
 		u.shown = s
+		if u.local.scan.quiet(u.o.Now()) {
+			u.unclear()
+		}
 		u.page.tick(u.o.Now())
 		return
 	}

@@ -26,8 +26,9 @@ const (
 	Issuer            Label = "issuer"
 	Proofs            Label = "proofs"
 	NoPhoto           Label = "no-photo"
-	DigitsExact       Label = "digits-exact" // min
-	DigitsRange       Label = "digits-range" // min, max
+	SecondNeeded      Label = "second-needed" // beside what the document lacks
+	DigitsExact       Label = "digits-exact"  // min
+	DigitsRange       Label = "digits-range"  // min, max
 	Shield            Label = "shield"
 	KeyDelete         Label = "key-delete"
 	KeyClear          Label = "key-clear"
@@ -38,6 +39,8 @@ const (
 	MRZBirth          Label = "mrz-birth"
 	MRZExpiry         Label = "mrz-expiry"
 	MRZIncomplete     Label = "mrz-incomplete"
+	ScanHint          Label = "scan-hint"
+	ScanUnclear       Label = "scan-unclear"
 	NextField         Label = "next-field"
 	PurposeOf         Label = "purpose-of" // index, count
 	Required          Label = "required"

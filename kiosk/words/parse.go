@@ -115,6 +115,7 @@ func (f file) each(visit func(key string, m message)) {
 	group("statuses/", f.Statuses, plain, visit)
 	group("checks/", f.Checks, plain, visit)
 	group("verdicts/", f.Verdicts, plain, visit)
+	group("lacks/", f.Lacks, plain, visit)
 	group("pin/", f.PIN, same, visit)
 	group("devices/", f.Devices, plain, visit)
 	group("readers/", f.Readers, plain, visit)

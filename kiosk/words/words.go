@@ -86,6 +86,9 @@ func (c *Catalog) Check(n kiosk.CheckName) string { return known(c.f.Checks, n) 
 // Verdict says how a proof ended.
 func (c *Catalog) Verdict(v kiosk.Verdict) string { return known(c.f.Verdicts, v) }
 
+// Lack says in plain words what the document cannot prove.
+func (c *Catalog) Lack(l kiosk.Lack) string { return known(c.f.Lacks, l) }
+
 // Device names a device.
 func (c *Catalog) Device(d kiosk.Device) string { return known(c.f.Devices, d) }
 
@@ -163,6 +166,7 @@ type file struct {
 	Statuses map[kiosk.StepStatus]string                   `json:"statuses"`
 	Checks   map[kiosk.CheckName]string                    `json:"checks"`
 	Verdicts map[kiosk.Verdict]string                      `json:"verdicts"`
+	Lacks    map[kiosk.Lack]string                         `json:"lacks"`
 	PIN      map[kiosk.PINProblem]message                  `json:"pin"`
 	Devices  map[kiosk.Device]string                       `json:"devices"`
 	Readers  map[kiosk.ReaderState]string                  `json:"readers"`

@@ -102,6 +102,7 @@ func TestNothingMissingNothingUnused(t *testing.T) {
 	same("statuses", keys(f.Statuses), k["StepStatus"])
 	same("checks", keys(f.Checks), k["CheckName"])
 	same("verdicts", keys(f.Verdicts), k["Verdict"])
+	same("lacks", keys(f.Lacks), k["Lack"])
 	same("pin problems", keys(f.PIN), k["PINProblem"])
 	same("devices", keys(f.Devices), k["Device"])
 	same("readers", keys(f.Readers), k["ReaderState"])

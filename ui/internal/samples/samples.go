@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,11 +88,11 @@ func All(language string) []Sample {
 	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMute
 	add("-2-upside-down", s)
 
-	s = citizen(kiosk.ScreenAccessNumber, kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ)
+	s = citizen(kiosk.ScreenAccessNumber, kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ)
 	s.Turn = kiosk.TurnOfficer
 	s.PIN = &kiosk.PINView{Min: 6, Max: 6}
 	add("-1-number", s)
-	s.Main, s.Actions = kiosk.ActionEnterMRZ, []kiosk.Action{kiosk.ActionEnterMRZ, kiosk.ActionChoose, kiosk.ActionDecline}
+	s.Main, s.Actions = kiosk.ActionEnterMRZ, []kiosk.Action{kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionChoose, kiosk.ActionDecline}
 	add("-2-lines", s)
 
 	s = kiosk.State{Screen: kiosk.ScreenReading, Turn: kiosk.TurnMachine, Position: 3, Positions: 8, Steps: []kiosk.Step{
@@ -108,6 +109,27 @@ func All(language string) []Sample {
 	s.Holder, s.Checks = Holder(nil), checks(kiosk.Warned)
 	s.Holder.GivenNames = secret.FromString("ANNA MARIA ALEXANDRINA THEODORA WILHELMINA")
 	add("-2-no-picture", s)
+	s.Holder, s.Checks, s.Lacks = Holder(Face()), without(kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip}
+	add("-3-lacks", s)
+	s.Checks, s.Lacks = without(kiosk.CheckHashes, kiosk.CheckSignature, kiosk.CheckChain, kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer}
+	add("-4-lacks-all", s)
+
+	second := officer(kiosk.ScreenSecondOfficer, kiosk.ActionApprove, kiosk.ActionDoubtPerson, kiosk.ActionStartOver)
+	second.Position, second.Positions, second.Waiting, second.PIN = 3, 8, kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	s = second
+	s.Holder, s.Checks, s.Lacks = Holder(Face()), without(kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip}
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-1-card", s)
+	s.Health = kiosk.Health{}
+	add("-2-pin", s)
+	s.Fault = &kiosk.Fault{Code: kiosk.CodeSamePerson, Remedy: kiosk.RemedyOtherCard}
+	add("-3-same-person", s)
+	s.Fault, s.PIN = nil, &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINWrong, Left: 1}
+	s.Holder, s.Checks, s.Lacks = Holder(nil), without(kiosk.CheckHashes, kiosk.CheckSignature, kiosk.CheckChain, kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer}
+	s.Holder.GivenNames = secret.FromString("ANNA MARIA ALEXANDRINA THEODORA WILHELMINA")
+	add("-4-last-try", s)
+
 	s = citizen(kiosk.ScreenConfirmData, kiosk.ActionConfirmData)
 	s.Position, s.Holder, s.Checks = 4, Holder(Face()), checks(kiosk.Passed)
 	add("", s)
@@ -157,7 +179,12 @@ func All(language string) []Sample {
 			{ID: "reminders", Title: title}},
 		DID: "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169",
 	}
-	add("", s)
+	add("-1", s)
+	more := *s.Review
+	more.Sealed = append([]string{"identity-file", "address-file", "card-signatures", "resident-text"}, more.Sealed[5:]...)
+	more.Open = append(more.Open[:len(more.Open):len(more.Open)], "exceptions", "second-officer")
+	s.Review = &more
+	add("-2-other-card", s)
 	s = officer(kiosk.ScreenApprove, kiosk.ActionApprove)
 	s.Position, s.Positions, s.Waiting, s.PIN = 7, 8, kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
 	add("-1-pin", s)
@@ -165,9 +192,16 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
 	add("-2-card", s)
+	s = second
+	s.Screen, s.Position = kiosk.ScreenSecondApprove, 7
+	add("-1-pin", s)
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-2-card", s)
 	s = kiosk.State{Screen: kiosk.ScreenSaving, Turn: kiosk.TurnMachine, Position: 8, Positions: 8, Steps: []kiosk.Step{
 		{Name: kiosk.StepHolderSign, Status: kiosk.StepDone},
 		{Name: kiosk.StepOfficerSign, Status: kiosk.StepDone},
+		{Name: kiosk.StepSecondSign, Status: kiosk.StepDone},
 		{Name: kiosk.StepKioskSign, Status: kiosk.StepRunning},
 		{Name: kiosk.StepProvisional, Status: kiosk.StepPending},
 		{Name: kiosk.StepSave, Status: kiosk.StepPending},
@@ -278,6 +312,17 @@ func checks(last kiosk.Verdict) []kiosk.Check {
 	return []kiosk.Check{{Name: kiosk.CheckHashes, Verdict: kiosk.Passed}, {Name: kiosk.CheckSignature, Verdict: kiosk.Passed},
 		{Name: kiosk.CheckChain, Verdict: kiosk.Passed}, {Name: kiosk.CheckRevoked, Verdict: kiosk.NotChecked},
 		{Name: kiosk.CheckChip, Verdict: kiosk.Passed}, {Name: kiosk.CheckValidity, Verdict: last}}
+}
+
+// without are the checks of a document that has nothing to show for some.
+func without(names ...kiosk.CheckName) []kiosk.Check {
+	all := checks(kiosk.Passed)
+	for i := range all {
+		if slices.Contains(names, all[i].Name) {
+			all[i].Verdict = kiosk.NotChecked
+		}
+	}
+	return all
 }
 
 func actions(main kiosk.Action, more []kiosk.Action) []kiosk.Action {
