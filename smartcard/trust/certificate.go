@@ -258,7 +258,7 @@ func (c *certificate) checkSigner() error {
 	case c.unknownCritical != nil:
 		return fmt.Errorf("%w: critical extension %v", ErrCertificate, c.unknownCritical)
 	}
-	if err := c.issuer.check(); err != nil {
+	if _, err := c.issuer.check(); err != nil {
 		return fmt.Errorf("%w: issuer's name: %v", ErrCertificate, err)
 	}
 	return nil

@@ -62,52 +62,53 @@ func (d distinguished) country() string {
 	return ""
 }
 
-// check holds a name to Doc 9303-12 7.1.1: one country of two letters in a
-// PrintableString, a common name, and no string type but PrintableString and
-// UTF8String. Lower case is let pass, for states have used it.
-func (d distinguished) check() error {
+// check holds a name to Doc 9303-12 7.1.1. Without one country of two letters in
+// a PrintableString nothing can be said of the state: an error. The other rules
+// are broken by states whose documents are genuine, which is a slip: capitals, a
+// common name, no string types but PrintableString and UTF8String.
+func (d distinguished) check() (slip bool, err error) {
 	outer, err := tlv.ParseOne(d.raw, 0x30)
 	if err != nil {
-		return err
+		return false, err
 	}
 	sets, err := outer.Children()
 	if err != nil {
-		return err
+		return false, err
 	}
+	const printable, utf8 = 0x13, 0x0C
 	countries, common := 0, 0
 	for _, set := range sets {
 		attributes, err := set.Children()
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, a := range attributes {
 			c := a.Cursor()
 			var id asn1.ObjectIdentifier
 			if err := decode(c.Next(0x06).Raw, &id); err != nil {
-				return err
+				return false, err
 			}
 			value := c.Any()
 			if err := c.Done(); err != nil {
-				return err
+				return false, err
 			}
-			const printable, utf8 = 0x13, 0x0C
+			slip = slip || value.Tag != printable && value.Tag != utf8
 			switch {
-			case value.Tag != printable && value.Tag != utf8:
-				return fmt.Errorf("string type %X", uint32(value.Tag))
 			case id.Equal(oidCountry):
 				countries++
 				if value.Tag != printable || len(value.Value) != 2 || !letters(value.Value) {
-					return fmt.Errorf("country")
+					return false, fmt.Errorf("country")
 				}
+				slip = slip || !bytes.Equal(value.Value, bytes.ToUpper(value.Value))
 			case id.Equal(oidCommon):
 				common++
 			}
 		}
 	}
-	if countries != 1 || common == 0 {
-		return fmt.Errorf("%d countries, %d common names", countries, common)
+	if countries != 1 {
+		return false, fmt.Errorf("%d countries", countries)
 	}
-	return nil
+	return slip || common == 0, nil
 }
 
 func letters(b []byte) bool {

@@ -96,6 +96,7 @@ const (
 	WarnSHA1                Warning = "sha-1"                 // somewhere in the signatures
 	WarnContentType         Warning = "content-type"          // the security object has an identifier from before Doc 9303's
 	WarnLDSVersion          Warning = "lds-version-later"     // the document follows a later data structure than this program knows
+	WarnIssuerName          Warning = "issuer-name"           // of the signer's certificate, breaks ICAO's rules for names
 	WarnIssuer              Warning = "issuer-country"        // state in the zone is not the signer's country
 	WarnFaceUnreadable      Warning = "face-unreadable"       // genuine, but this program cannot show it
 	WarnChallenge           Warning = "challenge-not-bound"   // Options named no challenge to expect
