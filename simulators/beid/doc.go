@@ -11,7 +11,8 @@
 // Invariants: every command gets an answer of at least two bytes; people and
 // portraits are invented. Encoding and cryptography are this package's own, so
 // that one mistake cannot hide in the card and in its reader alike. OpenSC's
-// eidenv and pkcs15-tool hold it; no real card was at hand.
+// eidenv and pkcs15-tool read the card, openssl verifies what it holds; no real
+// card was at hand.
 //
 // Left out: PIN, the holder's own keys and certificates, updating the address.
 package beid

@@ -13,8 +13,8 @@
 // certificates, and whether this card was reported stolen is known to the
 // issuer's DocStop service alone.
 //
-// Checked against: OpenSC's eidenv and this package read the same simulated
-// card; a test card that the Belgian administration published (Fedict's
+// Checked against: OpenSC's eidenv, openssl and this package read and verify the
+// same simulated card; a test card that the Belgian administration published (Fedict's
 // eid-test-cards). The file system, the tags and what is signed follow OpenSC
 // and Fedict's eid-mw and commons-eid; the basic key follows eid-mw's viewer and
 // the Dart package eid_belgium. No real card was at hand.
