@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"image"
 	"image/color"
+	"image/jpeg"
 	"slices"
 	"strings"
 	"sync"
@@ -416,14 +418,18 @@ func TestThePictureGoes(t *testing.T) {
 	}
 }
 
-// A picture that is no picture, or a monstrous one, is a sentence and no fault.
+// A picture that is no PNG, or a monstrous one, is a sentence and no fault.
 func TestPicturesThatCannotBeShown(t *testing.T) {
 	good := samples.Face()
 	huge := bytes.Clone(good)
 	copy(huge[16:], []byte{0, 1, 0, 0, 0, 1, 0, 0}) // IHDR: 65536 by 65536
+	var encoded bytes.Buffer
+	if err := jpeg.Encode(&encoded, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
+		t.Fatal(err)
+	}
 	b := newBench(t, large)
 	for name, face := range map[string][]byte{
-		"JPEG 2000": []byte("\x00\x00\x00\x0cjP  \r\n\x87\n"), "cut": good[:len(good)/2], "huge": huge, "too long": make([]byte, maxFaceBytes+1),
+		"JPEG": encoded.Bytes(), "JPEG 2000": []byte("\x00\x00\x00\x0cjP  \r\n\x87\n"), "cut": good[:len(good)/2], "huge": huge, "too long": make([]byte, maxFaceBytes+1),
 	} {
 		s := kiosk.State{Number: 5, Screen: kiosk.ScreenCompare, Language: "en", Holder: samples.Holder(face)}
 		b.draw(s)

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"image"
 	"image/color"
-	_ "image/jpeg" // the format of most chips' pictures
-	_ "image/png"
+	"image/png"
 
 	"enrollkiosk/kiosk"
 )
 
-// maxFace bounds what is decoded: the encoded bytes and the pixels of one side.
+// The agent draws the picture as PNG, whatever the card has. maxFace bounds what
+// is decoded all the same: the encoded bytes and the pixels of one side.
 const (
 	maxFaceBytes = 1 << 20
 	maxFaceSide  = 4096
@@ -42,11 +42,11 @@ func decodeFace(b []byte) image.Image {
 	if len(b) > maxFaceBytes {
 		return nil
 	}
-	cfg, _, err := image.DecodeConfig(bytes.NewReader(b))
+	cfg, err := png.DecodeConfig(bytes.NewReader(b))
 	if err != nil || cfg.Width < 1 || cfg.Height < 1 || cfg.Width > maxFaceSide || cfg.Height > maxFaceSide {
 		return nil
 	}
-	img, _, err := image.Decode(bytes.NewReader(b))
+	img, err := png.Decode(bytes.NewReader(b))
 	if err != nil {
 		return nil
 	}

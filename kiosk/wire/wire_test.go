@@ -94,11 +94,14 @@ func full() kiosk.State {
 		Steps:  []kiosk.Step{{Name: kiosk.StepReadCard, Status: kiosk.StepRunning, Done: 1, Total: 2}},
 		Holder: &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"),
 			Number: secret.FromString("D23145890"), Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"),
-			Sex: "F", Nationality: "UTO", Issuer: "UTO", Face: secret.New([]byte{0xff, 0xd8, 0}), FaceMIME: "image/jpeg"},
-		Checks:  []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.Passed}},
+			Sex: "F", Nationality: "UTO", Issuer: "UTO", Face: secret.New([]byte{0x89, 'P', 'N', 'G', 0}), FaceMIME: "image/png"},
+		Checks:  []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.NotChecked}},
+		Lacks:   []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer},
+		Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Required: true, Index: 1, Count: 2},
+		Review:  &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{ID: "statistics"}}, DID: "did:key:z"},
 		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE")},
 		Fault:   &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2},
-		PIN:     &kiosk.PINView{Min: 6, Max: 8}}
+		PIN:     &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
 }
 
 // plain compares what secret.Text hides.
@@ -122,6 +125,11 @@ func TestStateArrivesWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := full()
+	for i := range reflect.TypeFor[kiosk.State]().NumField() {
+		if reflect.ValueOf(want).Field(i).IsZero() {
+			t.Errorf("the test sends no %s", reflect.TypeFor[kiosk.State]().Field(i).Name)
+		}
+	}
 	d.states <- want
 	got := <-states
 	if !reflect.DeepEqual(plain(got), plain(want)) {
