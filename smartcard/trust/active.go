@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"encoding/asn1"
 	"fmt"
 	"math/big"
 
@@ -32,20 +31,14 @@ func checkActiveAuthentication(key crypto.PublicKey, infos lds.SecurityInfos, e 
 	return 0, fmt.Errorf("%w: key type", ErrUnsupported)
 }
 
-// ecdsaPlain is the object identifier tree of BSI TR-03111 5.2.1.1.
-var ecdsaPlain = asn1.ObjectIdentifier{0, 4, 0, 127, 0, 7, 1, 1, 4, 1}
-
-var plainHashes = map[int]crypto.Hash{1: crypto.SHA1, 2: crypto.SHA224, 3: crypto.SHA256, 4: crypto.SHA384, 5: crypto.SHA512}
-
 // activeHash is the hash that DG14 states; without a statement, the one that
 // fits the curve.
 func activeHash(key *ecdsa.PublicKey, infos lds.SecurityInfos) (crypto.Hash, error) {
 	if len(infos.ActiveAuthentication) > 0 {
-		stated, n := infos.ActiveAuthentication[0].Algorithm, len(ecdsaPlain)
-		if len(stated) == n+1 && stated[:n].Equal(ecdsaPlain) {
-			if hash, ok := plainHashes[stated[n]]; ok {
-				return hash, nil
-			}
+		// TR-03111's identifiers, as the standard has it; some issuers state X9.62's.
+		stated := infos.ActiveAuthentication[0].Algorithm
+		if a := signatureAlgorithms[stated.String()]; a.kind == "plain" || a.kind == "ecdsa" {
+			return a.hash, nil
 		}
 		return 0, fmt.Errorf("%w: Active Authentication %v", ErrUnsupported, stated)
 	}
