@@ -73,6 +73,8 @@ func (f *findings) read(file File, content []byte) error {
 		_, err = ParseSOD(content)
 	case EFCardAccess:
 		_, err = ParseCardAccess(content)
+	case EFCardSecurity:
+		_, err = ParseCardSecurity(content)
 	case EFDIR:
 		_, err = ParseDIR(content)
 	case EFATRInfo:
@@ -110,7 +112,7 @@ func (f *findings) read(file File, content []byte) error {
 }
 
 // check holds DG14 to Doc 9303-11 9.2.5 and 9.2.6: a key of the chip and the
-// protocol that uses it come together.
+// protocol that uses it come together, and agree on the key's number.
 func (s SecurityInfos) check(f *findings) {
 	if len(s.ChipAuthentication) > 0 && len(s.ChipAuthenticationKeys) == 0 {
 		f.broken("Chip Authentication without a key")
@@ -121,6 +123,10 @@ func (s SecurityInfos) check(f *findings) {
 	for _, i := range s.ChipAuthentication {
 		if i.Version < 1 || i.Version > 3 { // 2 and 3 are those of BSI TR-03110
 			f.broken("version of Chip Authentication")
+		}
+		numbered := func(k ChipAuthenticationPublicKeyInfo) bool { return k.KeyID != nil && k.KeyID.Cmp(i.KeyID) == 0 }
+		if i.KeyID != nil && !slices.ContainsFunc(s.ChipAuthenticationKeys, numbered) {
+			f.broken("Chip Authentication with a key that is not there")
 		}
 	}
 }

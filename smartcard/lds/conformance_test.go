@@ -274,6 +274,24 @@ func TestConformanceDG14(t *testing.T) {
 	oid := func(tail ...byte) []byte { return append([]byte{0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02}, tail...) }
 	key, chip := oid(1), oid(3)
 	infosOf := func(info, prefix []byte) bool { return bytes.Contains(info[:min(len(info), 20)], prefix) }
+	// numbered gives Chip Authentication and its key a number each, none if it is 0.
+	numbered := func(info []byte, ofProtocol, ofKey byte) []byte {
+		n := byte(0)
+		switch {
+		case infosOf(info, chip):
+			n = ofProtocol
+		case infosOf(info, key):
+			n = ofKey
+		}
+		if n == 0 {
+			return info
+		}
+		node, err := tlv.ParseOne(info, 0x30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tlv.Encode(0x30, node.Value, []byte{0x02, 0x01, n})
+	}
 	for _, r := range []row{
 		{"plain", good, accept},
 		{"LDS_F_01", withTag(good, 0x6F), reject},
@@ -303,6 +321,9 @@ func TestConformanceDG14(t *testing.T) {
 			}
 			return info
 		}), reject},
+		{"ISO7816_D_03", with(func(info []byte) []byte { return numbered(info, 7, 7) }), accept},
+		{"ISO7816_D_13", with(func(info []byte) []byte { return numbered(info, 7, 8) }), reject},
+		{"ISO7816_D_13 (none)", with(func(info []byte) []byte { return numbered(info, 7, 0) }), reject},
 	} {
 		r.run(t, lds.DG14)
 	}
@@ -350,6 +371,16 @@ func TestConformanceATRInfo(t *testing.T) {
 	info, err := lds.ParseATRInfo(lengths(0x7F66, two, three))
 	if want := (lds.ATRInfo{Chaining: true, Extended: true, MaxCommand: 1920, MaxAnswer: 65536}); err != nil || info != want {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestCheckCardSecurity(t *testing.T) {
+	for _, v := range load(t, "cardsecurity.json") {
+		if good := unhex(t, v.Bytes); v.Kind == "cardsecurity" {
+			row{v.Name, good, accept}.run(t, lds.EFCardSecurity)
+			row{v.Name + ", cut", good[:len(good)-1], reject}.run(t, lds.EFCardSecurity)
+			row{v.Name + ", another tag", withTag(good, 0x31), reject}.run(t, lds.EFCardSecurity)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -60,14 +61,17 @@ func parseDetails(group File, file []byte, f *findings) ([]tlv.Node, error) {
 	if err != nil {
 		return nil, malformed(group.String(), err)
 	}
+	// For names in DO'A0' cards list that or the tag of the names in it.
+	stands := func(n tlv.Node, tag tlv.Tag) bool {
+		return n.Tag == tag || n.Tag == 0xA0 && (tag == 0x5F0F || tag == 0x5F1A)
+	}
 	for _, n := range nodes {
-		// Cards list DO'A0' or what stands in it.
-		if n.Tag != 0xA0 && !slices.Contains(listed, n.Tag) {
+		if !slices.ContainsFunc(listed, func(tag tlv.Tag) bool { return stands(n, tag) }) {
 			f.warn(WarnTagList)
 		}
 	}
 	for _, tag := range listed {
-		if !slices.ContainsFunc(nodes, func(n tlv.Node) bool { return n.Tag == tag || n.Tag == 0xA0 }) {
+		if !slices.ContainsFunc(nodes, func(n tlv.Node) bool { return stands(n, tag) }) {
 			f.warn(WarnTagList)
 		}
 	}
@@ -203,7 +207,8 @@ func decimals(b []byte, n int) string {
 
 // fullDate accepts YYYYMMDD; month and day may be unknown, "00" or "<<".
 func fullDate(s string) bool {
-	return digits(s[:4], 4) && (Date{secret.FromString(s[2:])}).possible()
+	year, err := strconv.ParseUint(s[:4], 10, 16)
+	return err == nil && Date{secret.FromString(s[2:])}.possibleIn(int(year))
 }
 
 func picture(to *Image) func([]byte) bool {

@@ -2,11 +2,15 @@ package lds_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/smartcard/lds"
 	"enrollkiosk/smartcard/tlv"
 )
@@ -79,6 +83,9 @@ func TestDG11(t *testing.T) {
 		"date partly unknown":   {[][]byte{object(0x5F2B, "197408<<")}, nil, accept},
 		"date of zeros":         {[][]byte{object(0x5F2B, "19740000")}, nil, accept},
 		"31 April":              {[][]byte{object(0x5F2B, "19740431")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
+		"29 February 1900":      {[][]byte{object(0x5F2B, "19000229")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
+		"29 February 2000":      {[][]byte{object(0x5F2B, "20000229")}, nil, accept},
+		"a sign for a year":     {[][]byte{object(0x5F2B, "+9740812")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
 		"31 April in BCD":       {[][]byte{object(0x5F2B, "\x19\x74\x04\x31")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
 		"BCD of letters":        {[][]byte{object(0x5F2B, "\x19\x74\x0A\x31")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
 		"date of 6 digits":      {[][]byte{object(0x5F2B, "740812")}, []tlv.Tag{0x5F2B}, outcome(lds.WarnFieldUnread)},
@@ -103,6 +110,9 @@ func TestDG11(t *testing.T) {
 	for name, r := range map[string]row{
 		"not listed":    {content: tlv.Encode(0x6B, object(0x5C, ""), fullName), want: outcome(lds.WarnTagList)},
 		"not there":     {content: tlv.Encode(0x6B, object(0x5C, "\x5F\x0E\x5F\x10"), fullName), want: outcome(lds.WarnTagList)},
+		"names by tag":  {content: tlv.Encode(0x6B, object(0x5C, "\x5F\x0F"), tlv.Encode(0xA0, object(0x02, "\x01"), object(0x5F0F, "A"))), want: accept},
+		"names missed":  {content: tlv.Encode(0x6B, object(0x5C, ""), tlv.Encode(0xA0, object(0x02, "\x01"), object(0x5F0F, "A"))), want: outcome(lds.WarnTagList)},
+		"names, no job": {content: tlv.Encode(0x6B, object(0x5C, "\xA0\x5F\x13"), tlv.Encode(0xA0, object(0x02, "\x01"), object(0x5F0F, "A"))), want: outcome(lds.WarnTagList)},
 		"list cut":      {content: tlv.Encode(0x6B, object(0x5C, "\x5F\x0E\x5F"), fullName), want: reject},
 		"no list":       {content: tlv.Encode(0x6B, fullName), want: reject},
 		"another tag":   {content: withTag(all, 0x6C), want: reject},
@@ -273,6 +283,35 @@ func TestMemory(t *testing.T) {
 		used := after.TotalAlloc - before.TotalAlloc
 		if limit := uint64(64*len(c.b) + 300_000); used > limit {
 			t.Errorf("%s: %d bytes for a file of %d", name, used, len(c.b))
+		}
+	}
+}
+
+// What a data group says of a person stays inside.
+func TestDetailsNeverPrint(t *testing.T) {
+	d11, err := lds.ParseDG11(details(lds.DG11, object(0x5F0E, "ERIKSSON<<ANNA"), object(0x5F2B, "19740812")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d12, err := lds.ParseDG12(details(lds.DG12, tlv.Encode(0xA0, object(0x02, "\x01"), object(0x5F1A, "ERIKSSON<<ANNA"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d16, err := lds.ParseDG16(tlv.Encode(0x70, object(0x02, "\x01"), tlv.Encode(0xA1, object(0x5F51, "ERIKSSON<<ANNA"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{d11, &d11, d11.FullName, d12, d12.OtherPersons, d16, lds.Image{Data: []byte("ERIKSSON")}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			out := fmt.Sprintf(verb, v)
+			for _, canary := range []string{"ERIKSSON", "19740812", fmt.Sprintf("%x", "ERIKSSON"), "69 82 73"} {
+				if strings.Contains(out, canary) {
+					t.Errorf("%s of %T prints %s", verb, v, canary)
+				}
+			}
+		}
+		if _, err := json.Marshal(v); !errors.Is(err, secret.ErrMarshal) {
+			t.Errorf("%T marshals: %v", v, err)
 		}
 	}
 }

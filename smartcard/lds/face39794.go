@@ -35,9 +35,6 @@ func readFace39794(block tlv.Node, f *findings) ([]Face, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(representations) == 0 || len(representations) > maxFaces {
-		return nil, fmt.Errorf("%w: %d representations of a face", ErrMalformed, len(representations))
-	}
 	if len(representations) > 1 {
 		f.warn(WarnManyFaces)
 	}

@@ -14,6 +14,10 @@ import (
 // ISO/IEC 39794-5 (github ICAO-TRIP-ISO-WG3/39794-5-AP) has it, with fields that
 // a reader need not know.
 func face39794(format byte, images ...[]byte) []byte {
+	return face39794Of([]byte{0x80, 1, 3, 0x81, 2, 0x07, 0xE3}, format, images...) // third generation, 2019
+}
+
+func face39794Of(version []byte, format byte, images ...[]byte) []byte {
 	e := tlv.Encode
 	var blocks []byte
 	for i, image := range images {
@@ -27,7 +31,7 @@ func face39794(format byte, images ...[]byte) []byte {
 			e(0xA2, e(0x80, []byte{0x07, 0xEA})), // captureDateTimeBlock
 			e(0xA8, e(0xA0, e(0xA1, e(0x80, []byte{3})))))...)
 	}
-	return e(0x7F2E, e(0xA1, e(0x65, e(0xA0, e(0x80, []byte{3}), e(0x81, []byte{0x07, 0xE3})), e(0xA1, blocks))))
+	return e(0x7F2E, e(0xA1, e(0x65, e(0xA0, version), e(0xA1, blocks))))
 }
 
 // inDG2 puts data blocks into a DG2 with the header of the newer encoding.
@@ -52,7 +56,7 @@ func TestFace39794(t *testing.T) {
 		}
 		return b
 	}
-	const year = "\xA0\x07\x80\x01\x03\x81\x02\x07\xE3"
+	version := func(v string) []byte { return inDG2(face39794Of([]byte(v), 2, jpeg)) }
 	for name, c := range map[string]struct {
 		file  []byte
 		mimes []string // nil: nothing to show
@@ -65,9 +69,14 @@ func TestFace39794(t *testing.T) {
 		"two templates":          {inDG2(face39794(3, jp2), face39794(2, jpeg)), []string{"image/jp2", "image/jpeg"}, accept, nil},
 		"two representations":    {inDG2(face39794(2, jpeg, jpeg)), []string{"image/jpeg", "image/jpeg"}, outcome(lds.WarnManyFaces), nil},
 		"another format stated":  {inDG2(face39794(3, jpeg)), []string{"image/jpeg"}, outcome(lds.WarnFaceFormat), nil},
-		"format of no image":     {inDG2(face39794(1, jpeg)), []string{"image/jpeg"}, outcome(lds.WarnFaceFormat), nil},
-		"year before the first":  {swap(year, year[:8]+"\xE2"), []string{"image/jpeg"}, outcome(lds.WarnFaceVersion), nil},
-		"year missing":           {swap(year, "\xA0\x07\x80\x05\x03\x81\x02\x07\xE3"), []string{"image/jpeg"}, reject, nil},
+		"format of no image":     {inDG2(face39794(5, jp2)), []string{"image/jp2"}, outcome(lds.WarnFaceFormat), nil},
+		"format before JPEG":     {inDG2(face39794(1, jp2)), []string{"image/jp2"}, outcome(lds.WarnFaceFormat), nil},
+		"year before the first":  {version("\x80\x01\x03\x81\x02\x07\xE2"), []string{"image/jpeg"}, outcome(lds.WarnFaceVersion), nil},
+		"second generation":      {version("\x80\x01\x02\x81\x02\x07\xE3"), []string{"image/jpeg"}, outcome(lds.WarnFaceVersion), nil},
+		"later version":          {version("\x80\x01\x04\x81\x02\x08\x00\x82\x01\x01"), []string{"image/jpeg"}, accept, nil},
+		"no year":                {version("\x80\x01\x03"), []string{"image/jpeg"}, reject, nil},
+		"year of one byte":       {version("\x80\x01\x03\x81\x01\x13"), []string{"image/jpeg"}, reject, nil},
+		"empty generation":       {version("\x80\x00\x81\x02\x07\xE3"), []string{"image/jpeg"}, reject, nil},
 		"type of the old format": {swap("\x88\x02\x00\x2A", "\x88\x02\x00\x08"), []string{"image/jpeg"}, reject, nil},
 		"no representation":      {inDG2(face39794(2)), nil, reject, lds.ErrMalformed},
 		"too many":               {inDG2(face39794(2, slices.Repeat([][]byte{jpeg}, 17)...)), nil, reject, lds.ErrMalformed},

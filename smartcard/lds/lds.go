@@ -5,7 +5,8 @@
 // It does no I/O and verifies nothing: whatever it returns is what a card said.
 // Package smartcard/trust turns it into something to rely on. Parsing copies
 // what it keeps, bounds what it accepts and never changes the raw bytes, which
-// stay with the caller as the thing that hashes and signatures speak of.
+// stay with the caller as the thing that hashes and signatures speak of. Parsers
+// show what can be shown; [Check] says whether a file is as its standard asks.
 //
 // Types that hold personal data refuse to print and to marshal, as
 // [secret.Text] does. That a struct holding one in an unexported field prints

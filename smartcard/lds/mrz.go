@@ -74,17 +74,14 @@ func (d Date) parts() (year, month, day int) {
 // possible says whether d can be a day: it is written as a date, and what is
 // known of it agrees with the calendar.
 func (d Date) possible() bool {
-	y, m, dd := d.parts()
-	if y < 0 {
-		y = 0 // which was a leap year
-	}
-	if m < 0 {
-		m = 1
-	}
-	if dd < 0 {
-		dd = 1
-	}
-	_, ok := calendar(2000+y, m, dd)
+	y, _, _ := d.parts()
+	return d.possibleIn(2000 + max(y, 0)) // 2000 was a leap year
+}
+
+// possibleIn is possible with a year of four digits.
+func (d Date) possibleIn(year int) bool {
+	_, m, dd := d.parts()
+	_, ok := calendar(year, max(m, 1), max(dd, 1))
 	return ok && dateText(string(d.text.Reveal()))
 }
 

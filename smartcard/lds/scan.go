@@ -23,10 +23,9 @@ func ParseScan(text string) (MRZ, error) {
 	if len(text) > maxScan {
 		return MRZ{}, fmt.Errorf("scan: %w: too long", ErrMalformed)
 	}
-	text = strings.ToUpper(text)
-	filled := strings.NewReplacer(" ", "<", "_", "<").Replace(text)
+	text = strings.ReplaceAll(strings.ToUpper(text), "_", "<")
 	// A space is filler on some scanners and the end of a line on others.
-	readings := append(zones(scannedLines(filled)), zones(scannedLines(strings.ReplaceAll(text, "_", "<")))...)
+	readings := append(zones(scannedLines(strings.ReplaceAll(text, " ", "<"))), zones(scannedLines(text))...)
 
 	var second MRZ
 	err := fmt.Errorf("scan: %w: no machine readable zone", ErrMalformed)
