@@ -41,7 +41,7 @@ func readFacialRecord(b []byte, f *findings) ([]Face, error) {
 		return nil, fmt.Errorf("%w: facial record truncated", ErrMalformed)
 	}
 	if !bytes.Equal(b[4:8], facialVersion) {
-		return nil, fmt.Errorf("%w: version of the facial record", ErrUnsupported)
+		return nil, fmt.Errorf("%w: version of the facial record", ErrMalformed) // Doc 9303-10 4.7.2 knows one
 	}
 	stated, total := int64(binary.BigEndian.Uint32(b[8:])), int64(len(b))
 	count := int(binary.BigEndian.Uint16(b[12:]))
