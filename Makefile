@@ -1,4 +1,4 @@
-# make build | demo | demo-ui | test | vet | unit | real-stack | verify | bench | screens | pictures | deps | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | bench | screens | pictures | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -8,9 +8,10 @@ BENCH   := simulators/cmd/demo simulators/cmd/virtualhardware
 # Packages that build without cgo are also tested without it; the race
 # detector needs cgo and runs over everything.
 NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./kiosk/words ./registry/... \
-           ./smartcard/apdu ./smartcard/icao ./smartcard/lds ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
+           ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
+           ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify bench clean
+.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance bench clean
 
 all: build
 
@@ -58,6 +59,10 @@ real-stack: deps build $(BIN)/virtualhardware
 
 verify:
 	scripts/verify-record out/demo/record.json --receipt out/demo/receipt.tlog-proof --log-key out/demo/log.vkey
+
+# The inspection system against BSI TR-03105 part 5.1: id, expected, got.
+conformance: deps
+	$(GO) test ./smartcard/conformance -run TestConformance -count=1 -args -table
 
 # Ratios within one run, with their goals.
 bench: deps

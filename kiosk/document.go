@@ -110,7 +110,7 @@ func (e *enrollment) procedure(ctx context.Context) (*document, error) {
 			Simulated: rule.Class != record.Production}
 		d.source = inspection.Resident(e.residents, inspection.ResidentOptions{Now: e.now, Unsigned: accept})
 	case identity.BelgianEID:
-		roots, err := belgianRoots(rule)
+		roots, err := BelgianRoots(rule)
 		if err != nil {
 			return nil, kioskFault(err)
 		}
@@ -139,7 +139,8 @@ func (e *enrollment) recognise(ctx context.Context, d *document) (identity.Kind,
 	return inspection.Recognise(ctx, card)
 }
 
-func belgianRoots(rule policy.Document) (beid.Roots, error) {
+// BelgianRoots are the root authorities that a policy's rule for Belgian cards names.
+func BelgianRoots(rule policy.Document) (beid.Roots, error) {
 	var list []beid.Root
 	for _, r := range rule.Roots {
 		list = append(list, beid.Root{Certificate: r.Certificate, Class: beid.Class(r.Class)})

@@ -13,7 +13,6 @@ import (
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/smartcard/pcsc"
-	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/queue"
 )
@@ -277,16 +276,12 @@ func diagnoseRegistry(ctx context.Context, c Config, line kiosk.Code) (string, e
 	return c.Registry.URL + " answers", nil
 }
 
-// Anchors are the trust anchors of the policy in force, for reading cards
-// without an agent.
-func Anchors(c Config) (trust.Anchors, error) {
+// Policy is the policy in force, without a running station.
+func Policy(c Config) (policy.Policy, error) {
 	p, err := readPolicies(c)
 	if err != nil {
-		return trust.Anchors{}, err
+		return policy.Policy{}, err
 	}
 	s, err := p.current()
-	if err != nil {
-		return trust.Anchors{}, err
-	}
-	return kiosk.Anchors(s.Policy())
+	return s.Policy(), err
 }

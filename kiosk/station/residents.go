@@ -125,3 +125,22 @@ func (r *residents) watch(ctx context.Context, states <-chan map[kiosk.Device]ki
 	}()
 	return out
 }
+
+// ResidentModule finds a card on the configured module, for an inspection by hand.
+func ResidentModule(ctx context.Context, c Config) (*residents, error) {
+	r := newResidents(c)
+	if r == nil {
+		return nil, fmt.Errorf("resident.port of the configuration names no module: %w", prcid.ErrNoAnswer)
+	}
+	for {
+		err := r.look(ctx)
+		if !errors.Is(err, prcid.ErrNoCard) {
+			return r, err
+		}
+		select {
+		case <-time.After(r.ask):
+		case <-ctx.Done():
+			return nil, prcid.ErrNoCard
+		}
+	}
+}

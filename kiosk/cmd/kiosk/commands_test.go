@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
+	"enrollkiosk/smartcard/trust"
 )
 
 func TestUsage(t *testing.T) {
@@ -135,7 +137,7 @@ func TestCardRead(t *testing.T) {
 	wants(t, exitRefused, "type it again", s.config, "card", "read", "--can", "654321")
 	saved := filepath.Join(t.TempDir(), "files")
 	r := wants(t, exitDone, "personal data", s.config, "card", "read", "--can", person.CAN, "--save", saved)
-	for _, line := range []string{"opened      PACE", "ERIKSSON, ANNA MARIA", "D23145890", "hashes      passed", "chain       passed", "chip        passed", "challenge   passed"} {
+	for _, line := range []string{"opened      PACE", "ERIKSSON, ANNA MARIA", "D23145890", "unaltered   passed", "signature   passed", "chain       passed", "chip        passed", "proof       data", "proof       chip-authentication", "proof       active-authentication", "kind        emrtd"} {
 		if !strings.Contains(r.out, line) {
 			t.Errorf("no %q in:\n%s", line, r.out)
 		}
@@ -168,7 +170,9 @@ func TestCardRead(t *testing.T) {
 	insert(idcard.TamperedDG1)
 	r = wants(t, exitRefused, "", s.config, "card", "read", "--can", person.CAN, "--json")
 	var report cardReport
-	if err := json.Unmarshal([]byte(r.out), &report); err != nil || report.Refused == "" || report.Report.Hashes != "failed" || report.Access != "PACE" {
+	var verdicts trust.Report
+	err = errors.Join(json.Unmarshal([]byte(r.out), &report), json.Unmarshal(report.Report, &verdicts))
+	if err != nil || report.Refused == "" || verdicts.Hashes != trust.Failed || report.Access != "PACE" {
 		t.Errorf("%v: %+v", err, report)
 	}
 }
@@ -198,7 +202,7 @@ func TestCardReadInATerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seat.sees("CAN (6 digits on the card): ")
+		seat.sees("CAN (6 digits on the card), or scan the machine readable zone: ")
 		seat.types(c.typed)
 		seat.cmd.Wait()
 		if !seat.echoes() {

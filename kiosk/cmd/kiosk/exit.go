@@ -13,8 +13,12 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/beid"
 	"enrollkiosk/smartcard/icao"
+	"enrollkiosk/smartcard/identity"
+	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/pcsc"
+	"enrollkiosk/smartcard/prcid"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/client"
 )
@@ -39,6 +43,8 @@ func exitCode(err error) int {
 	var usage usageError
 	var rejected *record.Error
 	var untrusted *trust.Error
+	var belgian *beid.Error
+	var page *inspection.PageError
 	var busy *client.RetryAfter
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
@@ -49,9 +55,11 @@ func exitCode(err error) int {
 		return exitUsage
 	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
-		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned):
+		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
-	case errors.As(err, &rejected), errors.As(err, &untrusted), is(trust.ErrMalformed, icao.ErrWrongPassword, icao.ErrBlocked,
+	case errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
+		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
+		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
 		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
 		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
@@ -65,6 +73,10 @@ func exitCode(err error) int {
 
 // hint says what to do about an error whose own words do not.
 func hint(err error) string {
+	var unpinned *station.UnpinnedError
+	if errors.As(err, &unpinned) {
+		return "compare that with what the publisher of the list says on another way, then: --pin " + unpinned.Authority
+	}
 	for _, h := range []struct {
 		is   error
 		text string

@@ -30,6 +30,8 @@ const usage = `kiosk enrolls citizens into the digital identity.
   kiosk init                       make this kiosk's keys; writes a certificate request
   kiosk init --certificates FILE   take the certificates that the registry made
   kiosk card read                  read an ID card and say what it proves
+  kiosk card verify DIR            verify the files that card read --save wrote
+  kiosk trust import FILE          verify and install a master list of countries' certificates
   kiosk queue list | show ID       what waits for the registry
   kiosk record verify FILE         check a record's form and signatures
   kiosk receipt verify FILE        check a receipt
@@ -58,6 +60,8 @@ var commands = map[string]func(context.Context, *command) error{
 	"enroll":          runEnroll,
 	"init":            runInit,
 	"card read":       runCardRead,
+	"card verify":     runCardVerify,
+	"trust import":    runTrustImport,
 	"queue list":      runQueueList,
 	"queue show":      runQueueShow,
 	"record verify":   runRecordVerify,

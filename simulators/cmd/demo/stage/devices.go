@@ -28,7 +28,10 @@ type Devices struct {
 	mu      sync.Mutex
 	readers map[kiosk.Device]*pcscd.Reader
 	hand    map[kiosk.Device]pcscd.Card
-	lying   map[kiosk.Device]bool
+	second  pcscd.Card // the second officer's
+	// onOfficers is what lies on the officers' reader.
+	onOfficers pcscd.Card
+	lying      map[kiosk.Device]bool
 
 	Chip  *idcard.Chip    // the citizen's ID card
 	Token *pivtoken.Token // the citizen's token
@@ -55,6 +58,9 @@ func newDevices(daemon *pcscd.Server, prefix string, issuers *specimen.Authority
 		return nil, err
 	}
 	d.Hold(kiosk.DeviceOfficer, officer)
+	if d.second, err = issuers.Officers[1].Card(issuers.Tokens, OfficerPIN); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -92,7 +98,30 @@ func (d *Devices) Bring(device kiosk.Device) {
 	if !d.lying[device] {
 		d.lying[device] = true
 		d.readers[device].Insert(d.hand[device])
+		if device == kiosk.DeviceOfficer {
+			d.onOfficers = d.hand[device]
+		}
 	}
+}
+
+// Officer has the card of the officer who signed on (0) or of the second one (1)
+// lie on the officers' reader.
+func (d *Devices) Officer(i int) {
+	d.mu.Lock()
+	card := d.hand[kiosk.DeviceOfficer]
+	if i == 1 {
+		card = d.second
+	}
+	same := d.lying[kiosk.DeviceOfficer] && d.onOfficers == card
+	d.mu.Unlock()
+	if same {
+		return
+	}
+	d.Take(kiosk.DeviceOfficer)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lying[kiosk.DeviceOfficer], d.onOfficers = true, card
+	d.readers[kiosk.DeviceOfficer].Insert(card)
 }
 
 // Take takes the card away. It may be called from a trace.

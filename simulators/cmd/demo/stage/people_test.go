@@ -139,6 +139,11 @@ func (p *people) act(ctx context.Context, st kiosk.State) (bool, error) {
 			in.Action, in.Secret = st.Main, secret.FromString(p.OfficerPIN)
 			p.Bring(kiosk.DeviceOfficer)
 		}
+	case kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
+		if action == kiosk.ActionRetry {
+			in.Action, in.Secret = st.Main, secret.FromString(p.OfficerPIN)
+			p.s.Officer(1)
+		}
 	}
 	p.over = p.over || in.Action == kiosk.ActionStartOver
 	if !slices.Contains(st.Actions, in.Action) {

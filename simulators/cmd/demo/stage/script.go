@@ -20,6 +20,8 @@ type Script struct {
 	OfficerPIN string
 	Bring      func(kiosk.Device) // puts a card on its reader
 	Take       func(kiosk.Device) // takes it away
+	Officer    func(i int)        // has the card of officer i lie on the officers' reader: 0 signed on, 1 is the second one
+	Scan       string             // what a scanner types of the machine readable zone, in place of the CAN
 	OnState    func(kiosk.State)  // sees every state, before it is answered
 	// Act, when it says yes, has answered the state in its own way.
 	Act func(ctx context.Context, s kiosk.State) (done bool, err error)
@@ -103,7 +105,13 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing {
 			return in, s.Fault
 		}
-		p.Bring(kiosk.DeviceOfficer)
+		p.Officer(0)
+		in.Secret = secret.FromString(p.OfficerPIN)
+	case kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
+		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing {
+			return in, s.Fault
+		}
+		p.Officer(1)
 		in.Secret = secret.FromString(p.OfficerPIN)
 	case kiosk.ScreenHome, kiosk.ScreenWelcome, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
 	case kiosk.ScreenLanguage:
@@ -114,6 +122,10 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 	case kiosk.ScreenAccessNumber:
 		if s.PIN.Problem != kiosk.PINFine {
 			return in, fmt.Errorf("access number refused: %s", s.PIN.Problem)
+		}
+		if p.Scan != "" {
+			in.Action, in.Secret = kiosk.ActionScanMRZ, secret.FromString(p.Scan)
+			break
 		}
 		if m := p.MRZ; m != nil {
 			in.Action = kiosk.ActionEnterMRZ

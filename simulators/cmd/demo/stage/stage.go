@@ -39,6 +39,8 @@ type Options struct {
 	Did      func(what string) // told each step of setting up
 	Registry string            // address that the kiosk is told, "" for the registry's own: a faulty network may stand between
 	Issuers  *specimen.Authority
+	Policy   string // added to the description of the policy; files are relative to the stage's folder
+	Resident string // serial port of a module for resident identity cards
 }
 
 // Stage is a police station, its authorities and their hardware.
@@ -160,7 +162,7 @@ func (s *Stage) SignPolicy(ctx context.Context, change func(text string) string)
 		return err
 	}
 	file := filepath.Join(s.Dir, "policy.toml")
-	if err := os.WriteFile(file, []byte(change(policyText+tpmRoots.String())), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(change(policyText+tpmRoots.String()+s.opts.Policy)), 0o600); err != nil {
 		return err
 	}
 	b, err := vault.SignPolicy(ctx, filepath.Join(s.Dir, "vault"), file, time.Now())
@@ -230,8 +232,11 @@ url = "https://%s"
 [trust]
 root = %q
 policy = "policy.jws"
+
+[resident]
+port = %q
 `, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
-		hex.EncodeToString(root[:]))
+		hex.EncodeToString(root[:]), s.opts.Resident)
 	file := filepath.Join(s.Dir, "kiosk.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
@@ -363,5 +368,5 @@ func (s *Stage) Close() error {
 // Script is the specimen citizen and officer at this kiosk.
 func (s *Stage) Script() *Script {
 	return &Script{Desk: s.Kiosk.Desk(), Language: "en", CAN: s.Chip.CAN(), PIN: "802469", OfficerPIN: OfficerPIN,
-		Bring: s.Bring, Take: s.Take}
+		Bring: s.Bring, Take: s.Take, Officer: s.Officer}
 }
