@@ -40,7 +40,8 @@ func TestEveryByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	irrelevant := irrelevantInSOD(t, good.Files[lds.EFSOD])
-	flip := func(what string, b []byte, free func(at int) bool) {
+	// lost is what the report must not claim.
+	flip := func(what string, b []byte, lost trust.Proof, free func(at int) bool) {
 		t.Run(what, func(t *testing.T) {
 			for at := range b {
 				for i, mask := range []byte{0x01, 0x02, 0x80, 0xFF} {
@@ -48,7 +49,10 @@ func TestEveryByte(t *testing.T) {
 						continue
 					}
 					b[at] ^= mask
-					h, _, err := trust.Verify(good, anchors, now, strict)
+					h, report, err := trust.Verify(good, anchors, now, strict)
+					if !free(at) && slices.Contains(report.Proofs(), lost) {
+						t.Errorf("byte %d ^ %02X (%02X) still proves %s", at, mask, b[at], lost)
+					}
 					if err == nil && !free(at) {
 						t.Errorf("byte %d ^ %02X (%02X) still gives a holder", at, mask, b[at])
 					}
@@ -69,14 +73,14 @@ func TestEveryByte(t *testing.T) {
 		case lds.EFSOD:
 			free = func(at int) bool { return irrelevant[at] }
 		}
-		flip(f.String(), content, free)
+		flip(f.String(), content, trust.ProofData, free)
 	}
-	flip("challenge", good.Active.Challenge[:], none)
-	flip("active signature", good.Active.Signature, none)
-	flip("terminal key", good.Chip.TerminalKey.Reveal(), none)
-	flip("command", good.Chip.Command, none)
-	flip("response", good.Chip.Response, none)
-	flip("counter", good.Chip.SSC, none)
+	flip("challenge", good.Active.Challenge[:], trust.ProofActive, none)
+	flip("active signature", good.Active.Signature, trust.ProofActive, none)
+	flip("terminal key", good.Chip.TerminalKey.Reveal(), trust.ProofChipAuthentication, none)
+	flip("command", good.Chip.Command, trust.ProofChipAuthentication, none)
+	flip("response", good.Chip.Response, trust.ProofChipAuthentication, none)
+	flip("counter", good.Chip.SSC, trust.ProofChipAuthentication, none)
 	for suite := range 6 {
 		changed := good
 		chip := *good.Chip

@@ -14,6 +14,7 @@ import (
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/smartcard/icao"
 	"enrollkiosk/smartcard/lds"
+	"enrollkiosk/smartcard/tlv"
 	"enrollkiosk/smartcard/trust"
 )
 
@@ -258,4 +259,36 @@ func TestChipMappingRows(t *testing.T) {
 			t.Errorf("%v, %v", r.CardSecurity, err)
 		}
 	})
+}
+
+// Bytes of EF.CardSecurity, its signer's certificate within, and of the evidence
+// are turned: every seventh, or with -every all. One of the low bits, so that no
+// letter changes its case: names are the same in both.
+func TestEveryByteOfTheMapping(t *testing.T) {
+	i := newIssuer()
+	doc := mapped(t, i)
+	opts := trust.Options{RequireChip: true}
+	if _, _, err := trust.Verify(doc, i.anchors, time.Now(), opts); err != nil {
+		t.Fatal(err)
+	}
+	security := doc.Files[lds.EFCardSecurity]
+	hint := must(must(must(must(tlv.ParseOne(security, 0x30)).Children())[1].Children())[0].Children())[1] // the list of digest algorithms
+	start := bytes.Index(security, hint.Raw)
+	stride := 7
+	if *everyWay {
+		stride = 1
+	}
+	for what, b := range map[string][]byte{"EF.CardSecurity": security, "mapping key": doc.CAM.MappingKey, "data": doc.CAM.Data} {
+		for at := 0; at < len(b); at += stride {
+			if what == "EF.CardSecurity" && at >= start && at < start+len(hint.Raw) {
+				continue
+			}
+			b[at] ^= 1 << (at % 5)
+			h, report, err := trust.Verify(doc, i.anchors, time.Now(), opts)
+			if err == nil || h.Valid() || slices.Contains(report.Proofs(), trust.ProofChipMapping) {
+				t.Errorf("%s, byte %d of %d: %v, %v %x", what, at, len(b), report.Proofs(), err, b[max(0,at-16):min(len(b),at+16)])
+			}
+			b[at] ^= 1 << (at % 5)
+		}
+	}
 }
