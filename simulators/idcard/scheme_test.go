@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // rsaAuthority has the RSA keys that all tests share.
@@ -185,8 +186,8 @@ func TestFormsOfSignedData(t *testing.T) {
 		has  string // in openssl's account of it
 		not  string
 	}{
-		"signer by key id":         {o: SignedObject{ByKeyID: true}, has: "subjectKeyIdentifier", not: "issuerAndSerialNumber"},
-		"without signing time":     {o: SignedObject{NoSigningTime: true}, not: "signingTime"},
+		"signer by key id":         {o: SignedObject{ByKeyID: true}, has: "version: 3\n        d.subjectKeyIdentifier", not: "issuerAndSerialNumber"},
+		"without signing time":     {o: SignedObject{NoSigningTime: true}, has: "version: 1\n        d.issuerAndSerialNumber", not: "signingTime"},
 		"without certificate":      {o: SignedObject{NoCertificate: true}, more: []string{"-certfile", signer}, has: "certificates:\n      <ABSENT>"},
 		"with another certificate": {o: SignedObject{Certificates: [][]byte{a.CSCA()}}, has: "SPECIMEN CSCA"},
 		"rsaEncryption":            {o: SignedObject{RSAEncryption: true}, has: "algorithm: rsaEncryption (1.2.840.113549.1.1.1)"},
@@ -210,6 +211,21 @@ func TestFormsOfSignedData(t *testing.T) {
 				t.Errorf("%v: want %q, not %q\n%s", err, v.has, v.not, out)
 			}
 		})
+	}
+}
+
+// Times are UTCTime as long as they can be (RFC 5280 4.1.2.5).
+func TestTimesOfCertificates(t *testing.T) {
+	from := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	a := made(t, AuthorityOptions{
+		CSCAValid:   Period{from, time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC)},
+		SignerValid: Period{from, time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)},
+	})
+	for want, cert := range map[string][]byte{"20500101000000Z": a.CSCA(), "491231235959Z": a.Signer()} {
+		valid := nodeOf(t, cert).Children[0].Children[4]
+		if string(valid.Children[0].Value) != "260102030405Z" || string(valid.Children[1].Value) != want {
+			t.Errorf("valid from %s to %s, want %s", valid.Children[0].Value, valid.Children[1].Value, want)
+		}
 	}
 }
 
