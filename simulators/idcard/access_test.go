@@ -100,6 +100,15 @@ func TestChipAuthenticationInTheMasterFile(t *testing.T) {
 		if a, err := r.send(apdu.Command{INS: 0x22, P1: 0x41, P2: 0xA4, Data: tlv(0x80, key.oid())}); err != nil || a.Status != want {
 			t.Errorf("EF.CardSecurity %v: %v, %v", has, a.Status, err)
 		}
+		if !has {
+			continue
+		}
+		if sw := r.authenticateChip(key, publicOf(key)); sw != apdu.OK {
+			t.Fatal(sw)
+		}
+		if _, err := r.read(efCardSecurity); err != nil {
+			t.Errorf("EF.CardSecurity under the new keys: %v", err)
+		}
 	}
 }
 

@@ -79,6 +79,11 @@ func TestChipAuthenticationRefusesForeignKeys(t *testing.T) {
 			bad["minus one"] = new(big.Int).Sub(p, one).Bytes()
 			bad["the prime"] = p.Bytes()
 			bad["outside the subgroup"] = []byte{2}
+			short := group.base() // an unsigned integer has no leading zero byte (9303-11 9.4.1)
+			for len(group.encode(short)) == len(p.Bytes()) {
+				short = group.add(short, group.base())
+			}
+			bad["padded"] = group.secret(short)
 		} else {
 			off := append([]byte(nil), public...)
 			off[len(off)-1] ^= 1
