@@ -2,6 +2,8 @@ package idcard
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/sha1"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -152,6 +154,13 @@ func TestCertificateProfile(t *testing.T) {
 	}
 	if signer.IsCA || signer.KeyUsage != x509.KeyUsageDigitalSignature || !bytes.Equal(signer.AuthorityKeyId, csca.SubjectKeyId) {
 		t.Error("document signer: not the profile of 9303-12")
+	}
+	key, err := csca.PublicKey.(*ecdsa.PublicKey).ECDH()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := sha1.Sum(key.Bytes()); !bytes.Equal(csca.SubjectKeyId, want[:]) { // RFC 5280 4.2.1.2 (1)
+		t.Errorf("key identifier %x, want %x", csca.SubjectKeyId, want)
 	}
 	for _, v := range []struct {
 		cert *x509.Certificate
