@@ -174,16 +174,19 @@ func (c *Chip) send(ctx context.Context, cmd apdu.Command) (apdu.Response, error
 		return apdu.Response{}, err
 	}
 	r, err := c.transmit(ctx, sent)
-	received := r
+	p := c.proof
+	c.proof = nil
+	if p != nil {
+		p.evidence.Command, p.evidence.Response = sent, r.Bytes()
+	}
 	if err == nil && c.channel != nil {
 		if r, err = c.channel.unprotect(cmd, r); err != nil {
 			err = fmt.Errorf("%w: %w", ErrSecureMessaging, err)
 		}
 	}
 	c.broken = err
-	if p := c.proof; p != nil {
-		p.evidence.Command, p.evidence.Response, p.err = sent, received.Bytes(), err
-		c.proof = nil
+	if p != nil {
+		p.err = err
 	}
 	return r, err
 }

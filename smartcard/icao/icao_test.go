@@ -786,19 +786,3 @@ func TestTraffic(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkWholeReading(b *testing.B) {
-	s := newSpecimen(b)
-	for name, limit := range map[string]int{"extended": 0, "short": 256} {
-		b.Run(name, func(b *testing.B) {
-			chip := s.card(b, idcard.Options{})
-			var apdus, size int
-			for b.Loop() {
-				chip.Reset()
-				_, apdus, size = figures(b, chip.Direct(), can(chip), icao.Options{MaxLe: limit})
-			}
-			b.ReportMetric(float64(apdus), "apdus")
-			b.ReportMetric(float64(size), "bytes")
-		})
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"hash"
 	"math/bits"
 
 	"github.com/aead/cmac"
@@ -102,11 +103,9 @@ func (a algorithm) decrypt(key, iv, blocks []byte) []byte {
 // retail MAC (ISO 9797-1 MAC algorithm 3), which wants whole blocks.
 func (a algorithm) mac(key, message []byte) []byte {
 	if a != tripleDES {
-		sum, err := cmac.Sum(message, a.block(key), 8)
-		if err != nil {
-			panic("icao: cmac of a known cipher: " + err.Error())
-		}
-		return sum
+		h := a.cmac(key)
+		h.Write(message)
+		return h.Sum(nil)
 	}
 	first, _ := des.NewCipher(key[:8])
 	second, _ := des.NewCipher(key[8:16])
@@ -118,6 +117,15 @@ func (a algorithm) mac(key, message []byte) []byte {
 	second.Decrypt(state, state)
 	first.Encrypt(state, state)
 	return state
+}
+
+// cmac is CMAC with AES, cut to 8 bytes.
+func (a algorithm) cmac(key []byte) hash.Hash {
+	h, err := cmac.NewWithTagSize(a.block(key), 8)
+	if err != nil {
+		panic("icao: cmac of a known cipher: " + err.Error())
+	}
+	return h
 }
 
 // pad appends 80 and zeros up to a whole block (ISO 9797-1 padding method 2).

@@ -16,6 +16,7 @@ type reading struct {
 	// never grows.
 	max            int
 	proven         bool // max has carried a full answer under protection
+	carried        int  // the longest answer that came under protection
 	headerFirst    bool // the card refuses to read past the end of a file
 	address        addressing
 	nameParameters bool // PACE wants DO'84' without need

@@ -66,6 +66,14 @@ func TestLadder(t *testing.T) {
 	s := newSpecimen(t)
 	fault := func(f ...idcard.Fault) idcard.Options { return idcard.Options{Faults: f} }
 	limited := idcard.Options{Chip: func(p *idcard.Profile) { p.MaxAnswer = 1000 }}
+	kept := idcard.Options{Chip: func(p *idcard.Profile) { // what is too long is refused, and nothing else happens
+		p.MaxAnswer = 2000
+		p.Edit = func(e *idcard.Exchange) {
+			if e.Step == idcard.StepRead && !e.Wire && e.Command.Le > 2000 {
+				e.Answer = apdu.Response{Status: apdu.WrongLength}
+			}
+		}
+	}}
 	silent := idcard.Options{Chip: func(p *idcard.Profile) { p.Master[0x2F01] = nil }}
 	type answer func(chip *idcard.Chip, command, answer []byte) ([]byte, error)
 	refuse := func(sw apdu.Status, most int) answer { // and lose the session
@@ -95,6 +103,7 @@ func TestLadder(t *testing.T) {
 			return answer, nil
 		}, 256, 110, 1},
 		{"limit in EF.ATR/INFO", limited, refuse(apdu.WrongLength, 1000), 998, 30, 1},
+		{"limit in EF.ATR/INFO, session kept", kept, nil, 1998, 30, 0},
 		{"limit, no EF.ATR/INFO", silent, refuse(apdu.WrongLength, 1000), 256, 110, 1},
 		{"never 256", fault(idcard.Le256Refused), nil, 0, 4, 0},
 		{"never over 192", fault(idcard.Most192), nil, 192, 130, 0},

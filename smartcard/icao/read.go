@@ -209,6 +209,9 @@ func (c *Chip) readAt(ctx context.Context, offset, want int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(r.Data) == 0 && le > c.reading.carried { // longer than any that came: nothing is proven of it
+			c.reading.proven, before.proven = false, false
+		}
 		if len(r.Data) == 0 && c.reading.blames(r.Status) && c.reading.lower() {
 			continue
 		}
@@ -248,7 +251,7 @@ func (c *Chip) readBinary(ctx context.Context, cmd apdu.Command) (apdu.Response,
 	switch r.Status {
 	case apdu.OK, apdu.EndOfFile, apdu.FileDeactivated:
 		if c.channel != nil && (len(r.Data) > c.short() || len(r.Data) >= c.most()) {
-			c.reading.proven = true
+			c.reading.proven, c.reading.carried = true, max(c.reading.carried, len(r.Data))
 		}
 	default:
 		r.Data = nil

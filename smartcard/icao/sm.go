@@ -2,9 +2,12 @@ package icao
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"hash"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/smartcard/apdu"
@@ -31,15 +34,21 @@ type session struct {
 	encryption []byte // keys
 	integrity  []byte
 	ssc        []byte // send sequence counter, one block
+
+	block cipher.Block // of encryption
+	cmac  hash.Hash    // of integrity; nil for 3DES
 }
 
 func newSession(a algorithm, sharedSecret []byte) *session {
-	return &session{
-		algorithm:  a,
-		encryption: a.derive(sharedSecret, counterEncryption),
-		integrity:  a.derive(sharedSecret, counterMAC),
-		ssc:        make([]byte, a.blockSize()),
+	return sessionWith(a, a.derive(sharedSecret, counterEncryption), a.derive(sharedSecret, counterMAC), make([]byte, a.blockSize()))
+}
+
+func sessionWith(a algorithm, encryption, integrity, ssc []byte) *session {
+	s := &session{algorithm: a, encryption: encryption, integrity: integrity, ssc: ssc, block: a.block(encryption)}
+	if a != tripleDES {
+		s.cmac = a.cmac(integrity)
 	}
+	return s
 }
 
 func (s *session) wipe() {
@@ -63,16 +72,29 @@ func (s *session) count() {
 func (s *session) iv() []byte {
 	iv := make([]byte, s.algorithm.blockSize())
 	if s.algorithm != tripleDES {
-		s.algorithm.block(s.encryption).Encrypt(iv, s.ssc)
+		s.block.Encrypt(iv, s.ssc)
 	}
 	return iv
 }
 
 // mac authenticates the counter and what follows it. Header blocks are padded already.
 func (s *session) mac(parts ...[]byte) []byte {
-	message := append([][]byte{s.ssc}, parts...)
-	return s.algorithm.mac(s.integrity, pad(bytes.Join(message, nil), s.algorithm.blockSize()))
+	if s.cmac == nil {
+		message := append([][]byte{s.ssc}, parts...)
+		return s.algorithm.mac(s.integrity, pad(bytes.Join(message, nil), s.algorithm.blockSize()))
+	}
+	s.cmac.Reset()
+	n, _ := s.cmac.Write(s.ssc)
+	for _, p := range parts {
+		s.cmac.Write(p)
+		n += len(p)
+	}
+	s.cmac.Write(padding[:aes.BlockSize-n%aes.BlockSize])
+	return s.cmac.Sum(nil)
 }
+
+// padding is padding method 2 for one block at most.
+var padding = [aes.BlockSize]byte{0x80}
 
 // maxData is how many bytes a READ BINARY answer can carry when the protected
 // response may have limit bytes: the rest is tag, length and padding indicator
@@ -90,31 +112,28 @@ func (s *session) protect(c apdu.Command) (apdu.Command, error) {
 	}
 	s.count()
 	block := s.algorithm.blockSize()
-	var objects []byte
+	out := make([]byte, 0, len(c.Data)+64)
 	if len(c.Data) > 0 {
-		cryptogram := s.algorithm.encrypt(s.encryption, s.iv(), pad(c.Data, block))
+		cryptogram := pad(c.Data, block)
+		cipher.NewCBCEncrypter(s.block, s.iv()).CryptBlocks(cryptogram, cryptogram)
 		if c.INS&1 == 0 {
-			objects = tlv.Encode(doPaddedCryptogram, []byte{1}, cryptogram)
+			out = append(out, tlv.Encode(doPaddedCryptogram, []byte{1}, cryptogram)...)
 		} else {
-			objects = tlv.Encode(doCryptogram, cryptogram)
+			out = append(out, tlv.Encode(doCryptogram, cryptogram)...)
 		}
 	}
-	if c.Le > 0 {
-		le := []byte{byte(c.Le)}
-		if c.Extended || c.Le > apdu.MaxShortLe {
-			le = []byte{byte(c.Le >> 8), byte(c.Le)}
-		}
-		objects = append(objects, tlv.Encode(doLe, le)...)
+	extended := c.Extended || c.Le > apdu.MaxShortLe
+	switch {
+	case c.Le > 0 && extended:
+		out = append(out, byte(doLe), 2, byte(c.Le>>8), byte(c.Le))
+	case c.Le > 0:
+		out = append(out, byte(doLe), 1, byte(c.Le))
 	}
 	header := []byte{c.CLA | claSecure, c.INS, c.P1, c.P2}
-	mac := s.mac(pad(header, block), objects)
-	p := apdu.Command{
-		CLA: header[0], INS: c.INS, P1: c.P1, P2: c.P2,
-		Data:     append(objects, tlv.Encode(doMAC, mac)...),
-		Le:       apdu.MaxShortLe,
-		Extended: c.Extended || c.Le > apdu.MaxShortLe,
-	}
-	if p.Extended || len(p.Data) > apdu.MaxShortLc {
+	mac := s.mac(pad(header, block), out)
+	out = append(append(out, byte(doMAC), byte(len(mac))), mac...)
+	p := apdu.Command{CLA: header[0], INS: c.INS, P1: c.P1, P2: c.P2, Data: out, Le: apdu.MaxShortLe}
+	if extended || len(out) > apdu.MaxShortLc {
 		p.Extended, p.Le = true, apdu.MaxExtendedLe
 	}
 	return p, nil
@@ -123,36 +142,41 @@ func (s *session) protect(c apdu.Command) (apdu.Command, error) {
 // unprotect checks and opens the protected response to a plain command: the MAC
 // covers every object, they stand in the order of ICAO 9303-11 9.8.4, and the
 // protected status equals the outer one. Every error means that the channel is
-// broken or somebody is in it.
+// broken or somebody is in it. It decrypts in place.
 func (s *session) unprotect(c apdu.Command, r apdu.Response) (apdu.Response, error) {
 	s.count()
 	if len(r.Data) == 0 {
 		return apdu.Response{}, fmt.Errorf("answer without protection: %w", r.Status)
 	}
-	objects, err := tlv.Parse(r.Data)
-	if err != nil {
-		return apdu.Response{}, fmt.Errorf("protected answer: %w", err)
-	}
-	var cryptogram, status *tlv.Node
-	last := len(objects) - 1
-	for i := range objects[:last] {
-		switch o := &objects[i]; {
-		case (o.Tag == doPaddedCryptogram || o.Tag == doCryptogram && c.INS&1 != 0) && cryptogram == nil && status == nil:
-			cryptogram = o
-		case o.Tag == doStatus && status == nil && len(o.Value) == 2:
-			status = o
+	var cryptogram, status, mac []byte
+	var cryptogramTag tlv.Tag
+	covered := 0 // by the MAC
+	for rest := r.Data; len(rest) > 0; {
+		tag, header, length, err := tlv.Header(rest)
+		if err != nil || length > len(rest)-header {
+			return apdu.Response{}, fmt.Errorf("protected answer: %w", tlv.ErrMalformed)
+		}
+		value := rest[header : header+length]
+		rest = rest[header+length:]
+		switch {
+		case (tag == doPaddedCryptogram || tag == doCryptogram && c.INS&1 != 0) && cryptogram == nil && status == nil:
+			cryptogram, cryptogramTag = value, tag
+		case tag == doStatus && status == nil && length == 2:
+			status = value
+		case tag == doMAC && status != nil && len(rest) == 0:
+			mac = value
+			covered = len(r.Data) - header - length
 		default:
-			return apdu.Response{}, fmt.Errorf("protected answer: unexpected object %X", uint32(o.Tag))
+			return apdu.Response{}, fmt.Errorf("protected answer: object %X out of place", uint32(tag))
 		}
 	}
-	mac := objects[last]
-	if mac.Tag != doMAC || status == nil {
-		return apdu.Response{}, errors.New("protected answer: no MAC or no status")
+	if mac == nil {
+		return apdu.Response{}, errors.New("protected answer: no MAC")
 	}
-	if subtle.ConstantTimeCompare(mac.Value, s.mac(r.Data[:len(r.Data)-len(mac.Raw)])) != 1 {
+	if subtle.ConstantTimeCompare(mac, s.mac(r.Data[:covered])) != 1 {
 		return apdu.Response{}, errors.New("protected answer: wrong MAC")
 	}
-	inner := apdu.Status(status.Value[0])<<8 | apdu.Status(status.Value[1])
+	inner := apdu.Status(status[0])<<8 | apdu.Status(status[1])
 	if inner != r.Status {
 		return apdu.Response{}, fmt.Errorf("protected status %04X, outer status %04X", uint16(inner), uint16(r.Status))
 	}
@@ -163,16 +187,20 @@ func (s *session) unprotect(c apdu.Command, r apdu.Response) (apdu.Response, err
 		}
 		return opened, nil
 	}
-	b := cryptogram.Value
-	if cryptogram.Tag == doPaddedCryptogram {
+	b := cryptogram
+	if cryptogramTag == doPaddedCryptogram {
 		if len(b) == 0 || b[0] != 1 {
 			return apdu.Response{}, errors.New("protected answer: padding indicator")
 		}
 		b = b[1:]
 	}
-	if block := s.algorithm.blockSize(); len(b) == 0 || len(b)%block != 0 {
+	block := s.algorithm.blockSize()
+	if len(b) == 0 || len(b)%block != 0 {
 		return apdu.Response{}, fmt.Errorf("protected answer: %d bytes of cryptogram", len(b))
-	} else if opened.Data, err = unpad(s.algorithm.decrypt(s.encryption, s.iv(), b), block); err != nil {
+	}
+	cipher.NewCBCDecrypter(s.block, s.iv()).CryptBlocks(b, b)
+	var err error
+	if opened.Data, err = unpad(b, block); err != nil {
 		return apdu.Response{}, fmt.Errorf("protected answer: %w", err)
 	}
 	return opened, nil

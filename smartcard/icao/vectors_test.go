@@ -225,7 +225,7 @@ func TestWorkedSecureMessaging(t *testing.T) {
 			Opened    hexBytes `json:"plain_response"`
 		}
 	}](t, "sm-3des.json")
-	s := &session{tripleDES, file.Enc, file.MAC, file.SSC}
+	s := sessionWith(tripleDES, file.Enc, file.MAC, file.SSC)
 	for _, v := range file.Vectors {
 		cmd, err := apdu.ParseCommand(v.Plain)
 		if err != nil {
@@ -265,18 +265,18 @@ func everyFlipRefused(t *testing.T, s *session, answer apdu.Response) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		probe := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
+		probe := sessionWith(s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc))
 		if _, err := probe.unprotect(apdu.Command{}, r); err == nil {
 			t.Fatalf("bit %d flipped and accepted", bit)
 		}
 	}
 	for n := range len(answer.Data) { // cut short
-		probe := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
+		probe := sessionWith(s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc))
 		if _, err := probe.unprotect(apdu.Command{}, apdu.Response{Data: answer.Data[:n], Status: answer.Status}); err == nil {
 			t.Fatalf("cut to %d bytes and accepted", n)
 		}
 	}
-	late := &session{s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc)}
+	late := sessionWith(s.algorithm, s.encryption, s.integrity, bytes.Clone(s.ssc))
 	late.count()
 	late.count()
 	if _, err := late.unprotect(apdu.Command{}, answer); err == nil {
