@@ -2,10 +2,14 @@ package idcard
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -212,5 +216,30 @@ func TestPACENamesItsDomain(t *testing.T) {
 	}
 	if sw := connect(t, c).pace(PACE{IM, AES128, P256}, 2, []byte(c.CAN())); sw != apdu.WrongData {
 		t.Errorf("a mapping that the chip does not offer: %v", sw)
+	}
+}
+
+// No worked example has AES-192, whose 32-byte outputs are cut to 24-byte keys
+// (9303-11 4.4.3.3.2, note): figure 2, written out a second time.
+func TestPseudoRandomNumberOfAES192(t *testing.T) {
+	s, key := bytes.Repeat([]byte{0x11}, 32), bytes.Repeat([]byte{0x22}, 24)
+	cbc := func(key, in []byte) []byte {
+		block, err := aes.NewCipher(key[:24])
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]byte, len(in))
+		cipher.NewCBCEncrypter(block, make([]byte, 16)).CryptBlocks(out, in)
+		return out
+	}
+	c0, _ := hex.DecodeString("d463d65234124ef7897054986dca0a174e28df758cbaa03f240616414d5a1676")
+	c1, _ := hex.DecodeString("54bd7255f0aaf831bec3423fcf39d69b6cbf066677d0faae5aadd99df8e53517")
+	k0 := cbc(key, s)
+	k1 := cbc(k0, c0)
+	x := append(cbc(k0, c1), cbc(k1, c1)...) // 512 bits are the first to reach 256 + 64
+	g, _ := P256.group()
+	want := new(big.Int).SetBytes(x)
+	if got := AES192.pseudoRandom(s, key, g.p); got.Cmp(want.Mod(want, g.p)) != 0 {
+		t.Errorf("%x, want %x", got, want)
 	}
 }
