@@ -53,6 +53,11 @@ func FuzzCard(f *testing.F) {
 		{Faults: []idcard.Fault{idcard.NotEMRTD}},
 		{Faults: []idcard.Fault{idcard.Clone}},
 		{ChipSuite: idcard.TripleDES, PACE: []idcard.PACE{{Suite: idcard.TripleDES, Domain: idcard.P256}}},
+		{PACE: []idcard.PACE{{Suite: idcard.AES128, Domain: idcard.DH1024_160}}, ChipKeys: []idcard.ChipKey{{Suite: idcard.TripleDES, Domain: idcard.DH1024_160}}},
+		{PACE: []idcard.PACE{{Mapping: idcard.IM, Suite: idcard.AES192, Domain: idcard.P256}}},
+		{PACE: []idcard.PACE{{Mapping: idcard.CAM, Suite: idcard.AES256, Domain: idcard.P256}}},
+		{Chip: func(p *idcard.Profile) { p.Open, p.PACE, p.BAC = true, nil, false; delete(p.Master, 0x011C) }},
+		{Faults: []idcard.Fault{idcard.Most192, idcard.NeedsDomainObject}},
 	} {
 		chip := s.card(f, opts)
 		b := &between{card: chip.Direct()}
@@ -107,11 +112,13 @@ func attack(t testing.TB, card apdu.Card, can bool) {
 		return
 	}
 	defer c.Close()
-	doc, err := c.ReadAll(t.Context(), []lds.File{lds.EFCOM, lds.DG1, lds.DG14, lds.DG15, lds.EFSOD}, nil)
+	doc, err := c.ReadAll(t.Context(), []lds.File{lds.DG14, lds.DG15}, nil)
 	check(err)
 	if infos, err := lds.ParseDG14(doc.Files[lds.DG14]); err == nil {
 		check(c.AuthenticateChip(t.Context(), infos))
 	}
+	_, err = c.ReadAll(t.Context(), []lds.File{lds.EFCOM, lds.DG1, lds.EFSOD, lds.EFATRInfo}, nil)
+	check(err)
 	_, err = c.AuthenticateActive(t.Context(), [8]byte{})
 	check(err)
 }

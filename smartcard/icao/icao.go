@@ -12,10 +12,13 @@
 // never meets BAC.
 //
 // Whatever a card answers, reading ends. One call takes no longer than
-// Options.Timeout. Opening takes at most 32 commands, and a file at most one for
-// every 16 bytes of Options.MaxFile, six times over when lengths have to be
-// found out. Memory is bounded by twice the files that were read, the largest
-// file more, and 1 MiB.
+// Options.Timeout. A file takes at most two commands for every 16 bytes of
+// Options.MaxFile and 32 more, for each of seven ways of asking for its length;
+// everything else together takes at most 256. The parts of an answer that a card
+// cuts up (61xx), of 16 bytes or more, come on top. The memory that is allocated
+// in all, most of it to be forgotten at once, is at most 16 bytes for each that
+// the card has sent, 16 KiB for each command, and Options.MaxFile for each time
+// that a file was begun.
 //
 // Not here: Terminal Authentication, and with it fingerprints (DG3); Chip
 // Authentication version 2; domain parameters of a card's own making.
@@ -47,7 +50,8 @@ const (
 type Options struct {
 	// MaxLe bounds what one response may carry; 0 means 65536, or less if the card
 	// or its reader says so. Over 256, extended length is given up for good when
-	// card or reader fail it; up to 256 it is never used.
+	// card or reader fail it; up to 256 it is used for nothing but public keys that
+	// need it, those of 2048-bit finite fields.
 	MaxLe int
 	// MaxFile bounds one file in bytes; 0 means DefaultMaxFile.
 	MaxFile int
@@ -197,10 +201,11 @@ type transportError struct{ error }
 func (e transportError) Unwrap() error { return e.error }
 
 // transmit exchanges bytes. It follows 61xx and 6Cxx, which belong to the
-// transport and lie outside secure messaging.
+// transport and lie outside secure messaging, as long as they lead on.
 func (c *Chip) transmit(ctx context.Context, command []byte) (apdu.Response, error) {
+	const least = 16 // bytes of a part
 	var data []byte
-	for range apdu.MaxExtendedLe / apdu.MaxShortLe {
+	for part := 0; ; part++ {
 		if err := ctx.Err(); err != nil {
 			return apdu.Response{}, err
 		}
@@ -222,16 +227,17 @@ func (c *Chip) transmit(ctx context.Context, command []byte) (apdu.Response, err
 		data = append(data, r.Data...)
 		short := len(command) == 5 || len(command) > 5 && command[4] != 0
 		switch {
-		case r.Status>>8 == 0x61: // more to fetch
+		case r.Status>>8 == 0x61 && (part == 0 || len(r.Data) >= least): // more to fetch
 			command = []byte{0, 0xC0, 0, 0, byte(r.Status)}
-		case r.Status>>8 == 0x6C && len(data) == 0 && short: // ask for just so much
+		case r.Status>>8 == 0x61:
+			return apdu.Response{}, malformed("answer", errors.New("in crumbs"))
+		case r.Status>>8 == 0x6C && part == 0 && len(data) == 0 && short: // ask for just so much
 			command = bytes.Clone(command)
 			command[len(command)-1] = byte(r.Status)
 		default:
 			return apdu.Response{Data: data, Status: r.Status}, nil
 		}
 	}
-	return apdu.Response{}, malformed("answer", errors.New("endless"))
 }
 
 func (c *Chip) bound(ctx context.Context) (context.Context, context.CancelFunc) {
