@@ -219,6 +219,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A clone that hides the data groups with the keys it does not have is refused,
+// also where the policy takes documents that never had any.
+func TestHiddenKeys(t *testing.T) {
+	for _, hidden := range [][]uint16{{0x010E}, {0x010F}, {0x010E, 0x010F}, {0x0102}} {
+		chip := personalise(t, idcard.Options{Chip: func(p *idcard.Profile) {
+			for _, id := range hidden {
+				delete(p.Application, id)
+			}
+		}})
+		if _, err := inspect(t.Context(), passport(t, chip, chip.CAN(), nil, inspection.EMRTDOptions{})); !errors.Is(err, icao.ErrFileNotFound) {
+			t.Errorf("%X hidden: %v", hidden, err)
+		}
+	}
+}
+
 // A refused document is not read to its end.
 func TestRefusedEarly(t *testing.T) {
 	count := func(o idcard.Options) (n int) {

@@ -162,9 +162,11 @@ func (p *Passport) readListed(ctx context.Context, sod lds.SOD, follow func(icao
 	for n := 1; n <= 16; n++ {
 		f, _ := lds.DataGroup(n)
 		_, listed := sod.Hashes[f]
-		needs := f == lds.DG2 || f == lds.DG15
+		// A listed DG14 or DG15 that the card does not show is a chip that hides what
+		// would give it away.
+		keys := f == lds.DG14 || f == lds.DG15
 		wanted := slices.Contains(p.options.Files, f) || p.options.All && f != lds.DG3 && f != lds.DG4
-		if !listed || f == lds.DG1 || f == lds.DG14 || !needs && !wanted || f == lds.DG2 && !wanted {
+		if !listed || !keys && !wanted {
 			continue
 		}
 		if _, err := p.chip.ReadEach(ctx, []lds.File{f}, follow, p.observe); err != nil {
