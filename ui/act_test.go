@@ -79,7 +79,7 @@ func equal(t *testing.T, name string, got, want kiosk.Intent) {
 	case kiosk.ActionEnterMRZ:
 		mrz = true
 	case kiosk.ActionScanMRZ:
-		secret = zone
+		secret = zone + "\n"
 	}
 	if string(got.Secret.Reveal()) != secret {
 		t.Errorf("%s: the wrong digits were sent", name)

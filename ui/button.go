@@ -63,7 +63,7 @@ func (b *button) TypedKey(e *fyne.KeyEvent) {
 }
 
 func (b *button) TypedRune(r rune) {
-	if b.typed != nil && r != ' ' {
+	if b.typed != nil {
 		b.typed(r)
 	}
 }

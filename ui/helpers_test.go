@@ -79,6 +79,7 @@ func newBench(t *testing.T, size fyne.Size) *bench {
 	b.w.Resize(size)
 	b.UI = New(b.desk, b.w, Options{Now: func() time.Time { return b.now }})
 	b.kept = illustrations
+	b.after = func(time.Duration, func()) {}
 	return b
 }
 

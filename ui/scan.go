@@ -12,24 +12,25 @@ import (
 // A keyboard-wedge scanner types a machine-readable zone as a keyboard would,
 // faster than people do, and ends each line or only the last one with Enter.
 const (
-	scanMost = 90 // characters of the largest zone (ICAO 9303-5 4.2.1)
+	scanMost  = 256 // characters of one scan, line ends and what scanners add included
+	scanLeast = 45  // in a zone whose lines come without their last filler
 	// scanSure is how many keys at a scanner's pace make a scan. The first five
 	// characters of every zone are the document code and the issuing state
 	// (ICAO 9303-4 4.2.2, 9303-5 4.2.2, 9303-6 4.2.2): nothing of the person is drawn
 	// before the rest is kept from the boxes.
 	scanSure  = 6
 	scanPace  = 50 * time.Millisecond // between two keys at most
-	scanQuiet = time.Second           // ends a scan that was cut short
+	scanQuiet = time.Second           // ends a scan
 )
 
-// scan is what a scanner has typed of a zone. Nothing draws it. Every key goes
-// in, a person's too: those never come at its pace, and Enter forgets them.
+// scan is what a scanner has typed. Nothing draws it. Every key goes in, a
+// person's too: those never come at its pace, and Enter forgets them.
 type scan struct {
 	b       [scanMost]byte
 	n       int       // more than b holds: too long
 	run     int       // keys at a scanner's pace, the last one included
 	mixed   bool      // not one key held down
-	strange bool      // a character that no zone has
+	letters bool      // not digits alone, as an access number
 	on      bool      // it is a scan
 	last    time.Time // key
 	ended   time.Time // last scan
@@ -40,7 +41,7 @@ func (s *scan) wipe() {
 	*s = scan{ended: s.ended}
 }
 
-// quiet says whether a scan was cut short.
+// quiet says whether a scan has come to its end without a whole zone.
 func (s *scan) quiet(now time.Time) bool { return s.on && now.Sub(s.last) > scanQuiet }
 
 // add takes a typed character and says whether it is a scanner's.
@@ -49,64 +50,74 @@ func (s *scan) add(r rune, now time.Time) bool {
 	if pause > scanQuiet {
 		s.wipe()
 	}
-	s.last = now
 	if pause > scanPace {
 		s.run = 0
 	}
 	s.run++
-	c, ok := mrzLetter(r)
-	switch {
-	case r == ' ':
-		return s.on // between lines
-	case !ok:
-		s.strange = true
-		return s.on
-	case s.n < len(s.b):
-		s.b[s.n] = c
-	}
-	s.n++
-	s.mixed = s.mixed || c != s.b[0]
-	letter := s.b[0] >= 'A' && s.b[0] <= 'Z' // as every document code begins
-	s.on = s.on || s.run >= scanSure && s.mixed && letter || s.n > longest
+	s.put(r)
+	s.last = now
+	s.mixed = s.mixed || s.b[0] != byte(r)
+	s.letters = s.letters || r < '0' || r > '9'
+	s.on = s.on || s.run >= scanSure && s.mixed && s.letters
 	return s.on
 }
 
-// part is what an Enter has ended.
-type part int
-
-const (
-	notScanned part = iota
-	lineFeed        // the second half of a scanner's line end
-	oneLine         // of several
-	wholeZone
-	nonsense
-)
-
-// enter takes an Enter.
-func (s *scan) enter(now time.Time) part {
-	switch {
-	case !s.on && now.Sub(s.ended) < StrikeGuard:
-		return lineFeed
-	case !s.on:
-		s.wipe()
-		return notScanned
-	case s.strange:
-	case s.n == 90, s.n == 88, s.n == 72:
-		s.ended = now
-		return wholeZone
-	case s.n == 30, s.n == 60, s.n == 36, s.n == 44:
-		s.last = now
-		return oneLine
+func (s *scan) put(r rune) {
+	if r > '~' {
+		r = '?'
 	}
-	s.ended = now
-	return nonsense
+	if s.n < len(s.b) {
+		s.b[s.n] = byte(r)
+	}
+	s.n = min(s.n+1, len(s.b)+1)
 }
 
-// take hands the zone over and forgets it.
+// zone counts the characters that a zone can have, once with spaces for filler.
+// ok is false when there are others.
+func (s *scan) zone() (without, with int, ok bool) {
+	if s.n > len(s.b) {
+		return 0, 0, false
+	}
+	ok = true
+	for _, c := range s.b[:s.n] {
+		_, letter := mrzLetter(rune(c))
+		switch {
+		case letter || c == '_': // filler of some scanners
+			without++
+			with++
+		case c == ' ':
+			with++
+		case c != '\n':
+			ok = false
+		}
+	}
+	return without, with, ok
+}
+
+// whole says whether it is all of a zone: TD1, TD2 or TD3.
+func (s *scan) whole() bool {
+	without, with, ok := s.zone()
+	size := func(n int) bool { return n == 90 || n == 72 || n == 88 }
+	return ok && (size(without) || size(with))
+}
+
+// enter takes an Enter and says whether it is a scanner's.
+func (s *scan) enter(now time.Time) bool {
+	if !s.on {
+		feed := now.Sub(s.ended) < StrikeGuard // the second half of a line's end
+		s.wipe()
+		return feed
+	}
+	s.put('\n')
+	s.last = now
+	return true
+}
+
+// take hands over what was scanned and forgets it.
 func (s *scan) take() secret.Text {
-	zone := secret.New(append([]byte(nil), s.b[:s.n]...))
+	text := secret.New(append([]byte(nil), s.b[:s.n]...))
 	s.wipe()
-	return zone
+	return text
 }
 
 // scanner is the way of typed keys through a page that a zone can be scanned
@@ -115,40 +126,58 @@ type scanner struct{ u *UI }
 
 // character says whether r is a scanner's.
 func (s *scanner) character(r rune) bool {
+	s.u.settle()
 	sc := &s.u.local.scan
-	before := sc.on && !sc.quiet(s.u.o.Now())
+	before := sc.on
 	taken := sc.add(r, s.u.o.Now())
 	if taken && !before {
 		s.u.page.entry.clear() // of what came before it was known for a scan
+		s.u.listen()
 	}
 	return taken
 }
 
 // key says whether k is a scanner's.
 func (s *scanner) key(k *fyne.KeyEvent) bool {
-	l, now := &s.u.local, s.u.o.Now()
-	if l.scan.quiet(now) {
-		s.u.unclear()
-	}
+	s.u.settle()
+	sc := &s.u.local.scan
 	if k.Name != fyne.KeyReturn && k.Name != fyne.KeyEnter {
-		return l.scan.on
+		return sc.on
 	}
-	switch l.scan.enter(now) {
-	case notScanned:
-		return false
-	case wholeZone:
-		l.unclear, l.scanned, l.problem = false, true, ""
-		s.u.act(kiosk.Intent{Action: kiosk.ActionScanMRZ, Secret: l.scan.take()})
-		s.u.rebuild(true)
-	case nonsense:
-		s.u.unclear()
+	taken := sc.enter(s.u.o.Now())
+	switch {
+	case !sc.on:
+	case sc.whole():
+		s.u.scanned()
+	default:
+		s.u.listen()
 	}
-	return true
+	return taken
 }
 
-// unclear says that a scan made no sense.
-func (u *UI) unclear() {
-	u.local.scan.wipe()
+// listen looks again when the scanner may have come to its end.
+func (u *UI) listen() { u.after(scanQuiet+scanPace, func() { u.show(nil) }) }
+
+// settle ends a scan after which nothing came. What may be a zone with filler
+// left out goes to the agent; else the person is told.
+func (u *UI) settle() {
+	s := &u.local.scan
+	if !s.quiet(u.o.Now()) {
+		return
+	}
+	if n, _, _ := s.zone(); n >= scanLeast {
+		u.scanned()
+		return
+	}
+	s.wipe()
 	u.local.unclear, u.local.problem = true, ""
+	u.rebuild(true)
+}
+
+// scanned sends what was scanned.
+func (u *UI) scanned() {
+	l := &u.local
+	l.unclear, l.scanned, l.problem, l.scan.ended = false, true, "", u.o.Now()
+	u.act(kiosk.Intent{Action: kiosk.ActionScanMRZ, Secret: l.scan.take()})
 	u.rebuild(true)
 }

@@ -71,6 +71,7 @@ type UI struct {
 	books map[string]*words.Catalog
 	kept  map[string]*canvas.Image // illustrations by name and size
 	do    func(func())             // fyne.Do
+	after func(time.Duration, func())
 
 	mu        sync.Mutex // guards what Run hands to Fyne's goroutine
 	next      *scene
@@ -104,7 +105,8 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if o.Waiting == "" {
 		o.Waiting = words.Languages()[0]
 	}
-	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, kept: map[string]*canvas.Image{}, do: fyne.Do}
+	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, kept: map[string]*canvas.Image{}, do: fyne.Do,
+		after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}
 	if settings := fyne.CurrentApp().Settings(); settings.Theme() == nil || !ours(settings.Theme()) {
 		settings.SetTheme(Theme())
 	}
@@ -201,9 +203,7 @@ func (u *UI) draw(s *scene) {
 	if old != nil && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
 		u.page.size == u.stage.Canvas().Size() && u.page.slow == u.slow(s) && reflect.DeepEqual(visible(old), visible(s)) {
 		u.shown = s
-		if u.local.scan.quiet(u.o.Now()) {
-			u.unclear()
-		}
+		u.settle()
 		u.page.tick(u.o.Now())
 		return
 	}
