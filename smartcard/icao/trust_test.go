@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/smartcard/domain"
 	"enrollkiosk/smartcard/icao"
 	"enrollkiosk/smartcard/lds"
 	"enrollkiosk/smartcard/trust"
@@ -50,6 +51,53 @@ func TestDocumentCanBeVerified(t *testing.T) {
 			}
 		}
 	}
+
+	// Chip Authentication over every domain parameters, and PACE's own proof over
+	// those that have one, with Chip Authentication or without.
+	for _, id := range domain.IDs() {
+		d := idcard.Domain(id)
+		t.Run(fmt.Sprintf("domain %d", id), func(t *testing.T) {
+			opts := idcard.Options{ChipKeys: []idcard.ChipKey{{Domain: d}}}
+			if id > 2 {
+				opts.PACE = []idcard.PACE{{Mapping: idcard.CAM, Suite: idcard.AES128, Domain: d}}
+			}
+			chip := s.card(t, opts)
+			c := open(t, chip.Direct(), can(chip), icao.Options{})
+			if _, err := c.ReadAll(t.Context(), all, nil); err != nil {
+				t.Fatal(err)
+			}
+			mapped := func(report trust.Report) bool { return (report.ChipMapping == trust.Passed) == (id > 2) }
+			_, report, err := trust.Verify(c.Document(), anchors, time.Now(), trust.Options{})
+			if err != nil || !mapped(report) || report.ChipAuthentication == trust.Passed {
+				t.Fatalf("after PACE: %v, report %+v", err, report)
+			}
+			if err := inspect(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			_, report, err = trust.Verify(c.Document(), anchors, time.Now(), trust.Options{RequireChip: true})
+			if err != nil || !mapped(report) || report.ChipAuthentication != trust.Passed {
+				t.Errorf("after Chip Authentication: %v, report %+v", err, report)
+			}
+		})
+	}
+	// Lost and found again.
+	t.Run("channel lost after Chip Authentication", func(t *testing.T) {
+		chip := s.card(t, idcard.Options{})
+		b := &between{card: chip.Direct(), meddle: func(_ int, _, answer []byte) ([]byte, error) {
+			if len(answer) > 600 {
+				return nil, errPulled
+			}
+			return answer, nil
+		}}
+		c := open(t, b, can(chip), icao.Options{})
+		if err := inspect(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		_, report, err := trust.Verify(c.Document(), anchors, time.Now(), trust.Options{RequireChip: true})
+		if err != nil || report.ChipAuthentication != trust.Passed {
+			t.Errorf("error %v, report %+v", err, report)
+		}
+	})
 
 	t.Run("clone", func(t *testing.T) {
 		chip := s.card(t, idcard.Options{Faults: []idcard.Fault{idcard.Clone}})
