@@ -115,6 +115,8 @@ func documentFault(err error) *Fault {
 	switch {
 	case errors.As(err, &page):
 		return classify(err, nil, row{code: CodePageDiffers, remedy: RemedyStaff})
+	case errors.Is(err, icao.ErrFileNotFound): // listed by the issuer, and hidden or broken
+		return proofFault(err)
 	case errors.As(err, &ofTrust), errors.As(err, &ofBelgian), errors.Is(err, trust.ErrExpired), errors.Is(err, trust.ErrMalformed),
 		errors.Is(err, identity.ErrUnsigned), errors.Is(err, identity.ErrIncomplete), errors.Is(err, errCannotProve):
 		return proofFault(err)
