@@ -81,7 +81,7 @@ func (c *Card) open(ctx context.Context, inUse *atomic.Bool) (err error) {
 		return err
 	}
 	for {
-		c.card, err = c.context.Connect(c.reader, scard.ShareShared, scard.ProtocolAny)
+		c.card, err = c.connectOnce()
 		busy := errors.Is(err, scard.ErrSharingViolation)
 		inUse.Store(busy)
 		if !busy || ctx.Err() != nil {
@@ -105,6 +105,17 @@ func (c *Card) open(ctx context.Context, inUse *atomic.Bool) (err error) {
 	inUse.Store(false)
 	c.atr, c.maxAPDU = slices.Clone(status.Atr), readerLimit(c.card)
 	return nil
+}
+
+// connectOnce prefers T=1, which alone carries extended length: a card that offers
+// both would be taken by T=0 where that stands first in its answer to reset, as it
+// does in those that readers make up for contactless chips (PC/SC Part 3 3.1.3.2.3).
+func (c *Card) connectOnce() (*scard.Card, error) {
+	card, err := c.context.Connect(c.reader, scard.ShareShared, scard.ProtocolT1)
+	if errors.Is(err, scard.ErrProtoMismatch) {
+		card, err = c.context.Connect(c.reader, scard.ShareShared, scard.ProtocolAny)
+	}
+	return card, err
 }
 
 func (c *Card) begin() (*scard.CardStatus, error) {

@@ -583,3 +583,43 @@ func TestReaderLimit(t *testing.T) {
 		})
 	}
 }
+
+// A card that offers both protocols is spoken to by T=1, whichever stands first,
+// and one that has T=0 only is opened all the same.
+func TestProtocols(t *testing.T) {
+	s := serve(t)
+	for name, c := range map[string]struct {
+		atr  []byte
+		most int
+	}{
+		"T=0 first, then T=1": {[]byte{0x3B, 0x80, 0x80, 0x01, 0x01}, 65536},
+		"T=1 only":            {[]byte{0x3B, 0x80, 0x01, 0x81}, 65536},
+		"T=0 only":            {[]byte{0x3B, 0x00}, 256},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := addReader(t, s, "Protocol Reader "+name)
+			defer r.Remove()
+			r.LimitAPDU(65536)
+			r.Insert(withATR{newCard(1), c.atr})
+			card, err := pcsc.Connect(t.Context(), r.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer card.Close()
+			if got := card.MaxAPDU(); got != c.most {
+				t.Errorf("APDUs of up to %d bytes, want %d", got, c.most)
+			}
+			if _, err := card.Transmit(t.Context(), []byte{0, 0xA4, 4, 0}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// withATR is a card with another answer to reset.
+type withATR struct {
+	*card
+	atr []byte
+}
+
+func (c withATR) ATR() []byte { return c.atr }
