@@ -69,6 +69,8 @@ type terminal struct {
 	hints    map[kiosk.Code]bool       // printed for this question
 	left     map[kiosk.Device]bool     // printed for this question
 	mrz      []secret.Text             // fields typed so far; nil outside
+	scan     []byte                    // what a scanner has typed; nil outside
+	scanned  <-chan time.Time          // it has come to its end
 	began    bool                      // an enrollment is or was under way
 	receipt  bool                      // it came to its receipt
 }
@@ -104,6 +106,10 @@ func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
 			}
 		case <-t.tty.resume:
 			t.tty.again()
+		case <-t.scanned:
+			if err := t.endScan(ctx, s); err != nil {
+				return err
+			}
 		case l := <-t.tty.lines:
 			if l.err != nil {
 				return l.err
@@ -136,6 +142,7 @@ func (t *terminal) draw(s kiosk.State) error {
 	asked := s.Number == t.number
 	if !asked {
 		t.number, t.mrz = s.Number, nil
+		t.forgetScan()
 		t.steps, t.hints, t.left = map[kiosk.StepName]string{}, map[kiosk.Code]bool{}, map[kiosk.Device]bool{}
 		t.question(s)
 	}
@@ -210,12 +217,18 @@ func (t *terminal) question(s kiosk.State) {
 			{words.Birth, reveal(h.Birth)}, {words.Expiry, reveal(h.Expiry)}, {words.Nationality, h.Nationality}, {words.Issuer, h.Issuer}} {
 			fmt.Fprintf(t.out, "    %s: %s\n", label(f.label), f.value)
 		}
-		if s.Screen == kiosk.ScreenCompare {
+		if s.Screen == kiosk.ScreenCompare || s.Screen == kiosk.ScreenSecondOfficer {
 			fmt.Fprintf(t.out, "    %s\n", label(words.NoPhoto)) // a terminal draws none
 		}
 	}
 	for _, c := range s.Checks {
 		fmt.Fprintf(t.out, "    %-12s %s\n", t.words.Verdict(c.Verdict), t.words.Check(c.Name))
+	}
+	for _, l := range s.Lacks {
+		fmt.Fprintf(t.out, "  ! %s\n", t.words.Lack(l))
+	}
+	if len(s.Lacks) > 0 && s.Screen == kiosk.ScreenCompare {
+		fmt.Fprintf(t.out, "    %s\n", label(words.SecondNeeded))
 	}
 	if c := s.Consent; c != nil {
 		need := words.Optional
@@ -233,6 +246,9 @@ func (t *terminal) question(s kiosk.State) {
 			fmt.Fprintf(t.out, "  ! %s\n", t.words.Problem(*p))
 		}
 		fmt.Fprintf(t.out, "    %s\n", t.digits(*p))
+	}
+	if slices.Contains(s.Actions, kiosk.ActionScanMRZ) {
+		fmt.Fprintf(t.out, "    %s\n", label(words.ScanHint))
 	}
 	if r := s.Receipt; r != nil {
 		t.receipt = true
@@ -315,6 +331,7 @@ func secretly(a kiosk.Action) (prompt string, hidden bool) {
 // prompt says what can be typed.
 func (t *terminal) prompt(s kiosk.State) {
 	ask, hidden := secretly(s.Main)
+	hidden = hidden || slices.Contains(s.Actions, kiosk.ActionScanMRZ)
 	t.tty.echo(!hidden) // before the prompt: what is typed at once is not shown either
 	var others []string
 	for _, k := range keys {
@@ -349,6 +366,9 @@ func (t *terminal) name(s kiosk.State, a kiosk.Action) string {
 
 // answer turns a typed line into an intent.
 func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error {
+	if slices.Contains(s.Actions, kiosk.ActionScanMRZ) && t.scans(text) {
+		return nil
+	}
 	if t.mrz != nil {
 		return t.mrzField(ctx, s, text)
 	}

@@ -252,14 +252,19 @@ func scenes() []scene {
 			Fault: &kiosk.Fault{Code: kiosk.CodeCardMute, Remedy: kiosk.RemedyRetry}},
 			"s", kiosk.Intent{Action: kiosk.ActionDecline}, []string{"K-CARD-04"}},
 		{kiosk.State{Screen: kiosk.ScreenAccessNumber, Position: 3, Positions: 8, Main: kiosk.ActionEnterCAN,
-			Actions: acts(kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ, kiosk.ActionDecline), PIN: pad(6, 6)},
+			Actions: acts(kiosk.ActionEnterCAN, kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionDecline), PIN: pad(6, 6)},
 			someCAN, kiosk.Intent{Action: kiosk.ActionEnterCAN, Secret: secret.FromString(someCAN)}, []string{"CAN> "}},
 		{kiosk.State{Screen: kiosk.ScreenReading, Position: 3, Positions: 8, Turn: kiosk.TurnMachine,
 			Steps: []kiosk.Step{{Name: kiosk.StepOpenCard, Status: kiosk.StepDone}, {Name: kiosk.StepReadCard, Status: kiosk.StepRunning}, {Name: kiosk.StepVerifyCard, Status: kiosk.StepPending}}},
 			"", kiosk.Intent{}, nil},
 		{kiosk.State{Screen: kiosk.ScreenCompare, Position: 4, Positions: 8, Main: kiosk.ActionConfirmPerson, Actions: acts(kiosk.ActionConfirmPerson, kiosk.ActionDoubtPerson),
-			Holder: holder, Checks: []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.Passed}}},
+			Holder: holder, Checks: []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.NotChecked}}, Lacks: []kiosk.Lack{kiosk.LackChip}},
 			"d", kiosk.Intent{Action: kiosk.ActionDoubtPerson}, []string{"ERIKSSON", "ANNA MARIA", "D23145890", "1974-08-12"}},
+		{kiosk.State{Screen: kiosk.ScreenSecondOfficer, Position: 4, Positions: 8, Main: kiosk.ActionApprove,
+			Actions: acts(kiosk.ActionApprove, kiosk.ActionDoubtPerson, kiosk.ActionStartOver), Waiting: kiosk.DeviceOfficer, PIN: pad(6, 8), Holder: holder,
+			Checks: []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.NotChecked}}, Lacks: []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer},
+			Fault: &kiosk.Fault{Code: kiosk.CodeSamePerson, Remedy: kiosk.RemedyOtherCard}},
+			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"ERIKSSON", "K-OFFICER-06", "PIN> "}},
 		{kiosk.State{Screen: kiosk.ScreenConfirmData, Position: 4, Positions: 8, Main: kiosk.ActionConfirmData, Actions: acts(kiosk.ActionConfirmData, kiosk.ActionDecline), Holder: holder},
 			"", kiosk.Intent{Action: kiosk.ActionConfirmData}, []string{"ERIKSSON"}},
 		{kiosk.State{Screen: kiosk.ScreenConsent, Position: 5, Positions: 8, Main: kiosk.ActionAccept, Actions: acts(kiosk.ActionAccept, kiosk.ActionRefuse, kiosk.ActionDecline),
@@ -280,6 +285,9 @@ func scenes() []scene {
 		{kiosk.State{Screen: kiosk.ScreenApprove, Position: 7, Positions: 8, Main: kiosk.ActionApprove, Actions: acts(kiosk.ActionApprove, kiosk.ActionDoubtPerson),
 			PIN: &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINWrong, Left: 1}},
 			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"1", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenSecondApprove, Position: 7, Positions: 8, Main: kiosk.ActionApprove,
+			Actions: acts(kiosk.ActionApprove, kiosk.ActionDoubtPerson, kiosk.ActionStartOver), Waiting: kiosk.DeviceOfficer, PIN: pad(6, 8)},
+			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"PIN> "}},
 		{kiosk.State{Screen: kiosk.ScreenSaving, Position: 7, Positions: 8, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepSave, Status: kiosk.StepDone}}},
 			"", kiosk.Intent{}, nil},
 		{kiosk.State{Screen: kiosk.ScreenReceipt, Position: 8, Positions: 8, Main: kiosk.ActionDone, Actions: acts(kiosk.ActionDone),
@@ -333,6 +341,14 @@ func TestEveryScreen(t *testing.T) {
 					if !strings.Contains(seat.transcript()[body:], w.Take(left)) {
 						t.Errorf("%s is not to be taken", left)
 					}
+				}
+				for _, lack := range sc.state.Lacks {
+					if !strings.Contains(seat.transcript()[body:], w.Lack(lack)) {
+						t.Errorf("%s: it is not said that the card lacks %s", sc.state.Screen, lack)
+					}
+				}
+				if said := strings.Contains(seat.transcript()[body:], w.Label(words.SecondNeeded, nil)); said != (sc.state.Screen == kiosk.ScreenCompare) {
+					t.Errorf("%s: that a second officer is needed is said: %v", sc.state.Screen, said)
 				}
 				for _, words := range sc.shows {
 					if !strings.Contains(seat.transcript()[body:], words) {
@@ -473,6 +489,52 @@ func TestMachineReadableZoneInsteadOfNumber(t *testing.T) {
 	if in.Action != kiosk.ActionEnterMRZ || in.MRZ == nil || string(in.MRZ.Number.Reveal()) != "D23145890" ||
 		string(in.MRZ.Birth.Reveal()) != "740812" || string(in.MRZ.Expiry.Reveal()) != "340415" {
 		t.Errorf("got %q, %v", in.Action, in.MRZ)
+	}
+}
+
+// A scanner, or a paste, at either of the prompts: the zone is sent as it came,
+// and nothing of it is on the terminal.
+func TestScannedZone(t *testing.T) {
+	// The specimens of ICAO Doc 9303-5 and 9303-4, Appendix B.
+	const (
+		td1 = "I<UTOD231458907<<<<<<<<<<<<<<<\n7408122F1204159UTO<<<<<<<<<<<6\nERIKSSON<<ANNA<MARIA<<<<<<<<<<\n"
+		td3 = "P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<\nL898902C36UTO7408122F1204159ZE184226B<<<<<10\n"
+	)
+	w, err := words.Open("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSetting(t, "/dev/none")
+	d := newDesk(t, s)
+	seat := sit(t, s)
+	for _, zone := range []string{td1, td3, strings.ReplaceAll(td1[:90], "\n", "") + "<<<\n", strings.ToLower(td3), "I<UTOD231458907\n7408122F1204159UTO<<<<<<<<<<<6\nERIKSSON<<ANNA<MARIA\n"} {
+		number := d.show(stateOf(t, kiosk.ScreenAccessNumber))
+		seat.sees(w.Label(words.ScanHint, nil), "CAN> ")
+		seat.types(zone)
+		if in := d.gets(t); in.State != number || in.Action != kiosk.ActionScanMRZ || string(in.Secret.Reveal()) != zone {
+			t.Errorf("sent %s, %d characters", in.Action, in.Secret.Len())
+		}
+	}
+	d.show(stateOf(t, kiosk.ScreenAccessNumber))
+	seat.sees("CAN> ")
+	for _, unclear := range []string{td1[:31], "ABCDEF123456\n", strings.Repeat("<", 300) + "\n", td1[:31] + strings.Repeat("<", 300) + "\n"} {
+		seat.types(unclear)
+		seat.sees(w.Label(words.ScanUnclear, nil), "CAN> ")
+	}
+	if text := seat.transcript(); strings.Contains(text, "ERIKSSON") || strings.Contains(text, "<") {
+		t.Error("the zone was shown")
+	}
+	seat.types("m\n")
+	seat.sees(w.Label(words.MRZNumber, nil) + "> ")
+	seat.types(td3)
+	if in := d.gets(t); in.Action != kiosk.ActionScanMRZ || string(in.Secret.Reveal()) != td3 {
+		t.Errorf("among the fields: sent %s", in.Action)
+	}
+	d.show(stateOf(t, kiosk.ScreenAccessNumber))
+	seat.sees("CAN> ")
+	seat.types(someCAN + "\n")
+	if in := d.gets(t); in.Action != kiosk.ActionEnterCAN || string(in.Secret.Reveal()) != someCAN {
+		t.Errorf("a number: sent %s", in.Action)
 	}
 }
 

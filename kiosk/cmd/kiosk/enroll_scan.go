@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/kiosk/words"
+)
+
+// A scanner types the machine readable zone in place of a number, or a person
+// pastes it: lines longer than anything else that is asked for.
+const (
+	scanLine  = 10                     // longer than a number and any letter
+	scanField = 23                     // longer than any document number (ICAO 9303-5 4.2.2)
+	scanLeast = 45                     // in a whole zone, its last filler left out
+	scanMost  = 256                    // with what scanners add
+	scanQuiet = 500 * time.Millisecond // after the last line
+)
+
+// scans takes text when it is a line of a scan.
+func (t *terminal) scans(text []byte) bool {
+	least := scanLine
+	if t.mrz != nil {
+		least = scanField
+	}
+	digit := func(c rune) bool { return c >= '0' && c <= '9' }
+	if t.scan == nil {
+		if len(text) < least || len(bytes.TrimFunc(text, digit)) == 0 {
+			return false
+		}
+		t.scan = make([]byte, 0, scanMost) // never moved: nothing is left behind
+	}
+	if len(t.scan)+len(text) < scanMost {
+		t.scan = append(append(t.scan, text...), '\n')
+	} else {
+		clear(t.scan)
+		t.scan = t.scan[:0] // no zone
+	}
+	t.scanned = time.After(scanQuiet)
+	return true
+}
+
+// endScan sends what was scanned, if that can be a zone.
+func (t *terminal) endScan(ctx context.Context, s kiosk.State) error {
+	defer t.forgetScan()
+	t.mrz = nil
+	fmt.Fprintln(t.out)
+	if len(t.scan) < scanLeast {
+		fmt.Fprintf(t.out, "  ! %s\n", t.words.Label(words.ScanUnclear, nil))
+		t.prompt(s)
+		return nil
+	}
+	in := kiosk.Intent{State: s.Number, Action: kiosk.ActionScanMRZ, Secret: secret.New(bytes.Clone(t.scan))}
+	t.tty.echo(true)
+	err := t.desk.Send(ctx, in)
+	in.Wipe()
+	return err
+}
+
+func (t *terminal) forgetScan() {
+	clear(t.scan)
+	t.scan, t.scanned = nil, nil
+}
