@@ -18,9 +18,8 @@ func anchor(certificate []byte, class trust.Class) trust.Anchors {
 
 func TestLinkCertificates(t *testing.T) {
 	old := must(idcard.NewAuthority(idcard.ECDSA))
-	face := must(idcard.Portrait(idcard.SpecimenPerson()))
 	document := func(a *idcard.Authority) lds.Document {
-		return files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{Face: face})))
+		return files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{Face: portrait()})))
 	}
 	scheme := idcard.Scheme{Algorithm: idcard.ECDSA, Domain: idcard.BrainpoolP384r1, Parameters: idcard.Explicit}
 	for name, o := range map[string]idcard.AuthorityOptions{
@@ -113,7 +112,7 @@ func TestRevocationByClass(t *testing.T) {
 	real, fake := must(idcard.NewAuthority(idcard.ECDSA)), must(idcard.NewAuthority(idcard.ECDSA))
 	list := must(fake.RevocationList(idcard.CRLOptions{Serials: []*big.Int{signerSerial(real.Signer())}}))
 	anchors := must(trust.NewAnchors([]trust.Anchor{{Certificate: real.CSCA(), Class: trust.Production}, {Certificate: fake.CSCA(), Class: trust.Test}}, list))
-	card := must(real.Personalise(idcard.SpecimenPerson(), idcard.Options{}))
+	card := must(real.Personalise(idcard.SpecimenPerson(), idcard.Options{Face: portrait()}))
 	if _, r, err := trust.Verify(files(card), anchors, time.Now(), trust.Options{}); err != nil || r.Revocation != trust.NotChecked {
 		t.Errorf("%v, %v", r.Revocation, err)
 	}
@@ -122,7 +121,7 @@ func TestRevocationByClass(t *testing.T) {
 // A later list does not bring a revoked signer back; the freshest one counts.
 func TestRevocationLists(t *testing.T) {
 	a := must(idcard.NewAuthority(idcard.ECDSA))
-	doc := files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{})))
+	doc := files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{Face: portrait()})))
 	past := time.Now().AddDate(0, -6, 0)
 	old := must(a.RevocationList(idcard.CRLOptions{Published: past, Next: past.AddDate(0, 1, 0)}))
 	oldRevoked := must(a.RevocationList(idcard.CRLOptions{Signer: true, Published: past, Next: past.AddDate(0, 1, 0)}))
@@ -150,7 +149,7 @@ func TestRevocationLists(t *testing.T) {
 
 func TestPrecheck(t *testing.T) {
 	a := must(idcard.NewAuthority(idcard.ECDSA))
-	doc := files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{})))
+	doc := files(must(a.Personalise(idcard.SpecimenPerson(), idcard.Options{Face: portrait()})))
 	early := lds.Document{Files: map[lds.File][]byte{lds.DG1: doc.Files[lds.DG1], lds.EFSOD: doc.Files[lds.EFSOD]}}
 	r, err := trust.Precheck(early, anchor(a.CSCA(), trust.Test), time.Now())
 	if err != nil || r.Signature != trust.Passed || r.Chain != trust.Passed || r.Hashes != trust.Passed || r.Structure != trust.NotChecked {

@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"testing"
 	"time"
@@ -37,10 +38,13 @@ func TestSimulatedCards(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			state, err := idcard.NewAuthority(c.alg)
+			authority := both(c.alg, crypto.SHA256)
+			authority.Keys = keysFor(c.alg)
+			state, err := idcard.NewAuthorityWith(authority)
 			if err != nil {
 				t.Fatal(err)
 			}
+			c.opts.Face = portrait()
 			card, err := state.Personalise(idcard.SpecimenPerson(), c.opts)
 			if err != nil {
 				t.Fatal(err)

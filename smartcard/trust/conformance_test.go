@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -238,17 +238,24 @@ func files(card *idcard.Chip) lds.Document {
 	return d
 }
 
-func TestConformance(t *testing.T) {
-	keys := map[bool]*idcard.Authority{
-		true:  must(idcard.NewAuthorityWith(both(idcard.RSA, 0))),
-		false: must(idcard.NewAuthority(idcard.ECDSA)),
+// portrait and keys are made once: both take long.
+var portrait = sync.OnceValue(func() []byte { return must(idcard.Portrait(idcard.SpecimenPerson())) })
+
+var rsaKeys = sync.OnceValue(func() *idcard.Authority { return must(idcard.NewAuthorityWith(both(idcard.RSA, 0))) })
+var ecKeys = sync.OnceValue(func() *idcard.Authority { return must(idcard.NewAuthority(idcard.ECDSA)) })
+
+func keysFor(a idcard.Algorithm) *idcard.Authority {
+	if a == idcard.RSA || a == idcard.PSS {
+		return rsaKeys()
 	}
-	face := must(idcard.Portrait(idcard.SpecimenPerson()))
+	return ecKeys()
+}
+
+func TestConformance(t *testing.T) {
 	for _, r := range rows() {
-		r.card.Face = face
+		r.card.Face = portrait()
 		t.Run(r.id, func(t *testing.T) {
-			isRSA := strings.HasPrefix(string(r.authority.CSCA.Algorithm), "rsa")
-			r.authority.Keys = keys[isRSA]
+			r.authority.Keys = keysFor(r.authority.CSCA.Algorithm)
 			state, err := idcard.NewAuthorityWith(r.authority)
 			if err != nil {
 				t.Fatal(err)

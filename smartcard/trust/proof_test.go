@@ -27,7 +27,7 @@ type issuer struct {
 
 func newIssuer() issuer {
 	a := must(idcard.NewAuthority(idcard.ECDSA))
-	return issuer{a, must(trust.NewAnchors([]trust.Anchor{{Certificate: a.CSCA(), Class: trust.Test}})), must(idcard.Portrait(idcard.SpecimenPerson()))}
+	return issuer{a, must(trust.NewAnchors([]trust.Anchor{{Certificate: a.CSCA(), Class: trust.Test}})), portrait()}
 }
 
 // card makes a card and tells what its master file holds.
@@ -227,7 +227,7 @@ func TestChipMappingRows(t *testing.T) {
 		"LDS_J_03": {trust.CheckCardSecurity, trust.ErrHash, func(d *lds.Document) {
 			d.Files[lds.EFCardSecurity] = i.security(t, idcard.SignedObject{EditContent: func(n *idcard.Node) { n.Holding("0.4.0.127.0.7.2.2.4.6.2").Children[2].SetInt(12) }})
 		}},
-		"LDS_J_04": {trust.CheckCardSecurity, trust.ErrMalformed, func(d *lds.Document) {
+		"LDS_J_04": {trust.CheckStructure, trust.ErrMalformed, func(d *lds.Document) {
 			d.Files[lds.EFCardSecurity] = i.security(t, idcard.SignedObject{EditContent: func(n *idcard.Node) { info := n.Holding(keyOID); info.Remove(info.Children[0]) }})
 		}},
 		"no EF.CardSecurity": {trust.CheckChipMapping, trust.ErrMissing, func(d *lds.Document) { delete(d.Files, lds.EFCardSecurity) }},
@@ -286,7 +286,7 @@ func TestEveryByteOfTheMapping(t *testing.T) {
 			b[at] ^= 1 << (at % 5)
 			h, report, err := trust.Verify(doc, i.anchors, time.Now(), opts)
 			if err == nil || h.Valid() || slices.Contains(report.Proofs(), trust.ProofChipMapping) {
-				t.Errorf("%s, byte %d of %d: %v, %v %x", what, at, len(b), report.Proofs(), err, b[max(0,at-16):min(len(b),at+16)])
+				t.Errorf("%s, byte %d of %d: %v, %v %x", what, at, len(b), report.Proofs(), err, b[max(0, at-16):min(len(b), at+16)])
 			}
 			b[at] ^= 1 << (at % 5)
 		}
