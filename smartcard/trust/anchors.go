@@ -166,7 +166,7 @@ func (a Anchors) issuerOf(c *certificate) (*authority, crypto.Hash, error) {
 				reason = unsupported(ca.keyErr)
 				continue
 			}
-			hash, err := checkSignature(ca.key, c.algorithm, 0, c.tbs, c.signature)
+			hash, err := ca.verify(c.algorithm, 0, c.tbs, c.signature)
 			if err == nil {
 				return ca, hash, nil
 			}

@@ -28,6 +28,7 @@ type certificate struct {
 	spki            []byte
 	key             crypto.PublicKey
 	keyErr          error // why key is nil
+	onlyPSS         bool  // the key says that it makes no other signatures (RFC 4055 1.2)
 
 	isCA            bool
 	keyUsage        int // bits of the extension, 0 if absent
@@ -137,6 +138,11 @@ func readCertificate(der []byte) (*certificate, error) {
 	c.longYears = from.Tag == generalized && c.notBefore.Year() < 2050 || to.Tag == generalized && c.notAfter.Year() < 2050
 	c.spki = bytes.Clone(spki.Raw)
 	c.key, c.keyErr = lds.ParsePublicKey(c.spki)
+	var keyAlgorithm asn1.ObjectIdentifier
+	if err := decode(spki.Cursor().Next(0x30).Cursor().Next(0x06).Raw, &keyAlgorithm); err != nil {
+		return nil, err
+	}
+	c.onlyPSS = keyAlgorithm.Equal(oidPSS)
 	if extensions.Raw != nil {
 		list := extensions.Cursor()
 		sequence := list.Next(0x30)
@@ -218,6 +224,18 @@ func (c *certificate) readExtensions(nodes []tlv.Node) error {
 
 // country is the state that the certificate names, in upper case.
 func (c *certificate) country() string { return c.subject.country() }
+
+// verify checks a signature that the certificate's key made. digest is as in
+// checkSignature.
+func (c *certificate) verify(algorithm pkix.AlgorithmIdentifier, digest crypto.Hash, message, signature []byte) (crypto.Hash, error) {
+	if c.keyErr != nil {
+		return 0, unsupported(c.keyErr)
+	}
+	if c.onlyPSS && !algorithm.Algorithm.Equal(oidPSS) {
+		return 0, fmt.Errorf("%w: the key is for RSASSA-PSS only", ErrSignature)
+	}
+	return checkSignature(c.key, algorithm, digest, message, signature)
+}
 
 func (c *certificate) thumbprint() string { return thumbprint(c.raw) }
 

@@ -41,6 +41,12 @@ func both(a idcard.Algorithm, h crypto.Hash) idcard.AuthorityOptions {
 	return idcard.AuthorityOptions{CSCA: scheme(a, h), Signer: scheme(a, h)}
 }
 
+// pssOnly has keys that say id-RSASSA-PSS themselves.
+var pssOnly = func() idcard.AuthorityOptions {
+	s := idcard.Scheme{Algorithm: idcard.PSS, Bits: 2048, Parameters: idcard.Explicit}
+	return idcard.AuthorityOptions{CSCA: s, Signer: s}
+}()
+
 func editedSOD(e idcard.Edit) idcard.Options {
 	return idcard.Options{SOD: idcard.SignedObject{Edit: e}}
 }
@@ -185,6 +191,8 @@ func rows() []row {
 		{id: "LDS_H_92", expect: reject, reason: trust.ErrMalformed, card: editedContent(func(n *idcard.Node) { groupHash(n, 2).Children[0].SetInt(3) }),
 			doc: func(d *lds.Document) { delete(d.Files, lds.DG2) }},
 
+		{id: "key for PSS only", expect: accept, authority: pssOnly},
+		{id: "key for PSS only, another signature", expect: reject, reason: trust.ErrSignature, authority: pssOnly, card: idcard.Options{SOD: idcard.SignedObject{Algorithm: idcard.RSA}}},
 		{id: "indefinite length", expect: accept, card: idcard.Options{Faults: []idcard.Fault{idcard.IndefiniteSOD}}},
 		{id: "bytes after the SOD", expect: reject, reason: trust.ErrMalformed, card: idcard.Options{Faults: []idcard.Fault{idcard.TrailingSOD}}},
 		{id: "named by key identifier", expect: accept, card: idcard.Options{SOD: idcard.SignedObject{ByKeyID: true}}},

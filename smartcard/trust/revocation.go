@@ -46,10 +46,10 @@ func (a *Anchors) addCRL(der []byte) error {
 	}
 	id := issuer{name: canonicalName(list.RawIssuer)}
 	for _, ca := range a.list {
-		if id.class != "" || ca.subject.canonical != id.name || ca.keyUsage&crlSign == 0 || ca.keyErr != nil {
+		if id.class != "" || ca.subject.canonical != id.name || ca.keyUsage&crlSign == 0 {
 			continue
 		}
-		if _, err := checkSignature(ca.key, algorithm, 0, list.RawTBSRevocationList, list.Signature); err == nil {
+		if _, err := ca.verify(algorithm, 0, list.RawTBSRevocationList, list.Signature); err == nil {
 			id.class = ca.class
 		}
 	}

@@ -41,7 +41,10 @@ var signatureAlgorithms = map[string]struct {
 	"0.4.0.127.0.7.1.1.4.1.5": {"plain", crypto.SHA512},
 }
 
-var oidMGF1 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
+var (
+	oidMGF1 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
+	oidPSS  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
+)
 
 // noParameters says that an algorithm's parameters are absent or NULL.
 func noParameters(a pkix.AlgorithmIdentifier) bool {

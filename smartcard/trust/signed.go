@@ -90,10 +90,7 @@ func checkSigned(object lds.SignedData, known []*certificate) (signed, error) {
 	if !bytes.Equal(attributes.messageDigest, sum(digest, object.Content)) {
 		return signed{}, fmt.Errorf("%w: message digest", ErrSignature)
 	}
-	if signer.keyErr != nil {
-		return signed{}, unsupported(signer.keyErr)
-	}
-	used, err := checkSignature(signer.key, s.SignatureAlgorithm, digest, s.Attributes, s.Signature)
+	used, err := signer.verify(s.SignatureAlgorithm, digest, s.Attributes, s.Signature)
 	if err != nil {
 		return signed{}, err
 	}

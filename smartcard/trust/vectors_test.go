@@ -3,10 +3,15 @@ package trust
 import (
 	"bytes"
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/subtle"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -202,4 +207,39 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// A salt of no bytes is what the parameters say, not any salt (RFC 8017 9.1).
+func TestPSSSalt(t *testing.T) {
+	key := must(rsa.GenerateKey(rand.Reader, 2048))
+	message := []byte("message")
+	digest := sum(crypto.SHA256, message)
+	parameters := func(salt byte) pkix.AlgorithmIdentifier {
+		hash := tlv.Encode(0x30, must(asn1.Marshal(asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1})))
+		return pkix.AlgorithmIdentifier{Algorithm: oidPSS, Parameters: asn1.RawValue{FullBytes: tlv.Encode(0x30,
+			tlv.Encode(0xA0, hash), tlv.Encode(0xA1, tlv.Encode(0x30, must(asn1.Marshal(oidMGF1)), hash)), tlv.Encode(0xA2, []byte{2, 1, salt}))}}
+	}
+	// EMSA-PSS by hand: the library does not make it without a salt.
+	h := sum(crypto.SHA256, make([]byte, 8), digest)
+	em := make([]byte, 256)
+	db := em[:256-33]
+	db[len(db)-1] = 1
+	for i := 0; i*32 < len(db); i++ {
+		mask := sum(crypto.SHA256, h, []byte{0, 0, 0, byte(i)})
+		subtle.XORBytes(db[i*32:min(len(db), i*32+32)], db[i*32:min(len(db), i*32+32)], mask)
+	}
+	db[0] &= 0x7F
+	copy(em[len(db):], h)
+	em[255] = 0xBC
+	unsalted := new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, 256))
+	salted := must(rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest, &rsa.PSSOptions{SaltLength: 20}))
+	for _, c := range []struct {
+		salt      byte
+		signature []byte
+		ok        bool
+	}{{0, unsalted, true}, {0, salted, false}, {20, salted, true}, {20, unsalted, false}, {32, salted, false}} {
+		if _, err := checkSignature(&key.PublicKey, parameters(c.salt), 0, message, c.signature); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrSignature) {
+			t.Errorf("salt of %d: %v, want %v", c.salt, err, c.ok)
+		}
+	}
 }
