@@ -194,23 +194,29 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// inside marks the copy of this test binary that runs in the private namespace.
+// inside tells the copy of this test binary in the private namespaces what to do.
 const inside = "VPCD_TEST_INSIDE"
 
+var insideDo = map[string]func(context.Context) error{"reader": realReader, "cards": realCards}
+
 func TestMain(m *testing.M) {
-	if os.Getenv(inside) == "" {
+	what := os.Getenv(inside)
+	if what == "" {
 		os.Exit(m.Run())
 	}
-	if err := realReader(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	if err := insideDo[what](ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// The real daemon with the real driver, in private mount and network
-// namespaces, for the driver listens on all addresses.
-func TestRealDaemon(t *testing.T) {
-	for name, pkg := range map[string]string{"pcscd": "pcscd", "opensc-tool": "opensc", "unshare": "util-linux", "ip": "iproute2"} {
+// privately runs a function of insideDo in mount and network namespaces of its
+// own, for the driver listens on all addresses and the daemon has one socket.
+func privately(t *testing.T, what string) {
+	t.Helper()
+	for name, pkg := range map[string]string{"pcscd": "pcscd", "opensc-tool": "opensc", "eidenv": "opensc", "unshare": "util-linux", "ip": "iproute2"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Fatalf("%s is missing: install the Debian package %s", name, pkg)
 		}
@@ -222,29 +228,37 @@ func TestRealDaemon(t *testing.T) {
 	if os.Getuid() != 0 {
 		flags = "-Urmn"
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", flags, "--kill-child", "--fork", "--pid",
 		"sh", "-ec", `ip link set lo up; mount -t tmpfs tmpfs /run; mkdir /run/pcscd; exec "$0"`, os.Args[0])
-	cmd.Env = append(os.Environ(), inside+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	cmd.Env = append(os.Environ(), inside+"="+what)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(out) > 0 {
+		t.Logf("%s", out)
 	}
 }
 
-func realReader() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
-	defer cancel()
+// The real daemon with the real driver.
+func TestRealDaemon(t *testing.T) { privately(t, "reader") }
+
+// startDaemon starts the daemon; the function it returns ends it.
+func startDaemon(ctx context.Context) (end func(), err error) {
 	daemon := exec.CommandContext(ctx, "pcscd", "--foreground", "--error")
 	daemon.Stderr = os.Stderr
 	if err := daemon.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { daemon.Process.Kill(); daemon.Wait() }()
+	return func() { daemon.Process.Kill(); daemon.Wait() }, nil
+}
 
-	c := newCard()
-	plugged, pull := context.WithCancel(ctx)
-	defer pull()
+// insert plugs a card into the daemon's reader, also while the daemon is still
+// starting; the function it returns pulls the card.
+func insert(ctx context.Context, c Card) (pull func() error) {
+	plugged, cancel := context.WithCancel(ctx)
 	result := make(chan error, 1)
 	go func() {
 		for {
@@ -253,9 +267,19 @@ func realReader() error {
 				result <- err
 				return
 			}
-			time.Sleep(50 * time.Millisecond) // the daemon is still starting
+			time.Sleep(50 * time.Millisecond)
 		}
 	}()
+	return func() error { cancel(); return <-result }
+}
+
+func realReader(ctx context.Context) error {
+	end, err := startDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	pull := insert(ctx, newCard())
 	var out []byte
 	for {
 		var err error
@@ -270,8 +294,7 @@ func realReader() error {
 	if !strings.Contains(string(out), "SW1=0x90, SW2=0x00") {
 		return fmt.Errorf("opensc-tool says %q", out)
 	}
-	pull()
-	if err := <-result; err != nil {
+	if err := pull(); err != nil {
 		return err
 	}
 	for {
