@@ -222,14 +222,19 @@ const lds18 = "0108"
 // file that is built wrong has an issuer who is not to be relied on.
 func (v *verification) structure() (Verdict, error) {
 	for _, f := range sortedFiles(v.doc.Files) {
-		if f == lds.EFCOM && v.sod.LDSVersion > lds18 {
-			continue // this program does not know what its standard asks
+		if f == lds.EFSOD || f == lds.EFCOM && v.sod.LDSVersion > lds18 {
+			continue // has been read; or this program does not know what its standard asks
 		}
 		warnings, err := lds.Check(f, v.doc.Files[f])
 		for _, w := range warnings {
 			v.warn(Warning(w))
 		}
-		if err != nil && !errors.Is(err, lds.ErrUnsupported) {
+		switch {
+		case errors.Is(err, lds.ErrUnsupported):
+			if f == lds.DG2 {
+				v.warn(WarnFaceUnreadable)
+			}
+		case err != nil:
 			return Failed, ofParsing(err)
 		}
 	}
@@ -272,11 +277,6 @@ func sortedFiles(files map[lds.File][]byte) []lds.File {
 
 // remarks are warnings about what is in order.
 func (v *verification) remarks() {
-	if face := v.doc.Files[lds.DG2]; face != nil {
-		if _, err := lds.ParseDG2(face); err != nil {
-			v.warn(WarnFaceUnreadable)
-		}
-	}
 	if file := v.doc.Files[lds.EFCardAccess]; file != nil && v.doc.Files[lds.DG14] != nil {
 		access, err := lds.ParseCardAccess(file)
 		if err != nil || !covers(v.infos, access) {
