@@ -1,4 +1,4 @@
-# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | bench | screens | pictures | deps | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | bench | screens | pictures | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -11,7 +11,7 @@ NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./ki
            ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
            ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance bench clean
+.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz bench clean
 
 all: build
 
@@ -63,6 +63,10 @@ verify:
 # The inspection system against BSI TR-03105 part 5.1: id, expected, got.
 conformance: deps
 	$(GO) test ./smartcard/conformance -run TestConformance -count=1 -args -table
+
+# Every fuzz target of the identity document packages, a moment each.
+fuzz: deps
+	GO=$(GO) scripts/fuzz 2s
 
 # Ratios within one run, with their goals.
 bench: deps
