@@ -30,9 +30,10 @@ var allowed = map[string][]string{
 	"smartcard/beid":   {"smartcard/apdu", "smartcard/tlv"},
 	"smartcard/prcid":  {"smartcard/portrait", "golang.org/x/sys/unix", "golang.org/x/image/..."},
 	// One holder for every kind of document, and the procedures that read them.
-	"smartcard/identity":   {"smartcard/lds", "smartcard/trust", "smartcard/beid", "smartcard/prcid"},
-	"smartcard/inspection": {"smartcard/apdu", "smartcard/lds", "smartcard/icao", "smartcard/trust", "smartcard/beid", "smartcard/prcid", "smartcard/identity"},
-	"smartcard/portrait":   {"golang.org/x/sys/unix", "golang.org/x/image/..."},
+	"smartcard/conformance": {}, // tests only
+	"smartcard/identity":    {"smartcard/lds", "smartcard/trust", "smartcard/beid", "smartcard/prcid"},
+	"smartcard/inspection":  {"smartcard/apdu", "smartcard/lds", "smartcard/icao", "smartcard/trust", "smartcard/beid", "smartcard/prcid", "smartcard/identity"},
+	"smartcard/portrait":    {"golang.org/x/sys/unix", "golang.org/x/image/..."},
 
 	"hsm":        {},
 	"hsm/piv":    {"hsm", "smartcard/apdu", "smartcard/tlv", "github.com/go-piv/piv-go/v2/piv", "github.com/ebfe/scard"},
