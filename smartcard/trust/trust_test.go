@@ -263,6 +263,8 @@ func TestMissingFiles(t *testing.T) {
 		refused(t, f.String(), doc, s.anchors(trust.Test), now, strict, check, trust.ErrMissing)
 	}
 	refused(t, "nothing", lds.Document{}, s.anchors(trust.Test), now, strict, trust.CheckContent, trust.ErrMissing)
+	unlisted := lds.Document{Files: map[lds.File][]byte{lds.EFSOD: {0x77, 0}}} // what a reader has who found no list
+	refused(t, "EF.SOD without a list", unlisted, s.anchors(trust.Test), now, strict, trust.CheckContent, trust.ErrMalformed)
 }
 
 func TestAuthorities(t *testing.T) {

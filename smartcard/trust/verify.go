@@ -105,14 +105,18 @@ func (v *verification) run() error {
 // passive is passive authentication (Doc 9303-11 5.1). Nothing that the document
 // says is believed before its signature is known to be the issuer's.
 func (v *verification) passive() error {
-	for _, f := range []lds.File{lds.EFSOD, lds.DG1, lds.DG2} {
-		if len(v.doc.Files[f]) == 0 && !(f == lds.DG2 && v.opts.FaceWithheld) {
-			return &Error{CheckContent, fmt.Errorf("%w: %v", ErrMissing, f)}
-		}
+	missing := func(f lds.File) error { return &Error{CheckContent, fmt.Errorf("%w: %v", ErrMissing, f)} }
+	if len(v.doc.Files[lds.EFSOD]) == 0 {
+		return missing(lds.EFSOD)
 	}
 	var err error
 	if v.sod, err = lds.ParseSOD(v.doc.Files[lds.EFSOD]); err != nil {
-		return &Error{CheckContent, ofParsing(err)}
+		return &Error{CheckContent, ofParsing(err)} // whatever else is missing: nobody reads on without its list
+	}
+	for _, f := range []lds.File{lds.DG1, lds.DG2} {
+		if len(v.doc.Files[f]) == 0 && !(f == lds.DG2 && v.opts.FaceWithheld) {
+			return missing(f)
+		}
 	}
 	v.mrz, v.mrzErr = lds.ParseDG1(v.doc.Files[lds.DG1]) // for the last day, which chain looks at
 
