@@ -42,10 +42,3 @@ func (g *gate) MaxAPDU() int {
 	}
 	return 0
 }
-
-func (g *gate) Reset(ctx context.Context) error {
-	if c, ok := g.Card.(interface{ Reset(context.Context) error }); ok {
-		return c.Reset(ctx)
-	}
-	return nil
-}

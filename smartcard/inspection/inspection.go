@@ -55,9 +55,11 @@ type Progress struct {
 	Done, Total int
 }
 
-// Card is a card that can be let go.
+// Card is a card that can be powered off and on, and let go. It may know its
+// answer to reset, ATR() []byte, and what its reader carries, MaxAPDU() int.
 type Card interface {
 	apdu.Card
+	Reset(ctx context.Context) error
 	Close() error
 }
 

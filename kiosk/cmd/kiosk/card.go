@@ -265,6 +265,7 @@ func (s *inspectionOf) read(ctx context.Context, f cardFlags) error {
 	out.fill(holder, refusal)
 	if s.passport != nil && refusal == nil {
 		out.Proofs = s.passport.Report().Proofs()
+		out.Warnings = append(out.Warnings, s.passport.Chip().Warnings()...)
 	}
 	if !holder.Valid() {
 		out.unverified(s.observed)
