@@ -141,11 +141,6 @@ func readingTests() []test {
 	size := func(n int, faults ...idcard.Fault) func(*card) {
 		return func(c *card) { c.opts.DG2.Size, c.opts.Faults = n, faults }
 	}
-	less := exchange(func(e *idcard.Exchange) {
-		if e.Step == idcard.StepRead && !e.Wire && e.Answer.Status == apdu.EndOfFile {
-			e.Answer.Status = apdu.OK
-		}
-	})
 	whole := func(n int) func(*testing.T, result) {
 		return func(t *testing.T, r result) {
 			if got := len(r.document.Files[lds.DG2]); got != n {
@@ -160,20 +155,46 @@ func readingTests() []test {
 	}
 	list := []test{
 		{row: "ISO7816_C_01", what: "DG2", base: plain, alter: hidden(lds.DG2), refused: "reader: no such file"},
+		{row: "ISO7816_C_01", what: "DG14", base: plain, alter: hidden(lds.DG14), refused: "reader: no such file"},
 		{row: "ISO7816_C_01", what: "DG15", base: plain, alter: hidden(lds.DG15), refused: "reader: no such file"},
 		{row: "ISO7816_C_01", what: "EF.SOD", base: plain, alter: hidden(lds.EFSOD), refused: "content: missing"},
 		{row: "ISO7816_C_02", what: "over 32,767", base: plain, alter: size(33000), check: whole(33000)},
 		{row: "ISO7816_C_02", what: "over 65,535", base: plain, alter: size(70000), check: whole(70000)},
-		{row: "ISO7816_C_03", what: "9000", base: plain, alter: less},
 		{row: "ISO7816_C_07", what: "extended", base: plain, alter: size(70000), check: odd},
 		{row: "ISO7816_C_07", what: "short only", base: plain, alter: size(33000, idcard.ShortOnly), check: odd},
 		{row: "ISO7816_C_08", what: "no image", base: plain, alter: facial(func(b []byte) []byte { return resize(b[:14+20+12]) }), refused: "structure: malformed"},
 	}
-	for row, fault := range map[string]idcard.Fault{
-		"ISO7816_C_04": idcard.EndOfFile6B00, "ISO7816_C_05": idcard.EndOfFile6282, "ISO7816_C_06": idcard.EndOfFile6Cxx,
+	// What the card says where a read runs past the end of its file, and with how much.
+	for _, end := range []struct {
+		row   string
+		fault idcard.Fault
+		met   func(idcard.Exchange) bool
+	}{
+		{"ISO7816_C_03", "", func(e idcard.Exchange) bool { return e.Answer.Status == apdu.OK && len(e.Answer.Data) < e.Command.Le }},
+		{"ISO7816_C_04", idcard.EndOfFile6B00, func(e idcard.Exchange) bool { return e.Answer.Status == apdu.WrongOffset }},
+		{"ISO7816_C_05", idcard.EndOfFile6282, func(e idcard.Exchange) bool { return e.Answer.Status == apdu.EndOfFile && len(e.Answer.Data) > 0 }},
+		{"ISO7816_C_06", idcard.EndOfFile6Cxx, func(e idcard.Exchange) bool { return e.Answer.Status>>8 == 0x6C }},
 	} {
-		for _, more := range [][]idcard.Fault{nil, {idcard.ShortOnly}} {
-			list = append(list, test{row: row, what: fmt.Sprint(fault, more), base: plain, alter: faults(append(more, fault)...)})
+		for _, more := range []idcard.Fault{"", idcard.ShortOnly} {
+			times := 0
+			list = append(list, test{row: end.row, what: fmt.Sprint(end.fault, " ", more), base: plain, alter: func(c *card) {
+				c.opts.Faults = []idcard.Fault{end.fault, more}
+				c.edit = func(e *idcard.Exchange) {
+					if e.Step != idcard.StepRead || e.Wire {
+						return
+					}
+					if end.fault == "" && e.Answer.Status == apdu.EndOfFile {
+						e.Answer.Status = apdu.OK
+					}
+					if end.met(*e) {
+						times++
+					}
+				}
+			}, check: func(t *testing.T, _ result) {
+				if times == 0 {
+					t.Error("no read ran past the end")
+				}
+			}})
 		}
 	}
 	return list

@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+	"testing"
 
 	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/smartcard/lds"
 	"enrollkiosk/smartcard/trust"
 )
 
@@ -95,6 +97,31 @@ func signerTests() []test {
 	}
 }
 
+// signedBy wants EF.SOD to say that it was signed so.
+func signedBy(a idcard.Algorithm, h crypto.Hash, plainRSA bool) func(*testing.T, result) {
+	ids := map[idcard.Algorithm]map[crypto.Hash]string{
+		idcard.RSA: {crypto.SHA1: "1.2.840.113549.1.1.5", crypto.SHA224: "1.2.840.113549.1.1.14", crypto.SHA256: "1.2.840.113549.1.1.11",
+			crypto.SHA384: "1.2.840.113549.1.1.12", crypto.SHA512: "1.2.840.113549.1.1.13"},
+		idcard.ECDSA: {crypto.SHA1: "1.2.840.10045.4.1", crypto.SHA224: "1.2.840.10045.4.3.1", crypto.SHA256: "1.2.840.10045.4.3.2",
+			crypto.SHA384: "1.2.840.10045.4.3.3", crypto.SHA512: "1.2.840.10045.4.3.4"},
+		idcard.PlainECDSA: {crypto.SHA1: "0.4.0.127.0.7.1.1.4.1.1", crypto.SHA224: "0.4.0.127.0.7.1.1.4.1.2", crypto.SHA256: "0.4.0.127.0.7.1.1.4.1.3",
+			crypto.SHA384: "0.4.0.127.0.7.1.1.4.1.4", crypto.SHA512: "0.4.0.127.0.7.1.1.4.1.5"},
+	}
+	want := ids[a][h]
+	switch {
+	case plainRSA:
+		want = "1.2.840.113549.1.1.1"
+	case a == idcard.PSS:
+		want = "1.2.840.113549.1.1.10"
+	}
+	return func(t *testing.T, r result) {
+		sod, err := lds.ParseSOD(r.document.Files[lds.EFSOD])
+		if got := sod.Signer.SignatureAlgorithm.Algorithm.String(); err != nil || sod.Digest != h || got != want {
+			t.Errorf("EF.SOD by %s over %v: %v", got, sod.Digest, err)
+		}
+	}
+}
+
 // algorithmTests are unit LDS_H as far as it is about algorithms: every one of
 // Doc 9303-12 4.4 by which EF.SOD, its signer and the CSCA may sign.
 func algorithmTests() []test {
@@ -104,7 +131,7 @@ func algorithmTests() []test {
 		for i, h := range sums {
 			c := test{row: fmt.Sprintf("LDS_H_%02d", first+i), what: fmt.Sprintf("%s, %v", a, h), base: plain, alter: func(c *card) {
 				c.issuer, c.opts.SOD.RSAEncryption = both(a, h), plainRSA
-			}}
+			}, check: signedBy(a, h, plainRSA)}
 			if h == crypto.SHA1 {
 				c.warning = "sha-1"
 			}
