@@ -18,8 +18,8 @@ func (d *drawing) secondOfficer() page {
 	var images []*canvas.Image
 	if d.face != nil {
 		var face fyne.CanvasObject
-		w := min(150, d.room.Width/8.2)
-		face, images = d.portrait(w, w*1.3)
+		w := float32(int(min(150, d.room.Width/8.6)))
+		face, images = d.portrait(w, float32(int(w*1.3)))
 		holder = beside(18, []float32{0, 1}, stack(0, face), d.summary())
 	}
 	var p page

@@ -34,9 +34,11 @@ type person struct {
 	height   int
 	language string
 	numbers  []string // typed as card access number, one after the other
+	scanner  bool     // reads the printed lines after these, in place of the card's own number
 	refuses  string   // id of the consent that is not given, if any
 	pictures string   // directory for pictures
 
+	onReader int // whose officer card is: 1, the one who signs on; 2, the second one; 0, none
 	states   <-chan kiosk.State
 	now      kiosk.State
 	seen     uint64 // question that there is a picture of
@@ -255,10 +257,28 @@ func (p *person) catches(s kiosk.State) bool {
 func (p *person) ready(s kiosk.State) bool {
 	switch s.Screen {
 	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
-		p.Bring(kiosk.DeviceOfficer)
-		return s.PIN != nil && s.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
+		return s.PIN != nil && p.officer(0)
+	case kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
+		return s.PIN != nil && p.officer(1)
 	}
 	return true
+}
+
+// officer has the card of an officer lie on the reader, and says whether it did.
+func (p *person) officer(i int) bool {
+	p.t.Helper()
+	if p.onReader == i+1 {
+		return p.now.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
+	}
+	p.Take(kiosk.DeviceOfficer)
+	for limit := time.Now().Add(patience); p.newest().Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard; {
+		if time.Now().After(limit) {
+			p.t.Fatal("the officer's card is not seen to go")
+		}
+	}
+	p.Officer(i)
+	p.onReader = i + 1
+	return false
 }
 
 // changes waits until another question is asked. When none comes, the press
@@ -280,7 +300,7 @@ func (p *person) answer(s kiosk.State) {
 	time.Sleep(ui.StrikeGuard) // nobody reads faster
 	w := p.words()
 	switch s.Screen {
-	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
+	case kiosk.ScreenSignOn, kiosk.ScreenApprove, kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
 		if s.PIN.Problem != kiosk.PINFine {
 			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
 		}
@@ -297,6 +317,9 @@ func (p *person) answer(s kiosk.State) {
 		number := p.Chip.CAN()
 		if len(p.numbers) > 0 {
 			number, p.numbers = p.numbers[0], p.numbers[1:]
+		} else if p.scanner {
+			p.scan(p.Chip.MRZ())
+			break
 		}
 		p.hands.enter(p, number, w.Action(s.Main))
 	case kiosk.ScreenConsent:
@@ -322,6 +345,9 @@ func (p *person) answer(s kiosk.State) {
 	case kiosk.ScreenTakeThings:
 		for _, d := range s.Left {
 			p.Take(d)
+			if d == kiosk.DeviceOfficer {
+				p.onReader = 0
+			}
 		}
 	case kiosk.ScreenTrouble:
 		p.troubles = append(p.troubles, s.Fault.Code)
@@ -335,6 +361,17 @@ func (p *person) answer(s kiosk.State) {
 	default:
 		p.hands.press(p, w.Action(s.Main))
 	}
+}
+
+// scan has a scanner type the lines of a zone of three. Nothing of them may be
+// on the screen: the mirror is not told.
+func (p *person) scan(zone string) {
+	p.t.Helper()
+	var keys []string
+	for line := range slices.Chunk([]byte(zone), 30) {
+		keys = append(keys, "type", "--delay", "12", "--args", "1", string(line), "key", "Return")
+	}
+	p.display.do(p.t, keys...)
 }
 
 // turn turns the pages of a long text to its last one.

@@ -25,6 +25,7 @@ import (
 	"enrollkiosk/kiosk"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/simulators/specimen"
 )
@@ -67,7 +68,7 @@ func TestMain(m *testing.M) {
 
 // newPerson sets a stage with a running agent and a display, and puts a person
 // in front. There is no window yet.
-func newPerson(t *testing.T, name string, hands hands, width, height int) *person {
+func newPerson(t *testing.T, name string, hands hands, width, height int, policy string) *person {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -77,7 +78,7 @@ func newPerson(t *testing.T, name string, hands hands, width, height int) *perso
 	limits := kiosk.DefaultLimits()
 	limits.Delivery = patience
 	s, err := stage.New(t.Context(), daemon, dir, stage.Options{Prefix: fmt.Sprintf("Window%d", stages.Add(1)), Limits: limits,
-		Issuers: issuers, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		Policy: policy, Issuers: issuers, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,11 +103,19 @@ func at(screen kiosk.Screen) func(kiosk.State) bool {
 }
 
 // An officer and a citizen use no mouse. The citizen's card number is mistyped
-// first, an optional consent is refused, and the window is killed on a consent
-// page.
+// first and the page scanned then; the chip cannot prove itself, so that a
+// second officer agrees; an optional consent is refused, and the window is killed
+// on a consent page.
 func TestKeyboardAlone(t *testing.T) {
 	t.Parallel()
-	p := newPerson(t, "keyboard", keyboard{}, 1024, 768)
+	p := newPerson(t, "keyboard", keyboard{}, 1024, 768, `
+[[documents]]
+kind = "emrtd"
+may_lack = ["no-chip-proof"]
+`)
+	if err := p.IssueCard(idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.NoChipKeys}}); err != nil {
+		t.Fatal(err)
+	}
 	arguments := []string{"--socket", p.Config.Kiosk.Socket, "--full-screen=false", "--size", "1024x768"}
 	window := open(t, p.display, arguments...)
 	p.meet()
@@ -119,7 +128,11 @@ func TestKeyboardAlone(t *testing.T) {
 			}
 		})
 	}
-	p.numbers, p.refuses = []string{"000000"}, "statistics"
+	p.numbers, p.scanner, p.refuses = []string{"000000"}, true, "statistics"
+	p.until(at(kiosk.ScreenSecondOfficer))
+	if !p.mirror.reads(p.words().Lack(kiosk.LackChip)) || p.now.Holder.Face.Len() == 0 {
+		t.Error("the second officer does not see what the card lacks, or no face")
+	}
 	p.until(at(kiosk.ScreenConsent))
 	if want := []kiosk.Code{kiosk.CodeWrongAccess}; !slices.Equal(p.troubles, want) {
 		t.Errorf("troubles shown: %v, want %v", p.troubles, want)
@@ -144,7 +157,7 @@ func TestKeyboardAlone(t *testing.T) {
 // face is on the screen.
 func TestMouseAlone(t *testing.T) {
 	t.Parallel()
-	p := newPerson(t, "mouse", mouse{}, 1280, 800)
+	p := newPerson(t, "mouse", mouse{}, 1280, 800, "")
 	p.language = "zh"
 	window := open(t, p.display, "--socket", p.Config.Kiosk.Socket, "--full-screen=true")
 	p.meet()
