@@ -23,6 +23,7 @@ import (
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
 )
@@ -88,6 +89,7 @@ type Agent struct {
 	intents chan Intent
 	line    chan Code
 	log     *slog.Logger
+	cards   inspection.Memory // of how they like to be read
 }
 
 // New makes an Agent; Run starts it.
@@ -191,7 +193,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 
 // enroll runs one enrollment. It returns an error only when the agent ends.
 func (a *Agent) enroll(ctx context.Context, d *desk, o officer) error {
-	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
+	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log}
 	language := d.base.Language

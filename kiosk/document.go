@@ -120,7 +120,7 @@ func (e *enrollment) procedure(ctx context.Context) (*document, error) {
 			return nil, err
 		}
 		d.source = inspection.EMRTD(d.card.connect(e), inspection.EMRTDOptions{Password: d.access.kind(d.access.secret),
-			Printed: d.access.printed, Anchors: e.anchors, Now: e.now, RequireChip: requireChip})
+			Printed: d.access.printed, Memory: e.cards, Anchors: e.anchors, Now: e.now, RequireChip: requireChip})
 	}
 	return d, nil
 }

@@ -15,6 +15,7 @@ import (
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/identity"
+	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
 )
@@ -32,6 +33,7 @@ type enrollment struct {
 	readers      Readers
 	residents    Residents // nil: none
 	portraits    Portraits
+	cards        *inspection.Memory
 	tokens       Tokens
 	tpm          TPM
 	queue        Queue

@@ -253,6 +253,31 @@ func TestRefusedEarly(t *testing.T) {
 	}
 }
 
+// What one card of a kind has taught is not asked of the next.
+func TestMemory(t *testing.T) {
+	memory := &inspection.Memory{}
+	var commands []int
+	for range 2 {
+		chip := personalise(t, idcard.Options{Faults: []idcard.Fault{idcard.ExtendedLost}})
+		n := 0
+		p := inspection.EMRTD(func(context.Context) (inspection.Card, error) {
+			chip.Reset()
+			return withATR{onReader{chip.Direct(), chip, nil, &n}}, nil
+		}, inspection.EMRTDOptions{Password: icao.CAN(secret.FromString(chip.CAN())), Now: time.Now, Anchors: anchors(t), Memory: memory})
+		if _, err := inspect(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		commands = append(commands, n)
+	}
+	if commands[1] >= commands[0] {
+		t.Errorf("commands for a first and a second card of a kind: %d", commands)
+	}
+}
+
+type withATR struct{ onReader }
+
+func (c withATR) ATR() []byte { return c.chip.ATR() }
+
 // A card that is exchanged between reading and signing is noticed, and one that
 // was only taken away goes on.
 func TestCardExchanged(t *testing.T) {

@@ -20,6 +20,7 @@ type EMRTDOptions struct {
 	Password icao.Password
 	Printed  *lds.MRZ // the zone as a scanner read it from the page, nil if none did
 	Reader   icao.Options
+	Memory   *Memory // of other cards' habits; nil: none
 	Anchors  trust.Anchors
 	Now      func() time.Time
 	// Files are read beside those that every inspection needs, if the document has
@@ -82,7 +83,11 @@ func (p *Passport) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.card = newGate(card)
-	p.chip, err = icao.Open(ctx, p.card, p.options.Password, p.options.Reader)
+	opts := p.options.Reader
+	if opts.Habits == (icao.Habits{}) {
+		opts.Habits = p.options.Memory.recall(p.card.ATR())
+	}
+	p.chip, err = icao.Open(ctx, p.card, p.options.Password, opts)
 	return err
 }
 
@@ -101,6 +106,7 @@ func (p *Passport) Read(ctx context.Context, progress func(Progress)) (identity.
 	if err := p.readFiles(ctx, progress); err != nil {
 		return identity.Holder{}, err
 	}
+	p.options.Memory.keep(p.card.ATR(), p.chip.Habits())
 	tell(progress, Progress{Step: Verify})
 	doc := p.chip.Document()
 	return p.verify(doc, trust.Options{RequireChip: p.options.RequireChip && doc.Files[lds.DG15] == nil})

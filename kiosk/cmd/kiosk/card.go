@@ -51,6 +51,7 @@ type cardReport struct {
 	Sex      string          `json:"sex,omitempty"`
 	Nation   string          `json:"nationality,omitempty"`
 	Issuer   string          `json:"issuer,omitempty"`
+	Details  []detail        `json:"details,omitempty"` // of further files
 
 	verdicts []namedVerdict
 }
@@ -315,6 +316,7 @@ func (r *cardReport) listFiles(files map[string][]byte) {
 	for name, b := range files {
 		r.Files = append(r.Files, fileReport{name, len(b)})
 	}
+	r.Details = details(files)
 	slices.SortFunc(r.Files, func(a, b fileReport) int { return strings.Compare(a.Name, b.Name) })
 }
 
@@ -379,6 +381,9 @@ func (r cardReport) human() string {
 	line("number", "%s (%s)", r.Number, r.Issuer)
 	line("born", "%s", r.Birth)
 	line("expires", "%s", r.Expiry)
+	for _, d := range r.Details {
+		line(d.File, "%s: %s", d.Field, d.Value)
+	}
 	for _, v := range r.verdicts {
 		if v.verdict != "" {
 			line(v.name, "%s", v.verdict)

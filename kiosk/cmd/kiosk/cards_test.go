@@ -53,7 +53,11 @@ func TestCardReadWithoutConfiguration(t *testing.T) {
 	}
 	person := idcard.SpecimenPerson()
 	person.CAN = someCAN
-	chip, err := issuer.Personalise(person, idcard.Options{})
+	further, err := idcard.OptionalGroups(person)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chip, err := issuer.Personalise(person, idcard.Options{Files: further})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +74,11 @@ func TestCardReadWithoutConfiguration(t *testing.T) {
 	wants(t, exitRefused, "authority", "/none", "card", "read", "--reader", "ID Card", "--trust", t.TempDir(), "--can", someCAN)
 
 	saved, log := filepath.Join(t.TempDir(), "files"), filepath.Join(t.TempDir(), "apdus")
-	wants(t, exitDone, "personal data", "/none", append(read, "--can", someCAN, "--save", saved, "--apdu-log", log, "--files", "all")...)
+	says(t, wants(t, exitDone, "personal data", "/none", append(read, "--can", someCAN, "--save", saved, "--apdu-log", log, "--files", "all")...),
+		"DG7         signature: 1 image", "DG11        place of birth: ZENITH", "DG12        issued by: SPECIMEN AUTHORITY", "DG13 (", "DG16        notify")
+	if r := wants(t, exitDone, "", "/none", append(read, "--can", someCAN, "--files", "DG12")...); !strings.Contains(r.out, "DG12  ") || strings.Contains(r.out, "DG11") {
+		t.Errorf("asked for DG12 only:\n%s", r.out)
+	}
 	trace, err := os.ReadFile(log)
 	if err != nil || len(trace) < 500 {
 		t.Fatalf("%d bytes of log, %v", len(trace), err)
