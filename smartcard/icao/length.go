@@ -21,7 +21,7 @@ type reading struct {
 	address        addressing
 	nameParameters bool // PACE wants DO'84' without need
 	asked          bool // EF.ATR/INFO, for its limits
-	doubt          bool // the last step down left the channel as it was
+	doubt          bool // a length has just been refused: the channel may be lost without a word
 }
 
 // addressing is how a file is found.
@@ -211,15 +211,13 @@ func (c *Chip) stepDown(ctx context.Context, err error) bool {
 	smError := status == apdu.SMObjectsIncorrect || status == apdu.SMObjectsMissing || status == apdu.SMNotSupported
 	var blame bool
 	switch {
-	case r.doubt && hasStatus && smError: // the channel was lost at the step before
-		r.doubt = false
-		return true
 	case r.proven:
 	case errors.As(err, new(transportError)): // readers fail so, whatever the card could
 		blame, r.asked = extended, r.asked || extended
 	case errors.Is(err, ErrSecureMessaging) && hasStatus: // it ended with a plain status
-		blame = !smError && status != apdu.SecurityNotSatisfied && status != apdu.OK
+		blame = (!smError || r.doubt) && status != apdu.SecurityNotSatisfied && status != apdu.OK
 	}
+	r.doubt = false
 	switch {
 	case !blame:
 		return false

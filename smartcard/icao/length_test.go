@@ -85,6 +85,26 @@ func TestLadder(t *testing.T) {
 			return answer, nil
 		}
 	}
+	var lost bool // the card has refused a length, and does not know the session any more
+	forgetful := idcard.Options{Chip: func(p *idcard.Profile) {
+		p.Edit = func(e *idcard.Exchange) {
+			if e.Step == idcard.StepRead && !e.Wire && e.Command.Le > 192 && e.File != lds.EFCardAccess.FID() {
+				e.Answer, lost = apdu.Response{Status: apdu.WrongOffset}, true
+			}
+		}
+	}}
+	forget := func() answer {
+		next := false
+		return func(chip *idcard.Chip, _, answer []byte) ([]byte, error) {
+			if next {
+				chip.Reset()
+				answer = apdu.Response{Status: apdu.SMObjectsIncorrect}.Bytes()
+				lost = false
+			}
+			next = lost
+			return answer, nil
+		}
+	}()
 	for _, k := range []struct {
 		name   string
 		opts   idcard.Options
@@ -109,6 +129,7 @@ func TestLadder(t *testing.T) {
 		{"never over 192", fault(idcard.Most192), nil, 192, 130, 0},
 		{"never over 192, session lost, 6B00", silent, refuse(apdu.WrongOffset, 192), 192, 140, 4},
 		{"never over 128, session lost, 6F00", silent, refuse(apdu.UnknownError, 128), 128, 190, 5},
+		{"never over 192, session forgotten after that", forgetful, forget, 192, 170, 5},
 		{"more than asked", fault(idcard.MoreThanAsked), nil, 0, 0, 0},
 		{"6B00 past the end", fault(idcard.EndOfFile6B00), nil, 65536, 12, 0},
 		{"6B00 past the end, short only", fault(idcard.EndOfFile6B00, idcard.ShortOnly), nil, 256, 120, 1},

@@ -113,6 +113,33 @@ func TestShortenedNumbers(t *testing.T) {
 	}
 }
 
+// A key of the terminal whose number begins with a zero byte is drawn again, over
+// finite fields only: points keep their length.
+func TestDrawsKeysOfFullLength(t *testing.T) {
+	for _, id := range domain.IDs() {
+		g, _ := domain.Standardized(id)
+		e, k := g.Generator(), big.NewInt(1)
+		at := 0
+		if g.Elliptic() {
+			at = 1
+		}
+		for g.Encode(e)[at] != 0 {
+			e = g.Add(e, g.Generator())
+			k.Add(k, big.NewInt(1))
+		}
+		n := (g.Order().BitLen() + 7) / 8
+		short, other := k.FillBytes(make([]byte, n)), big.NewInt(3).FillBytes(make([]byte, n))
+		want := other
+		if g.Elliptic() {
+			want = short
+		}
+		pair, err := newKeyPair(g, g.Generator(), randoms(short, other))
+		if err != nil || !bytes.Equal(pair.private, want) {
+			t.Errorf("parameters %d: key %x, %v", id, pair.private, err)
+		}
+	}
+}
+
 // A source of numbers that never gives a usable key ends the drawing.
 func TestNoUsableKey(t *testing.T) {
 	g, _ := domain.Standardized(12)

@@ -178,7 +178,7 @@ func (c *Chip) readStart(ctx context.Context, p1 byte) ([]byte, error) {
 		case tried || !c.reading.blames(r.Status) || le == header:
 			return nil, noData("read", r.Status)
 		}
-		tried = true
+		tried, c.reading.doubt = true, true
 	}
 	panic("icao: unreachable")
 }
