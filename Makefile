@@ -62,7 +62,7 @@ verify:
 
 # The inspection system against BSI TR-03105 part 5.1: id, expected, got.
 conformance: deps
-	$(GO) test ./smartcard/conformance -run TestConformance -count=1 -args -table
+	cd smartcard/conformance && $(GO) test -run TestConformance -count=1 -args -table
 
 # Every fuzz target of the identity document packages, a moment each.
 fuzz: deps
