@@ -288,7 +288,7 @@ var reasons = []struct {
 
 	{trust.ErrMissing, "missing"}, {trust.ErrHash, "altered"}, {trust.ErrSignature, "wrong signature"}, {trust.ErrUnknownAuthority, "unknown authority"},
 	{trust.ErrCertificate, "certificate"}, {trust.ErrSignerExpired, "expired signer"}, {trust.ErrRevoked, "revoked"}, {trust.ErrChip, "not proved"},
-	{trust.ErrChipCannotProve, "no key"}, {trust.ErrExpired, "expired"}, {trust.ErrUnsupported, "unsupported"}, {trust.ErrMalformed, "malformed"},
+	{trust.ErrChipCannotProve, "no key"}, {trust.ErrExpired, "expired"}, {lds.ErrCheckDigit, "check digit"}, {trust.ErrUnsupported, "unsupported"}, {trust.ErrMalformed, "malformed"},
 	{identity.ErrIncomplete, "identity: incomplete"},
 }
 

@@ -5,5 +5,5 @@
 //
 // There is nothing here but tests. The table is printed by
 //
-//	go test ./smartcard/conformance -run TestConformance -count=1 -args -table
+//	go -C smartcard/conformance test -run TestConformance -count=1 -args -table
 package conformance
