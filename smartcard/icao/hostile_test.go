@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+	"time"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/simulators/idcard"
@@ -108,5 +109,214 @@ func TestHostileCardsAreBounded(t *testing.T) {
 			}
 			t.Logf("%d commands, %d bytes received: %v", commands, received, err != nil)
 		})
+	}
+}
+
+// Whatever byte of whatever protected answer is changed, reading ends in a typed error.
+func TestEveryChangedByteIsNoticed(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{})
+	const first = 8 // SELECT MF, EF.CardAccess, MSE, four times GENERAL AUTHENTICATE, SELECT
+	run := func(meddle func(int, []byte, []byte) ([]byte, error)) (*between, error) {
+		chip.Reset()
+		b := &between{card: chip.Direct(), meddle: meddle}
+		c, err := icao.Open(t.Context(), b, can(chip), icao.Options{})
+		if err != nil {
+			return b, err
+		}
+		_, err = whole(t.Context(), c, []lds.File{lds.DG1, lds.DG14, lds.DG15})
+		return b, err
+	}
+	good, err := run(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := first; n < len(good.answers); n++ {
+		step := max(len(good.answers[n])/8, 1)
+		for i := 0; i < len(good.answers[n]); i += step {
+			_, err := run(func(m int, _, answer []byte) ([]byte, error) {
+				if m == n {
+					answer[i] ^= 1 << (i % 8)
+				}
+				return answer, nil
+			})
+			if !errors.Is(err, icao.ErrSecureMessaging) {
+				t.Fatalf("answer %d, byte %d changed: %v", n, i, err)
+			}
+		}
+		// An answer of an earlier turn, and one of nothing but a status.
+		for _, other := range [][]byte{good.answers[n-1], {0x90, 0x00}} {
+			_, err := run(func(m int, _, answer []byte) ([]byte, error) {
+				if m == n {
+					return other, nil
+				}
+				return answer, nil
+			})
+			if err == nil {
+				t.Fatalf("answer %d replaced, and nothing said", n)
+			}
+		}
+	}
+	// Access control: with a CAN there is no other way in.
+	for n := 3; n < first-1; n++ {
+		for i := 0; i < len(good.answers[n]); i += max(len(good.answers[n])/8, 1) {
+			_, err := run(func(m int, _, answer []byte) ([]byte, error) {
+				if m == n {
+					answer[i] ^= 0x10
+				}
+				return answer, nil
+			})
+			if err == nil {
+				t.Fatalf("PACE answer %d, byte %d changed, and nothing said", n, i)
+			}
+		}
+	}
+}
+
+var errPulled = errors.New("card pulled")
+
+// The card is pulled before each command in turn, and before each answer.
+func TestPulledAtEveryCommand(t *testing.T) {
+	s := newSpecimen(t)
+	for _, k := range []struct {
+		name  string
+		opts  idcard.Options
+		max   int
+		files []lds.File
+	}{
+		{"PACE, extended", idcard.Options{}, 0, all},
+		{"PACE, short", idcard.Options{}, 256, []lds.File{lds.EFSOD, lds.DG14}}, // of several parts, and of one
+		{"BAC", idcard.Options{Faults: []idcard.Fault{idcard.BACOnly}}, 0, all},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			chip := s.card(t, k.opts)
+			pw := mrz(t, chip)
+			run := func(b *between) error {
+				c, err := icao.Open(t.Context(), b, pw, icao.Options{MaxLe: k.max})
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = whole(t.Context(), c, k.files)
+				return err
+			}
+			good := &between{card: chip.Direct()}
+			if err := run(good); err != nil {
+				t.Fatal(err)
+			}
+			for n := range good.commands {
+				for _, answered := range []bool{false, true} {
+					chip.Reset()
+					pulled := func(m int) error {
+						if m >= n {
+							return errPulled
+						}
+						return nil
+					}
+					b := &between{card: chip.Direct()}
+					if answered {
+						b.meddle = func(m int, _, answer []byte) ([]byte, error) { return answer, pulled(m) }
+					} else {
+						b.before = func(m int, _ []byte) error { return pulled(m) }
+					}
+					if err := run(b); !errors.Is(err, errPulled) {
+						t.Fatalf("pulled at command %d: %v", n, err)
+					}
+					if extra := len(b.commands) - n; extra > 2 {
+						t.Errorf("pulled at command %d: %d more were sent", n, extra)
+					}
+				}
+				// The same card again, in the state it was left in.
+				if n%4 == 0 {
+					if err := run(&between{card: chip.Direct()}); err != nil {
+						t.Fatalf("next card after command %d: %v", n, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestHangingCard(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{Faults: []idcard.Fault{idcard.Hang}})
+	c := open(t, chip.Direct(), can(chip), icao.Options{Timeout: time.Second})
+	if _, err := c.Read(t.Context(), lds.DG1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("own deadline: %v", err)
+	}
+	c = open(t, chip.Direct(), can(chip), icao.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.ReadAll(ctx, all, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("caller's deadline: %v", err)
+	}
+	if _, err := icao.Open(ctx, chip.Direct(), can(chip), icao.Options{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("deadline in the past: %v", err)
+	}
+}
+
+func TestHostileFiles(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{Faults: []idcard.Fault{idcard.EndlessFile}})
+	c := open(t, chip.Direct(), can(chip), icao.Options{})
+	if _, err := c.Read(t.Context(), lds.DG2); !errors.Is(err, icao.ErrTooLarge) {
+		t.Errorf("endless file: %v", err)
+	}
+	if _, err := c.Read(t.Context(), lds.DG1); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+
+	chip = s.card(t, idcard.Options{Faults: []idcard.Fault{idcard.OneByte}})
+	b := &between{card: chip.Direct()}
+	c = open(t, b, can(chip), icao.Options{MaxFile: 16 << 10})
+	if _, err := c.Read(t.Context(), lds.DG1); err != nil {
+		t.Errorf("one byte at a time: %v", err)
+	}
+	if _, err := c.Read(t.Context(), lds.DG2); err == nil {
+		t.Error("a file larger than the limit was read")
+	}
+	c = open(t, b, can(chip), icao.Options{MaxFile: 20 << 10})
+	sent := len(b.commands)
+	if _, err := c.Read(t.Context(), lds.DG2); !errors.Is(err, icao.ErrMalformed) {
+		t.Errorf("trickle: %v", err)
+	}
+	if n := len(b.commands) - sent; n > 2000 {
+		t.Errorf("%d commands for a trickle", n)
+	}
+}
+
+// removable is a card whose reader knows that it was taken away, and says so
+// once; asked again it knows of no card.
+type removable struct {
+	apdu.Card
+	left int
+}
+
+var errNoCard = errors.New("no card in the reader")
+
+func (r *removable) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	if r.left--; r.left < 0 {
+		return nil, errPulled
+	}
+	return r.Card.Transmit(ctx, command)
+}
+
+func (r *removable) Reset(context.Context) error {
+	if r.left < 0 {
+		return errNoCard
+	}
+	return nil
+}
+
+func TestRemovalIsNotHiddenByItsConsequences(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{})
+	card := &removable{chip.Direct(), 1000}
+	c := open(t, card, can(chip), icao.Options{})
+	card.left = 0
+	for range 2 {
+		if _, err := c.Read(t.Context(), lds.DG1); !errors.Is(err, errPulled) || errors.Is(err, errNoCard) {
+			t.Errorf("error %v", err)
+		}
 	}
 }

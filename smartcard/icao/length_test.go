@@ -357,3 +357,70 @@ func TestMasterFiles(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Files at and beyond the limits of offsets: 15 bits, 16 bits.
+func TestLargeFiles(t *testing.T) {
+	file := func(size int) []byte {
+		b := make([]byte, size)
+		for i := range b {
+			b[i] = byte(i * 7 >> 3)
+		}
+		copy(b, []byte{0x75, 0x83, byte((size - 5) >> 16), byte((size - 5) >> 8), byte(size - 5)})
+		return b
+	}
+	for _, size := range []int{32766, 32767, 32768, 32769, 40000, 65536, 70000} {
+		chip, err := idcard.New(idcard.Profile{
+			Master:      map[uint16][]byte{0x011C: {0x31, 0x14, 0x30, 0x12, 0x06, 0x0A, 0x04, 0x00, 0x7F, 0x00, 0x07, 0x02, 0x02, 0x04, 0x02, 0x02, 0x02, 0x01, 0x02, 0x02, 0x01, 0x0C}},
+			Application: map[uint16][]byte{0x0102: file(size)},
+			CAN:         "123456",
+			PACE:        []idcard.PACE{{Suite: idcard.AES128, Domain: idcard.P256}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, limit := range []int{0, 256, 4096} {
+			if limit == 256 && size != 32768 && size != 70000 {
+				continue
+			}
+			c := open(t, chip.Direct(), can(chip), icao.Options{MaxLe: limit})
+			b, err := c.Read(t.Context(), lds.DG2)
+			if err != nil || !bytes.Equal(b, file(size)) {
+				t.Errorf("%d bytes at Le %d: %d bytes, %v", size, limit, len(b), err)
+			}
+		}
+	}
+}
+
+// A reader that fails extended length in one of the ways that readers do.
+func TestReaderWithoutExtendedLength(t *testing.T) {
+	s := newSpecimen(t)
+	errReader := errors.New("reader error")
+	extended := func(command []byte) bool { return len(command) > 5 && command[4] == 0 }
+	for name, b := range map[string]*between{
+		"refuses the command": {before: func(_ int, command []byte) error {
+			if extended(command) {
+				return errReader
+			}
+			return nil
+		}},
+		"fails long answers": {meddle: func(_ int, _, answer []byte) ([]byte, error) {
+			if len(answer) > 258 {
+				return nil, errReader
+			}
+			return answer, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			chip := s.card(t, idcard.Options{})
+			b.card = chip.Direct()
+			c := open(t, b, can(chip), icao.Options{})
+			doc, err := whole(t.Context(), c, all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(doc.Files) != len(all)+1 {
+				t.Errorf("%d files", len(doc.Files))
+			}
+		})
+	}
+}

@@ -49,7 +49,7 @@ type ChipAuthenticationInfo struct {
 // ChipAuthenticationPublicKeyInfo is a key of the chip (9.2.6).
 type ChipAuthenticationPublicKeyInfo struct {
 	Protocol asn1.ObjectIdentifier // id-PK-ECDH or id-PK-DH
-	Key      crypto.PublicKey      // *ecdsa.PublicKey on a NIST curve, or nil when not supported
+	Key      crypto.PublicKey      // *ecdsa.PublicKey, nil for other keys: see ParseAgreementKey
 	SPKI     []byte                // DER
 	KeyID    *big.Int              // nil if absent
 }
