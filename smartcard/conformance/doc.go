@@ -3,7 +3,6 @@
 // issued, the whole procedure of smartcard/inspection is run on it, and what it
 // ends with must be what the plan's table in testdata asks.
 //
-// There is nothing here but tests. The table is printed by
-//
-//	go -C smartcard/conformance test -run TestConformance -count=1 -args -table
+// There is nothing here but tests. make conformance prints the table: what was
+// expected, what came, and why.
 package conformance
