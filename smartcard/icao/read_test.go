@@ -365,6 +365,8 @@ func FuzzFiles(f *testing.F) {
 func FuzzUnprotect(f *testing.F) {
 	f.Add(false, false, uint16(0x9000), []byte{0x99, 2, 0x90, 0})
 	f.Add(true, true, uint16(0x6282), []byte{0x85, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x99, 2, 0x62, 0x82})
+	f.Add(true, false, uint16(0x9000), []byte{0x87, 17, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}) // no status
+	f.Add(false, false, uint16(0x9000), []byte{0x99, 2, 0x90, 0, 0x99, 2, 0x90, 0})
 	f.Add(true, false, uint16(0x9000), []byte{0x87, 17, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 0x99, 2, 0x90, 0})
 	f.Fuzz(func(t *testing.T, aes, odd bool, status uint16, objects []byte) {
 		a := tripleDES
