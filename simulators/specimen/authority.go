@@ -32,11 +32,14 @@ import (
 //	piv-root.seed                              the token maker's
 //	officers-ca.key                            the force's
 //	officers/0001/officer.{key,crt}            officers' keys and certificates
+//	belgium.der                                see Belgium
 type Authority struct {
 	State     *idcard.Authority
 	Tokens    *pivtoken.Authority
 	Officers  []Officer
 	OfficerCA []byte // DER
+
+	dir string // "" if nothing stays
 }
 
 const (
@@ -55,6 +58,7 @@ const (
 // is missing or empty. Several processes may do so at once: one makes it, all
 // load the same. Without a folder it is new and nothing stays.
 func Open(dir string) (*Authority, error) {
+	kept := dir
 	if dir == "" {
 		temporary, err := os.MkdirTemp("", "authority")
 		if err != nil {
@@ -70,6 +74,7 @@ func Open(dir string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load authority from %s: %w", dir, err)
 	}
+	a.dir = kept
 	return a, nil
 }
 

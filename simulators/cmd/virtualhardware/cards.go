@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
+	"enrollkiosk/simulators/beid"
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/simulators/pivtoken"
+	"enrollkiosk/simulators/sam"
 	"enrollkiosk/simulators/specimen"
 )
 
@@ -17,31 +20,37 @@ type choice struct {
 	idcard, idcardFaults string
 	token, tokenFaults   string
 	officer, officerPIN  string
+	belgian              string
+	applet               beid.Generation
+	belgianFaults        []beid.Fault
+	resident             string
+	residentFault        sam.Fault
 }
 
 const none = "none"
 
 // single is the one card for a virtual reader.
 func (c choice) single(a *specimen.Authority, given map[string]bool) (pcscd.Card, error) {
-	var card pcscd.Card
+	wrong := fmt.Errorf("%w: --vpcd takes one of --idcard, --belgian, --token and --officer", errUsage)
+	var chosen func(*specimen.Authority) (pcscd.Card, error)
 	for name, make := range map[string]func(*specimen.Authority) (pcscd.Card, error){
-		"idcard": c.idCardOrNone, "token": c.tokenOrNone, "officer": c.officerOrNone,
+		"idcard": c.idCardOrNone, "belgian": c.belgianOrNone, "token": c.tokenOrNone, "officer": c.officerOrNone,
 	} {
-		if !given[name] {
-			continue
-		}
-		if card != nil {
-			return nil, fmt.Errorf("%w: --vpcd takes one of --idcard, --token and --officer", errUsage)
-		}
-		var err error
-		if card, err = make(a); err != nil {
-			return nil, err
+		if given[name] {
+			if chosen != nil {
+				return nil, wrong
+			}
+			chosen = make
 		}
 	}
-	if card == nil {
-		return nil, fmt.Errorf("%w: --vpcd takes one of --idcard, --token and --officer", errUsage)
+	if chosen == nil {
+		return nil, wrong
 	}
-	return card, nil
+	card, err := chosen(a)
+	if card == nil && err == nil {
+		err = wrong
+	}
+	return card, err
 }
 
 func (c choice) idCardOrNone(a *specimen.Authority) (pcscd.Card, error) {
@@ -123,4 +132,76 @@ func (c choice) officerOrNone(a *specimen.Authority) (pcscd.Card, error) {
 		return nil, fmt.Errorf("%w: --officer-pin: %w", errUsage, err)
 	}
 	return token, nil
+}
+
+func (c *choice) setApplet(name string) error {
+	c.applet = beid.Generation(name)
+	if !slices.Contains(applets, c.applet) {
+		return fmt.Errorf("use %s", listed(applets, " or "))
+	}
+	return nil
+}
+
+var applets = []beid.Generation{beid.Applet11, beid.Applet17, beid.Applet18}
+
+func (c *choice) addBelgianFault(name string) error {
+	fault, err := beid.ParseFault(name)
+	c.belgianFaults = append(c.belgianFaults, fault)
+	return err
+}
+
+func (c *choice) setResidentFault(name string) (err error) {
+	c.residentFault, err = sam.ParseFault(name)
+	return err
+}
+
+func (c choice) belgianOrNone(a *specimen.Authority) (pcscd.Card, error) {
+	if c.belgian == none {
+		return nil, nil
+	}
+	issuer, err := a.Belgium(c.applet)
+	if err != nil {
+		return nil, err
+	}
+	card, err := issuer.Personalise(beid.Options{Faults: c.belgianFaults})
+	if err != nil {
+		return nil, fmt.Errorf("make Belgian card: %w", err)
+	}
+	return card, nil
+}
+
+// startModule starts the police module with a resident's card on it, nil if there is to be none.
+func (c choice) startModule() (*sam.Module, error) {
+	if c.resident == none {
+		return nil, nil
+	}
+	module, err := sam.Start()
+	if err != nil {
+		return nil, err
+	}
+	module.Fail(c.residentFault)
+	module.Place(sam.Resident(sam.Specimen()))
+	return module, nil
+}
+
+// onlySpecimen refuses what is no kind of card.
+func (c choice) onlySpecimen() error {
+	for name, kind := range map[string]string{"belgian": c.belgian, "resident": c.resident} {
+		if kind != none && kind != "specimen" {
+			return fmt.Errorf("%w: --%s is specimen or none", errUsage, name)
+		}
+	}
+	return nil
+}
+
+// listed are names in a row.
+func listed[Name ~string](names []Name, between string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteString(between)
+		}
+		b.WriteString(string(name))
+	}
+	return b.String()
 }

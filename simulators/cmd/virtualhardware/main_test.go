@@ -17,6 +17,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"enrollkiosk/simulators/beid"
+	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/simulators/sam"
 )
 
 // asProgram makes this test binary the program itself.
@@ -41,7 +45,14 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 // startProgram returns when the program says "ready".
 func startProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := program(t, args...)
+	cmd, _ := startSaying(t, args...)
+	return cmd
+}
+
+// startSaying returns what stands behind "ready" too.
+func startSaying(t *testing.T, args ...string) (cmd *exec.Cmd, more string) {
+	t.Helper()
+	cmd = program(t, args...)
 	var errors bytes.Buffer
 	cmd.Stderr = &errors
 	out, err := cmd.StdoutPipe()
@@ -54,12 +65,12 @@ func startProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if lines.Text() == "ready" {
-			return cmd
+		if more, ready := strings.CutPrefix(lines.Text(), "ready"); ready {
+			return cmd, strings.TrimPrefix(more, " ")
 		}
 	}
 	t.Fatalf("never ready: %v\n%s", cmd.Wait(), &errors)
-	return nil
+	return nil, ""
 }
 
 func terminate(t *testing.T, cmd *exec.Cmd) {
@@ -259,26 +270,29 @@ func TestShow(t *testing.T) {
 }
 
 func TestWrongUse(t *testing.T) {
+	issuers := filepath.Join(t.TempDir(), "issuers") // made once
 	for want, lines := range map[int][]string{
 		exitUsage: {
 			"", "--socket /tmp/x --vpcd 127.0.0.1:1", "--vpcd 127.0.0.1:1", "--vpcd 127.0.0.1:1 --idcard specimen --token factory",
-			"--vpcd 127.0.0.1:1 --idcard none", "--nonsense", "extra", "--socket s --token new", "--socket s --token-faults nonsense",
-			"--socket s --idcard-faults nonsense", "--socket s --officer-pin 1", "--show --idcard none",
+			"--vpcd 127.0.0.1:1 --idcard none", "--nonsense", "extra", "--socket s --idcard none --token new", "--socket s --idcard none --token-faults nonsense",
 		},
 		exitFailed: {
-			"--socket s --idcard missing", "--socket s --officer missing", "--socket missing/s",
+			"--socket s --idcard missing", "--socket s --idcard none --officer missing", "--socket missing/s",
 			"--socket " + strings.Repeat("x", 200), "--make-authority /dev/null/a",
 		},
 		exitDone: {"--help"},
 	} {
 		for _, line := range lines {
-			cmd := program(t, strings.Fields(line)...)
-			cmd.Dir = t.TempDir()
-			out, _ := cmd.CombinedOutput()
-			if code := cmd.ProcessState.ExitCode(); code != want {
+			t.Chdir(t.TempDir())
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			var said bytes.Buffer
+			code := run(ctx, append(strings.Fields(line), "--authority", issuers), &said, &said)
+			cancel()
+			out := said.String()
+			if code != want {
 				t.Errorf("%q: exit %d, want %d\n%s", line, code, want, out)
 			}
-			if len(out) == 0 || strings.Contains("\n"+string(out), "\nready\n") {
+			if len(out) == 0 || strings.Contains("\n"+out, "\nready") {
 				t.Errorf("%q says %q", line, out)
 			}
 		}
@@ -290,12 +304,22 @@ func TestHelp(t *testing.T) {
 	if code != exitDone || errors != "" || !strings.Contains(out, "without hardware") {
 		t.Errorf("%d %s\n%s", code, errors, out)
 	}
-	for _, name := range []string{"--socket PATH", "--vpcd HOST:PORT", "--make-authority DIR", "--idcard-faults LIST", "--officer-pin PIN", "--show"} {
+	for _, name := range []string{"--socket PATH", "--vpcd HOST:PORT", "--make-authority DIR", "--idcard-faults LIST", "--officer-pin PIN", "--show",
+		"--belgian KIND", "--belgian-applet VERSION", "--belgian-fault NAME", "--resident KIND", "--resident-fault NAME"} {
 		if !strings.Contains(out, "\n  "+name+"\n") {
 			t.Errorf("help has no line %q:\n%s", name, out)
 		}
 	}
+	flat := strings.Join(strings.Fields(out), " ")
+	for name, list := range map[string]string{"ID card": listed(idcard.Faults(), ", "), "Belgian card": listed(beid.Faults(), ", "), "module": listed(sam.Faults(), ", ")} {
+		if !strings.Contains(flat, list) {
+			t.Errorf("help does not list the faults of the %s:\n%s", name, out)
+		}
+	}
 	for line := range strings.Lines(out) {
+		if len(line) > 90 {
+			t.Errorf("too long a line: %q", line)
+		}
 		if strings.HasPrefix(strings.TrimSpace(line), "-") && !strings.HasPrefix(line, "  --") {
 			t.Errorf("one dash: %q", line)
 		}
