@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -469,16 +468,4 @@ func ofResident(doc prcid.Document) Person {
 }
 
 // private makes the type that embeds it refuse to print and to marshal.
-type private struct{}
-
-// Format prints [secret.Redacted] for every verb.
-func (private) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
-
-func (private) String() string               { return secret.Redacted }
-func (private) GoString() string             { return secret.Redacted }
-func (private) LogValue() slog.Value         { return slog.StringValue(secret.Redacted) }
-func (private) MarshalJSON() ([]byte, error) { return nil, secret.ErrMarshal }
-func (private) MarshalText() ([]byte, error) { return nil, secret.ErrMarshal }
-func (private) GobEncode() ([]byte, error)   { return nil, secret.ErrMarshal }
-
-func (private) MarshalBinary() ([]byte, error) { return nil, secret.ErrMarshal }
+type private = secret.Private

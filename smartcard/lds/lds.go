@@ -16,7 +16,6 @@ package lds
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/smartcard/tlv"
@@ -61,16 +60,4 @@ type Document struct {
 }
 
 // private makes the type that embeds it refuse to print and to marshal.
-type private struct{}
-
-// Format prints [secret.Redacted] for every verb.
-func (private) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
-
-func (private) String() string               { return secret.Redacted }
-func (private) GoString() string             { return secret.Redacted }
-func (private) LogValue() slog.Value         { return slog.StringValue(secret.Redacted) }
-func (private) MarshalJSON() ([]byte, error) { return nil, secret.ErrMarshal }
-func (private) MarshalText() ([]byte, error) { return nil, secret.ErrMarshal }
-func (private) GobEncode() ([]byte, error)   { return nil, secret.ErrMarshal }
-
-func (private) MarshalBinary() ([]byte, error) { return nil, secret.ErrMarshal }
+type private = secret.Private
