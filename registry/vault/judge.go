@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,10 +80,9 @@ func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, e
 }
 
 // document verifies the document again, as of the time of capture, by its kind.
-// Its chip must have signed the challenge of this record and this key. Where it
-// has no key for that, the kiosk's signed word for Chip Authentication stands:
-// nobody can prove that to a third party. What it lacks must be what the record
-// says, and what the policy accepts of this kind.
+// Its chip must have signed the challenge of this record and this key, if it has
+// a key for that. What it lacks must be what the record says, and what the
+// policy accepts of this kind.
 func (r *rules) document(p record.Payload, id record.Identity, at time.Time, production bool) (identity.Holder, error) {
 	rule, ok := r.policy.Document(id.Document)
 	if !ok {
@@ -92,17 +92,15 @@ func (r *rules) document(p record.Payload, id record.Identity, at time.Time, pro
 	if err != nil {
 		return identity.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
 	}
-	var lacks []record.Exception
-	for _, l := range holder.Lacks() {
-		if l != identity.NoChipProof || id.Chip == nil || !id.Chip.Passed || !holder.ChipProvesInPrivate() {
-			lacks = append(lacks, record.Exception(l))
-		}
+	missing, err := lacks(id, holder)
+	if err != nil {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
 	}
-	if !slices.Equal(lacks, p.Exceptions) {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, the record says %v", lacks, p.Exceptions)
+	if !slices.Equal(missing, p.Exceptions) {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, the record says %v", missing, p.Exceptions)
 	}
-	if !rule.Allows(lacks) {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v: %w", lacks, trust.ErrChip)
+	if !rule.Allows(missing) {
+		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, which the policy does not accept", missing)
 	}
 	if production && holder.Simulated() {
 		return identity.Holder{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
@@ -126,20 +124,26 @@ func (r *rules) verify(rule policy.Document, p record.Payload, id record.Identit
 	case record.PRCResident:
 		return verifyResident(rule, id, at)
 	}
-	short := [8]byte(challenge[:8])
+	return r.verifyEMRTD(id, [8]byte(challenge[:8]), at)
+}
+
+func (r *rules) verifyEMRTD(id record.Identity, challenge [8]byte, at time.Time) (identity.Holder, error) {
 	doc := lds.Document{Files: map[lds.File][]byte{}, Access: id.Access}
 	for f, b := range id.Files {
 		doc.Files[lds.File(f)] = b.Reveal()
 	}
-	opts := trust.Options{ExpectedChallenge: &short, RefuseExpired: true, FaceWithheld: true}
+	opts := trust.Options{ExpectedChallenge: &challenge, RefuseExpired: true, FaceWithheld: true}
 	if a := id.Active; a != nil {
-		if len(a.Challenge) != len(short) {
+		if len(a.Challenge) != len(challenge) {
 			return identity.Holder{}, fmt.Errorf("%w: challenge of %d bytes", trust.ErrMalformed, len(a.Challenge))
 		}
 		doc.Active = &lds.ActiveAuthentication{Challenge: [8]byte(a.Challenge), Signature: a.Signature}
 	}
 	h, report, err := trust.Verify(doc, r.anchors, at, opts)
 	if err != nil {
+		return identity.Holder{}, err
+	}
+	if err := hidesKeys(h.Document()); err != nil {
 		return identity.Holder{}, err
 	}
 	// A chip that can sign must have: neither the kiosk's word nor an exception is
@@ -182,11 +186,18 @@ func (r *rules) verifyBelgian(rule policy.Document, id record.Identity, challeng
 	return identity.OfBelgian(h)
 }
 
-// verifyResident can only look at form and agreement: nobody signed the data.
+// verifyResident can only look at form and agreement: nobody signed the data. A
+// number that fails its check digit, or that date of birth or sex disagrees with,
+// is not what the authority wrote; it is also how a person is found again.
 func verifyResident(rule policy.Document, id record.Identity, at time.Time) (identity.Holder, error) {
 	doc, err := prcid.Parse(bytes.Clone(id.Files[identity.ResidentText].Reveal()))
 	if err != nil {
 		return identity.Holder{}, err
+	}
+	for _, p := range doc.Problems {
+		if p.Field == prcid.FieldNumber || p.Field == prcid.FieldBirth || errors.Is(p.Err, prcid.ErrMismatch) {
+			return identity.Holder{}, fmt.Errorf("resident card: %s: %w", p.Field, p.Err)
+		}
 	}
 	unsigned := []record.Exception{record.NoChipProof, record.NoIssuerSignature}
 	return identity.OfResident(doc, at, identity.Unsigned{Accept: rule.Allows(unsigned), Simulated: rule.Class != record.Production})

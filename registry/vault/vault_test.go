@@ -76,8 +76,8 @@ func read(t testing.TB, c *idcard.Chip, active *[8]byte) lds.Document {
 	return chip.Document()
 }
 
-// identity reads a card as a kiosk does; edit, if not nil, alters what is sealed.
-func identity(t testing.TB, c *idcard.Chip, edit func(*record.Identity)) func(record.Context, crypto.PublicKey) record.Identity {
+// identityOf reads a card as a kiosk does; edit, if not nil, alters what is sealed.
+func identityOf(t testing.TB, c *idcard.Chip, edit func(*record.Identity)) func(record.Context, crypto.PublicKey) record.Identity {
 	return func(rc record.Context, holder crypto.PublicKey) record.Identity {
 		t.Helper()
 		challenge, err := rc.ChipChallenge(holder)
@@ -126,7 +126,7 @@ func another(number, given string) idcard.Person {
 func TestActiveAndTheSameBytesAgain(t *testing.T) {
 	w := registrytest.New(t, state(t).CSCA())
 	v := open(t, w.VaultOptions())
-	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
 	first, err := v.Judge(t.Context(), s.Bytes())
 	if err != nil {
 		t.Fatal(err)
@@ -153,12 +153,12 @@ func TestRefusals(t *testing.T) {
 	k := w.Kiosk(t, "KIOSK-0001")
 	good, other := card(t, idcard.SpecimenPerson(), idcard.Options{}), card(t, another("L898902C4", "EVA"), idcard.Options{})
 	with := func(edit func(*record.Identity)) registrytest.Spec {
-		return registrytest.Spec{Identity: identity(t, good, edit)}
+		return registrytest.Spec{Identity: identityOf(t, good, edit)}
 	}
 	file := func(id *record.Identity, f lds.File) []byte { return id.Files[uint16(f)].Reveal() }
 	var replayed record.Identity
 	earlier := registrytest.NewDevice(t)
-	k.Make(t, registrytest.Spec{Holder: &earlier, Identity: identity(t, good, func(id *record.Identity) { replayed = *id })})
+	k.Make(t, registrytest.Spec{Holder: &earlier, Identity: identityOf(t, good, func(id *record.Identity) { replayed = *id })})
 	stranger := registrytest.NewCA(t, "Officers").Officer(t, "1", nil)
 	neighbour := w.Kiosk(t, "KIOSK-0002")
 
@@ -169,12 +169,12 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"no document", registrytest.Spec{}, api.CodeDocument},
 		{"name changed", with(func(id *record.Identity) { b := file(id, lds.DG1); b[len(b)-1] ^= 1 }), api.CodeDocument},
-		{"card with a changed name", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.TamperedDG1}}), nil)}, api.CodeDocument},
+		{"card with a changed name", registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.TamperedDG1}}), nil)}, api.CodeDocument},
 		{"signature changed", with(func(id *record.Identity) { b := file(id, lds.EFSOD); b[len(b)-1] ^= 1 }), api.CodeDocument},
 		{"another person's DG1", with(func(id *record.Identity) { id.Files[uint16(lds.DG1)] = secret.New(other.File(uint16(lds.DG1))) }), api.CodeDocument},
 		{"a file that nobody signed", with(func(id *record.Identity) { id.Files[0x010B] = secret.FromString("\x6B\x00") }), api.CodeDocument},
-		{"unknown state", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.UnknownCSCA}}), nil)}, api.CodeDocument},
-		{"expired card", registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.Expired}}), nil)}, api.CodeDocument},
+		{"unknown state", registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.UnknownCSCA}}), nil)}, api.CodeDocument},
+		{"expired card", registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{Faults: []idcard.Fault{idcard.Expired}}), nil)}, api.CodeDocument},
 		{"chip not asked", with(func(id *record.Identity) { id.Active = nil }), api.CodeDocument},
 		{"chip not asked, kiosk's word", with(func(id *record.Identity) {
 			id.Active, id.Chip = nil, &record.ChipClaim{Protocol: "0.4.0.127.0.7.2.2.3.2.2", Passed: true}
@@ -188,16 +188,16 @@ func TestRefusals(t *testing.T) {
 		{"another language", with(func(id *record.Identity) { id.Consents[0].Language = "zh" }), api.CodePolicy},
 		{"consent to more", with(func(id *record.Identity) { id.Consents = append(id.Consents, id.Consents[0]) }), api.CodePolicy},
 		{"no consent", with(func(id *record.Identity) { id.Consents = nil }), api.CodePolicy},
-		{"sealed text changed", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Identity.Ciphertext[100] ^= 1 }}, api.CodeSealed},
-		{"sealed for another record", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) { p.Context.Nonce[0] ^= 1 }}, api.CodeSealed},
-		{"signed by another kiosk", registrytest.Spec{Identity: identity(t, good, nil), Kiosk: neighbour}, api.CodeKiosk},
-		{"from the future", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) {
+		{"sealed text changed", registrytest.Spec{Identity: identityOf(t, good, nil), Payload: func(p *record.Payload) { p.Identity.Ciphertext[100] ^= 1 }}, api.CodeSealed},
+		{"sealed for another record", registrytest.Spec{Identity: identityOf(t, good, nil), Payload: func(p *record.Payload) { p.Context.Nonce[0] ^= 1 }}, api.CodeSealed},
+		{"signed by another kiosk", registrytest.Spec{Identity: identityOf(t, good, nil), Kiosk: neighbour}, api.CodeKiosk},
+		{"from the future", registrytest.Spec{Identity: identityOf(t, good, nil), Payload: func(p *record.Payload) {
 			p.Times.Wall = p.Times.Wall.Add(25 * time.Hour)
 		}}, api.CodeTime},
-		{"a year back", registrytest.Spec{Identity: identity(t, good, nil), Payload: func(p *record.Payload) {
+		{"a year back", registrytest.Spec{Identity: identityOf(t, good, nil), Payload: func(p *record.Payload) {
 			p.Times.Wall, p.Times.Registry = p.Times.Wall.AddDate(-1, 0, 0), time.Time{}
 		}}, api.CodeTime},
-		{"unknown officer", registrytest.Spec{Identity: identity(t, good, nil), Officer: &stranger}, api.CodeOfficer},
+		{"unknown officer", registrytest.Spec{Identity: identityOf(t, good, nil), Officer: &stranger}, api.CodeOfficer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := k.Make(t, c.spec)
@@ -281,7 +281,7 @@ func TestSamePersonTwice(t *testing.T) {
 		{registrytest.Spec{Purpose: record.Update, Holder: &third}, namesake, api.CodeReview, &fourth},
 		{registrytest.Spec{}, renewed, api.CodeReview, &second}, // the namesake took nothing from her
 	} {
-		step.spec.Identity = identity(t, step.card, nil)
+		step.spec.Identity = identityOf(t, step.card, nil)
 		want := receipt.Active
 		if step.code != "" {
 			want = receipt.Refused
@@ -312,7 +312,7 @@ func TestProductionRefusesSimulated(t *testing.T) {
 			w.Production(t, simulated)
 			o := w.VaultOptions()
 			o.Production = true
-			s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+			s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
 			want := api.CodeSimulated
 			if simulated == "" {
 				want = ""
@@ -328,7 +328,7 @@ func TestProductionRefusesSimulated(t *testing.T) {
 func TestLostOfficersCard(t *testing.T) {
 	w := registrytest.New(t, state(t).CSCA())
 	k := w.Kiosk(t, "KIOSK-0001")
-	s := k.Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	s := k.Make(t, registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
 	open(t, w.VaultOptions()).Close() // has the first policy
 	o := w.VaultOptions()
 	o.Policy = w.Revoke(t, 2, time.Now().Add(-10*time.Minute), w.Officer)
@@ -362,7 +362,7 @@ func TestNoVerdict(t *testing.T) {
 // back, or is another vault's, is refused.
 func TestPolicies(t *testing.T) {
 	w := registrytest.New(t, state(t).CSCA())
-	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
 	earlier := w.VaultOptions()
 	open(t, earlier).Close()
 	later := w.VaultOptions()
@@ -396,7 +396,7 @@ func TestNothingPersonalStays(t *testing.T) {
 		func(id *record.Identity) { b := id.Files[0x0101].Reveal(); b[len(b)-1] ^= 1 },
 		func(id *record.Identity) { id.Active = nil },
 		func(id *record.Identity) { id.Consents = nil }} {
-		judged(t, w, v, k.Make(t, registrytest.Spec{Identity: identity(t, good, edit)}))
+		judged(t, w, v, k.Make(t, registrytest.Spec{Identity: identityOf(t, good, edit)}))
 	}
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
@@ -450,7 +450,7 @@ func TestServer(t *testing.T) {
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 	}
-	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identity(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
+	s := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Identity: identityOf(t, card(t, idcard.SpecimenPerson(), idcard.Options{}), nil)})
 	body, err := json.Marshal(api.OpenRequest{Record: s.Bytes()})
 	if err != nil {
 		t.Fatal(err)

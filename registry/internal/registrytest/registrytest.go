@@ -114,17 +114,18 @@ func (ca CA) Officer(t testing.TB, number string, edit func(*x509.Certificate)) 
 
 // World is one test's registry and vault on disk.
 type World struct {
-	Dir      string
-	Policy   policy.Signed
-	Root     [32]byte
-	Officers CA
-	Officer  Officer
-	Tokens   CA // maker of PIV tokens
-	own      CA // a token's own certificate, under Tokens
-	keys     api.RegistryKeys
-	vault    api.VaultKeys
-	kiosks   record.Class // of the TPMs of its kiosks
-	tokens   record.Class // of Tokens
+	Dir        string
+	Policy     policy.Signed
+	Root       [32]byte
+	Officers   CA
+	Officer    Officer
+	Supervisor Officer // another one
+	Tokens     CA      // maker of PIV tokens
+	own        CA      // a token's own certificate, under Tokens
+	keys       api.RegistryKeys
+	vault      api.VaultKeys
+	kiosks     record.Class // of the TPMs of its kiosks
+	tokens     record.Class // of Tokens
 }
 
 // What a World rests on: see World.Production.
@@ -134,6 +135,8 @@ const (
 	OfficerCA = "officer_ca"
 	PIVRoots  = "piv_roots"
 	Anchors   = "anchors"
+	Documents = "documents" // what Accept added that nobody signs
+	Issuers   = "documents.roots"
 )
 
 // Production makes everything of class production but simulated.
@@ -157,6 +160,21 @@ func (w *World) Production(t testing.TB, simulated string) {
 	case PIVRoots:
 		w.tokens = record.Test
 	}
+	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
+}
+
+// Accept adds documents, as a policy's description has them, to the World's
+// policy. Files are written beside it.
+func (w *World) Accept(t testing.TB, documents string, files map[string][]byte) {
+	t.Helper()
+	for name, b := range files {
+		w.write(t, name, b)
+	}
+	body, err := os.ReadFile(filepath.Join(w.Dir, "policy.body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "policy.body", append(body, documents...))
 	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
 }
 
@@ -188,7 +206,7 @@ func New(t testing.TB, anchors ...[]byte) *World {
 		t.Fatal(err)
 	}
 	w.Root = w.vault.RootHash
-	w.Officer = w.Officers.Officer(t, "4711", nil)
+	w.Officer, w.Supervisor = w.Officers.Officer(t, "4711", nil), w.Officers.Officer(t, "4710", nil)
 	own := NewDevice(t)
 	c := authority("token")
 	c.MaxPathLenZero = true
@@ -335,16 +353,18 @@ func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 // Spec says what is special about a record. The zero value is an ordinary
 // enrollment of a new key.
 type Spec struct {
-	Purpose  record.Purpose // default Enroll
-	Context  func(*record.Context)
-	Holder   *Device // default a new one
-	Old      *Device // old holder, for Replace
-	Officer  *Officer
-	Kiosk    *Kiosk                                                             // who signs instead
-	Attest   func(own *CA, leaf *x509.Certificate)                              // alters what the token says
-	Identity func(c record.Context, holder crypto.PublicKey) record.Identity    // default: nothing that verifies
-	Payload  func(*record.Payload)                                              //
-	Roles    func([]record.SignerRef, map[record.Role]Party) []record.SignerRef // alters who signs
+	Purpose    record.Purpose // default Enroll
+	Context    func(*record.Context)
+	Holder     *Device // default a new one
+	Old        *Device // old holder, for Replace
+	Officer    *Officer
+	Exceptions []record.Exception // what the document lacks; a supervisor signs too
+	Supervisor *Officer
+	Kiosk      *Kiosk                                                             // who signs instead
+	Attest     func(own *CA, leaf *x509.Certificate)                              // alters what the token says
+	Identity   func(c record.Context, holder crypto.PublicKey) record.Identity    // default: nothing that verifies
+	Payload    func(*record.Payload)                                              //
+	Roles      func([]record.SignerRef, map[record.Role]Party) []record.SignerRef // alters who signs
 }
 
 // Party signs for a role.
@@ -366,6 +386,9 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	}
 	if s.Officer == nil {
 		s.Officer = &w.Officer
+	}
+	if s.Supervisor == nil {
+		s.Supervisor = &w.Supervisor
 	}
 	c := record.Context{Version: record.Version, Audience: Origin, Purpose: s.Purpose, KioskID: k.ID, Sequence: k.Sequence + 1,
 		PolicyDigest: w.Policy.Digest(), AuthorityKeyID: w.Policy.Policy().Authority.ID}
@@ -397,6 +420,7 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: w.tokens, Attestation: evidence.Digest()}
 		p.Purposes = []record.Consent{{ID: "enrollment", Version: 1}}
 		p.CancelSHA = record.CancelHash([]byte("cancel"))
+		p.Exceptions = s.Exceptions
 		if s.Identity == nil {
 			s.Identity = Unverifiable
 		}
@@ -410,8 +434,12 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if s.Kiosk != nil {
 		by = s.Kiosk
 	}
-	parties := map[record.Role]Party{record.Holder: {*s.Holder, nil}, record.Officer: {*s.Officer, s.Officer.Chain}, record.Kiosk: {by.Record, by.Chain}}
+	parties := map[record.Role]Party{record.Holder: {*s.Holder, nil}, record.Officer: {*s.Officer, s.Officer.Chain},
+		record.Supervisor: {*s.Supervisor, s.Supervisor.Chain}, record.Kiosk: {by.Record, by.Chain}}
 	roles := []record.Role{record.Holder, record.Officer, record.Kiosk}
+	if len(s.Exceptions) > 0 {
+		roles = []record.Role{record.Holder, record.Officer, record.Supervisor, record.Kiosk}
+	}
 	switch {
 	case s.Purpose == record.Void:
 		roles = roles[2:]
