@@ -184,6 +184,9 @@ func rows() []row {
 		{id: "LDS_H_86", expect: accept, card: idcard.Options{LDSVersion: idcard.LDS18}},
 		{id: "LDS_H_87", expect: reject, reason: trust.ErrMalformed, card: idcard.Options{LDSVersion: idcard.LDS18, SOD: idcard.SignedObject{EditContent: func(n *idcard.Node) { n.Children[0].SetInt(0) }}}},
 		{id: "LDS_H_88", expect: reject, reason: trust.ErrMalformed, card: editedContent(func(n *idcard.Node) { n.Children[0].SetInt(1) })},
+		{id: "LDS_H_88 (with versions)", expect: reject, reason: trust.ErrMalformed, card: idcard.Options{LDSVersion: idcard.LDS18, SOD: idcard.SignedObject{EditContent: func(n *idcard.Node) {
+			n.Children[3].Children[0].Value = []byte(idcard.LDS17)
+		}}}},
 		{id: "LDS_H_89", expect: warn, warning: trust.WarnLDSVersion, card: idcard.Options{LDSVersion: "0109"}},
 		{id: "LDS_H_90", expect: reject, reason: trust.ErrMalformed, card: editedContent(func(n *idcard.Node) { unlisted(n, 3) })},
 		{id: "LDS_H_91", expect: reject, reason: trust.ErrMalformed, card: editedContent(func(n *idcard.Node) { n.Remove(groupHash(n, 2)) }),

@@ -1,11 +1,13 @@
 package trust_test
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -123,6 +125,12 @@ func TestMasterListSigners(t *testing.T) {
 	}
 	if _, err := trust.ParseMasterList(good, s.anchors(trust.Test), now.AddDate(20, 0, 0)); !errors.Is(err, trust.ErrSignerExpired) {
 		t.Errorf("long after: %v", err)
+	}
+	revoked := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: signerSerial(s.signer), RevocationTime: now}}}
+	crl := must(x509.CreateRevocationList(rand.Reader, revoked, must(x509.ParseCertificate(s.csca)), s.cscaKey))
+	if _, err := trust.ParseMasterList(good, s.anchors(trust.Test, crl), now); !errors.Is(err, trust.ErrRevoked) {
+		t.Errorf("signer revoked: %v", err)
 	}
 	doc := s.issue(annaMRZ, 2, nil).doc
 	refused(t, "document signed by a signer of lists", doc, s.anchors(trust.Test), now, trust.Options{}, trust.CheckChain, trust.ErrCertificate)

@@ -227,7 +227,7 @@ func TestChipMappingRows(t *testing.T) {
 		"LDS_J_03": {trust.CheckCardSecurity, trust.ErrHash, func(d *lds.Document) {
 			d.Files[lds.EFCardSecurity] = i.security(t, idcard.SignedObject{EditContent: func(n *idcard.Node) { n.Holding("0.4.0.127.0.7.2.2.4.6.2").Children[2].SetInt(12) }})
 		}},
-		"LDS_J_04": {trust.CheckStructure, trust.ErrMalformed, func(d *lds.Document) {
+		"LDS_J_04": {trust.CheckCardSecurity, trust.ErrMalformed, func(d *lds.Document) {
 			d.Files[lds.EFCardSecurity] = i.security(t, idcard.SignedObject{EditContent: func(n *idcard.Node) { info := n.Holding(keyOID); info.Remove(info.Children[0]) }})
 		}},
 		"no EF.CardSecurity": {trust.CheckChipMapping, trust.ErrMissing, func(d *lds.Document) { delete(d.Files, lds.EFCardSecurity) }},
@@ -291,4 +291,35 @@ func TestEveryByteOfTheMapping(t *testing.T) {
 			b[at] ^= 1 << (at % 5)
 		}
 	}
+}
+
+// What a chip proves is worth nothing without the issuer's signature on its key.
+func TestProofsNeedTheIssuer(t *testing.T) {
+	good := trust.Report{Hashes: trust.Passed, Signature: trust.Passed, Chain: trust.Passed, Revocation: trust.NotChecked, ActiveAuthentication: trust.Passed}
+	if want := []trust.Proof{trust.ProofData, trust.ProofActive}; !slices.Equal(good.Proofs(), want) {
+		t.Errorf("proofs %v", good.Proofs())
+	}
+	for name, edit := range map[string]func(*trust.Report){
+		"hashes": func(r *trust.Report) { r.Hashes = trust.Failed }, "signature": func(r *trust.Report) { r.Signature = trust.NotChecked },
+		"chain": func(r *trust.Report) { r.Chain = trust.Failed }, "revocation": func(r *trust.Report) { r.Revocation = trust.Failed },
+	} {
+		r := good
+		if edit(&r); r.Proofs() != nil {
+			t.Errorf("%s: proofs %v", name, r.Proofs())
+		}
+	}
+}
+
+// EF.CardSecurity has a signer of its own, who may be revoked.
+func TestCardSecurityRevoked(t *testing.T) {
+	i := newIssuer()
+	doc := mapped(t, i)
+	doc.CAM = nil
+	twin := issuer{Authority: must(idcard.NewAuthorityWith(idcard.AuthorityOptions{Keys: i.Authority})), face: i.face} // another signer under the same key
+	doc.Files[lds.EFCardSecurity] = twin.security(t, idcard.SignedObject{})
+	if _, r, err := trust.Verify(doc, i.anchors, time.Now(), trust.Options{}); err != nil || r.CardSecurity != trust.Passed {
+		t.Fatalf("%v, %v", r.CardSecurity, err)
+	}
+	list := must(i.RevocationList(idcard.CRLOptions{Serials: []*big.Int{signerSerial(twin.Signer())}}))
+	refused(t, "revoked", doc, must(i.anchors.With(nil, list)), time.Now(), trust.Options{}, trust.CheckCardSecurity, trust.ErrRevoked)
 }

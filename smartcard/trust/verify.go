@@ -226,8 +226,8 @@ const lds18 = "0108"
 // file that is built wrong has an issuer who is not to be relied on.
 func (v *verification) structure() (Verdict, error) {
 	for _, f := range sortedFiles(v.doc.Files) {
-		if f == lds.EFSOD || f == lds.EFCOM && v.sod.LDSVersion > lds18 {
-			continue // has been read; or this program does not know what its standard asks
+		if f == lds.EFSOD || f == lds.EFCardSecurity || f == lds.EFCOM && v.sod.LDSVersion > lds18 {
+			continue // a check of its own; or this program does not know what its standard asks
 		}
 		warnings, err := lds.Check(f, v.doc.Files[f])
 		for _, w := range warnings {
