@@ -229,8 +229,6 @@ func (c *Chip) transmit(ctx context.Context, command []byte) (apdu.Response, err
 		switch {
 		case r.Status>>8 == 0x61 && (part == 0 || len(r.Data) >= least): // more to fetch
 			command = []byte{0, 0xC0, 0, 0, byte(r.Status)}
-		case r.Status>>8 == 0x61:
-			return apdu.Response{}, malformed("answer", errors.New("in crumbs"))
 		case r.Status>>8 == 0x6C && part == 0 && len(data) == 0 && short: // ask for just so much
 			command = bytes.Clone(command)
 			command[len(command)-1] = byte(r.Status)

@@ -80,3 +80,42 @@ func TestTraceKeepsAbilities(t *testing.T) {
 		t.Error("a reset out of nowhere")
 	}
 }
+
+// What may be shown is known by where it lies and by what it looks like, and
+// neither is enough.
+func TestTraceShowsNothingThatOnlyLooksPublic(t *testing.T) {
+	personal := []byte("\x47\x06ERIKSSON")
+	var file []byte
+	card := cardFunc(func(command []byte) []byte {
+		if command[1] == 0xB0 {
+			return append(bytes.Clone(file), 0x90, 0x00)
+		}
+		return []byte{0x90, 0x00}
+	})
+	for name, k := range map[string]struct {
+		file     []byte
+		commands []string
+	}{
+		"in the application, by short identifier": {personal, []string{"00A4040C07A0000002471001", "00B0810000"}},
+		"in the application, by identifier":       {personal, []string{"00A4040C07A0000002471001", "00A4020C022F01", "00B0000000"}},
+		"another file's content":                  {append([]byte{0x61}, personal...), []string{"00B0810000", "00B0000000"}},
+		"the middle of another file":              {personal, []string{"00A4020C020101", "00B0000100"}},
+		"after a protected command":               {personal, []string{"0CB09C000D9701008E0800000000000000000000", "00B0810000"}},
+	} {
+		var b bytes.Buffer
+		file = k.file
+		traced := icao.Trace(card, &b)
+		for _, c := range k.commands {
+			command, err := hex.DecodeString(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := traced.Transmit(t.Context(), command); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(b.String(), strings.ToUpper(hex.EncodeToString([]byte("ERIKSSON")))) {
+			t.Errorf("%s:\n%s", name, b.String())
+		}
+	}
+}
