@@ -262,6 +262,22 @@ func TestActiveTooLongForShort(t *testing.T) {
 	}
 }
 
+// Part of a signature is none.
+func TestActiveCutShort(t *testing.T) {
+	s := newSpecimen(t)
+	chip := s.card(t, idcard.Options{Chip: func(p *idcard.Profile) {
+		p.Edit = func(e *idcard.Exchange) {
+			if e.Step == idcard.StepActive && !e.Wire {
+				e.Answer.Data = e.Answer.Data[:6]
+			}
+		}
+	}})
+	c := open(t, chip.Direct(), can(chip), icao.Options{})
+	if _, err := c.AuthenticateActive(t.Context(), [8]byte{}); !errors.Is(err, icao.ErrMalformed) || c.Document().Active != nil {
+		t.Fatalf("error %v", err)
+	}
+}
+
 func TestWrongPasswordIsTriedOnce(t *testing.T) {
 	s := newSpecimen(t)
 	information, err := lds.MRZInformation("X00000000", "740812", "340415")

@@ -78,6 +78,7 @@ func (t *tracer) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	case err != nil:
 		fmt.Fprintf(t.w, "< <%d bytes, no answer>\n", len(answer))
 	case parseErr != nil:
+		t.inside, t.public = true, 0 // it may have been anything
 		fmt.Fprintf(t.w, "< %s%04X\n", hidden(r.Data), uint16(r.Status))
 	default:
 		fmt.Fprintf(t.w, "< %s%04X\n", t.answer(c, r), uint16(r.Status))

@@ -100,7 +100,8 @@ func TestTraceShowsNothingThatOnlyLooksPublic(t *testing.T) {
 		"in the application, by identifier":       {personal, []string{"00A4040C07A0000002471001", "00A4020C022F01", "00B0000000"}},
 		"another file's content":                  {append([]byte{0x61}, personal...), []string{"00B0810000", "00B0000000"}},
 		"the middle of another file":              {personal, []string{"00A4020C020101", "00B0000100"}},
-		"after a protected command":               {personal, []string{"0CB09C000D9701008E0800000000000000000000", "00B0810000"}},
+		"after what is no command":                {personal, []string{"00A4040C09A0", "00B0810000"}},
+		"after a protected command":               {personal, []string{"0CB09C000D9701008E08000000000000000000", "00B0810000"}},
 	} {
 		var b bytes.Buffer
 		file = k.file
