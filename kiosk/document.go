@@ -119,8 +119,12 @@ func (e *enrollment) procedure(ctx context.Context) (*document, error) {
 		if d.access, err = e.askAccess(ctx); err != nil {
 			return nil, err
 		}
+		files := []lds.File{lds.DG2}
+		for _, f := range e.policy.Policy().Files {
+			files = append(files, lds.File(f))
+		}
 		d.source = inspection.EMRTD(d.card.connect(e), inspection.EMRTDOptions{Password: d.access.kind(d.access.secret),
-			Printed: d.access.printed, Memory: e.cards, Anchors: e.anchors, Now: e.now, RequireChip: requireChip})
+			Printed: d.access.printed, Files: files, Memory: e.cards, Anchors: e.anchors, Now: e.now, RequireChip: requireChip})
 	}
 	return d, nil
 }

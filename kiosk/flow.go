@@ -14,7 +14,6 @@ import (
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
-	"enrollkiosk/smartcard/identity"
 	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/trust"
 	"enrollkiosk/sync/queue"
@@ -110,7 +109,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err := e.lockToken(ctx, key, pin, frozen); err != nil {
 		return err
 	}
-	if err := e.holderSign(ctx, frozen, doc.holder.Kind(), key, pin, consents); err != nil {
+	if err := e.holderSign(ctx, frozen, key, pin, consents); err != nil {
 		return err
 	}
 	if err := e.officerSign(ctx, frozen, record.Officer, e.officer); err != nil {
@@ -349,6 +348,7 @@ func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.P
 type frozen struct {
 	draft      *record.Draft
 	payload    record.Payload
+	sealed     []string // names of what the identity holds, for the citizen
 	sequence   uint64
 	evidence   record.Attestation
 	admin      TokenAdmin
@@ -373,6 +373,7 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 			rand.Read(code[:])
 			f.cancelCode = secret.FromString(formatCancelCode(code))
 			id := e.identity(doc, consents, f.admin)
+			f.sealed = sealedItems(id)
 			sealed, err := record.Seal(rc, e.policy.Policy().Authority, id)
 			if err != nil {
 				return err
@@ -403,10 +404,10 @@ func (e *enrollment) lockToken(ctx context.Context, key citizenKey, pin secret.T
 }
 
 // holderSign shows what is kept and sent, and has the citizen sign it on the token.
-func (e *enrollment) holderSign(ctx context.Context, f *frozen, kind identity.Kind, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
+func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
 	if _, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenReview, Turn: TurnCitizen, Main: ActionSign,
-			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, kind, consents)}
+			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, consents)}
 	}); err != nil {
 		return err
 	}

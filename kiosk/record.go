@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -121,21 +122,41 @@ func (e *enrollment) identity(doc *document, consents []record.ConsentText, admi
 // evidence are the files of an eMRTD that the vault needs.
 var evidence = []lds.File{lds.DG1, lds.EFSOD, lds.DG14, lds.DG15, lds.EFCardSecurity}
 
-// sealedItems names what is sealed of a document, for people.
-var sealedItems = map[identity.Kind][]string{
-	identity.EMRTD:       {"dg1", "sod", "dg14", "dg15", "chip-proof"},
-	identity.BelgianEID:  {"identity-file", "address-file", "card-signatures", "chip-proof"},
-	identity.PRCResident: {"resident-text"},
+// itemOf names files for people; a file that is not here is one of "further-files".
+var itemOf = map[record.Document]map[uint16]string{
+	record.EMRTD: {uint16(lds.DG1): "dg1", uint16(lds.DG2): "dg2", uint16(lds.DG14): "dg14", uint16(lds.DG15): "dg15",
+		uint16(lds.EFSOD): "sod", uint16(lds.EFCardSecurity): "dg14"},
+	record.BelgianEID: {uint16(beid.IdentityFile): "identity-file", uint16(beid.AddressFile): "address-file", uint16(beid.PhotoFile): "dg2",
+		uint16(beid.IdentitySignature): "card-signatures", uint16(beid.AddressSignature): "card-signatures",
+		uint16(beid.RegisterCertificate): "card-signatures", uint16(beid.BasicKey): "dg14"},
+	record.PRCResident: {identity.ResidentText: "resident-text", identity.ResidentAddress: "resident-text", identity.ResidentPhoto: "dg2"},
+}
+
+// sealedItems names what an identity holds, once each, for the citizen to read.
+func sealedItems(id record.Identity) []string {
+	var items []string
+	add := func(item string) {
+		if !slices.Contains(items, item) {
+			items = append(items, item)
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(id.Files)) {
+		if item, known := itemOf[id.Document][f]; known {
+			add(item)
+		} else {
+			add("further-files")
+		}
+	}
+	if id.Chip != nil || id.Active != nil {
+		add("chip-proof")
+	}
+	return append(items, "report", "consents", "officer-checks", "token-admin")
 }
 
 // review is what the citizen reads before signing.
-func (e *enrollment) review(f *frozen, kind identity.Kind, consents []record.ConsentText) *ReviewView {
-	v := &ReviewView{DID: f.payload.Holder.DID,
-		Sealed: slices.Concat(sealedItems[kind], []string{"report", "consents", "officer-checks", "token-admin"}),
-		Open:   []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"}}
-	if slices.Contains(e.policy.Policy().Files, withheld[kind]) {
-		v.Sealed = append(v.Sealed, "dg2")
-	}
+func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewView {
+	v := &ReviewView{DID: f.payload.Holder.DID, Sealed: f.sealed,
+		Open: []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"}}
 	if len(f.payload.Exceptions) > 0 {
 		v.Open = append(v.Open, "exceptions", "second-officer")
 	}

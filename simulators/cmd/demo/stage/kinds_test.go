@@ -219,6 +219,16 @@ func TestSecondOfficer(t *testing.T) {
 	p := arrive(t, s, idcard.Options{Faults: []idcard.Fault{idcard.NoChipKeys}}, pivtoken.Options{})
 	tried := false
 	p.odd = func(ctx context.Context, st kiosk.State) (bool, error) {
+		if st.Screen == kiosk.ScreenReview {
+			for _, item := range []string{"dg14", "dg15", "chip-proof"} {
+				if slices.Contains(st.Review.Sealed, item) {
+					t.Errorf("the citizen reads of %s, which this card does not have", item)
+				}
+			}
+			if !slices.Contains(st.Review.Sealed, "dg1") || !slices.Contains(st.Review.Open, "exceptions") {
+				t.Errorf("the citizen reads of %v and %v", st.Review.Sealed, st.Review.Open)
+			}
+		}
 		if st.Screen != kiosk.ScreenSecondOfficer || tried {
 			return false, nil
 		}
@@ -230,6 +240,34 @@ func TestSecondOfficer(t *testing.T) {
 	payload := enrolled(t, s, p, told{kiosk.ScreenSecondOfficer, kiosk.CodeSamePerson, 0})
 	if !slices.Equal(payload.Exceptions, []record.Exception{record.NoChipProof}) || !slices.Equal(roles(payload), fourSigners) {
 		t.Errorf("record says %v, signed by %v", payload.Exceptions, roles(payload))
+	}
+}
+
+// What the policy wants sealed beside the evidence is read, and the citizen is
+// told of it.
+func TestFurtherFiles(t *testing.T) {
+	s := newStage(t, nil)
+	if err := s.SignPolicy(t.Context(), func(text string) string { return "files = [258, 267]\n" + text }); err != nil {
+		t.Fatal(err)
+	}
+	start(t, s)
+	further, err := idcard.OptionalGroups(idcard.SpecimenPerson())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := arrive(t, s, idcard.Options{Files: further}, pivtoken.Options{})
+	var told []string
+	p.odd = func(_ context.Context, st kiosk.State) (bool, error) {
+		if st.Screen == kiosk.ScreenReview {
+			told = st.Review.Sealed
+		}
+		return false, nil
+	}
+	final(t, s, p.meet())
+	for _, item := range []string{"dg1", "dg2", "further-files"} {
+		if !slices.Contains(told, item) {
+			t.Errorf("the citizen reads of %v, not of %s", told, item)
+		}
 	}
 }
 
