@@ -181,8 +181,8 @@ func TestLadder(t *testing.T) {
 			if resets > 0 || len(b.commands) > first {
 				t.Errorf("once more: %d commands after %d, %d resets", len(b.commands), first, resets)
 			}
-			if h.NameParameters && b.sent(0x22) > 2 {
-				t.Error("MSE:Set AT was refused again")
+			if slices.Contains(k.opts.Faults, idcard.NeedsDomainObject) != h.NameParameters || resets == 0 && b.sent(0x22) != 2 {
+				t.Errorf("names its parameters: %v; MANAGE SECURITY ENVIRONMENT %d times", h.NameParameters, b.sent(0x22))
 			}
 		})
 	}

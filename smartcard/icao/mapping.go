@@ -70,7 +70,7 @@ func (p pace) integrated(ctx context.Context, c *Chip, nonce []byte) (domain.Ele
 	if _, err := io.ReadFull(c.random, t); err != nil {
 		return domain.Element{}, err
 	}
-	objects, err := c.authenticate(ctx, step, true, doMapTerminal, t, 0)
+	objects, err := c.authenticate(ctx, step, true, doMapTerminal, t)
 	if err != nil {
 		return domain.Element{}, err
 	}

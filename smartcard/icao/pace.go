@@ -139,7 +139,7 @@ type outcome struct {
 // for keys that need more: the limits of card and reader are not known yet.
 func (p pace) run(ctx context.Context, c *Chip) (result outcome, err error) {
 	// Step 1: the chip's nonce, encrypted under the password.
-	objects, err := c.authenticate(ctx, "get nonce", true, 0, nil, 0)
+	objects, err := c.authenticate(ctx, "get nonce", true, 0, nil)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -191,7 +191,7 @@ func (p pace) run(ctx context.Context, c *Chip) (result outcome, err error) {
 	}()
 
 	// Step 4: prove the password to one another.
-	objects, err = c.authenticate(ctx, "authenticate", false, doTokenTerminal, p.token(s, answer), 0)
+	objects, err = c.authenticate(ctx, "authenticate", false, doTokenTerminal, p.token(s, answer))
 	if err != nil {
 		return outcome{}, err
 	}
@@ -219,7 +219,7 @@ func (p pace) run(ctx context.Context, c *Chip) (result outcome, err error) {
 // whoever answers with ours knows nothing. The answer is kept as it came; the
 // token is over those bytes.
 func (p pace) swap(ctx context.Context, c *Chip, step string, send tlv.Tag, ours keyPair, want tlv.Tag) ([]byte, domain.Element, error) {
-	objects, err := c.authenticate(ctx, step, true, send, ours.encoded, len(ours.encoded))
+	objects, err := c.authenticate(ctx, step, true, send, ours.encoded)
 	if err != nil {
 		return nil, domain.Element{}, err
 	}
@@ -267,10 +267,9 @@ func (p pace) announce(ctx context.Context, c *Chip) error {
 }
 
 // authenticate sends one GENERAL AUTHENTICATE and returns what its answer
-// holds. tag 0 sends no object. expect is how long the object in the answer
-// will be, where that may need extended length.
-func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv.Tag, value []byte, expect int) ([]tlv.Node, error) {
-	const frame = 8 // two tags, two lengths of three bytes
+// holds. tag 0 sends no object. A key that needs extended length is answered with
+// one that does.
+func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv.Tag, value []byte) ([]tlv.Node, error) {
 	cmd := apdu.Command{INS: 0x86, Data: tlv.Encode(doAuthentication), Le: apdu.MaxShortLe}
 	if tag != 0 {
 		cmd.Data = tlv.Encode(doAuthentication, tlv.Encode(tag, value))
@@ -278,7 +277,7 @@ func (c *Chip) authenticate(ctx context.Context, step string, more bool, tag tlv
 	if more {
 		cmd.CLA = 0x10
 	}
-	if len(cmd.Data) > apdu.MaxShortLc || expect+frame > apdu.MaxShortLe {
+	if len(cmd.Data) > apdu.MaxShortLc {
 		cmd.Extended, cmd.Le = true, apdu.MaxExtendedLe
 	}
 	r, err := c.send(ctx, cmd)
