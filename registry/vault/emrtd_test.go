@@ -10,28 +10,38 @@ import (
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/simulators/idcard"
+	"enrollkiosk/smartcard/icao"
 	"enrollkiosk/smartcard/lds"
 )
 
-// passport reads an eMRTD as a kiosk does: a chip that can sign signs, of one
-// that proves itself by PACE EF.CardSecurity is sealed. What the kiosk says of
-// the chip is the test's to add.
+// passport opens and reads an eMRTD as a kiosk does, once. For each record the
+// chip signs if it can; of one that proves itself by PACE EF.CardSecurity is
+// sealed. What the kiosk says of the chip is the test's to add.
 func passport(t testing.TB, c *idcard.Chip) sealing {
+	t.Helper()
+	chip, err := icao.Open(t.Context(), c.Direct(), icao.CAN(secret.FromString(c.CAN())), icao.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(chip.Close)
+	if _, err := chip.ReadAll(t.Context(), []lds.File{lds.DG1, lds.EFSOD, lds.DG14, lds.DG15}, nil); err != nil {
+		t.Fatal(err)
+	}
 	return func(rc record.Context, holder crypto.PublicKey) record.Identity {
 		t.Helper()
-		var active *[8]byte
 		if c.File(uint16(lds.DG15)) != nil {
 			challenge, err := rc.ChipChallenge(holder)
 			if err != nil {
 				t.Fatal(err)
 			}
-			short := [8]byte(challenge[:8])
-			active = &short
+			if _, err := chip.AuthenticateActive(t.Context(), [8]byte(challenge[:8])); err != nil {
+				t.Fatal(err)
+			}
 		}
-		doc := read(t, c, active)
+		doc := chip.Document()
 		id := registrytest.Identity(doc)
 		if b := doc.Files[lds.EFCardSecurity]; b != nil {
-			id.Files[uint16(lds.EFCardSecurity)] = secret.New(b)
+			id.Files[uint16(lds.EFCardSecurity)] = secret.New(bytes.Clone(b))
 		}
 		return id
 	}
@@ -130,18 +140,12 @@ func TestChipMappingClaim(t *testing.T) {
 	mapping := func(a *idcard.Authority, listed bool) *idcard.Chip {
 		t.Helper()
 		var whole idcard.Profile
-		if _, err := a.Personalise(idcard.SpecimenPerson(), idcard.Options{PACE: pace, Chip: func(p *idcard.Profile) { whole = *p }}); err != nil {
-			t.Fatal(err)
-		}
+		personalise(t, a, idcard.SpecimenPerson(), idcard.Options{PACE: pace, Chip: func(p *idcard.Profile) { whole = *p }})
 		o := idcard.Options{PACE: pace, Faults: []idcard.Fault{idcard.NoChipKeys}, Chip: func(p *idcard.Profile) { p.Master, p.ChipKeys = whole.Master, whole.ChipKeys }}
 		if listed {
 			o.Files = map[uint16][]byte{uint16(lds.DG14): setOf(0x6E, paceInfo(t, whole.Application[uint16(lds.DG14)]))}
 		}
-		c, err := a.Personalise(idcard.SpecimenPerson(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+		return personalise(t, a, idcard.SpecimenPerson(), o)
 	}
 	foreign, err := idcard.NewAuthority(idcard.ECDSA)
 	if err != nil {

@@ -42,9 +42,21 @@ func state(t testing.TB) *idcard.Authority {
 	return a
 }
 
+// portrait is on every card: the vault is not given it, and drawing takes time.
+var portrait = sync.OnceValues(func() ([]byte, error) { return idcard.Portrait(idcard.SpecimenPerson()) })
+
 func card(t testing.TB, p idcard.Person, o idcard.Options) *idcard.Chip {
 	t.Helper()
-	c, err := state(t).Personalise(p, o)
+	return personalise(t, state(t), p, o)
+}
+
+func personalise(t testing.TB, a *idcard.Authority, p idcard.Person, o idcard.Options) *idcard.Chip {
+	t.Helper()
+	var err error
+	if o.Face, err = portrait(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := a.Personalise(p, o)
 	if err != nil {
 		t.Fatal(err)
 	}
