@@ -2,8 +2,6 @@ package lds
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
 	"encoding/asn1"
 	"fmt"
 	"math/big"
@@ -49,8 +47,7 @@ type ChipAuthenticationInfo struct {
 // ChipAuthenticationPublicKeyInfo is a key of the chip (9.2.6).
 type ChipAuthenticationPublicKeyInfo struct {
 	Protocol asn1.ObjectIdentifier // id-PK-ECDH or id-PK-DH
-	Key      crypto.PublicKey      // *ecdsa.PublicKey, nil for other keys: see ParseAgreementKey
-	SPKI     []byte                // DER
+	SPKI     []byte                // DER, for ParseAgreementKey: a key that it cannot read hides none of the others
 	KeyID    *big.Int              // nil if absent
 }
 
@@ -181,12 +178,6 @@ func (s *SecurityInfos) add(info tlv.Node) error {
 		i.SPKI = bytes.Clone(c.Next(0x30).Raw)
 		if err := errorsFirst(optionalInt(c, &i.KeyID), c.Done()); err != nil {
 			return err
-		}
-		// A key this package cannot read is no reason to lose the other infos.
-		if key, err := ParsePublicKey(i.SPKI); err == nil && oid.Equal(OIDPKECDH) {
-			if key, ok := key.(*ecdsa.PublicKey); ok {
-				i.Key = key
-			}
 		}
 		s.ChipAuthenticationKeys = append(s.ChipAuthenticationKeys, i)
 	case oid.Equal(OIDAA):
