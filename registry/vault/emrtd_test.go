@@ -118,9 +118,9 @@ func TestPassportsThatLackProof(t *testing.T) {
 	})
 	// Each is the specimen's only document: a World for each.
 	for name, a := range map[string]attempt{
-		"no keys":                                 {document: plain, lacks: noChip, accepted: true},
-		"signs":                                   {document: signing, accepted: true},
-		"keys, the kiosk's word":                  {document: claimable.claiming(ecdhAES128, 7), accepted: true},
+		"no keys":                {document: plain, lacks: noChip, accepted: true},
+		"signs":                  {document: signing, accepted: true},
+		"keys, the kiosk's word": {document: claimable.claiming(ecdhAES128, 7), accepted: true},
 		"keys, the kiosk's word without a number": {document: claimable.claiming(ecdhAES128), accepted: true},
 		"lists PACE alone":                        {document: listing, lacks: noChip, accepted: true},
 		"protocol of the future":                  {document: unknown, lacks: noChip, accepted: true},
