@@ -73,8 +73,8 @@ type Policy struct {
 	// RevokedOfficers are SHA-256 of officers' certificates, DER: lost and stolen cards.
 	RevokedOfficers [][32]byte `json:"revoked_officers"`
 
-	// Documents are the identity documents that may be enrolled with beside eMRTDs
-	// that prove everything, and what each may lack.
+	// Documents are rules for kinds of identity documents, at most one for each. A
+	// kind without a rule is not accepted, but for eMRTDs that prove everything.
 	Documents []Document `json:"documents,omitzero"`
 
 	Consents    []Text   `json:"consents"`
@@ -83,18 +83,25 @@ type Policy struct {
 	OfflineDays uint64   `json:"offline_days"` // days that a kiosk may work without the registry
 }
 
-// Document is one kind of identity document.
+// Document is the rule for a kind of identity document: who vouches for it, and
+// which proofs an enrollment may do without.
 type Document struct {
 	Kind record.Document `json:"kind"`
-	// MayLack are the proofs that it may lack; each such enrollment takes a second officer.
+	// MayLack are the proofs that a document may be unable to give. Such an
+	// enrollment says so and takes a second officer. A proof that a document can
+	// give is never waived.
 	MayLack []record.Exception `json:"may_lack"`
-	// Roots are the issuer's certificates, RFC 5280; those of eMRTDs are Anchors.
+	// Roots vouch for Belgian cards: "Belgium Root CA" certificates. Other kinds
+	// have none: eMRTDs stand under the policy's Anchors, and nobody vouches for
+	// resident cards.
 	Roots []Root `json:"roots"`
-	// Class is that of a kind that nobody signs; empty for the others.
+	// Class is that of resident cards, which have no root to take it from; empty
+	// for other kinds.
 	Class record.Class `json:"class,omitzero"`
 }
 
-// Document is the rule for a kind of document; ok is false if it is not accepted.
+// Document is the rule for a kind of document; ok is false if the kind is not
+// accepted. An eMRTD without a rule must prove everything.
 func (p Policy) Document(kind record.Document) (rule Document, ok bool) {
 	for _, d := range p.Documents {
 		if d.Kind == kind {
@@ -104,7 +111,8 @@ func (p Policy) Document(kind record.Document) (rule Document, ok bool) {
 	return Document{Kind: kind}, kind == record.EMRTD
 }
 
-// Allows says whether a document of this kind may lack all of these proofs.
+// Allows says whether one document of this kind may lack all of these proofs
+// together.
 func (d Document) Allows(lacks []record.Exception) bool {
 	return !slices.ContainsFunc(lacks, func(e record.Exception) bool { return !slices.Contains(d.MayLack, e) })
 }
@@ -294,22 +302,11 @@ func (p Policy) check() error {
 		}
 	}
 	for i, d := range p.Documents {
-		known := d.Kind == record.EMRTD || d.Kind == record.BelgianEID || d.Kind == record.PRCResident
-		if !known || slices.ContainsFunc(p.Documents[:i], func(o Document) bool { return o.Kind == d.Kind }) {
-			return errors.New("documents: a kind unknown or given twice")
+		if slices.ContainsFunc(p.Documents[:i], func(o Document) bool { return o.Kind == d.Kind }) {
+			return fmt.Errorf("document %q: given twice", d.Kind)
 		}
-		for _, e := range d.MayLack {
-			if e != record.NoChipProof && e != record.NoIssuerSignature {
-				return fmt.Errorf("document %s: unknown exception", d.Kind)
-			}
-		}
-		if signed := d.Kind != record.PRCResident; signed == (d.Class != "") || !signed && !(Root{Class: d.Class}).valid() {
-			return fmt.Errorf("document %s: class", d.Kind)
-		}
-		for _, r := range d.Roots {
-			if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {
-				return fmt.Errorf("document %s: root", d.Kind)
-			}
+		if err := d.check(); err != nil {
+			return fmt.Errorf("document %q: %w", d.Kind, err)
 		}
 	}
 	for name, roots := range map[string][]Root{"piv": p.PIVRoots, "tpm": p.TPMRoots, "officer": p.OfficerCA, "kiosk": p.KioskCA, "tls": p.RegistryTLS} {
@@ -338,6 +335,38 @@ func (p Policy) check() error {
 				return fmt.Errorf("consent %s is missing in %s", c.ID, l)
 			}
 		}
+	}
+	return nil
+}
+
+// check holds that a rule names who vouches for its kind, in the one way that the
+// kind has.
+func (d Document) check() error {
+	for _, e := range d.MayLack {
+		if e != record.NoChipProof && e != record.NoIssuerSignature {
+			return fmt.Errorf("unknown exception %q", e)
+		}
+	}
+	for _, r := range d.Roots {
+		if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {
+			return errors.New("root")
+		}
+	}
+	switch d.Kind {
+	case record.EMRTD:
+		if len(d.Roots) > 0 || d.Class != "" {
+			return errors.New("roots or a class: those of this kind are the anchors'")
+		}
+	case record.BelgianEID:
+		if len(d.Roots) == 0 || d.Class != "" {
+			return errors.New("it takes roots, and a class for each, none of its own")
+		}
+	case record.PRCResident:
+		if len(d.Roots) > 0 || !(Root{Class: d.Class}).valid() {
+			return errors.New("it takes a class and no roots: nobody signs it")
+		}
+	default:
+		return errors.New("unknown kind")
 	}
 	return nil
 }

@@ -38,12 +38,8 @@ type rules struct {
 
 func newRules(s policy.Signed) (*rules, error) {
 	r := &rules{policy: s.Policy()}
-	var list []trust.Anchor
-	for _, a := range r.policy.Anchors {
-		list = append(list, trust.Anchor{Certificate: a.Certificate, Class: trust.Class(a.Class)})
-	}
 	var err error
-	if r.anchors, err = trust.NewAnchors(list, r.policy.CRLs...); err != nil {
+	if r.anchors, err = anchorsOf(r.policy); err != nil {
 		return nil, fmt.Errorf("trust anchors: %w", err)
 	}
 	r.signers, err = chain.NewSigners(r.policy)
@@ -155,11 +151,7 @@ func (r *rules) verifyEMRTD(id record.Identity, challenge [8]byte, at time.Time)
 }
 
 func (r *rules) verifyBelgian(rule policy.Document, id record.Identity, challenge [32]byte, at time.Time) (identity.Holder, error) {
-	var list []beid.Root
-	for _, root := range rule.Roots {
-		list = append(list, beid.Root{Certificate: root.Certificate, Class: beid.Class(root.Class)})
-	}
-	roots, err := beid.NewRoots(list...)
+	roots, err := belgianRoots(rule)
 	if err != nil {
 		return identity.Holder{}, err
 	}

@@ -32,10 +32,13 @@ type policyFile struct {
 	Officers    []string   `toml:"revoked_officers"` // SHA-256 of certificates, hexadecimal
 	CRLs        []string   `toml:"crls"`
 	Anchors     []rootFile `toml:"anchors"`
-	PIVRoots    []rootFile `toml:"piv_roots"`
-	TPMRoots    []rootFile `toml:"tpm_roots"`
-	OfficerCA   []rootFile `toml:"officer_ca"`
-	Documents   []struct {
+
+	MasterLists []masterList `toml:"master_lists"` // whose certificates become anchors too
+
+	PIVRoots  []rootFile `toml:"piv_roots"`
+	TPMRoots  []rootFile `toml:"tpm_roots"`
+	OfficerCA []rootFile `toml:"officer_ca"`
+	Documents []struct {
 		Kind    record.Document    `toml:"kind"`
 		MayLack []record.Exception `toml:"may_lack"` // proofs; each such enrollment takes a second officer
 		Roots   []rootFile         `toml:"roots"`
@@ -60,8 +63,9 @@ type rootFile struct {
 // SignPolicy makes the policy that file describes and signs it with the root
 // key in dir. The authority's identity key and this vault's verdict key come
 // from dir, the registry's keys from the public.json that file names. Mistakes
-// in file are *tomlfile.Error.
-func SignPolicy(ctx context.Context, dir, file string, now time.Time) ([]byte, error) {
+// in file are *tomlfile.Error, or wrap policy.ErrForm. Each of leftOut is told of
+// every certificate of a master list that is not in the policy.
+func SignPolicy(ctx context.Context, dir, file string, now time.Time, leftOut ...func(LeftOut)) ([]byte, error) {
 	root, err := keyfile.Read(filepath.Join(dir, fileRoot))
 	if err != nil {
 		return nil, err
@@ -74,14 +78,18 @@ func SignPolicy(ctx context.Context, dir, file string, now time.Time) ([]byte, e
 	if err := tomlfile.Load(file, &f); err != nil {
 		return nil, err
 	}
-	p, err := f.policy(file, mine, now)
+	p, err := f.policy(file, mine, now, func(l LeftOut) {
+		for _, tell := range leftOut {
+			tell(l)
+		}
+	})
 	if err != nil {
 		return nil, tomlfile.Mistake(file, "%w", err)
 	}
 	return policy.Sign(ctx, p, root)
 }
 
-func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (policy.Policy, error) {
+func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftOut func(LeftOut)) (policy.Policy, error) {
 	issued := now
 	if f.Issued != nil {
 		issued = *f.Issued
@@ -102,11 +110,11 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 		}
 	}
 	for _, digits := range f.Officers {
-		b, err := hex.DecodeString(digits)
-		if err != nil || len(b) != sha256.Size {
-			return p, fmt.Errorf("revoked_officers: %q is not 64 hexadecimal digits: the SHA-256 of a certificate in DER", digits)
+		digest, err := parseDigest(digits)
+		if err != nil {
+			return p, fmt.Errorf("revoked_officers: %w", err)
 		}
-		p.RevokedOfficers = append(p.RevokedOfficers, [32]byte(b))
+		p.RevokedOfficers = append(p.RevokedOfficers, digest)
 	}
 	if err := f.addRegistry(&p, file); err != nil {
 		return p, err
@@ -116,11 +124,11 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 		from []rootFile
 		to   *[]policy.Root
 	}
-	lists := []rootList{{"anchors", f.Anchors, &p.Anchors}, {"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}}
+	lists := []rootList{{"piv_roots", f.PIVRoots, &p.PIVRoots}, {"tpm_roots", f.TPMRoots, &p.TPMRoots}, {"officer_ca", f.OfficerCA, &p.OfficerCA}}
 	p.Documents = make([]policy.Document, len(f.Documents))
 	for i, d := range f.Documents {
 		p.Documents[i] = policy.Document{Kind: d.Kind, MayLack: d.MayLack, Class: d.Class}
-		lists = append(lists, rootList{"documents.roots", d.Roots, &p.Documents[i].Roots})
+		lists = append(lists, rootList{fmt.Sprintf("documents %s: roots", d.Kind), d.Roots, &p.Documents[i].Roots})
 	}
 	for _, kind := range lists {
 		for _, r := range kind.from {
@@ -140,9 +148,26 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time) (poli
 		}
 		p.CRLs = append(p.CRLs, der)
 	}
+	if err := f.addAnchors(&p, file, now, leftOut); err != nil {
+		return p, err
+	}
+	if rule, ok := p.Document(record.BelgianEID); ok {
+		if _, err := belgianRoots(rule); err != nil {
+			return p, fmt.Errorf("documents %s: %w", rule.Kind, err)
+		}
+	}
 	var err error
 	p.Consents, err = f.consents(file)
 	return p, err
+}
+
+// parseDigest reads the SHA-256 of a certificate.
+func parseDigest(digits string) (digest [32]byte, err error) {
+	b, err := hex.DecodeString(digits)
+	if err != nil || len(b) != len(digest) {
+		return digest, fmt.Errorf("%q is not 64 hexadecimal digits: the SHA-256 of a certificate in DER", digits)
+	}
+	return [32]byte(b), nil
 }
 
 func (f policyFile) addRegistry(p *policy.Policy, file string) error {

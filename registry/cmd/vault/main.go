@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   valid_days   = 365
   offline_days = 30
   languages    = ["en", "zh"]
-  files        = [0x0102]            # LDS files to seal beside DG1 and EF.SOD; 0x0102 is the face
+  files        = [0x0102]            # sealed beside what the vault needs: 0x0102 is the face of an eMRTD, 0x4035 of a Belgian card
   minimum_piv_firmware = "5.4.3"
   revoked_tokens = []                # serial numbers
   revoked_officers = []              # SHA-256 of officers' certificates in DER, hexadecimal
@@ -56,6 +57,20 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   file  = "csca.der"
   class = "production"
   # likewise [[piv_roots]], [[tpm_roots]] (of endorsement certificates), [[officer_ca]]
+  [[master_lists]]                   # states' signed lists of CSCA certificates: each becomes an anchor;
+  file  = "DE_ML.ml"                 # those of no use are left out, with a warning
+  class = "production"
+  pin   = "<64 hex digits>"          # SHA-256 of the CSCA certificate that vouches for the list
+  [[documents]]                      # what is accepted beside eMRTDs that prove everything
+  kind = "belgian-eid"               # or "prc-resident", "emrtd"; at most one rule for each
+  may_lack = ["no-chip-proof"]       # and "no-issuer-signature": each such enrollment takes a second officer
+  [[documents.roots]]                # of Belgian cards alone: eMRTDs stand under the anchors
+  file  = "belgium-root.der"
+  class = "production"
+  [[documents]]
+  kind = "prc-resident"              # nobody signs what these cards say
+  may_lack = ["no-chip-proof", "no-issuer-signature"]
+  class = "production"               # in place of roots
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
 `
@@ -114,7 +129,8 @@ func sign(ctx context.Context, args []string) error {
 	if *dir == "" || *in == "" || *out == "" {
 		return command.Misuse("--dir, --in and --out are needed (see vault -h)")
 	}
-	b, err := vault.SignPolicy(ctx, *dir, *in, time.Now())
+	warn := func(l vault.LeftOut) { fmt.Fprintf(os.Stderr, "vault: warning: %s\n", l) }
+	b, err := vault.SignPolicy(ctx, *dir, *in, time.Now(), warn)
 	if err != nil {
 		return err
 	}

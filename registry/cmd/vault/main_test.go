@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/vault"
+	"enrollkiosk/simulators/idcard"
 )
 
 // asMain makes the test binary the program.
@@ -145,6 +147,52 @@ func TestPolicySign(t *testing.T) {
 	if keys, err := vault.ReadPublic(w.VaultDir()); err != nil || p.Authority.ID != keys.Authority.ID {
 		t.Errorf("authority %s, %v", p.Authority.ID, err)
 	}
+}
+
+// Certificates of a master list that are of no use are named, and the policy is
+// signed without them; usage tells how to describe lists and documents.
+func TestPolicySignWithMasterList(t *testing.T) {
+	state, err := idcard.NewAuthority(idcard.ECDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := state.MasterList([][]byte{state.CSCA(), state.Signer()}, idcard.MasterListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := registrytest.New(t)
+	write(t, w.Dir, "ut.ml", string(list))
+	text, err := os.ReadFile(filepath.Join(w.Dir, "policy.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(w.Dir, "out.jws")
+	sign := func(pin [32]byte) []string {
+		in := write(t, w.Dir, "list.toml", fmt.Sprintf("%s[[master_lists]]\nfile = \"ut.ml\"\nclass = \"test\"\npin = \"%x\"\n", text, pin))
+		return []string{"policy", "sign", "--dir", w.VaultDir(), "--in", in, "--out", out}
+	}
+	ends(t, command.Usage, "ut.ml", sign([32]byte{})...)
+	if _, err := os.Stat(out); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("written all the same: %v", err)
+	}
+	c := program(t, sign(sha256.Sum256(state.CSCA()))...)
+	var warned bytes.Buffer
+	c.Stderr = &warned
+	if said, err := c.Output(); err != nil || !strings.HasPrefix(string(said), "signed ") || strings.Contains(string(said), "warning") {
+		t.Errorf("%v: %s", err, said)
+	}
+	if s := warned.String(); !strings.Contains(s, "vault: warning: ") || !strings.Contains(s, "ut.ml") || !strings.Contains(s, fmt.Sprintf("%x", sha256.Sum256(state.Signer()))) || strings.Count(s, "\n") != 1 {
+		t.Errorf("warned: %s", s)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := policy.Parse(b, w.Root); err != nil || len(s.Policy().Anchors) != 1 {
+		t.Errorf("%d anchors, %v", len(s.Policy().Anchors), err)
+	}
+	ends(t, command.Usage, "[[master_lists]]", "policy", "sign", "-h")
+	ends(t, command.Usage, "[[documents.roots]]", "policy", "sign", "-h")
 }
 
 func TestServe(t *testing.T) {
