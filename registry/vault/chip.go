@@ -29,7 +29,7 @@ func lacks(id record.Identity, holder identity.Holder) ([]record.Exception, erro
 	case c != nil && c.Passed && (offersKey(infos, *c) || offersMapping(infos, security, *c)):
 		return slices.DeleteFunc(list, func(e record.Exception) bool { return e == record.NoChipProof }), nil
 	case c != nil && c.Passed:
-		return nil, fmt.Errorf("%w: the kiosk speaks for %s, which the document does not offer", trust.ErrChip, c.Protocol)
+		return nil, fmt.Errorf("%w: the kiosk speaks for what the document does not offer", trust.ErrChip)
 	case c != nil || infos != nil && provable(*infos):
 		return nil, trust.ErrChip
 	}

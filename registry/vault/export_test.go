@@ -3,8 +3,11 @@ package vault
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
+
+	"enrollkiosk/registry/record"
 )
 
 // Review is the DID that a record's review is about, and whether it was refused
@@ -22,4 +25,15 @@ func Review(t testing.TB, v *Vault, id [32]byte) (other string, refused bool) {
 		t.Fatal(err)
 	}
 	return r.Other, r.Refused
+}
+
+// Known verifies the document in an identity that was opened, and returns what
+// the vault would know it and its holder by.
+func Known(v *Vault, p record.Payload, id record.Identity, at time.Time) (document, person [32]byte, err error) {
+	holder, err := v.judge.rules[p.Context.PolicyDigest].document(p, id, at, false)
+	if err != nil {
+		return document, person, err
+	}
+	t := v.tokensOf(holder.Kind(), holder.Person(at))
+	return t.document, t.person, nil
 }

@@ -3,9 +3,15 @@ package vault_test
 import (
 	"bytes"
 	"crypto"
+	"encoding/binary"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"unicode/utf16"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
@@ -377,6 +383,55 @@ func TestSameDocumentOfAnyKind(t *testing.T) {
 		if other, refused := vault.Review(t, v, s.ID()); refused != (step.code != "") {
 			t.Errorf("%s: review of %q, refused %v", step.name, other, refused)
 		}
+	}
+}
+
+// Nothing that was opened of any kind, or that a kiosk wrote into it, is found on
+// disk or in the log.
+func TestNothingPersonalStaysOfAnyKind(t *testing.T) {
+	w := accepting(t, acceptsBelgian+acceptsResident+acceptsChipless)
+	var logged bytes.Buffer
+	o := w.VaultOptions()
+	o.Log = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	v := open(t, o)
+	k := w.Kiosk(t, "KIOSK-0001")
+	citizen, person := beid.Specimen(), sam.Specimen()
+	const smuggled = "WRITTEN BY A KIOSK"
+	card18, words := belgian(t, beid.Applet18, citizen), resident(t, sam.Resident(person))
+	keys := passport(t, keyless(t, card(t, idcard.SpecimenPerson(), idcard.Options{}).File(0x010E)))
+	for _, a := range []attempt{
+		{"", card18, nil, true}, {"", card18, nil, false}, {"", card18, noChip, false},
+		{"", card18.edited(func(id *record.Identity) { file(id, belgium.IdentityFile)[20] ^= 1 }), nil, false},
+		{"", words, neither, true}, {"", words, neither, false}, {"", text(words, 122+2*16, '7'), neither, false}, {"", text(words, 36, 'X'), neither, false},
+		{"", keys.claiming(smuggled), nil, false}, {"", keys.edited(func(id *record.Identity) { id.Document, id.Access = record.PRCResident, smuggled }), neither, false},
+	} {
+		if got := judged(t, w, v, k.Make(t, registrytest.Spec{Identity: a.document, Exceptions: a.lacks})); (got.Status == receipt.Active) != a.accepted {
+			t.Errorf("%+v", got)
+		}
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(filepath.Join(w.VaultDir(), "vault.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := logged.String() + string(kept)
+	wide := func(s string) string { // as the card has it: UTF-16, little endian
+		var b []byte
+		for _, unit := range utf16.Encode([]rune(s)) {
+			b = binary.LittleEndian.AppendUint16(b, unit)
+		}
+		return string(b)
+	}
+	for _, canary := range []string{smuggled, citizen.Surname, citizen.FirstNames, citizen.CardNumber, citizen.NationalNumber, citizen.Street,
+		person.Name, wide(person.Name), person.Address, person.Birth, wide(person.Birth), prcNumber(t, person), wide(prcNumber(t, person))} {
+		if strings.Contains(seen, canary) {
+			t.Errorf("found %q", canary)
+		}
+	}
+	if !strings.Contains(seen, api.CodeReview) || strings.Count(logged.String(), "identity refused") < 6 {
+		t.Error("the control is not there either: this test looks in the wrong place")
 	}
 }
 
