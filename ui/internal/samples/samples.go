@@ -97,9 +97,9 @@ func All(language string) []Sample {
 
 	s = kiosk.State{Screen: kiosk.ScreenReading, Turn: kiosk.TurnMachine, Position: 3, Positions: 8, Steps: []kiosk.Step{
 		{Name: kiosk.StepOpenCard, Status: kiosk.StepDone},
+		{Name: kiosk.StepProveChip, Status: kiosk.StepDone},
 		{Name: kiosk.StepReadCard, Status: kiosk.StepRunning, Done: 11200, Total: 18400},
 		{Name: kiosk.StepVerifyCard, Status: kiosk.StepPending},
-		{Name: kiosk.StepProveChip, Status: kiosk.StepPending},
 	}}
 	add("", s)
 

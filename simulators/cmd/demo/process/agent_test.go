@@ -283,7 +283,7 @@ func (p *process) follow(f func(kiosk.Event)) (done <-chan struct{}) {
 // script plays citizen and officer at this agent's desk.
 func (p *process) script(s *stage.Stage) *stage.Script {
 	return &stage.Script{Desk: p.desk, Language: "en", CAN: s.Chip.CAN(), PIN: "80246973", OfficerPIN: stage.OfficerPIN,
-		Bring: s.Bring, Take: s.Take}
+		Bring: s.Bring, Take: s.Take, Officer: s.Officer}
 }
 
 // stop ends the agent as a service is stopped.

@@ -52,7 +52,7 @@ func TestNothingPersonalIsLeftBehind(t *testing.T) {
 	enroll := func(t *testing.T, a *process, act func(kiosk.State), byMRZ bool) (*kiosk.ReceiptView, error) {
 		t.Helper()
 		p := seeded.citizen(t, s, a)
-		p.OfficerPIN = officerPIN
+		p.OfficerPIN, p.Officer = officerPIN, func(int) { s.Bring(kiosk.DeviceOfficer) }
 		if byMRZ {
 			m := s.Chip.MRZ()
 			if len(m) < 90 {

@@ -28,7 +28,7 @@ import (
 
 // allSteps is the timeline of an enrollment.
 var allSteps = []kiosk.StepName{
-	kiosk.StepOpenCard, kiosk.StepReadCard, kiosk.StepVerifyCard, kiosk.StepProveChip, kiosk.StepMakeContext,
+	kiosk.StepOpenCard, kiosk.StepProveChip, kiosk.StepReadCard, kiosk.StepVerifyCard, kiosk.StepMakeContext,
 	kiosk.StepProbeToken, kiosk.StepSetPIN, kiosk.StepMakeKeys, kiosk.StepVerifyToken, kiosk.StepBindChip,
 	kiosk.StepSeal, kiosk.StepLockToken, kiosk.StepHolderSign, kiosk.StepOfficerSign, kiosk.StepKioskSign,
 	kiosk.StepProvisional, kiosk.StepSave, kiosk.StepDeliver, kiosk.StepFinal, kiosk.StepPurge, kiosk.StepActivate,
