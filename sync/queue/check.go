@@ -108,6 +108,14 @@ func checkHere(file string) (err error) {
 	}
 	defer db.Close()
 	return db.View(func(tx *bolt.Tx) error {
+		// bbolt maps more than there is, and its check reads no page to the end.
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: cut short", ErrDamaged)
+		}
 		for err := range tx.Check() {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
