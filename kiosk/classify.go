@@ -100,6 +100,7 @@ var proofRows = []row{
 	{beid.ErrNoBasicKey, CodeCannotProve, RemedyOtherCard},
 	{errCannotProve, CodeCannotProve, RemedyOtherCard},
 	{identity.ErrUnsigned, CodeCannotProve, RemedyOtherCard},
+	{identity.ErrContradiction, CodeDataAltered, RemedyStaff},
 }
 
 func proofFault(err error) *Fault {
@@ -118,7 +119,8 @@ func documentFault(err error) *Fault {
 	case errors.Is(err, icao.ErrFileNotFound): // listed by the issuer, and hidden or broken
 		return proofFault(err)
 	case errors.As(err, &ofTrust), errors.As(err, &ofBelgian), errors.Is(err, trust.ErrExpired), errors.Is(err, trust.ErrMalformed),
-		errors.Is(err, identity.ErrUnsigned), errors.Is(err, identity.ErrIncomplete), errors.Is(err, errCannotProve):
+		errors.Is(err, identity.ErrUnsigned), errors.Is(err, identity.ErrIncomplete), errors.Is(err, identity.ErrContradiction),
+		errors.Is(err, errCannotProve):
 		return proofFault(err)
 	}
 	return cardFault(err)

@@ -56,6 +56,8 @@ var (
 	ErrNoFace = errors.New("identity: no face")
 	// ErrIncomplete: the document does not say who the holder is.
 	ErrIncomplete = errors.New("identity: the document lacks a name, a number or a date of birth")
+	// ErrContradiction: the number fails its check digit, or birth or sex disagrees with it.
+	ErrContradiction = errors.New("identity: the document contradicts itself")
 )
 
 // Person is what a document says of its holder. It refuses to print and to
@@ -392,10 +394,17 @@ type Unsigned struct {
 }
 
 // OfResident takes what a module read, as of at, if the caller accepts that
-// nothing of it is signed. Its report says what the data are worth.
+// nothing of it is signed. Its report says what the data are worth. The number is
+// how a person is found again, and its agreement with birth and sex all that data
+// without a signature have to show for themselves.
 func OfResident(doc prcid.Document, at time.Time, accept Unsigned) (Holder, error) {
 	if !accept.Accept {
 		return Holder{}, ErrUnsigned
+	}
+	for _, p := range doc.Problems {
+		if p.Field == prcid.FieldNumber || p.Field == prcid.FieldBirth || errors.Is(p.Err, prcid.ErrMismatch) {
+			return Holder{}, fmt.Errorf("%w: %s: %w", ErrContradiction, p.Field, p.Err)
+		}
 	}
 	files := map[uint16][]byte{}
 	for f, t := range map[uint16]secret.Text{ResidentText: doc.Text, ResidentPhoto: doc.Photo, ResidentAddress: doc.AddressText} {

@@ -40,6 +40,23 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// Nobody enrolls under a number that is not what the authority wrote: the kiosk
+// refuses what the vault would.
+func TestResidentContradictsItself(t *testing.T) {
+	good := sam.Resident(sam.Specimen())
+	for name, at := range map[string]int{"number": 122 + 2*16, "birth": 36 + 2*7, "sex": 30} { // where they stand in the text
+		c := good
+		c.Text[at] ^= 3
+		doc, err := prcid.Parse(c.Text[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := identity.OfResident(doc, time.Now(), identity.Unsigned{Accept: true}); !errors.Is(err, identity.ErrContradiction) {
+			t.Errorf("%s altered: %v", name, err)
+		}
+	}
+}
+
 func resident(t *testing.T) prcid.Document {
 	t.Helper()
 	m, err := sam.Start()
