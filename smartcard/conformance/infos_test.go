@@ -63,8 +63,8 @@ func infosTests() []test {
 		{row: "LDS_F_02", what: "hashed as stated", base: plain, alter: file(lds.DG14, cutToLength), refused: "structure: malformed"},
 		{row: "LDS_F_03", what: "one byte", base: plain, alter: file(lds.DG14, outerLength(+1)), refused: "reader: malformed"},
 		{row: "LDS_F_04", what: "key", base: plain, alter: info(key, func(_, info *idcard.Node) { info.Children[0].SetOID("0.4.0.127.0.7.2.2.85.2") }), refused: "structure: malformed"},
-		{row: "LDS_F_05", what: "3DES, which is what none means", base: tripleDES, alter: info("0.4.0.127.0.7.2.2.3.2.1", func(set, info *idcard.Node) { set.Remove(info) }), refused: "structure: malformed"},
-		{row: "LDS_F_05", what: "AES", base: plain, alter: info(protocol, func(set, info *idcard.Node) { set.Remove(info) }), refused: "reader: refused"},
+		{row: "LDS_F_05", what: "3DES", base: tripleDES, alter: info("0.4.0.127.0.7.2.2.3.2.1", func(set, info *idcard.Node) { set.Remove(info) }), refused: "structure: malformed"},
+		{row: "LDS_F_05", what: "AES", base: plain, alter: info(protocol, func(set, info *idcard.Node) { set.Remove(info) }), refused: "structure: malformed"},
 		{row: "LDS_F_06", what: "10", base: plain, alter: info(protocol, func(_, info *idcard.Node) { info.Find(0x02).SetInt(10) }), refused: "structure: malformed"},
 		{row: "LDS_F_07", what: "none", base: plain, alter: info(protocol, func(_, info *idcard.Node) { info.Remove(info.Find(0x02)) }), refused: "structure: malformed"},
 

@@ -23,7 +23,8 @@ type chipKey struct {
 }
 
 // chooseChipKey pairs a key of DG14 with a protocol, AES before 3DES and curves
-// before finite fields. A key without a protocol means 3DES (ICAO 9303-11 9.2.5).
+// before finite fields. A key without a protocol is none: such a DG14 is
+// malformed (BSI TR-03105-5.1 LDS_F_05), and no verifier would take the proof.
 func chooseChipKey(infos lds.SecurityInfos) (chipKey, error) {
 	type pair struct {
 		chipKey
@@ -46,13 +47,7 @@ func chooseChipKey(infos lds.SecurityInfos) (chipKey, error) {
 			}
 		}
 	}
-	protocols := infos.ChipAuthentication
-	if len(protocols) == 0 {
-		for _, family := range []asn1.ObjectIdentifier{lds.OIDCAECDH, lds.OIDCADH} {
-			protocols = append(protocols, lds.ChipAuthenticationInfo{Protocol: append(slices.Clone(family), int(tripleDES)), Version: 1})
-		}
-	}
-	for _, info := range protocols {
+	for _, info := range infos.ChipAuthentication {
 		add(lds.OIDCAECDH, lds.OIDPKECDH, info, 0)
 		add(lds.OIDCADH, lds.OIDPKDH, info, 1)
 	}

@@ -234,6 +234,7 @@ func (h Holder) ChipClaim() *ChipClaim {
 
 // ChipProvesInPrivate says that the chip signs nothing and can prove itself by
 // key agreement alone: to others, the word of who spoke with it is all there is.
+// It is true, too, of a chip whose DG14 or DG15 was left out.
 func (h Holder) ChipProvesInPrivate() bool { return h.p != nil && (*h.p).privy }
 
 // Signed is what the chip signed last, nil if it signed nothing.
