@@ -155,6 +155,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		break
 	}
 	defer func() { cancel(); <-watching }()
+	if err := a.ownDisk(ctx, d); err != nil {
+		return ignoreCancel(ctx, err)
+	}
 	for {
 		o, err := a.signOn(ctx, d)
 		if err != nil {
@@ -162,6 +165,29 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		if err := a.serve(ctx, d, o); !errors.Is(err, errSignedOff) {
 			return ignoreCancel(ctx, err)
+		}
+	}
+}
+
+// ownDisk lets nobody sign on while the disk does not belong to the TPM: an older
+// or copied one. What was saved is delivered all the same. Whatever else keeps
+// the TPM from being asked shows when an enrollment begins.
+func (a *Agent) ownDisk(ctx context.Context, d *desk) error {
+	for {
+		limited, cancel := context.WithTimeout(ctx, a.cfg.Limits.TPM)
+		_, _, err := chain{a.cfg.TPM, a.cfg.Queue}.check(limited)
+		cancel()
+		if !errors.Is(err, ErrRolledBack) {
+			return ctx.Err()
+		}
+		fault := kioskFault(err)
+		a.log.Error("no enrollment can begin", "code", fault.Code, "cause", err)
+		_, err = d.ask(ctx, func() State {
+			return State{Screen: ScreenTrouble, Turn: TurnOfficer, Main: ActionRetry, Fault: fault}
+		})
+		var idle *Fault
+		if err != nil && !errors.As(err, &idle) {
+			return err
 		}
 	}
 }
