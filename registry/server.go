@@ -179,6 +179,7 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		r.opts.Log.Error("time not signed", "error", err)
 	}
 	result.Time = signed // left out when empty
+	result.Policy = r.opts.Policy.Digest()
 	reply.JSON(w, result)
 }
 

@@ -253,7 +253,7 @@ func diagnoseRegistry(ctx context.Context, c Config, line kiosk.Code) (string, e
 	if err != nil {
 		return "", err
 	}
-	r, err := newClient(c, tls.Certificate{}, p, nil)
+	r, err := newClient(c, tls.Certificate{}, p, nil, nil)
 	if err != nil {
 		return "", err
 	}

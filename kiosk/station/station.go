@@ -35,6 +35,8 @@ type Station struct {
 	agent    *kiosk.Agent
 	clock    *clock
 	valid    validity
+	newer    chan [32]byte // the registry has a policy of this digest, which is not ours
+	asked    [32]byte      // the last of them that was fetched; keepCurrent's
 	log      *slog.Logger
 }
 
@@ -48,7 +50,7 @@ type Options struct {
 // Open opens everything that the agent owns. Errors wrap those of hsm, queue
 // and this package; nothing stays open after one.
 func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
-	s := &Station{config: c, log: o.Log}
+	s := &Station{config: c, newer: make(chan [32]byte, 1), log: o.Log}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -89,7 +91,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		return nil, err
 	}
 	if s.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS,
-		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.heard); err != nil {
+		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.heard, s.offered); err != nil {
 		return nil, err
 	}
 	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Log: o.Log})
@@ -161,14 +163,25 @@ func (s *Station) heard(t time.Time) {
 	}
 }
 
+// offered gets, with each answer to a batch, the digest of the registry's policy.
+func (s *Station) offered(digest [32]byte) {
+	if p, err := s.policies.current(); err == nil && p.Digest() == digest {
+		return
+	}
+	select {
+	case s.newer <- digest:
+	default:
+	}
+}
+
 // How often the registry is asked for its policy and its time.
 const (
 	askInterval = 15 * time.Minute
 	askAgain    = time.Minute // after a failure
 )
 
-// keepCurrent asks the registry for a newer policy and for its time, now and
-// then and whenever the line comes back. That the registry cannot be reached is
+// keepCurrent asks the registry for a newer policy and for its time: now and
+// then, whenever the line comes back, and when an answer says that there is one. That the registry cannot be reached is
 // the courier's to tell.
 func (s *Station) keepCurrent(ctx context.Context) error {
 	events := s.courier.Events(ctx)
@@ -211,6 +224,12 @@ func (s *Station) pause(ctx context.Context, wait time.Duration, events <-chan c
 			if failed && ev.Stage == courier.Reached {
 				return true
 			}
+		case digest := <-s.newer:
+			// What it offers may be one that is not taken: once is enough.
+			if digest != s.asked {
+				s.asked = digest
+				return true
+			}
 		}
 	}
 }
@@ -232,8 +251,8 @@ func (s *Station) Close() error {
 
 // newClient speaks to the registry with mutual TLS 1.3. The roots of its
 // certificate come from the policy in force at each connection.
-func newClient(c Config, certificate tls.Certificate, p *policies, heard func(time.Time)) (*client.Client, error) {
-	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Heard: heard})
+func newClient(c Config, certificate tls.Certificate, p *policies, heard func(time.Time), offered func([32]byte)) (*client.Client, error) {
+	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Heard: heard, Offered: offered})
 }
 
 // delivery is the courier as the flow sees it.

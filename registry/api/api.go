@@ -134,6 +134,9 @@ func (b Batch) Check() error {
 type BatchResult struct {
 	Verdicts []ItemVerdict `json:"verdicts"`
 	Time     string        `json:"time,omitempty"` // receipt.SignTime's JWS
+	// Policy is the digest of the policy that the registry hands out now: who has
+	// another one fetches it. It is not signed, for the policy is.
+	Policy ID `json:"policy,omitzero"`
 }
 
 // ItemVerdict is what the registry says about one item.

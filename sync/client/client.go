@@ -52,6 +52,7 @@ type Options struct {
 	Policy func() (policy.Signed, error)
 
 	Heard   func(time.Time)                       // gets each time that the registry signed; may be nil
+	Offered func(digest [32]byte)                 // gets, unverified, which policy the registry has; may be nil
 	Clock   func() time.Time                      // judges the registry's certificate; default time.Now
 	Proxy   func(*http.Request) (*url.URL, error) // default http.ProxyFromEnvironment
 	Timeout time.Duration                         // default DefaultTimeout
@@ -60,12 +61,13 @@ type Options struct {
 // Client is a connection to one registry. Its methods may be called from several
 // goroutines.
 type Client struct {
-	base   string
-	policy func() (policy.Signed, error)
-	heard  func(time.Time)
-	limit  time.Duration
-	line   *line
-	http   *http.Client
+	base    string
+	policy  func() (policy.Signed, error)
+	heard   func(time.Time)
+	offered func([32]byte)
+	limit   time.Duration
+	line    *line
+	http    *http.Client
 }
 
 // Item is a record under its id: record.Submission.Bytes.
@@ -106,11 +108,14 @@ func New(o Options) (*Client, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Offered == nil {
+		o.Offered = func([32]byte) {}
+	}
 	if o.Heard == nil {
 		o.Heard = func(time.Time) {}
 	}
 	l := newLine(u.Hostname(), o)
-	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, limit: o.Timeout, line: l,
+	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, offered: o.Offered, limit: o.Timeout, line: l,
 		http: &http.Client{Transport: l.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
@@ -159,6 +164,9 @@ func (c *Client) Submit(ctx context.Context, items []Item) ([]Verdict, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
+	}
+	if result.Policy != (api.ID{}) {
+		c.offered(result.Policy)
 	}
 	return out, nil
 }

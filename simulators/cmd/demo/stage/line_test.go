@@ -1,16 +1,21 @@
 package stage_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -192,4 +197,36 @@ func TestBadLine(t *testing.T) {
 		})
 	}
 	works(t, s)
+}
+
+// A new policy is in force at the kiosk soon after the next delivery: nobody
+// waits for the hour of asking.
+func TestPolicyWithEveryDelivery(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	works(t, s)
+	if err := s.SignPolicy(t.Context(), func(text string) string {
+		return strings.Replace(text, "version = 1", "version = 2", 1)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []func() error{s.StopRegistry, s.StopVault} {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []func(context.Context) error{s.StartVault, s.StartRegistry} {
+		if err := f(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works(t, s)
+	eventually(t, 20*time.Second, func() error {
+		b, err := os.ReadFile(filepath.Join(s.Config.Kiosk.State, "policy.jws"))
+		if err == nil && !bytes.Equal(b, s.Policy.Bytes()) {
+			err = errors.New("the old one is in force")
+		}
+		return err
+	})
 }
