@@ -40,7 +40,7 @@ type wire struct {
 
 func (w *wire) set(h hook) { w.mu.Lock(); w.hook = h; w.mu.Unlock() }
 
-func newWire(t *testing.T, i *sim.Instance) *wire {
+func newWire(t testing.TB, i *sim.Instance) *wire {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wire")
 	if err != nil {
@@ -128,7 +128,7 @@ func says(rc tpm2.TPMRC) []byte {
 }
 
 // wired is an initialized TPM behind a wire, with short patience.
-func wired(t *testing.T) (*sim.Instance, *wire, *tpm.TPM) {
+func wired(t testing.TB) (*sim.Instance, *wire, *tpm.TPM) {
 	t.Helper()
 	i := start(t)
 	w := newWire(t, i)

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"enrollkiosk/hsm"
-	"enrollkiosk/hsm/tpm"
 	sim "enrollkiosk/simulators/tpm"
 )
 
@@ -235,36 +234,4 @@ func TestRequestAndMutualTLS(t *testing.T) {
 	if peers := server.ConnectionState().PeerCertificates; len(peers) != 1 || !d.TLSKey().Public().(*ecdsa.PublicKey).Equal(peers[0].PublicKey) {
 		t.Error("the server saw another client key")
 	}
-}
-
-func BenchmarkTPM(b *testing.B) {
-	_, _, d := initialized(b)
-	b.Run("Sign", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.RecordKey().Sign(b.Context(), someDigest[:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Certify", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Certify(b.Context(), tpm.Record, someDigest[:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Counter", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Counter(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Increment", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Increment(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }
