@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -185,19 +187,19 @@ func TestPINForm(t *testing.T) {
 func TestPowerCutCostsATry(t *testing.T) {
 	i, w, d := wired(t)
 	c := citizen(t, d)
-	seen := -1
+	seen := make(chan int, 1)
 	w.set(func(command []byte, ask func([]byte) []byte) []byte {
 		if code(command) == tpm2.TPMCCSign {
-			seen = left(t, c)
 			i.Kill()
+			seen <- left(t, c)
 		}
 		return ask(command)
 	})
 	if err := signs(t, c, wrongPIN); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Errorf("killed: %v", err)
 	}
-	if seen != tpm.MaxTries-1 || left(t, c) != tpm.MaxTries-1 {
-		t.Errorf("%d left while the TPM was asked, %d afterwards", seen, left(t, c))
+	if n := <-seen; n != tpm.MaxTries-1 || left(t, c) != tpm.MaxTries-1 {
+		t.Errorf("%d left while the TPM was asked, %d afterwards", n, left(t, c))
 	}
 	w.set(nil)
 	if err := i.Restart(t.Context()); err != nil {
@@ -217,6 +219,48 @@ func TestPowerCutCostsATry(t *testing.T) {
 	})
 	if _, err := c.Key(text(wrongPIN)).Sign(ctx, someDigest[:]); !errors.Is(err, context.Canceled) || left(t, c) != tpm.MaxTries-1 {
 		t.Errorf("given up: %v, %d left", err, left(t, c))
+	}
+}
+
+// TestKilledKiosk kills the kiosk's process when its wrong PIN has arrived at
+// the TPM, before the answer, more often than there are tries.
+func TestKilledKiosk(t *testing.T) {
+	i, w, d := wired(t)
+	c := citizen(t, d)
+	_ = d.Close()
+	for n := tpm.MaxTries - 1; n >= 0; n-- {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), "TPM_TEST_KIOSK="+strings.Join([]string{w.path, w.dir, c.Name(), wrongPIN}, " "))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		started := make(chan struct{})
+		var asked atomic.Bool
+		w.set(func(command []byte, ask func([]byte) []byte) []byte {
+			answer := ask(command)
+			if code(command) == tpm2.TPMCCSign {
+				asked.Store(true)
+				<-started
+				_ = cmd.Process.Kill()
+			}
+			return answer
+		})
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		close(started)
+		_ = cmd.Wait()
+		if want := max(n, 1); left(t, c) != want || asked.Load() != (n > 0) {
+			t.Errorf("round %d: %d left, asked %v: %s", tpm.MaxTries-n, left(t, c), asked.Load(), &said)
+		}
+	}
+	w.set(nil)
+	d = open(t, i, w.dir)
+	c, err := d.Citizen(c.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := signs(t, c.Insist(), rightPIN); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -200,6 +200,9 @@ func TestResponseCodesSayWhatToDo(t *testing.T) {
 		tpm2.TPMRCLockout:           hsm.ErrLockout,
 		tpm2.TPMRCFailure:           hsm.ErrUnavailable,
 		tpm2.TPMRCInitialize:        hsm.ErrUnavailable,
+		tpm2.TPMRCCanceled:          hsm.ErrUnavailable, // and is not sent again
+		tpm2.TPMRCObjectMemory:      hsm.ErrUnavailable,
+		tpm2.TPMRCBadAuth + 0x900:   tpm.ErrAltered, // session 1
 		tpm2.TPMRCNVUnavailable:     hsm.ErrUnavailable,
 		tpm2.TPMRCIntegrity + 0x140: tpm.ErrOtherTPM, // parameter 1
 		tpm2.TPMRCCommandCode:       hsm.ErrUnsupported,

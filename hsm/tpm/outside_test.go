@@ -1,6 +1,7 @@
 package tpm_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -21,11 +22,25 @@ import (
 	"time"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/tpm"
+	"enrollkiosk/kiosk/secret"
 	sim "enrollkiosk/simulators/tpm"
 )
 
-// TestMain lets this program be the pipe between tpm2-tools and the socket.
+// TestMain lets this program be the pipe between tpm2-tools and the socket, and
+// a kiosk that is killed.
 func TestMain(m *testing.M) {
+	if args := strings.Fields(os.Getenv("TPM_TEST_KIOSK")); len(args) == 4 {
+		d, err := tpm.Open(context.Background(), tpm.Options{Path: args[0], Dir: args[1]})
+		if err == nil {
+			var c tpm.Citizen
+			if c, err = d.Citizen(args[2]); err == nil {
+				_, err = c.Key(secret.FromString(args[3])).Sign(context.Background(), someDigest[:])
+			}
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if path := os.Getenv("TPM_TEST_PIPE"); path != "" {
 		c, err := net.Dial("unix", path)
 		if err != nil {

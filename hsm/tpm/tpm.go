@@ -197,7 +197,7 @@ var full = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TP
 const firstAnswer = 5 * time.Second
 
 // connect dials and, where the TPM is ours alone, clears what a crashed
-// predecessor left loaded.
+// predecessor left loaded. What is loaded in a shared one is others'.
 func (t *TPM) connect(ctx context.Context) error {
 	d, shared, err := dial(ctx, t.options.Path)
 	if err != nil {
@@ -206,6 +206,10 @@ func (t *TPM) connect(ctx context.Context) error {
 		}
 		return err
 	}
+	return t.attach(ctx, d, shared)
+}
+
+func (t *TPM) attach(ctx context.Context, d device, shared bool) (err error) {
 	t.device, t.shared = d, shared
 	r := &runner{ctx: ctx, device: d, timeout: t.options.Timeout}
 	if !shared {
@@ -268,7 +272,7 @@ func classify(err error) error {
 	switch {
 	case rc == tpm2.TPMRCLockout:
 		return fmt.Errorf("%w (%w)", hsm.ErrLockout, err)
-	case slices.Contains(again, rc), slices.Contains(full, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
+	case slices.Contains(again, rc), slices.Contains(full, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCCanceled, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
 		return fmt.Errorf("%w (%w)", hsm.ErrUnavailable, err)
 	case errors.Is(rc, tpm2.TPMRCIntegrity):
 		return fmt.Errorf("%w (%w)", ErrOtherTPM, err)

@@ -81,6 +81,19 @@ func TestCloseShutsDown(t *testing.T) {
 	}
 }
 
+// TestSharedTPMIsNotSwept: behind a resource manager nothing is listed, let
+// alone flushed.
+func TestSharedTPMIsNotSwept(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		d := &scribbler{}
+		k := &TPM{options: Options{Timeout: time.Second}}
+		_ = k.attach(t.Context(), d, shared)
+		if (len(d.seen) == 0) != shared {
+			t.Errorf("shared %v: %x", shared, d.seen)
+		}
+	}
+}
+
 // TestBlockingDeviceThatHangs gives up at the deadline and closes the device
 // once, when its call has come back.
 func TestBlockingDeviceThatHangs(t *testing.T) {
