@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -354,6 +355,79 @@ func TestLockoutEndsByItself(t *testing.T) {
 	time.Sleep(time.Until(l.Until) + 200*time.Millisecond)
 	if err := signs(t, c, rightPIN); err != nil || left(t, c) != tpm.MaxTries {
 		t.Errorf("afterwards: %v, %d left", err, left(t, c))
+	}
+}
+
+// TestLockoutUntil computes the end from what the TPM tells of itself.
+func TestLockoutUntil(t *testing.T) {
+	_, w, d := wired(t)
+	c := citizen(t, d)
+	for _, x := range []struct {
+		failed, max, interval byte
+		until                 time.Duration // 0 is unknown
+	}{{4, 4, 60, time.Minute}, {6, 4, 60, 3 * time.Minute}, {4, 4, 0, 0}, {0, 0, 60, 0}} {
+		w.set(func(command []byte, ask func([]byte) []byte) []byte {
+			switch code(command) {
+			case tpm2.TPMCCSign:
+				return says(tpm2.TPMRCLockout)
+			case tpm2.TPMCCGetCapability: // header, more, capability, count; then pairs of property and value
+				a := ask(command)
+				for n, v := range []byte{x.failed, x.max, x.interval} {
+					copy(a[10+1+4+4+8*n+4:], []byte{0, 0, 0, v})
+				}
+				return a
+			}
+			return ask(command)
+		})
+		var l *hsm.Lockout
+		if err := signs(t, c, rightPIN); !errors.As(err, &l) || !errors.Is(err, hsm.ErrLockout) {
+			t.Fatal(err)
+		}
+		if got := time.Until(l.Until); l.Until.IsZero() != (x.until == 0) || x.until != 0 && (got > x.until || got < x.until-10*time.Second) {
+			t.Errorf("%+v: until in %v", x, got)
+		}
+		if l.Error() == "" || left(t, c) != tpm.MaxTries {
+			t.Errorf("%v, %d left", l, left(t, c))
+		}
+	}
+	w.set(func(command []byte, ask func([]byte) []byte) []byte {
+		switch code(command) {
+		case tpm2.TPMCCSign:
+			return says(tpm2.TPMRCLockout)
+		case tpm2.TPMCCGetCapability:
+			return says(tpm2.TPMRCFailure)
+		}
+		return ask(command)
+	})
+	var l *hsm.Lockout
+	if err := signs(t, c, rightPIN); !errors.As(err, &l) || !l.Until.IsZero() {
+		t.Errorf("a TPM that tells nothing: %v", err)
+	}
+}
+
+// TestManyTryAtOnce: guesses that come together are counted one by one.
+func TestManyTryAtOnce(t *testing.T) {
+	_, w, d := wired(t)
+	c := citizen(t, d)
+	var asked atomic.Int32
+	w.set(func(command []byte, ask func([]byte) []byte) []byte {
+		answer := ask(command)
+		if code(command) == tpm2.TPMCCSign && !bytes.Equal(answer, says(tpm2.TPMRCRetry)) { // once, before the first use of a protected key
+			asked.Add(1)
+		}
+		return answer
+	})
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			if err := signs(t, c, wrongPIN); !errors.As(err, new(*hsm.WrongPIN)) && !errors.Is(err, tpm.ErrLastTry) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if asked.Load() != tpm.MaxTries-1 || left(t, c) != 1 {
+		t.Errorf("asked %d times, %d left", asked.Load(), left(t, c))
 	}
 }
 

@@ -450,3 +450,31 @@ func TestPlaceIsTaken(t *testing.T) {
 		t.Errorf("storage root key's handle is taken: %v", err)
 	}
 }
+
+// TestOwnedTPM: somebody set the owner authorization, before Init or after.
+func TestOwnedTPM(t *testing.T) {
+	take := func(i *sim.Instance) {
+		r := raw(t, i)
+		defer r.Close()
+		if _, err := (tpm2.HierarchyChangeAuth{AuthHandle: tpm2.TPMRHOwner, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("theirs")}}).Execute(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := start(t)
+	take(i)
+	d := open(t, i, t.TempDir())
+	if err := d.Init(t.Context(), binding); !errors.Is(err, tpm.ErrOwned) || errors.Is(err, tpm.ErrAltered) {
+		t.Errorf("before: %v", err)
+	}
+
+	i, dir, d := initialized(t)
+	_ = d.Close()
+	take(i)
+	d = open(t, i, dir)
+	if err := d.Init(t.Context(), binding); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := d.Increment(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -71,6 +71,8 @@ var (
 	ErrOtherBinding = errors.New("the kiosk's keys were made for another kiosk id")
 	// ErrForeign: a handle or index that we need is taken by something else.
 	ErrForeign = errors.New("the TPM holds something else in the kiosk's place: configure another handle")
+	// ErrOwned: Init needs the owner's authorization, and somebody has set one.
+	ErrOwned = errors.New("somebody has taken ownership of this TPM: have its owner authorization made empty, or clear it in the firmware")
 	// ErrAltered: an answer that the TPM did not give, or a command that it did not get as we sent it.
 	ErrAltered = errors.New("what the TPM and the kiosk tell each other is altered on its way: call staff")
 )
@@ -266,7 +268,7 @@ func handles(r transport.TPM, first uint32) ([]tpm2.TPMHandle, error) {
 // classify adds to a TPM's response code what the person can do.
 func classify(err error) error {
 	var rc tpm2.TPMRC
-	if !errors.As(err, &rc) || errors.Is(err, hsm.ErrLockout) {
+	if !errors.As(err, &rc) || errors.Is(err, hsm.ErrLockout) || errors.Is(err, ErrOwned) {
 		return err
 	}
 	switch {
@@ -418,7 +420,7 @@ func makeSRK(r transport.TPM, handle uint32) (parent, error) {
 		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
 	}.Execute(r)
 	if err != nil {
-		return parent{}, fmt.Errorf("create storage root key: %w", err)
+		return parent{}, fmt.Errorf("create storage root key: %w", owned(err))
 	}
 	defer flush(r, made.ObjectHandle)
 	_, err = tpm2.EvictControl{
@@ -427,9 +429,18 @@ func makeSRK(r transport.TPM, handle uint32) (parent, error) {
 		PersistentHandle: tpm2.TPMHandle(handle),
 	}.Execute(r)
 	if err != nil {
-		return parent{}, fmt.Errorf("keep storage root key: %w", err)
+		return parent{}, fmt.Errorf("keep storage root key: %w", owned(err))
 	}
 	return readSRK(r, handle)
+}
+
+// owned says of a command under the owner hierarchy what a refused
+// authorization means.
+func owned(err error) error {
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return fmt.Errorf("%w (%w)", ErrOwned, err)
+	}
+	return err
 }
 
 // template is a P-256 key that signs with ECDSA and SHA-256, for ever in this
