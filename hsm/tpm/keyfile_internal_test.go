@@ -2,11 +2,15 @@ package tpm
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // specimen is a key file that a swtpm made: "record" or "citizen".
@@ -119,6 +123,29 @@ func FuzzResponse(f *testing.F) {
 		got, err := readResponse(&pieces{b, max(piece, 1)})
 		if err == nil && (!bytes.HasPrefix(b, got) || len(got) < headerSize || len(got) > maxSize) {
 			t.Fatalf("%x from %x", got, b)
+		}
+	})
+}
+
+// answering is a device that says one thing.
+type answering []byte
+
+func (a answering) exchange(context.Context, []byte) ([]byte, error) {
+	return readResponse(bytes.NewReader(a))
+}
+func (answering) Close() error { return nil }
+
+// FuzzDictionaryAttack feeds answers to the one command that is ours to
+// marshal. With a password for authorization exactly one is a success.
+func FuzzDictionaryAttack(f *testing.F) {
+	ok := []byte{0x80, 2, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}
+	f.Add(ok)
+	f.Add([]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 9, 0x21})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := &runner{ctx: t.Context(), device: answering(b), timeout: 50 * time.Millisecond}
+		err := setDictionaryAttack(r, tpm2.PasswordAuth(nil), protection)
+		if (err == nil) != bytes.Equal(b, ok) {
+			t.Fatalf("%x: %v", b, err)
 		}
 	})
 }
