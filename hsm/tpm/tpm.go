@@ -296,10 +296,14 @@ func (t *TPM) Close() error {
 		return nil
 	}
 	t.closed = true
+	ctx, cancel := context.WithTimeout(context.Background(), firstAnswer)
+	defer cancel()
+	if t.device == nil && t.opened && !t.shared {
+		_ = t.connect(ctx) // the last operation was given up: clear what it left
+	}
 	if t.device != nil && !t.shared {
-		// Without it some TPMs count the next start as an attack.
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
+		// Without it the TPM counts the next start as an attack, if a
+		// citizen's key was used.
 		r := &runner{ctx: ctx, device: t.device, timeout: t.options.Timeout}
 		_, _ = tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(r)
 	}
