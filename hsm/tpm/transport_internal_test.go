@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,16 @@ func TestOtherSystems(t *testing.T) {
 		run("build", ".")
 		if files := run("list", "-f", "{{.GoFiles}}", "."); !strings.Contains(files, file) {
 			t.Errorf("%s is built of %s", system, files)
+		}
+	}
+}
+
+// TestGivingUpRetrying: whatever kept the TPM from executing a command, staff
+// is to be called.
+func TestGivingUpRetrying(t *testing.T) {
+	for _, rc := range slices.Concat(again, full) {
+		if err := classify(rc); !errors.Is(err, hsm.ErrUnavailable) || !errors.Is(err, rc) {
+			t.Errorf("%v: %v", rc, err)
 		}
 	}
 }
