@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -58,7 +59,8 @@ type session struct {
 
 // claim is what a kiosk has said and the registry has read of it.
 type claim struct {
-	kiosk       Kiosk // without BootPCRs and certificates
+	code        []byte // hash of the secret that it came with
+	kiosk       Kiosk  // without BootPCRs and certificates
 	record, tls *x509.CertificateRequest
 }
 
@@ -138,6 +140,7 @@ func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.Pro
 	if err != nil {
 		return none, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the attestation key is not one", err)
 	}
+	c.code = p.Secret
 	s := &session{secret: random(attest.MaxSecret), nonce: random(32), ends: now.Add(challengeLife), claim: c}
 	copy(s.id[:], random(32))
 	made, err := attest.MakeCredential(ek, ak.Name, s.secret)
@@ -246,7 +249,7 @@ func (v *provisioning) prove(q api.ProvisionProof) (api.ProvisionStatus, error) 
 	if err != nil {
 		return api.ProvisionStatus{}, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the TPM's statements do not verify", err)
 	}
-	status, err := v.settle(kiosk, now)
+	status, err := v.settle(kiosk, s.claim.code, now)
 	if err != nil {
 		return status, err
 	}
@@ -311,14 +314,14 @@ func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
 
 // settle gives a kiosk that has proved itself its certificates again, if it is on
 // the register with these keys and this boot, and else has it wait for a person.
-// Its TPM claims the code.
-func (v *provisioning) settle(kiosk Kiosk, now time.Time) (status api.ProvisionStatus, err error) {
+// Its TPM claims the code, if it is still the one that the session began with.
+func (v *provisioning) settle(kiosk Kiosk, code []byte, now time.Time) (status api.ProvisionStatus, err error) {
 	err = v.kiosks.change(kiosk.ID, func(p *Provision) error {
 		known, err := v.standing(*p)
 		if err != nil {
 			return err
 		}
-		if !now.Before(p.Expires) {
+		if !now.Before(p.Expires) || !bytes.Equal(p.Secret, code) {
 			return refuse(http.StatusForbidden, api.CodeProvisionCode, "the code is not good for this kiosk", errCode)
 		}
 		if known != nil && string(known) != string(kiosk.EndorsementKey) {
@@ -359,7 +362,7 @@ func (v *provisioning) status(id api.ID) (api.ProvisionStatus, error) {
 		return api.ProvisionStatus{}, errSession()
 	}
 	s.ends = now.Add(sessionIdleLife)
-	kiosk := s.kiosk
+	kiosk, code := s.kiosk, s.claim.code
 	v.mu.Unlock()
 	p, err := v.kiosks.findProvision(kiosk.ID)
 	if err != nil {
@@ -368,14 +371,20 @@ func (v *provisioning) status(id api.ID) (api.ProvisionStatus, error) {
 	if _, err := v.standing(p); err != nil {
 		return api.ProvisionStatus{}, err
 	}
-	if p.Waiting == nil {
-		registered, err := v.kiosks.Find(kiosk.ID)
-		if err == nil && registered.same(kiosk) {
-			return api.ProvisionStatus{Status: api.Approved, Certificates: &registered.Certificates}, nil
-		}
+	if !bytes.Equal(p.Secret, code) {
 		return api.ProvisionStatus{}, errSession() // another code was given out
 	}
-	return api.ProvisionStatus{Status: api.Waiting}, nil
+	if p.Waiting != nil {
+		return api.ProvisionStatus{Status: api.Waiting}, nil
+	}
+	registered, err := v.kiosks.Find(kiosk.ID)
+	if err != nil {
+		return api.ProvisionStatus{}, err
+	}
+	if !registered.same(kiosk) {
+		return api.ProvisionStatus{}, errSession() // it proved other keys since
+	}
+	return api.ProvisionStatus{Status: api.Approved, Certificates: &registered.Certificates}, nil
 }
 
 // serveProvision runs one step for whoever asks, a few at a time.

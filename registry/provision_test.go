@@ -35,12 +35,11 @@ const kioskID = "KIOSK-0007"
 // applicant is a machine that asks to be a kiosk. It speaks the protocol as
 // hsm/tpm lets it, and can be told to lie.
 type applicant struct {
-	t      *testing.T
-	chip   *sim.Instance
-	dir    string
-	tpm    *tpm.TPM
-	eks    []tpm.EndorsementKey
-	client client
+	t    *testing.T
+	chip *sim.Instance
+	dir  string
+	tpm  *tpm.TPM
+	eks  []tpm.EndorsementKey
 }
 
 // machine is a TPM with a kiosk's keys; its maker is the same for all but strange
@@ -472,6 +471,13 @@ func TestProveRefuses(t *testing.T) {
 	p.TLSEvidence = p.RecordEvidence
 	if _, problem, check := c.prove(p); problem != api.CodeProvisionAttestation || check != string(attest.CheckKey) {
 		t.Errorf("one key twice: %s %s", problem, check)
+	}
+	// Another code was given out meanwhile: the earlier one ends at once.
+	challenge, _, _ = c.begin(a.asks(kioskID, code))
+	p = a.answers(challenge)
+	code = newCode(t, w, kiosks, kioskID)
+	if _, problem, _ := c.prove(p); problem != api.CodeProvisionCode {
+		t.Errorf("an earlier code: %q", problem)
 	}
 	// Too late.
 	challenge, _, _ = c.begin(a.asks(kioskID, code))

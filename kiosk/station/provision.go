@@ -105,8 +105,11 @@ func Provision(ctx context.Context, c Config, o ProvisionOptions) (Provisioned, 
 	if err != nil {
 		return none, err
 	}
-	_, root, err := policy.ParseShort(signed, o.Code.Root)
+	rules, root, err := policy.ParseShort(signed, o.Code.Root)
 	if err != nil {
+		return none, err
+	}
+	if err := rules.CheckTime(time.Now()); err != nil {
 		return none, err
 	}
 	if pinned, err := c.rootHash(); err == nil && pinned != root {
@@ -125,7 +128,7 @@ func Provision(ctx context.Context, c Config, o ProvisionOptions) (Provisioned, 
 		return none, err
 	}
 	o.Progress(StepInstall, fingerprint)
-	if err := install(c, t, root, signed, certs); err != nil {
+	if err := install(c, t, root, rules, certs); err != nil {
 		return none, err
 	}
 	v, err := validityOf(certs)
@@ -187,6 +190,16 @@ func prove(ctx context.Context, c Config, t *tpm.TPM, registry *client.Client, o
 	for attempt := 1; ; attempt++ {
 		o.Progress(StepProve, fingerprint)
 		challenge, err := registry.BeginProvisioning(ctx, begin)
+		var busy *client.RetryAfter
+		if left := time.Until(deadline); errors.As(err, &busy) && left > 0 {
+			select {
+			case <-ctx.Done():
+				return certs, fingerprint, context.Cause(ctx)
+			case <-time.After(min(max(busy.After, pollInterval), left)):
+			}
+			attempt--
+			continue
+		}
 		if err != nil {
 			return certs, fingerprint, err
 		}
@@ -307,7 +320,7 @@ func await(ctx context.Context, registry *client.Client, session api.ID, deadlin
 
 // install keeps certificates that are for this kiosk's keys, and what the kiosk
 // trusts from now on. The certificates come last: with them it is provisioned.
-func install(c Config, t *tpm.TPM, root [32]byte, signed []byte, certs api.KioskCertificates) error {
+func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api.KioskCertificates) error {
 	if certs.KioskID != c.Kiosk.ID {
 		return fmt.Errorf("%w: they are for %s", ErrCertificates, certs.KioskID)
 	}
@@ -321,6 +334,9 @@ func install(c Config, t *tpm.TPM, root [32]byte, signed []byte, certs api.Kiosk
 	if err := v.check(time.Now()); err != nil {
 		return err
 	}
+	if err := issued(certs, rules.Policy().KioskCA); err != nil {
+		return err
+	}
 	if err := replaceFile(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
 		return fmt.Errorf("pin authority: %w", err)
 	}
@@ -328,7 +344,7 @@ func install(c Config, t *tpm.TPM, root [32]byte, signed []byte, certs api.Kiosk
 	if err != nil {
 		return err
 	}
-	if err := p.take(signed); err != nil {
+	if err := p.take(rules.Bytes()); err != nil {
 		return err
 	}
 	b, err := json.Marshal(certs)
@@ -336,6 +352,29 @@ func install(c Config, t *tpm.TPM, root [32]byte, signed []byte, certs api.Kiosk
 		return err
 	}
 	return replaceFile(c.in(certificatesFile), b)
+}
+
+// issued says whether an authority over kiosks that the policy names has made all
+// these certificates, which are valid now.
+func issued(certs api.KioskCertificates, authorities []policy.Root) error {
+	roots := x509.NewCertPool()
+	for _, r := range authorities {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return fmt.Errorf("policy's kiosk authority: %w", err)
+		}
+		roots.AddCert(c)
+	}
+	for _, chain := range [][][]byte{certs.Attestation, certs.Record, certs.TLS} {
+		leaf, err := x509.ParseCertificate(chain[0]) // fits has looked at it
+		if err == nil {
+			_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrCertificates, err)
+		}
+	}
+	return nil
 }
 
 func fits(certs api.KioskCertificates, t *tpm.TPM) error {

@@ -21,6 +21,7 @@ import (
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/vault"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/pcscd"
 	sim "enrollkiosk/simulators/tpm"
@@ -341,6 +342,18 @@ func TestFakeRegistry(t *testing.T) {
 		t.Errorf("another authority: %v", err)
 	}
 	nothingKept("another authority")
+
+	// Its key and its authority are right; the policy is an old one.
+	expired, err := vault.SignPolicy(t.Context(), filepath.Join(s.Dir, "vault"), filepath.Join(s.Dir, "policy.toml"), time.Now().AddDate(-1, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := newImpostor(t, expired, nil)
+	fake.Config.Registry.URL = old.URL
+	if _, err := fake.provision(api.NewCode(root, old.key()), quiet); !errors.Is(err, policy.ErrExpired) || old.begun.Load() != 0 {
+		t.Errorf("an old policy: %v", err)
+	}
+	nothingKept("an old policy")
 
 	// It plays back a challenge that was made for another AK.
 	keys, ak := endorsement(t, s)

@@ -29,6 +29,8 @@ import (
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
 	"enrollkiosk/simulators/pcscd"
 	simulated "enrollkiosk/simulators/tpm"
 	"enrollkiosk/smartcard/pcsc"
@@ -141,17 +143,28 @@ func keyed(t *testing.T, c Config, f func(*tpm.TPM)) {
 // provisioned is a kiosk that could work.
 func provisioned(t *testing.T) (Config, *simulated.Instance) {
 	t.Helper()
-	a := newAuthority(t)
+	a, ca := newAuthority(t), newIssuer(t)
 	c := a.config(t)
-	put(t, c.Trust.Policy, a.sign(t, 5, nil))
+	rules := a.naming(t, ca)
+	put(t, c.Trust.Policy, rules.Bytes())
 	chip := startTPM(t)
 	c.TPM.Path = chip.Path()
 	keyed(t, c, func(k *tpm.TPM) {
-		if err := install(c, k, a.root(t), a.sign(t, 5, nil), newIssuer(t).answer(t, c.Kiosk.ID, k)); err != nil {
+		if err := install(c, k, a.root(t), rules, ca.answer(t, c.Kiosk.ID, k)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	return c, chip
+}
+
+// naming is a's policy, which names ca as the authority over kiosks.
+func (a authority) naming(t *testing.T, ca issuer) policy.Signed {
+	t.Helper()
+	s, err := policy.Parse(a.sign(t, 5, func(p *policy.Policy) { p.KioskCA = []policy.Root{{Certificate: ca.root.Raw, Class: record.Test}} }), a.root(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
@@ -159,8 +172,8 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 	c := a.config(t)
 	c.TPM.Path = startTPM(t).Path()
 	ca := newIssuer(t)
-	policy := a.sign(t, 5, nil)
-	put(t, c.Trust.Policy, policy)
+	rules := a.naming(t, ca)
+	put(t, c.Trust.Policy, rules.Bytes())
 	other := c
 	other.TPM.Path, other.Kiosk.State = startTPM(t).Path(), t.TempDir()
 	var foreign api.KioskCertificates
@@ -180,9 +193,10 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 			"keys exchanged":          with(func(c *api.KioskCertificates) { c.Record, c.TLS = c.TLS, c.Record }),
 			"another name":            with(func(c *api.KioskCertificates) { c.Record = ca.certify(t, "KIOSK-0002", k.RecordKey().Public()) }),
 			"none":                    {Version: 1, KioskID: c.Kiosk.ID},
+			"another authority's":     newIssuer(t).answer(t, c.Kiosk.ID, k),
 			"no certificate":          with(func(c *api.KioskCertificates) { c.Record = [][]byte{{0x30, 0}} }),
 		} {
-			if err := install(c, k, a.root(t), policy, bad); !errors.Is(err, ErrCertificates) {
+			if err := install(c, k, a.root(t), rules, bad); !errors.Is(err, ErrCertificates) {
 				t.Errorf("%s: %v", name, err)
 			}
 			for _, file := range []string{certificatesFile, rootFile} {
@@ -191,7 +205,7 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 				}
 			}
 		}
-		if err := install(c, k, a.root(t), policy, good); err != nil {
+		if err := install(c, k, a.root(t), rules, good); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -221,7 +235,7 @@ func TestCertificatesOutOfTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := install(c, k, root, nil, bad); !errors.Is(err, kiosk.ErrCertificate) {
+			if err := install(c, k, root, policy.Signed{}, bad); !errors.Is(err, kiosk.ErrCertificate) {
 				t.Errorf("%s: install: %v", name, err)
 			}
 		})
