@@ -64,6 +64,30 @@ type TPMEvidence struct {
 	Signature    []byte `json:"signature"`
 }
 
+// TPMQuote is TPM2_Quote's output over the PCRs that firmware and boot loader
+// measure themselves into, 0 to 7 of the SHA-256 bank, with the values it speaks
+// of: TPMS_ATTEST and TPMT_SIGNATURE, raw. Untrusted until hsm/attest has
+// verified it.
+type TPMQuote struct {
+	Attest    []byte `json:"attest"`
+	Signature []byte `json:"signature"`
+	PCRs      []PCR  `json:"pcrs"`
+}
+
+// PCR is a platform configuration register with its value, 32 bytes.
+type PCR struct {
+	Index int    `json:"index"`
+	Value []byte `json:"sha256"`
+}
+
+// TPMCredential is a secret that only the TPM with a certain endorsement key
+// opens, and only while a key of a certain name is loaded in it (TPM 2.0 Part 1,
+// 24): the contents of a TPM2B_ID_OBJECT and of a TPM2B_ENCRYPTED_SECRET.
+type TPMCredential struct {
+	Blob   []byte `json:"blob"`
+	Secret []byte `json:"secret"`
+}
+
 // Attestation is evidence of one kind: exactly one member is set.
 type Attestation struct {
 	PIV *PIVEvidence `json:"piv,omitempty"`

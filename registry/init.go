@@ -17,15 +17,16 @@ import (
 
 // Names in a registry's directory.
 const (
-	fileLogKey  = "log.key" // C2SP signed-note signer key
-	fileVerdict = "verdict.key"
-	nameKioskCA = "kiosk-ca"
-	nameTLSRoot = "tls-root"
-	nameServer  = "server"
-	nameVault   = "vault-client"
-	dirKiosks   = "kiosks"
-	dirLog      = "log"
-	fileStore   = "registry.db"
+	fileLogKey    = "log.key" // C2SP signed-note signer key
+	fileVerdict   = "verdict.key"
+	nameKioskCA   = "kiosk-ca"
+	nameTLSRoot   = "tls-root"
+	nameServer    = "server"
+	nameVault     = "vault-client"
+	dirKiosks     = "kiosks"
+	dirProvisions = "provisions"
+	dirLog        = "log"
+	fileStore     = "registry.db"
 
 	// FilePublic holds what the world must know of the keys: an api.RegistryKeys.
 	FilePublic = "public.json"

@@ -3,8 +3,11 @@ package registry
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,212 +16,352 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
-	"enrollkiosk/hsm"
-	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
-	"enrollkiosk/registry/policy"
 )
 
 // Errors about kiosks.
 var (
-	ErrRequest      = errors.New("the request does not prove that its keys live in a TPM")
-	ErrOtherKiosk   = errors.New("another TPM has this id: give the new kiosk another one")
 	ErrUnknownKiosk = errors.New("no kiosk of this id is registered")
+	ErrNotWaiting   = errors.New("no kiosk of this id waits for approval")
+	ErrFingerprint  = errors.New("another TPM waits under this id: compare the fingerprint with the one that the kiosk itself shows")
+	ErrKioskID      = errors.New("a kiosk's id has up to 64 letters, digits, dots, hyphens and underscores")
+	ErrRevoked      = errors.New("the kiosk of this id was revoked: give the machine another id")
 )
 
-// Kiosk is a registered kiosk.
+// Kiosk is a registered kiosk, or one that has proved itself and waits.
 type Kiosk struct {
 	ID             string                `json:"id"`
-	RecordKey      []byte                `json:"record_key"` // SubjectPublicKeyInfo
-	TLSKey         []byte                `json:"tls_key"`    // SubjectPublicKeyInfo
-	AttestationKey []byte                `json:"attestation_key"`
+	RecordKey      []byte                `json:"record_key"`      // SubjectPublicKeyInfo
+	TLSKey         []byte                `json:"tls_key"`         // SubjectPublicKeyInfo
+	EndorsementKey []byte                `json:"endorsement_key"` // SubjectPublicKeyInfo: which TPM it is
+	AttestationKey []byte                `json:"attestation_key"` // TPMT_PUBLIC
 	StorageKeyName []byte                `json:"storage_key_name"`
-	Class          string                `json:"class"`   // of the TPM's endorsement: production or test
+	BootPCRs       [][]byte              `json:"boot_pcrs"` // SHA-256 PCRs 0 to 7 when it was approved
+	Class          string                `json:"class"`     // of the TPM's endorsement: production or test
+	Manufacturer   string                `json:"manufacturer"`
+	Model          string                `json:"model"`
 	Counter        uint64                `json:"counter"` // before its first record
 	Registered     time.Time             `json:"registered"`
 	Revoked        *time.Time            `json:"revoked,omitempty"`
 	Certificates   api.KioskCertificates `json:"certificates"`
 }
 
+// Fingerprint of the endorsement key, for people.
+func (k Kiosk) Fingerprint() string { return api.Fingerprint(k.EndorsementKey) }
+
+// Provision is a provisioning code that was given out, and what came of it.
+type Provision struct {
+	ID      string    `json:"id"`
+	Secret  []byte    `json:"secret_sha256"` // the secret itself stands on paper only
+	Made    time.Time `json:"made"`
+	Expires time.Time `json:"expires"`
+	Wrong   int       `json:"wrong"` // times that somebody came with another secret
+	// EndorsementKey is of the first TPM that has shown the code and proved
+	// itself; the code is of no use to another.
+	EndorsementKey []byte    `json:"endorsement_key,omitempty"`
+	Waiting        *Kiosk    `json:"waiting,omitempty"` // for a person to approve
+	Since          time.Time `json:"since,omitzero"`    // it waits
+	Rejected       bool      `json:"rejected,omitempty"`
+}
+
 // Kiosks is the register of kiosks: one file for each, so that it can be read
-// and changed while the registry serves.
+// and changed while the registry serves; one more for each code.
 type Kiosks struct{ dir string }
 
 // KiosksIn is the register in a registry's directory.
-func KiosksIn(dir string) Kiosks { return Kiosks{filepath.Join(dir, dirKiosks)} }
+func KiosksIn(dir string) Kiosks { return Kiosks{dir} }
+
+func (k Kiosks) file(id string) string      { return filepath.Join(k.dir, dirKiosks, id+".json") }
+func (k Kiosks) provision(id string) string { return filepath.Join(k.dir, dirProvisions, id+".json") }
 
 // List is all kiosks, by id.
-func (k Kiosks) List() ([]Kiosk, error) {
-	entries, err := os.ReadDir(k.dir)
-	if err != nil {
+func (k Kiosks) List() ([]Kiosk, error) { return list(filepath.Join(k.dir, dirKiosks), k.Find) }
+
+// Provisions is all codes that were given out, by their kiosk's id.
+func (k Kiosks) Provisions() ([]Provision, error) {
+	return list(filepath.Join(k.dir, dirProvisions), k.findProvision)
+}
+
+func list[T any](dir string, find func(id string) (T, error)) ([]T, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("list kiosks: %w", err)
 	}
-	var out []Kiosk
+	var out []T
 	for _, e := range entries {
 		id, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok || strings.HasPrefix(id, ".") {
 			continue
 		}
-		kiosk, err := k.Find(id)
+		one, err := find(id)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, kiosk)
+		out = append(out, one)
 	}
-	slices.SortFunc(out, func(a, b Kiosk) int { return strings.Compare(a.ID, b.ID) })
 	return out, nil
 }
 
 // Find is the kiosk of an id; ErrUnknownKiosk if there is none.
 func (k Kiosks) Find(id string) (Kiosk, error) {
-	if !fileName(id) {
-		return Kiosk{}, ErrUnknownKiosk
-	}
-	b, err := os.ReadFile(k.file(id))
-	if errors.Is(err, os.ErrNotExist) {
-		return Kiosk{}, fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
+	var kiosk Kiosk
+	err := read(k.file(id), id, &kiosk)
+	if err == nil && kiosk.ID != id {
+		err = fmt.Errorf("read kiosk: %s is of another kiosk", k.file(id))
 	}
 	if err != nil {
-		return Kiosk{}, fmt.Errorf("read kiosk: %w", err)
-	}
-	var kiosk Kiosk
-	if err := strictJSON(b, &kiosk); err != nil || kiosk.ID != id {
-		return Kiosk{}, fmt.Errorf("read kiosk: %s is damaged: %w", k.file(id), err)
+		return Kiosk{}, err
 	}
 	return kiosk, nil
 }
 
-// Revoke ends a kiosk's standing at a time. It may be said again; the first time stays.
-func (k Kiosks) Revoke(id string, at time.Time) error {
-	kiosk, err := k.Find(id)
-	if err != nil || kiosk.Revoked != nil {
-		return err
+func (k Kiosks) findProvision(id string) (Provision, error) {
+	var p Provision
+	err := read(k.provision(id), id, &p)
+	if err == nil && p.ID != id {
+		err = fmt.Errorf("read provisioning: %s is of another kiosk", k.provision(id))
 	}
-	at = at.UTC().Truncate(time.Second)
-	kiosk.Revoked = &at
-	return keyfile.Replace(k.file(id), encode(kiosk), 0o600)
-}
-
-func (k Kiosks) file(id string) string { return filepath.Join(k.dir, id+".json") }
-
-// fileName: kiosk ids are file names here, so only plain ones are taken.
-func fileName(id string) bool {
-	return id != "" && len(id) <= 64 && id[0] != '.' &&
-		strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == ""
-}
-
-func encode(k Kiosk) []byte {
-	b, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
-		panic(err) // plain data always encodes
+		return Provision{}, err
 	}
-	return append(b, '\n')
+	return p, nil
 }
 
-// maxRequest is more than a request with four certificates of a TPM's maker has.
-const maxRequest = 256 << 10
-
-// ParseKioskRequest reads the file that a new kiosk made.
-func ParseKioskRequest(r io.Reader) (api.KioskRequest, error) {
-	var q api.KioskRequest
-	b, err := io.ReadAll(io.LimitReader(r, maxRequest+1))
+func read(file, id string, v any) error {
+	if !api.ValidKioskID(id) {
+		return ErrUnknownKiosk
+	}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
+	}
 	if err != nil {
-		return q, fmt.Errorf("read kiosk request: %w", err)
+		return fmt.Errorf("read kiosk: %w", err)
 	}
-	if len(b) > maxRequest {
-		return q, fmt.Errorf("%w: larger than a request can be", ErrRequest)
-	}
-	if err := strictJSON(b, &q); err != nil {
-		return q, fmt.Errorf("%w: %w", ErrRequest, err)
-	}
-	if q.Version != 1 || !fileName(q.KioskID) || len(q.EKCertificates) > 8 {
-		return q, fmt.Errorf("%w: version, id or number of certificates", ErrRequest)
-	}
-	return q, nil
-}
-
-func strictJSON(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return err
+		return fmt.Errorf("read kiosk: %s is damaged: %w", file, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return errors.New("trailing data")
+		return fmt.Errorf("read kiosk: %s is damaged: trailing data", file)
 	}
 	return nil
 }
 
-// Sign verifies what a new kiosk says about its keys, registers it and issues
-// its certificates. tpmRoots are those that endorsement certificates are judged
-// by; with none configured nobody vouches for the TPM, and the kiosk is of class
-// test. A kiosk may ask again: the same keys get their certificates again;
-// another TPM under the same id is refused with ErrOtherKiosk.
-func (k Kiosks) Sign(dir string, q api.KioskRequest, tpmRoots []policy.Root, now time.Time) (Kiosk, error) {
-	kiosk, err := verifyRequest(q, tpmRoots, now)
+func write(file string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic(err) // plain data always encodes
+	}
+	return keyfile.Replace(file, append(b, '\n'), 0o600)
+}
+
+// locked runs f while no other process changes the register.
+func (k Kiosks) locked(f func() error) error {
+	l, err := os.OpenFile(filepath.Join(k.dir, dirKiosks, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock register: %w", err)
+	}
+	defer l.Close() // ends the lock
+	if err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock register: %w", err)
+	}
+	return f()
+}
+
+// change alters a provisioning under the lock.
+func (k Kiosks) change(id string, f func(*Provision) error) error {
+	return k.locked(func() error {
+		p, err := k.findProvision(id)
+		if err != nil {
+			return err
+		}
+		if err := f(&p); err != nil {
+			return err
+		}
+		return write(k.provision(id), p)
+	})
+}
+
+// Revoke ends a kiosk's standing at a time, and its code with it. It may be said
+// again; the first time stays.
+func (k Kiosks) Revoke(id string, at time.Time) error {
+	return k.locked(func() error {
+		kiosk, err := k.Find(id)
+		if err != nil || kiosk.Revoked != nil {
+			return err
+		}
+		at = at.UTC().Truncate(time.Second)
+		kiosk.Revoked = &at
+		return write(k.file(id), kiosk)
+	})
+}
+
+// NewCode gives out a provisioning code for a kiosk: it is good until it expires,
+// for the first TPM that proves itself. An earlier code of the same kiosk ends.
+// root is the hash of the authority's root key.
+func (k Kiosks) NewCode(id string, root [32]byte, valid time.Duration, now time.Time) (api.Code, error) {
+	if !api.ValidKioskID(id) {
+		return api.Code{}, ErrKioskID
+	}
+	server, err := keyfile.ReadCertificate(filepath.Join(k.dir, nameServer+".crt"))
+	if err != nil {
+		return api.Code{}, err
+	}
+	code := api.NewCode(root, api.KeyHash(server.RawSubjectPublicKeyInfo))
+	hash := sha256.Sum256(code.Secret.Reveal())
+	now = now.UTC().Truncate(time.Second)
+	return code, k.locked(func() error {
+		if kiosk, err := k.Find(id); err == nil && kiosk.Revoked != nil {
+			return fmt.Errorf("%s: %w", id, ErrRevoked)
+		} else if err != nil && !errors.Is(err, ErrUnknownKiosk) {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(k.dir, dirProvisions), 0o700); err != nil {
+			return fmt.Errorf("keep code: %w", err)
+		}
+		return write(k.provision(id), Provision{ID: id, Secret: hash[:], Made: now, Expires: now.Add(valid)})
+	})
+}
+
+// errCode is every reason for which a code is not taken. Which one it was stays
+// here.
+var errCode = errors.New("no such code")
+
+// checkCode says whether a secret is that of the kiosk's code. A wrong one is
+// counted, for the people who list the kiosks; the secret is too long for a
+// limit to be needed, and with one anybody could use up another's code.
+func (k Kiosks) checkCode(id string, secret []byte, now time.Time) (Provision, error) {
+	p, err := k.findProvision(id)
+	if errors.Is(err, ErrUnknownKiosk) {
+		return Provision{}, errCode
+	}
+	if err != nil {
+		return Provision{}, err
+	}
+	hash := sha256.Sum256(secret)
+	if subtle.ConstantTimeCompare(hash[:], p.Secret) != 1 {
+		err := k.change(id, func(p *Provision) error { p.Wrong++; return nil })
+		return Provision{}, errors.Join(errCode, err)
+	}
+	if !now.Before(p.Expires) {
+		return Provision{}, errCode
+	}
+	return p, nil
+}
+
+// Approve registers the kiosk that waits and issues its certificates. fingerprint
+// is what a person has compared with the kiosk's own screen.
+func (k Kiosks) Approve(id, fingerprint string, now time.Time) (Kiosk, error) {
+	var kiosk Kiosk
+	err := k.locked(func() error {
+		p, err := k.findProvision(id)
+		if errors.Is(err, ErrUnknownKiosk) || err == nil && p.Waiting == nil {
+			return fmt.Errorf("%s: %w", id, ErrNotWaiting)
+		}
+		if err != nil {
+			return err
+		}
+		kiosk = *p.Waiting
+		if !api.SameFingerprint(fingerprint, kiosk.Fingerprint()) {
+			return fmt.Errorf("%s: %w", id, ErrFingerprint)
+		}
+		old, err := k.Find(id)
+		switch {
+		case err == nil && old.Revoked != nil:
+			return fmt.Errorf("%s: %w", id, ErrRevoked)
+		case err == nil && !bytes.Equal(old.EndorsementKey, kiosk.EndorsementKey):
+			return fmt.Errorf("%s: %w", id, ErrFingerprint)
+		case err == nil:
+			kiosk.Counter, kiosk.Registered = old.Counter, old.Registered
+		case !errors.Is(err, ErrUnknownKiosk):
+			return err
+		}
+		if err := k.issue(&kiosk, now); err != nil {
+			return err
+		}
+		// In this order: an approval that is cut short is asked for again.
+		p.Waiting = nil
+		return errors.Join(write(k.file(id), kiosk), write(k.provision(id), p))
+	})
 	if err != nil {
 		return Kiosk{}, err
-	}
-	old, err := k.Find(q.KioskID)
-	known := err == nil
-	switch {
-	case known && old.Revoked != nil:
-		return Kiosk{}, fmt.Errorf("%s: %w: it was revoked", q.KioskID, ErrOtherKiosk)
-	case known && !old.same(kiosk):
-		return Kiosk{}, fmt.Errorf("%s: %w", q.KioskID, ErrOtherKiosk)
-	case known && old.fresh(now):
-		return old, nil
-	case known:
-		kiosk.Counter, kiosk.Registered = old.Counter, old.Registered
-	case !errors.Is(err, ErrUnknownKiosk):
-		return Kiosk{}, err
-	}
-	ca, err := keyfile.ReadAuthority(dir, nameKioskCA)
-	if err != nil {
-		return Kiosk{}, err
-	}
-	kiosk.Certificates = api.KioskCertificates{Version: 1, KioskID: q.KioskID}
-	for _, c := range []struct {
-		spki  []byte
-		usage []x509.ExtKeyUsage
-		out   *[][]byte
-	}{
-		{kiosk.RecordKey, nil, &kiosk.Certificates.Record},
-		{kiosk.TLSKey, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, &kiosk.Certificates.TLS},
-	} {
-		pub, err := x509.ParsePKIXPublicKey(c.spki)
-		if err != nil {
-			return Kiosk{}, err
-		}
-		der, err := ca.Issue(x509.Certificate{Subject: pkix.Name{CommonName: q.KioskID}, ExtKeyUsage: c.usage}, pub, now)
-		if err != nil {
-			return Kiosk{}, err
-		}
-		*c.out = [][]byte{der}
-	}
-	if known {
-		return kiosk, keyfile.Replace(k.file(kiosk.ID), encode(kiosk), 0o600)
-	}
-	if err := keyfile.WriteNew(k.file(kiosk.ID), encode(kiosk), 0o600); err != nil {
-		return Kiosk{}, fmt.Errorf("register kiosk: %w", err)
 	}
 	return kiosk, nil
 }
 
+// Reject sends the kiosk that waits away and ends its code.
+func (k Kiosks) Reject(id string) error {
+	err := k.change(id, func(p *Provision) error {
+		if p.Waiting == nil {
+			return fmt.Errorf("%s: %w", id, ErrNotWaiting)
+		}
+		p.Waiting, p.Rejected = nil, true
+		return nil
+	})
+	if errors.Is(err, ErrUnknownKiosk) {
+		return fmt.Errorf("%s: %w", id, ErrNotWaiting)
+	}
+	return err
+}
+
+// oidAIKCertificate is the extended key usage of an attestation key's
+// certificate (TCG Credential Profiles 3.3: tcg-kp-AIKCertificate).
+var oidAIKCertificate = asn1.ObjectIdentifier{2, 23, 133, 8, 3}
+
+// issue certifies a kiosk's three keys.
+func (k Kiosks) issue(kiosk *Kiosk, now time.Time) error {
+	ca, err := keyfile.ReadAuthority(k.dir, nameKioskCA)
+	if err != nil {
+		return err
+	}
+	ak, err := attestationSPKI(kiosk.AttestationKey)
+	if err != nil {
+		return err
+	}
+	kiosk.Certificates = api.KioskCertificates{Version: 1, KioskID: kiosk.ID}
+	for _, c := range []struct {
+		spki     []byte
+		template x509.Certificate
+		out      *[][]byte
+	}{
+		{ak, x509.Certificate{UnknownExtKeyUsage: []asn1.ObjectIdentifier{oidAIKCertificate}}, &kiosk.Certificates.Attestation},
+		{kiosk.RecordKey, x509.Certificate{}, &kiosk.Certificates.Record},
+		{kiosk.TLSKey, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, &kiosk.Certificates.TLS},
+	} {
+		pub, err := x509.ParsePKIXPublicKey(c.spki)
+		if err != nil {
+			return fmt.Errorf("certify kiosk: %w", err)
+		}
+		c.template.Subject = pkix.Name{CommonName: kiosk.ID}
+		der, err := ca.Issue(c.template, pub, now)
+		if err != nil {
+			return err
+		}
+		*c.out = [][]byte{der}
+	}
+	return nil
+}
+
 // same says whether both are one TPM with one set of keys.
 func (k Kiosk) same(o Kiosk) bool {
-	return bytes.Equal(k.RecordKey, o.RecordKey) && bytes.Equal(k.TLSKey, o.TLSKey) &&
+	return bytes.Equal(k.RecordKey, o.RecordKey) && bytes.Equal(k.TLSKey, o.TLSKey) && bytes.Equal(k.EndorsementKey, o.EndorsementKey) &&
 		bytes.Equal(k.AttestationKey, o.AttestationKey) && bytes.Equal(k.StorageKeyName, o.StorageKeyName)
 }
+
+// bootsLike says whether both have started the same firmware and boot loader.
+func (k Kiosk) bootsLike(o Kiosk) bool { return slices.EqualFunc(k.BootPCRs, o.BootPCRs, bytes.Equal) }
 
 func (k Kiosk) hasRecordKey(spki []byte) bool { return bytes.Equal(k.RecordKey, spki) }
 
 // fresh says whether k's certificates last for a good while yet.
 func (k Kiosk) fresh(now time.Time) bool {
-	for _, chain := range [][][]byte{k.Certificates.Record, k.Certificates.TLS} {
+	for _, chain := range [][][]byte{k.Certificates.Attestation, k.Certificates.Record, k.Certificates.TLS} {
 		if len(chain) == 0 {
 			return false
 		}
@@ -227,82 +370,6 @@ func (k Kiosk) fresh(now time.Time) bool {
 		}
 	}
 	return true
-}
-
-// verifyRequest checks both keys' evidence, both certificate requests, that
-// they speak of the same keys, and the endorsement.
-func verifyRequest(q api.KioskRequest, tpmRoots []policy.Root, now time.Time) (Kiosk, error) {
-	class, err := endorsed(q.EKCertificates, tpmRoots, now)
-	if err != nil {
-		return Kiosk{}, fmt.Errorf("%w: %w", ErrRequest, err)
-	}
-	kiosk := Kiosk{ID: q.KioskID, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: class,
-		Counter: q.CounterAtInit, Registered: now.UTC().Truncate(time.Second)}
-	binding := api.KioskBinding(q.KioskID)
-	for _, key := range []struct {
-		name     string
-		evidence api.TPMEvidence
-		csr      []byte
-		spki     *[]byte
-	}{
-		{"record key", q.RecordEvidence, q.RecordCSR, &kiosk.RecordKey},
-		{"tls key", q.TLSEvidence, q.TLSCSR, &kiosk.TLSKey},
-	} {
-		proof, err := attest.VerifyTPM(hsm.TPMEvidence(key.evidence), attest.TPMExpect{AK: q.AttestationKey, Class: class,
-			QualifyingData: binding[:], OutsideInfo: binding, ParentName: q.StorageKeyName})
-		if err != nil {
-			return Kiosk{}, fmt.Errorf("%w: %s: %w", ErrRequest, key.name, err)
-		}
-		csr, err := x509.ParseCertificateRequest(key.csr)
-		if err != nil {
-			return Kiosk{}, fmt.Errorf("%w: %s: certificate request: %w", ErrRequest, key.name, err)
-		}
-		if err := csr.CheckSignature(); err != nil {
-			return Kiosk{}, fmt.Errorf("%w: %s: certificate request: %w", ErrRequest, key.name, err)
-		}
-		if !samePublic(csr.PublicKey, proof.Key()) {
-			return Kiosk{}, fmt.Errorf("%w: %s: the certificate request is for another key", ErrRequest, key.name)
-		}
-		if *key.spki, err = x509.MarshalPKIXPublicKey(proof.Key()); err != nil {
-			return Kiosk{}, err
-		}
-	}
-	if bytes.Equal(kiosk.RecordKey, kiosk.TLSKey) {
-		return Kiosk{}, fmt.Errorf("%w: one key for two uses", ErrRequest)
-	}
-	return kiosk, nil
-}
-
-// endorsed is the class of the root behind one of a TPM's endorsement
-// certificates; the others may be its intermediates.
-func endorsed(certificates [][]byte, roots []policy.Root, now time.Time) (string, error) {
-	if len(roots) == 0 {
-		return attest.Test, nil
-	}
-	list, err := attestRoots(roots)
-	if err != nil {
-		return "", err
-	}
-	err = errors.New("no endorsement certificate")
-	for _, der := range certificates {
-		var e attest.Endorsement
-		if e, err = attest.VerifyEndorsement(der, certificates, list, now); err == nil {
-			return e.Class(), nil
-		}
-	}
-	return "", err
-}
-
-func attestRoots(list []policy.Root) ([]attest.Root, error) {
-	var out []attest.Root
-	for _, r := range list {
-		c, err := x509.ParseCertificate(r.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("parse attestation root: %w", err)
-		}
-		out = append(out, attest.Root{Certificate: c, Class: string(r.Class)})
-	}
-	return out, nil
 }
 
 func samePublic(a, b crypto.PublicKey) bool {

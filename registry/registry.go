@@ -83,6 +83,8 @@ type Registry struct {
 	vault   *vaultRole
 	files   logFiles
 	closed  sync.Once
+
+	provisioning *provisioning
 }
 
 // Open opens a registry's directory. One process at a time can.
@@ -108,6 +110,9 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	}
 	pub, err := ReadPublic(o.Dir)
 	if err != nil {
+		return nil, err
+	}
+	if r.provisioning, err = newProvisioning(r.kiosks, o.Policy.Policy(), o.Now); err != nil {
 		return nil, err
 	}
 	r.origin = pub.Origin

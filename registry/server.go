@@ -81,13 +81,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (r *Registry) handler() http.Handler {
-	posts := make(chan struct{}, maxPosts)
+	posts, provisions := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions)
 	routes := []struct {
 		path, method string
 		serve        http.HandlerFunc
 	}{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
+		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
+		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
+		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},

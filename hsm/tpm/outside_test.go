@@ -211,7 +211,7 @@ func TestKeyFileForOpenSSL(t *testing.T) {
 	}
 }
 
-// TestRequestAndMutualTLS uses both keys as kiosk init and the courier do.
+// TestRequestAndMutualTLS uses both keys as kiosk provision and the courier do.
 func TestRequestAndMutualTLS(t *testing.T) {
 	_, _, d := initialized(t)
 	for _, k := range []hsm.Key{d.RecordKey(), d.TLSKey()} {

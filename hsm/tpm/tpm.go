@@ -64,7 +64,7 @@ type Options struct {
 // Errors of this package, beside those of package hsm.
 var (
 	// ErrNotInitialized: Init has not run here, or not to its end.
-	ErrNotInitialized = errors.New("the kiosk's keys have not been made yet: run kiosk init")
+	ErrNotInitialized = errors.New("the kiosk's keys have not been made yet: run kiosk provision")
 	// ErrOtherTPM: the key files were made with another TPM, or this one was cleared since.
 	ErrOtherTPM = errors.New("the kiosk's key files belong to another TPM: call staff")
 	// ErrOtherBinding: the keys exist and were bound to other outside information at birth.

@@ -57,10 +57,11 @@ type RegistryConfig struct {
 	URL string `toml:"url"`
 }
 
-// TrustConfig pins the identity authority.
+// TrustConfig may say once more which identity authority `kiosk provision` has
+// pinned. Both members may be left out.
 type TrustConfig struct {
-	Root   string `toml:"root"`   // SHA-256 of the authority's root key (SubjectPublicKeyInfo), hexadecimal
-	Policy string `toml:"policy"` // a signed policy to begin with; later ones come from the registry
+	Root   string `toml:"root"`   // SHA-256 of the authority's root key (SubjectPublicKeyInfo), hexadecimal; must agree
+	Policy string `toml:"policy"` // a signed policy, carried to a kiosk without a line; the newest is in force
 }
 
 // ConfigError is a mistake in the configuration file.
@@ -134,7 +135,6 @@ func (c Config) check() error {
 		{"readers.officer", c.Readers.Officer, "a part of the officer's reader's name; pcsc_scan -r lists them"},
 		{"tpm.path", c.TPM.Path, "usually /dev/tpmrm0"},
 		{"registry.url", c.Registry.URL, "https://host:port"},
-		{"trust.root", c.Trust.Root, "the SHA-256 of the authority's root key"},
 	} {
 		if k.value == "" {
 			return fmt.Errorf("%s is missing: %s", k.name, k.what)
@@ -156,16 +156,45 @@ func (c Config) check() error {
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return errors.New("registry.url must be https://host:port and nothing more")
 	}
-	_, err = c.rootHash()
+	if c.Trust.Root != "" {
+		_, err = parseHash(c.Trust.Root)
+	}
 	return err
 }
 
-func (c Config) rootHash() (hash [32]byte, err error) {
-	b, err := hex.DecodeString(c.Trust.Root)
+func parseHash(text string) (hash [32]byte, err error) {
+	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != len(hash) {
 		return hash, errors.New("trust.root must be 64 hexadecimal digits: the SHA-256 of the authority's root key")
 	}
 	return [32]byte(b), nil
+}
+
+// rootHash is the authority's: pinned when the kiosk was provisioned, or
+// configured, in which case both must agree. ErrNotProvisioned without either.
+func (c Config) rootHash() (hash [32]byte, err error) {
+	if c.Trust.Root != "" {
+		if hash, err = parseHash(c.Trust.Root); err != nil {
+			return hash, err
+		}
+	}
+	b, err := os.ReadFile(c.in(rootFile))
+	switch {
+	case errors.Is(err, os.ErrNotExist) && c.Trust.Root != "":
+		return hash, nil
+	case errors.Is(err, os.ErrNotExist):
+		return hash, ErrNotProvisioned
+	case err != nil:
+		return hash, err
+	}
+	pinned, err := parseHash(strings.TrimSpace(string(b)))
+	if err != nil {
+		return hash, fmt.Errorf("%s is damaged: run kiosk provision again", c.in(rootFile))
+	}
+	if c.Trust.Root != "" && hash != pinned {
+		return hash, ErrOtherAuthority
+	}
+	return pinned, nil
 }
 
 func (c Config) in(name string) string { return filepath.Join(c.Kiosk.State, name) }

@@ -57,11 +57,11 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// Each line of the example is needed but trust.policy; without it the error
+// Each line of the example is needed but those of [trust]; without it the error
 // names the key.
 func TestEachMissingKeyIsNamed(t *testing.T) {
 	for _, name := range []string{"kiosk.id", "kiosk.state", "kiosk.languages", "readers.document", "readers.token", "readers.officer",
-		"tpm.path", "registry.url", "trust.root"} {
+		"tpm.path", "registry.url"} {
 		_, key, _ := strings.Cut(name, ".")
 		var kept strings.Builder
 		for line := range strings.Lines(goodConfig) {

@@ -59,12 +59,12 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 	}{
 		{"agent", "restart it; run this as the agent's user", agent},
 		{"readers", "connect the readers, start pcscd, compare [readers] with what pcsc_scan -r lists", own(diagnoseReaders)},
-		{"tpm", "enable the TPM in the firmware, put the agent's user into the group tss, run kiosk init", security},
+		{"tpm", "enable the TPM in the firmware, put the agent's user into the group tss, run kiosk provision", security},
 		{"clock", "set the clock and let a time service keep it", func(context.Context) (string, error) { return diagnoseClock(c) }},
-		{"certificates", "renew them: run kiosk init and have the registry sign again", func(context.Context) (string, error) { return diagnoseCertificates(c) }},
+		{"certificates", "renew them: run kiosk provision with a new code from the registry", func(context.Context) (string, error) { return diagnoseCertificates(c) }},
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
-		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy", func(context.Context) (string, error) { return diagnosePolicy(c) }},
+		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
 		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Line) }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, checkLimit)

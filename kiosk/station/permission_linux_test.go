@@ -53,7 +53,7 @@ func TestStateOfAnotherUser(t *testing.T) {
 		c.Kiosk.State = "/" // root's
 	}
 	c.TPM.Path = "unix:/nonexistent"
-	if _, err := Init(t.Context(), c); !errors.Is(err, ErrOtherUser) {
+	if err := c.makeState(); !errors.Is(err, ErrOtherUser) {
 		t.Errorf("init: %v", err)
 	}
 	if _, _, err := openQueue(t.Context(), c); !errors.Is(err, ErrOtherUser) {

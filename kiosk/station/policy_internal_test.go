@@ -79,13 +79,19 @@ func (a authority) sign(t *testing.T, version uint64, change func(*policy.Policy
 	return b
 }
 
-// config is of a kiosk that pins a.
-func (a authority) config(t *testing.T) Config {
+func (a authority) root(t *testing.T) [32]byte {
 	t.Helper()
 	root, err := policy.RootHash(a.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return root
+}
+
+// config is of a kiosk that pins a.
+func (a authority) config(t *testing.T) Config {
+	t.Helper()
+	root := a.root(t)
 	var c Config
 	c.Kiosk.ID, c.Kiosk.State, c.Kiosk.Languages = "KIOSK-0001", t.TempDir(), []string{"en", "zh"}
 	c.Kiosk.Socket = filepath.Join(c.Kiosk.State, "agent.sock")

@@ -147,7 +147,7 @@ func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
 	return nil
 }
 
-// openQueue opens the queue that kiosk init made; it makes none.
+// openQueue opens the queue that Provision made; it makes none.
 func openQueue(ctx context.Context, c Config) (*queue.Queue, queue.Report, error) {
 	if err := c.own(); err != nil {
 		return nil, queue.Report{}, err

@@ -2,6 +2,7 @@ package station
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,11 +22,15 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
 	"enrollkiosk/simulators/pcscd"
 	simulated "enrollkiosk/simulators/tpm"
 	"enrollkiosk/smartcard/pcsc"
@@ -45,6 +50,7 @@ var bench *pcscd.Server
 
 func TestMain(m *testing.M) {
 	queue.RunCheck()
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // of the registry's log, in tests of provisioning
 	dir, err := os.MkdirTemp("", "st")
 	if err == nil {
 		bench, err = pcscd.Listen(filepath.Join(dir, "s"))
@@ -89,26 +95,25 @@ func newIssuer(t *testing.T) issuer {
 	return issuer{key, root}
 }
 
-func (i issuer) certify(t *testing.T, name string, csr []byte) [][]byte {
+func (i issuer) certify(t *testing.T, name string, key crypto.PublicKey) [][]byte {
 	t.Helper()
-	r, err := x509.ParseCertificateRequest(csr)
-	if err == nil {
-		err = r.CheckSignature()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: i.root.NotBefore, NotAfter: i.root.NotAfter}
-	der, err := x509.CreateCertificate(rand.Reader, template, i.root, r.PublicKey, i.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, i.root, key, i.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return [][]byte{der}
 }
 
-func (i issuer) answer(t *testing.T, r api.KioskRequest) api.KioskCertificates {
+// answer is what a registry gives the kiosk whose TPM this is.
+func (i issuer) answer(t *testing.T, id string, chip *tpm.TPM) api.KioskCertificates {
 	t.Helper()
-	return api.KioskCertificates{Version: 1, KioskID: r.KioskID, Record: i.certify(t, r.KioskID, r.RecordCSR), TLS: i.certify(t, r.KioskID, r.TLSCSR)}
+	ak, err := chip.AttestationKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api.KioskCertificates{Version: 1, KioskID: id, Attestation: i.certify(t, id, ak.Key),
+		Record: i.certify(t, id, chip.RecordKey().Public()), TLS: i.certify(t, id, chip.TLSKey().Public())}
 }
 
 func startTPM(t *testing.T) *simulated.Instance {
@@ -121,22 +126,45 @@ func startTPM(t *testing.T) *simulated.Instance {
 	return chip
 }
 
-// provisioned is a kiosk that could work.
-func provisioned(t *testing.T) (Config, *simulated.Instance) {
+// keyed makes a kiosk's keys and has f use them.
+func keyed(t *testing.T, c Config, f func(*tpm.TPM)) {
 	t.Helper()
-	a := newAuthority(t)
-	c := a.config(t)
-	put(t, c.Trust.Policy, a.sign(t, 5, nil))
-	chip := startTPM(t)
-	c.TPM.Path = chip.Path()
-	r, err := Init(t.Context(), c)
+	if err := c.makeState(); err != nil {
+		t.Fatal(err)
+	}
+	k, err := makeKeys(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Install(t.Context(), c, newIssuer(t).answer(t, r)); err != nil {
+	defer k.Close()
+	f(k)
+}
+
+// provisioned is a kiosk that could work.
+func provisioned(t *testing.T) (Config, *simulated.Instance) {
+	t.Helper()
+	a, ca := newAuthority(t), newIssuer(t)
+	c := a.config(t)
+	rules := a.naming(t, ca)
+	put(t, c.Trust.Policy, rules.Bytes())
+	chip := startTPM(t)
+	c.TPM.Path = chip.Path()
+	keyed(t, c, func(k *tpm.TPM) {
+		if err := install(c, k, a.root(t), rules, ca.answer(t, c.Kiosk.ID, k)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return c, chip
+}
+
+// naming is a's policy, which names ca as the authority over kiosks.
+func (a authority) naming(t *testing.T, ca issuer) policy.Signed {
+	t.Helper()
+	s, err := policy.Parse(a.sign(t, 5, func(p *policy.Policy) { p.KioskCA = []policy.Root{{Certificate: ca.root.Raw, Class: record.Test}} }), a.root(t))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return c, chip
+	return s
 }
 
 func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
@@ -144,38 +172,43 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 	c := a.config(t)
 	c.TPM.Path = startTPM(t).Path()
 	ca := newIssuer(t)
-	if err := Install(t.Context(), c, api.KioskCertificates{KioskID: c.Kiosk.ID}); !errors.Is(err, tpm.ErrNotInitialized) {
-		t.Errorf("before init: %v", err)
-	}
-	r, err := Init(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := Init(t.Context(), c)
-	if err != nil || string(again.AttestationKey) != string(r.AttestationKey) || again.CounterAtInit != r.CounterAtInit {
-		t.Errorf("init twice: %v", err)
-	}
-	good := ca.answer(t, r)
-	foreign := ca.answer(t, foreignRequest(t, c))
-	for name, bad := range map[string]api.KioskCertificates{
-		"another kiosk's id": {Version: 1, KioskID: "KIOSK-0002", Record: good.Record, TLS: good.TLS},
-		"foreign record key": {Version: 1, KioskID: r.KioskID, Record: foreign.Record, TLS: good.TLS},
-		"foreign tls key":    {Version: 1, KioskID: r.KioskID, Record: good.Record, TLS: foreign.TLS},
-		"keys exchanged":     {Version: 1, KioskID: r.KioskID, Record: good.TLS, TLS: good.Record},
-		"another name":       {Version: 1, KioskID: r.KioskID, Record: ca.certify(t, "KIOSK-0002", r.RecordCSR), TLS: good.TLS},
-		"none":               {Version: 1, KioskID: r.KioskID},
-		"no certificate":     {Version: 1, KioskID: r.KioskID, Record: [][]byte{{0x30, 0}}, TLS: good.TLS},
-	} {
-		if err := Install(t.Context(), c, bad); !errors.Is(err, ErrCertificates) {
-			t.Errorf("%s: %v", name, err)
+	rules := a.naming(t, ca)
+	put(t, c.Trust.Policy, rules.Bytes())
+	other := c
+	other.TPM.Path, other.Kiosk.State = startTPM(t).Path(), t.TempDir()
+	var foreign api.KioskCertificates
+	keyed(t, other, func(k *tpm.TPM) { foreign = ca.answer(t, c.Kiosk.ID, k) })
+	keyed(t, c, func(k *tpm.TPM) {
+		good := ca.answer(t, c.Kiosk.ID, k)
+		with := func(edit func(*api.KioskCertificates)) api.KioskCertificates {
+			bad := good
+			edit(&bad)
+			return bad
 		}
-		if _, err := os.Stat(c.in(certificatesFile)); !errors.Is(err, os.ErrNotExist) {
-			t.Fatalf("%s: something was kept: %v", name, err)
+		for name, bad := range map[string]api.KioskCertificates{
+			"another kiosk's id":      with(func(c *api.KioskCertificates) { c.KioskID = "KIOSK-0002" }),
+			"foreign record key":      with(func(c *api.KioskCertificates) { c.Record = foreign.Record }),
+			"foreign tls key":         with(func(c *api.KioskCertificates) { c.TLS = foreign.TLS }),
+			"foreign attestation key": with(func(c *api.KioskCertificates) { c.Attestation = foreign.Attestation }),
+			"keys exchanged":          with(func(c *api.KioskCertificates) { c.Record, c.TLS = c.TLS, c.Record }),
+			"another name":            with(func(c *api.KioskCertificates) { c.Record = ca.certify(t, "KIOSK-0002", k.RecordKey().Public()) }),
+			"none":                    {Version: 1, KioskID: c.Kiosk.ID},
+			"another authority's":     newIssuer(t).answer(t, c.Kiosk.ID, k),
+			"no certificate":          with(func(c *api.KioskCertificates) { c.Record = [][]byte{{0x30, 0}} }),
+		} {
+			if err := install(c, k, a.root(t), rules, bad); !errors.Is(err, ErrCertificates) {
+				t.Errorf("%s: %v", name, err)
+			}
+			for _, file := range []string{certificatesFile, rootFile} {
+				if _, err := os.Stat(c.in(file)); !errors.Is(err, os.ErrNotExist) {
+					t.Fatalf("%s: something was kept: %v", name, err)
+				}
+			}
 		}
-	}
-	if err := Install(t.Context(), c, good); err != nil {
-		t.Fatal(err)
-	}
+		if err := install(c, k, a.root(t), rules, good); err != nil {
+			t.Fatal(err)
+		}
+	})
 	// And what lies there is looked at each time.
 	b, err := json.Marshal(foreign)
 	if err != nil {
@@ -191,32 +224,28 @@ func TestInstallTakesOwnCertificatesOnly(t *testing.T) {
 // would reject it. Doctor says what to do, and what is saved stays reachable.
 func TestCertificatesOutOfTime(t *testing.T) {
 	for name, from := range map[string]time.Duration{"expired": -3 * time.Hour, "not yet valid": time.Hour} {
-		a := newAuthority(t)
-		c := a.config(t)
-		put(t, c.Trust.Policy, a.sign(t, 5, nil))
-		c.TPM.Path = startTPM(t).Path()
-		r, err := Init(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c, _ := provisioned(t)
 		ca := newIssuer(t)
-		good := ca.answer(t, r)
-		ca.root.NotBefore, ca.root.NotAfter = time.Now().Add(from), time.Now().Add(from+2*time.Hour)
-		bad := good
-		bad.TLS = ca.answer(t, r).TLS // one of them is enough
-		if err := Install(t.Context(), c, bad); !errors.Is(err, kiosk.ErrCertificate) {
-			t.Errorf("%s: install: %v", name, err)
-		}
-		if err := Install(t.Context(), c, good); err != nil {
-			t.Fatal(err)
-		}
+		var bad api.KioskCertificates
+		keyed(t, c, func(k *tpm.TPM) {
+			bad = ca.answer(t, c.Kiosk.ID, k)
+			ca.root.NotBefore, ca.root.NotAfter = time.Now().Add(from), time.Now().Add(from+2*time.Hour)
+			bad.TLS = ca.answer(t, c.Kiosk.ID, k).TLS // one of them is enough
+			root, err := c.rootHash()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := install(c, k, root, policy.Signed{}, bad); !errors.Is(err, kiosk.ErrCertificate) {
+				t.Errorf("%s: install: %v", name, err)
+			}
+		})
 		b, err := json.Marshal(bad)
 		if err != nil {
 			t.Fatal(err)
 		}
 		put(t, c.in(certificatesFile), b)
 		s, _ := running(t, c)
-		if p, err := s.usable(); !errors.Is(err, kiosk.ErrCertificate) || p.Valid() || !strings.Contains(err.Error(), "kiosk init") {
+		if p, err := s.usable(); !errors.Is(err, kiosk.ErrCertificate) || p.Valid() || !strings.Contains(err.Error(), "kiosk provision") {
 			t.Errorf("%s: usable: %v", name, err)
 		}
 		for _, f := range Diagnose(t.Context(), c) {
@@ -229,7 +258,7 @@ func TestCertificatesOutOfTime(t *testing.T) {
 
 // A queue that was moved away begins again at the TPM's counter, with the keys
 // and certificates that are there.
-func TestInitAfterTheQueueWasMovedAway(t *testing.T) {
+func TestProvisionAfterTheQueueWasMovedAway(t *testing.T) {
 	c, _ := provisioned(t)
 	chip, err := openTPM(t.Context(), c)
 	if err != nil {
@@ -239,10 +268,7 @@ func TestInitAfterTheQueueWasMovedAway(t *testing.T) {
 	if err := errors.Join(err, chip.Close(), os.Rename(c.in(queueDir), c.in("evidence"))); err != nil {
 		t.Fatal(err)
 	}
-	r, err := Init(t.Context(), c)
-	if err != nil || r.CounterAtInit != n {
-		t.Fatalf("init at %d, want %d: %v", r.CounterAtInit, n, err)
-	}
+	keyed(t, c, func(*tpm.TPM) {})
 	s, _ := running(t, c)
 	head, err := s.queue.Head(t.Context())
 	if want := fmt.Sprintf(`"reserved":%d,"recorded":%d`, n, n); err != nil || !strings.Contains(string(head), want) {
@@ -251,17 +277,6 @@ func TestInitAfterTheQueueWasMovedAway(t *testing.T) {
 	if _, err := s.usable(); err != nil {
 		t.Errorf("not usable: %v", err)
 	}
-}
-
-// foreignRequest is of another TPM with the same kiosk id.
-func foreignRequest(t *testing.T, c Config) api.KioskRequest {
-	t.Helper()
-	c.TPM.Path, c.Kiosk.State = startTPM(t).Path(), t.TempDir()
-	r, err := Init(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 // running runs a station for as long as the test wants.
@@ -386,7 +401,7 @@ func TestDoctorNamesWhatIsMissing(t *testing.T) {
 	other.Kiosk.State = t.TempDir()
 	for check, want := range map[string]error{"tpm": tpm.ErrNotInitialized, "queue": ErrNotProvisioned} {
 		if err := find(other, check); !errors.Is(err, want) {
-			t.Errorf("%s without init: %v", check, err)
+			t.Errorf("%s unprovisioned: %v", check, err)
 		}
 	}
 	other = c

@@ -32,6 +32,12 @@ const (
 	PathLive       = "/healthz"
 	PathReady      = "/readyz"
 	PathOpen       = "/v1/open" // of the vault
+
+	// A new kiosk has no client certificate yet: it is known by its code, then by
+	// its TPM.
+	PathProvision      = "/v1/provision" // GET with /{session}
+	PathProvisionBegin = "/v1/provision/begin"
+	PathProvisionProve = "/v1/provision/prove"
 )
 
 // Media types.
@@ -255,6 +261,7 @@ type Problem struct {
 	Status     int    `json:"status"`                // the HTTP status
 	Code       string `json:"code"`                  // one of the Code constants
 	RetryAfter int    `json:"retry_after,omitempty"` // seconds
+	Refused    string `json:"check,omitempty"`       // of provision-attestation and provision-ek: which check refused
 }
 
 // Codes of a Problem, with their HTTP status.
@@ -268,6 +275,14 @@ const (
 	CodeTooMany     = "api-too-many"    // 429
 	CodeInternal    = "api-internal"    // 500
 	CodeUnavailable = "api-unavailable" // 503
+
+	CodeProvisionCode        = "provision-code"        // 403: unknown, wrong, used up or expired; which one is not told
+	CodeProvisionOtherTPM    = "provision-other-tpm"   // 409: another TPM has this id, or has claimed the code
+	CodeProvisionRevoked     = "provision-revoked"     // 403: the kiosk of this id was revoked
+	CodeProvisionEK          = "provision-ek"          // 403: no endorsement key of a maker that the policy trusts
+	CodeProvisionAttestation = "provision-attestation" // 403: the TPM has not proved what it should
+	CodeProvisionSession     = "provision-session"     // 404: over or unknown; begin again
+	CodeProvisionRejected    = "provision-rejected"    // 403: a person at the registry said no
 )
 
 // Codes of verdicts beside record's: why a record is rejected by the registry
@@ -305,7 +320,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem
+	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus
 	Check() error
 }
 

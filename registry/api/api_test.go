@@ -181,7 +181,7 @@ func TestContractDocument(t *testing.T) {
 	}
 	for _, word := range []string{
 		"openapi: 3.1.", api.PathRecords + ":", api.PathRecords + "/{id}:", api.PathPolicy + ":", api.PathTime + ":", api.PathCheckpoint + ":", api.PathLog + "tile/",
-		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
+		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
 	} {
 		if !strings.Contains(doc, word) {
 			t.Errorf("docs/openapi.yaml lacks %q", word)

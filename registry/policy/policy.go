@@ -200,12 +200,31 @@ type signed struct {
 // Parse verifies a signed policy. Errors wrap ErrForm or ErrSignature. It does
 // not look at the clock: see CheckTime and CheckSuccessor.
 func Parse(b []byte, rootKeyHash [32]byte) (Signed, error) {
+	return parse(b, func(hash [32]byte) bool { return hash == rootKeyHash })
+}
+
+// ParseShort is Parse for a kiosk that knows only how the root key's hash
+// begins, from its provisioning code. It returns the whole hash, which the kiosk
+// pins from then on. 128 bits are enough where the attacker would need a second
+// key for a hash that others chose.
+func ParseShort(b []byte, prefix [16]byte) (s Signed, rootKeyHash [32]byte, err error) {
+	s, err = parse(b, func(hash [32]byte) bool {
+		rootKeyHash = hash
+		return [16]byte(hash[:]) == prefix
+	})
+	if err != nil {
+		return Signed{}, [32]byte{}, err
+	}
+	return s, rootKeyHash, nil
+}
+
+func parse(b []byte, accept func(rootKeyHash [32]byte) bool) (Signed, error) {
 	if len(b) > MaxSize {
 		return Signed{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
 	}
 	payload, err := record.VerifyCompact(b, Type, func(pub crypto.PublicKey) bool {
 		hash, err := RootHash(pub)
-		return err == nil && hash == rootKeyHash
+		return err == nil && accept(hash)
 	})
 	if errors.Is(err, record.ErrCanonical) {
 		return Signed{}, fmt.Errorf("%w: %w", ErrForm, err)

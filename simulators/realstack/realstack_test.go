@@ -87,8 +87,8 @@ func TestRealStack(t *testing.T) {
 	t.Cleanup(func() { chip.Stop() })
 	lap("pcscd and swtpm run")
 
-	root := l.authorities(issuers, chip)
-	config := l.write("kiosk.toml", kioskConfig(chip.Path(), root))
+	l.authorities(issuers, chip)
+	config := l.write("kiosk.toml", kioskConfig(chip.Path()))
 	l.provision(config)
 	lap("kiosk provisioned")
 
@@ -280,16 +280,15 @@ dir = %q
 required = ["enrollment"]
 `
 
-// authorities sets up vault, registry and policy, and returns the hash that
-// kiosks pin.
-func (l *lab) authorities(issuers string, chip *tpm.Instance) (root string) {
+// authorities sets up vault, registry and policy.
+func (l *lab) authorities(issuers string, chip *tpm.Instance) {
 	l.t.Helper()
 	out, _ := l.run(0, "vault", "init", l.in("vault"))
 	m := regexp.MustCompile(`(?m)^root ([0-9a-f]{64})$`).FindStringSubmatch(out)
 	if m == nil {
 		l.t.Fatalf("vault init names no root:\n%s", out)
 	}
-	root = m[1]
+	root := m[1]
 	l.run(0, "registry", "init", l.in("registry"), "--origin", "registry.utopia.example/log")
 	for i, name := range []string{"tpm-issuer.der", "tpm-root.der"} {
 		l.write(name, string(chip.Roots()[i]))
@@ -301,10 +300,9 @@ func (l *lab) authorities(issuers string, chip *tpm.Instance) (root string) {
 	}
 	l.write("vault.toml", fmt.Sprintf("[vault]\ndir = \"vault\"\nlisten = \"127.0.0.1:8444\"\npolicy = \"policy.jws\"\nroot = %q\n[registry]\npublic = \"registry/public.json\"\n", root))
 	l.write("registry.toml", fmt.Sprintf("[registry]\ndir = \"registry\"\nlisten = \"127.0.0.1:8443\"\npolicy = \"policy.jws\"\nroot = %q\ncheckpoint = \"200ms\"\n[vault]\nurl = \"https://127.0.0.1:8444\"\npublic = \"vault/public.json\"\n", root))
-	return root
 }
 
-func kioskConfig(tpmPath, root string) string {
+func kioskConfig(tpmPath string) string {
 	return fmt.Sprintf(`[kiosk]
 id = "KIOSK-0001"
 state = "kiosk"
@@ -320,25 +318,41 @@ path = %q
 
 [registry]
 url = "https://127.0.0.1:8443"
-
-[trust]
-root = %q
-policy = "policy.jws"
-`, tpmPath, root)
+`, tpmPath)
 }
 
-// provision makes the kiosk's keys and carries request and answer.
+var fingerprint = regexp.MustCompile(`EK ((?:[0-9a-f]{4} ){7}[0-9a-f]{4})`)
+
+// provision has the registry give out a code, the kiosk prove itself with it, and
+// a person compare what both show. The registry runs for that long.
 func (l *lab) provision(config string) {
 	l.t.Helper()
 	l.run(0, "kiosk", "config", "validate", "--config", config)
-	l.run(2, "kiosk", "agent", "--config", config) // has no keys yet
-	l.run(0, "kiosk", "init", "--config", config)
-	l.run(2, "kiosk", "agent", "--config", config) // has no certificates yet
-	out, _ := l.run(0, "registry", "kiosks", "sign", l.in("kiosk", "kiosk-request.json"), "--config", l.in("registry.toml"), "--id", "KIOSK-0001", "--out", l.in("certificates.json"))
-	if !strings.Contains(out, "class test") {
-		l.t.Errorf("the simulated TPM's class is not told:\n%s", out)
+	l.run(2, "kiosk", "agent", "--config", config) // is not provisioned
+	registry := l.start("registry-provisioning", "ready", filepath.Join(l.bin, "registry"), "serve", "--config", l.in("registry.toml"))
+	code, _ := l.run(0, "registry", "kiosks", "code", "--config", l.in("registry.toml"), "--id", "KIOSK-0001")
+	p := l.start("provision", "  EK ", "/bin/sh", "-c", `exec "$0" provision --code - --config "$1" <"$2"`, filepath.Join(l.bin, "kiosk"), config, l.write("code", code))
+	shown := fingerprint.FindStringSubmatch(p.log.String())
+	list, _ := l.run(0, "registry", "kiosks", "list", "--config", l.in("registry.toml"))
+	seen := fingerprint.FindStringSubmatch(list)
+	if shown == nil || seen == nil || shown[1] != seen[1] || !strings.Contains(list, "class test") {
+		l.t.Fatalf("the kiosk shows\n%s\nthe registry\n%s", p.log, list)
 	}
-	l.run(0, "kiosk", "init", "--certificates", l.in("certificates.json"), "--config", config)
+	l.run(4, "registry", "kiosks", "approve", "KIOSK-0001", "--ek", strings.Repeat("0000 ", 8), "--config", l.in("registry.toml"))
+	l.run(0, "registry", "kiosks", "approve", "KIOSK-0001", "--ek", shown[1], "--config", l.in("registry.toml"))
+	select {
+	case <-p.exited:
+	case <-time.After(20 * time.Second):
+		l.t.Fatalf("kiosk provision does not end\n%s", p.log)
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != 0 || strings.Contains(p.log.String(), strings.TrimSpace(code)) {
+		l.t.Fatalf("kiosk provision: exit code %d, or it shows the code\n%s", got, p.log)
+	}
+	l.run(0, "kiosk", "provision", "--code", strings.TrimSpace(code), "--config", config) // again: nothing changes
+	if out, _ := l.run(0, "registry", "kiosks", "show", "KIOSK-0001", "--config", l.in("registry.toml")); !strings.Contains(out, "PCR 7") {
+		l.t.Errorf("kiosks show:\n%s", out)
+	}
+	l.stop(registry, 0)
 }
 
 func (l *lab) startAgent(config, timeline string) *process {

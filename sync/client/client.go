@@ -51,6 +51,10 @@ type Options struct {
 	// answer. An expired one is still good for delivering under.
 	Policy func() (policy.Signed, error)
 
+	// Pin, if not nil, accepts the registry by the first half of the SHA-256 of its
+	// TLS key (SubjectPublicKeyInfo) instead of by Policy: for a kiosk that has none
+	// yet.
+	Pin     *[16]byte
 	Heard   func(time.Time)                       // gets each time that the registry signed; may be nil
 	Offered func(digest [32]byte)                 // gets, unverified, which policy the registry has; may be nil
 	Clock   func() time.Time                      // judges the registry's certificate; default time.Now

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -60,12 +61,13 @@ type line struct {
 	transport *http.Transport
 	host      string
 	policy    func() (policy.Signed, error)
+	pin       *[16]byte
 	clock     func() time.Time
 	keyFault  atomic.Pointer[error] // why the client key did not sign last
 }
 
 func newLine(host string, o Options) *line {
-	l := &line{host: host, policy: o.Policy, clock: o.Clock}
+	l := &line{host: host, policy: o.Policy, pin: o.Pin, clock: o.Clock}
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
 	}
@@ -98,8 +100,18 @@ func newLine(host string, o Options) *line {
 }
 
 // verify accepts the registry's certificate: for its host name, under a root of
-// the policy in force.
+// the policy in force; or, for a kiosk that has no policy yet, by its key alone.
 func (l *line) verify(state tls.ConnectionState) error {
+	if l.pin != nil {
+		if len(state.PeerCertificates) == 0 {
+			return ErrTLS
+		}
+		hash := api.KeyHash(state.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		if subtle.ConstantTimeCompare(hash[:len(l.pin)], l.pin[:]) != 1 {
+			return fmt.Errorf("%w: its key is not the one that the provisioning code names", ErrTLS)
+		}
+		return nil
+	}
 	p, err := l.policy()
 	if err != nil {
 		return err
@@ -153,11 +165,15 @@ func proxyRefusal(_ context.Context, _ *url.URL, _ *http.Request, res *http.Resp
 // refusal classes an answer by its status; nil for 200.
 func refusal(res *http.Response) error {
 	s := res.StatusCode
-	switch {
-	case s == http.StatusOK:
+	if s == http.StatusOK {
 		return nil
+	}
+	p := problem(res)
+	switch {
+	case strings.HasPrefix(p.Code, "provision-"):
+		return &ProvisionRefused{Code: p.Code, Check: p.Refused}
 	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusProxyAuthRequired:
-		return fmt.Errorf("%w: %s", ErrNotAllowed, problem(res))
+		return fmt.Errorf("%w: %s", ErrNotAllowed, p.Code)
 	case s >= 300 && s < 400, s == http.StatusNetworkAuthenticationRequired: // RFC 6585 section 6
 		return fmt.Errorf("%w: status %d", ErrCaptivePortal, s)
 	case s == http.StatusRequestEntityTooLarge:
@@ -167,21 +183,21 @@ func refusal(res *http.Response) error {
 	case api.IsMedia(res.Header.Get("Content-Type"), "text/html"):
 		return fmt.Errorf("%w: status %d", ErrCaptivePortal, s)
 	}
-	code := problem(res)
-	if s == http.StatusNotFound && code == api.CodeNotFound {
+	if s == http.StatusNotFound && p.Code == api.CodeNotFound {
 		return ErrNotFound
 	}
-	return fmt.Errorf("%w: %s", ErrNonsense, code)
+	return fmt.Errorf("%w: %s", ErrNonsense, p.Code)
 }
 
-// problem is the code of a problem document, or the bare status.
-func problem(res *http.Response) string {
+// problem is the problem document of an answer; without one, the bare status
+// stands for its code.
+func problem(res *http.Response) api.Problem {
 	if api.IsMedia(res.Header.Get("Content-Type"), api.MediaProblem) {
 		if p, err := api.Decode[api.Problem](io.LimitReader(res.Body, headerSize)); err == nil && p.Status == res.StatusCode {
-			return p.Code
+			return p
 		}
 	}
-	return "status " + strconv.Itoa(res.StatusCode)
+	return api.Problem{Code: "status " + strconv.Itoa(res.StatusCode)}
 }
 
 // after reads Retry-After (RFC 9110 section 10.2.3): seconds or a date.

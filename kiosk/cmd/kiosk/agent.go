@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/station"
-	"enrollkiosk/registry/api"
 )
 
 func runAgent(ctx context.Context, c *command) (err error) {
@@ -63,50 +60,6 @@ type moment struct {
 	APDUs        int            `json:"apdus,omitempty"`
 	Bytes        int            `json:"bytes,omitempty"`
 	Failed       kiosk.Code     `json:"failed,omitempty"`
-}
-
-func runInit(ctx context.Context, c *command) error {
-	certificates := c.flags.String("certificates", "", "`file` that the registry made from the request")
-	out := c.flags.String("out", "", "where to write the request (default kiosk-request.json in the state directory)")
-	if _, err := c.flagsDone(); err != nil {
-		return err
-	}
-	config, err := c.load()
-	if err != nil {
-		return err
-	}
-	if *certificates != "" {
-		b, err := readFile(*certificates)
-		if err != nil {
-			return err
-		}
-		var certs api.KioskCertificates
-		if err := json.Unmarshal(b, &certs); err != nil {
-			return fmt.Errorf("%w: %w", station.ErrCertificates, err)
-		}
-		if err := station.Install(ctx, config, certs); err != nil {
-			return err
-		}
-		return c.print("Certificates installed. Start the agent: kiosk agent", map[string]string{"kiosk": certs.KioskID})
-	}
-	request, err := station.Init(ctx, config)
-	if err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(request, "", "  ")
-	if err != nil {
-		return err
-	}
-	file := *out
-	if file == "" {
-		file = filepath.Join(config.Kiosk.State, "kiosk-request.json")
-	}
-	if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return c.print("The keys are in the TPM. Carry "+file+" to the registry and sign it there:\n  registry kiosks sign "+file+
-		" --id "+request.KioskID+"\nthen install its answer here:\n  kiosk init --certificates FILE",
-		map[string]string{"kiosk": request.KioskID, "request": file})
 }
 
 func runConfigValidate(_ context.Context, c *command) error {

@@ -2,13 +2,8 @@ package main
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"math/big"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,39 +15,91 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/klog/v2"
+
+	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/kiosk/station"
 	"enrollkiosk/registry/api"
-	"enrollkiosk/simulators/tpm"
+	"enrollkiosk/simulators/cmd/demo/stage"
 )
 
-// certificates does what the registry does with a request.
-func certificates(t *testing.T, request string) string {
+// approve is a person at the registry, who waits for the fingerprint that a
+// kiosk shows.
+func approve(t *testing.T, s *stage.Stage, shown *started) {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
+	fingerprint := regexp.MustCompile(`(?m)^  EK ([0-9a-f ]{39})$`)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if m := fingerprint.FindStringSubmatch(shown.said()); m != nil {
+			if _, err := s.Kiosks().Approve(stage.KioskID, m[1], time.Now()); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no fingerprint is shown:\n%s", shown.said())
 		}
 	}
-	b, err := os.ReadFile(request)
-	must(err)
-	var r api.KioskRequest
-	must(json.Unmarshal(b, &r))
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "specimen"}, NotAfter: time.Now().Add(time.Hour)}
-	issue := func(der []byte) [][]byte {
-		csr, err := x509.ParseCertificateRequest(der)
-		must(err)
-		must(csr.CheckSignature())
-		leaf, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: csr.Subject, NotAfter: root.NotAfter}, root, csr.PublicKey, key)
-		must(err)
-		return [][]byte{leaf}
+}
+
+// provisioned is a stage whose kiosk bin/kiosk has provisioned, and its
+// configuration; the registry has ended.
+func provisioned(t *testing.T) (s *stage.Stage, config string) {
+	t.Helper()
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	dir, err := os.MkdirTemp("", "k") // short: a socket will be in it
+	if err != nil {
+		t.Fatal(err)
 	}
-	b, err = json.Marshal(api.KioskCertificates{Version: 1, KioskID: r.KioskID, Record: issue(r.RecordCSR), TLS: issue(r.TLSCSR)})
-	must(err)
-	file := filepath.Join(t.TempDir(), "certificates.json")
-	must(os.WriteFile(file, b, 0o600))
-	return file
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if s, err = stage.New(t.Context(), listen(t), dir, stage.Options{Unprovisioned: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	config = filepath.Join(dir, "kiosk.toml")
+	code, err := s.NewCode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, exitUsage, "run `kiosk provision", config, "agent")
+	wants(t, exitUsage, "--code is missing", config, "provision")
+	wants(t, exitUsage, "mistyped", config, "provision", "--code", code.Text()[1:])
+	wants(t, exitUsage, "must agree", config, "provision", "--code", code.Text(), "--registry", "https://elsewhere.example")
+	wants(t, exitUnreachable, "cannot be reached", config, "provision", "--code", code.Text())
+	if err := s.StartRegistry(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wrong := api.Code{Secret: secret.New(make([]byte, 16)), Root: code.Root, TLS: code.TLS}
+	wants(t, exitRefused, "registry kiosks code", config, "provision", "--code", wrong.Text())
+	wrong = code
+	wrong.TLS[0] ^= 1
+	wants(t, exitUnreachable, "provisioning code", config, "provision", "--code", wrong.Text())
+	wrong = code
+	wrong.Root[0] ^= 1
+	wants(t, exitRefused, "not signed by the authority", config, "provision", "--code", wrong.Text())
+	wants(t, exitFailed, "kiosks approve", config, "provision", "--code", code.Text(), "--wait", "0s")
+
+	cmd := &started{Cmd: program(t, config, "provision", "--code", "-", "--json")}
+	cmd.Stdin, cmd.Stderr = strings.NewReader(code.Text()+"\n"), cmd
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	approve(t, s, cmd)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, cmd.said())
+	}
+	var done station.Provisioned
+	if err := json.Unmarshal(out.Bytes(), &done); err != nil || done.KioskID != stage.KioskID {
+		t.Errorf("%v in %s", err, out.Bytes())
+	}
+	if strings.Contains(cmd.said(), code.Text()[:9]) {
+		t.Error("the code is shown")
+	}
+	if err := s.StopRegistry(); err != nil {
+		t.Fatal(err)
+	}
+	return s, config
 }
 
 // started is bin/kiosk agent that has said that it is ready.
@@ -92,45 +139,25 @@ func startAgent(t *testing.T, config string, args ...string) *started {
 }
 
 func TestAgentsLife(t *testing.T) {
-	server := listen(t)
-	for _, name := range []string{"ID Card", "YubiKey", "Officer"} {
-		if _, err := server.AddReader(name + " 00 00"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	chip, err := tpm.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chip.Stop() })
-	s := newSetting(t, chip.Path())
-	wants(t, exitUsage, "run `kiosk init`", s.config, "agent")
-	r := wants(t, exitDone, "", s.config, "init")
-	request := filepath.Join(s.state, "kiosk-request.json")
-	if !strings.Contains(r.out, request) || !strings.Contains(r.out, "registry kiosks sign") {
-		t.Errorf("init does not say what to do next:\n%s", r.out)
-	}
-	wants(t, exitUsage, "kiosk init --certificates", s.config, "agent")
-	wants(t, exitRefused, "this kiosk's own request", s.config, "init", "--certificates", s.config)
-	wants(t, exitDone, "", s.config, "init", "--certificates", certificates(t, request))
-	wants(t, exitUnreachable, "first: ", s.config, "doctor")
-	wants(t, exitFailed, "no record of this id", s.config, "queue", "show", strings.Repeat("0", 64))
+	s, config := provisioned(t)
+	wants(t, exitUnreachable, "first: ", config, "doctor")
+	wants(t, exitFailed, "no record of this id", config, "queue", "show", strings.Repeat("0", 64))
 
 	timeline := filepath.Join(t.TempDir(), "timeline")
-	wants(t, exitUsage, "--timeline", s.config, "agent", "--timeline", "/none/file")
+	wants(t, exitUsage, "--timeline", config, "agent", "--timeline", "/none/file")
 	for i, end := range []struct {
 		signal os.Signal
 		code   int
 	}{{syscall.SIGTERM, exitDone}, {os.Interrupt, exitInterrupted}, {syscall.SIGHUP, exitInterrupted}, {syscall.SIGTERM, exitDone}} {
-		agent := startAgent(t, s.config, "--debug", "--timeline", timeline)
+		agent := startAgent(t, config, "--debug", "--timeline", timeline)
 		if i == 0 {
-			wants(t, exitFailed, "another agent", s.config, "agent")
-			wants(t, exitUnreachable, "first: ", s.config, "doctor")
+			wants(t, exitFailed, "another agent", config, "agent")
+			wants(t, exitUnreachable, "first: ", config, "doctor")
 		}
-		if r := wants(t, exitDone, "", s.config, "queue", "list"); r.out != "The queue is empty.\n" {
+		if r := wants(t, exitDone, "", config, "queue", "list"); r.out != "The queue is empty.\n" {
 			t.Errorf("the queue: %s", r.out)
 		}
-		wants(t, exitFailed, "no record of this id", s.config, "queue", "show", strings.Repeat("0", 64))
+		wants(t, exitFailed, "no record of this id", config, "queue", "show", strings.Repeat("0", 64))
 		limits, err := os.ReadFile("/proc/" + strconv.Itoa(agent.Process.Pid) + "/limits")
 		if err != nil || !regexp.MustCompile(`(?m)^Max core file size\s+0\s+0\s`).Match(limits) {
 			t.Errorf("core files: %v\n%s", err, limits)
@@ -140,28 +167,28 @@ func TestAgentsLife(t *testing.T) {
 		if code := agent.ProcessState.ExitCode(); code != end.code {
 			t.Errorf("%v: exit code %d, want %d\n%s", end.signal, code, end.code, agent.said())
 		}
-		if _, err := os.Stat(filepath.Join(s.state, "agent.sock")); err == nil {
+		if _, err := os.Stat(s.Config.Kiosk.Socket); err == nil {
 			t.Errorf("%v: the socket is left", end.signal)
 		}
 	}
 	// A crash leaves the socket; the next agent takes its place.
-	agent := startAgent(t, s.config)
+	agent := startAgent(t, config)
 	agent.Process.Kill()
 	agent.Wait()
-	wants(t, exitUnreachable, "start it with", s.config, "enroll")
-	agent = startAgent(t, s.config)
+	wants(t, exitUnreachable, "start it with", config, "enroll")
+	agent = startAgent(t, config)
 
 	// The TPM goes away under the agent, and comes back.
-	if err := chip.Stop(); err != nil {
+	if err := s.TPM.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if r := wants(t, exitHardware, "", s.config, "doctor"); !strings.Contains(r.out, "FAIL  tpm") {
+	if r := wants(t, exitHardware, "", config, "doctor"); !strings.Contains(r.out, "FAIL  tpm") {
 		t.Errorf("doctor without a TPM:\n%s", r.out)
 	}
-	if err := chip.Restart(t.Context()); err != nil {
+	if err := s.TPM.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r := wants(t, exitUnreachable, "", s.config, "doctor"); !strings.Contains(r.out, "ok    tpm") {
+	if r := wants(t, exitUnreachable, "", config, "doctor"); !strings.Contains(r.out, "ok    tpm") {
 		t.Errorf("doctor after the TPM came back:\n%s", r.out)
 	}
 	agent.Process.Signal(syscall.SIGTERM)

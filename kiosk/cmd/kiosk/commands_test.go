@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"enrollkiosk/registry/api"
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/smartcard/trust"
@@ -57,11 +58,9 @@ func TestConfigValidate(t *testing.T) {
 // Each command, on a machine that has nothing.
 func TestNothingIsThere(t *testing.T) {
 	s := newSetting(t, "/dev/none")
-	wants(t, exitUsage, "run `kiosk init`", s.config, "agent")
-	wants(t, exitHardware, "/dev/none", s.config, "init")
-	wants(t, exitHardware, "tpm.path", s.config, "init")
+	wants(t, exitUsage, "run `kiosk provision", s.config, "agent")
+	wants(t, exitUnreachable, "cannot be reached", s.config, "provision", "--code", api.NewCode([32]byte{}, [32]byte{}).Text())
 	wants(t, exitUnreachable, "start it with `kiosk agent`", s.config, "enroll")
-	wants(t, exitUsage, "no such file", s.config, "init", "--certificates", "/none")
 	wants(t, exitHardware, "systemctl start pcscd", s.config, "card", "read", "--can", "123456")
 	r := wants(t, exitUsage, "checks failed", s.config, "doctor")
 	for _, line := range []string{"ok    configuration", "FAIL  readers", "FAIL  tpm", "ok    clock", "FAIL  queue", "ok    policy", "FAIL  registry"} {
@@ -72,10 +71,10 @@ func TestNothingIsThere(t *testing.T) {
 	if strings.Count(r.out, "->") != strings.Count(r.out, "FAIL") {
 		t.Errorf("doctor does not say what to do each time:\n%s", r.out)
 	}
-	// init makes the state directory before it needs the TPM; there is no queue in it.
-	wants(t, exitUsage, "run `kiosk init`", s.config, "queue", "list")
+	// provision makes the state directory before anything else; there is no queue in it.
+	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "list")
 	wants(t, exitUsage, "64 hexadecimal digits", s.config, "queue", "show", "12")
-	wants(t, exitUsage, "run `kiosk init`", s.config, "queue", "show", strings.Repeat("0", 64))
+	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "show", strings.Repeat("0", 64))
 }
 
 func TestDoctorSpeaksJSON(t *testing.T) {

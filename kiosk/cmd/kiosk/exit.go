@@ -10,6 +10,7 @@ import (
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/kiosk/words"
+	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -46,23 +47,24 @@ func exitCode(err error) int {
 	var belgian *beid.Error
 	var page *inspection.PageError
 	var busy *client.RetryAfter
+	var sentAway *client.ProvisionRefused
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 	}
 	switch {
-	case errors.As(err, &config), errors.As(err, &usage), is(station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
+	case errors.As(err, &config), errors.As(err, &usage), is(api.ErrCode, station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
 		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, wire.ErrForeigner, words.ErrLanguage):
 		return exitUsage
 	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
 		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
-	case errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
+	case errors.As(err, &sentAway), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
 		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
-		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
+		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):
@@ -89,7 +91,8 @@ func hint(err error) string {
 		{icao.ErrBlocked, "use the machine readable zone: --doc, --born and --expires"},
 		{icao.ErrAccessDenied, "this card keeps that file for others: use another document"},
 		{hsm.ErrNoDevice, "enable the TPM in the firmware; tpm.path of the configuration names it"},
-		{station.ErrCertificates, "carry this kiosk's own request to the registry, and its answer back"},
+		{station.ErrCertificates, "the registry gave certificates for other keys: kiosk provision again, with a new code"},
+		{tpm.ErrOtherTPM, "a disk from another machine, or a cleared TPM: move kiosk.state away and provision this machine under an id of its own"},
 		{client.ErrUnreachable, "registry.url of the configuration says where it is"},
 	} {
 		if errors.Is(err, h.is) {

@@ -27,8 +27,7 @@ const usage = `kiosk enrolls citizens into the digital identity.
 
   kiosk agent                      own the devices, the queue and the flow
   kiosk enroll                     the flow in this terminal; the agent must run
-  kiosk init                       make this kiosk's keys; writes a certificate request
-  kiosk init --certificates FILE   take the certificates that the registry made
+  kiosk provision --code -         make this machine a kiosk of a registry that has given out a code
   kiosk card read                  read an ID card and say what it proves
   kiosk card verify DIR            verify the files that card read --save wrote
   kiosk trust import FILE          verify and install a master list of countries' certificates
@@ -58,7 +57,7 @@ type command struct {
 var commands = map[string]func(context.Context, *command) error{
 	"agent":           runAgent,
 	"enroll":          runEnroll,
-	"init":            runInit,
+	"provision":       runProvision,
 	"card read":       runCardRead,
 	"card verify":     runCardVerify,
 	"trust import":    runTrustImport,

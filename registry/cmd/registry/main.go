@@ -3,8 +3,10 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -12,22 +14,23 @@ import (
 	"time"
 
 	"enrollkiosk/registry"
-	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/command"
-	"enrollkiosk/registry/internal/keyfile"
-	"enrollkiosk/registry/policy"
 )
 
 const usage = `registry: takes enrollment records on and logs them.
 
   registry init DIR --origin NAME [--host HOST]...    make keys; DIR/public.json is for the authority's policy
   registry serve --config FILE                        run until SIGTERM
-  registry kiosks sign REQUEST.json --config FILE --id ID [--out FILE]
-                                                      verify a new kiosk's keys, register it, issue its certificates
-  registry kiosks list --config FILE [--json]
+  registry kiosks code --config FILE --id ID [--valid 24h]
+                                                      print the code that a new kiosk is provisioned with
+  registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
+  registry kiosks show ID --config FILE [--json]
+  registry kiosks approve ID --ek FINGERPRINT --config FILE
+                                                      register it, once the fingerprint is the one that the kiosk shows
+  registry kiosks reject ID --config FILE
   registry kiosks revoke ID --config FILE
 
-Instead of --config FILE, the kiosks commands take --dir DIR; endorsements of TPMs are then not judged.
+Instead of --config FILE, the kiosks commands but code take --dir DIR. All work while the registry serves.
 
 FILE is TOML; paths are relative to it:
 
@@ -59,15 +62,21 @@ func run(ctx context.Context, args []string) error {
 	case "kiosks":
 		if len(args) > 1 {
 			switch args[1] {
-			case "sign":
-				return sign(args[2:])
+			case "code":
+				return code(args[2:])
 			case "list":
 				return list(args[2:])
+			case "show":
+				return show(args[2:])
+			case "approve":
+				return approve(args[2:])
+			case "reject":
+				return reject(args[2:])
 			case "revoke":
 				return revoke(args[2:])
 			}
 		}
-		return command.Misuse("kiosks sign, list or revoke (see registry -h)")
+		return command.Misuse("kiosks code, list, show, approve, reject or revoke (see registry -h)")
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
@@ -131,122 +140,219 @@ func serve(ctx context.Context, args []string) error {
 	return errors.Join(r.Serve(ctx, l), r.Close())
 }
 
-// register finds the register of kiosks, and the TPM roots if a policy says which.
-type register struct {
-	config, dir *string
+// register is where the register of kiosks is: behind a configuration, or in a
+// directory.
+type register struct{ config, dir *string }
+
+func registerFlags(f *flag.FlagSet) register {
+	return register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
 }
 
-func (r register) open() (dir string, tpmRoots []policy.Root, err error) {
+func (r register) open() (registry.Kiosks, error) {
 	if *r.dir != "" {
-		return *r.dir, nil, nil
+		return registry.KiosksIn(*r.dir), nil
 	}
 	c, err := registry.Load(*r.config)
-	if err != nil {
-		return "", nil, err
-	}
-	p, err := c.SignedPolicy()
-	if err != nil {
-		return "", nil, err
-	}
-	return c.Registry.Dir, p.Policy().TPMRoots, nil
+	return registry.KiosksIn(c.Registry.Dir), err
 }
 
-func sign(args []string) error {
-	f := command.Flags("registry kiosks sign", usage)
-	where := register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
-	id, out := f.String("id", "", ""), f.String("out", "", "")
-	rest, err := command.Parse(f, args, 1)
+// refused marks what a person at the register is told no for.
+func refused(err error) error {
+	for _, no := range []error{registry.ErrNotWaiting, registry.ErrFingerprint, registry.ErrRevoked} {
+		if errors.Is(err, no) {
+			return command.Refuse(err)
+		}
+	}
+	return err
+}
+
+func code(args []string) error {
+	f := command.Flags("registry kiosks code", usage)
+	file, id, valid := f.String("config", "registry.toml", ""), f.String("id", "", ""), f.Duration("valid", 24*time.Hour, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	if *valid <= 0 || *valid > maxValid {
+		return command.Misuse("--valid must be more than 0 and at most %v", maxValid)
+	}
+	c, err := registry.Load(*file)
 	if err != nil {
 		return err
 	}
-	dir, roots, err := where.open()
+	// The code says whom the kiosk will believe: that must be who signed the policy.
+	if _, err := c.SignedPolicy(); err != nil {
+		return err
+	}
+	root, err := hex.DecodeString(c.Registry.Root)
 	if err != nil {
 		return err
 	}
-	q, err := readRequest(rest[0])
-	if err != nil {
-		return err
-	}
-	if q.KioskID != *id {
-		return command.Refuse(fmt.Errorf("the request is for %s, --id says %q: they must agree", q.KioskID, *id))
-	}
-	kiosk, err := registry.KiosksIn(dir).Sign(dir, q, roots, time.Now())
-	if errors.Is(err, registry.ErrRequest) || errors.Is(err, registry.ErrOtherKiosk) {
-		return command.Refuse(err)
+	made, err := registry.KiosksIn(c.Registry.Dir).NewCode(*id, [32]byte(root), *valid, time.Now())
+	if errors.Is(err, registry.ErrKioskID) {
+		return command.Misuse("--id %q: %w", *id, err)
 	}
 	if err != nil {
-		return err
+		return refused(err)
 	}
-	b, err := json.Marshal(kiosk.Certificates)
-	if err != nil {
-		return err
-	}
-	if *out == "" {
-		fmt.Printf("%s\n", b)
-		return nil
-	}
-	if err := keyfile.Replace(*out, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write certificates: %w", err)
-	}
-	fmt.Printf("registered %s, TPM of class %s\ncertificates in %s\n", kiosk.ID, kiosk.Class, *out)
+	fmt.Printf("%s\n", made.Text())
+	fmt.Fprintf(os.Stderr, "for %s, until %s; on the kiosk: kiosk provision --code -\n", *id, time.Now().Add(*valid).Format(time.DateTime))
 	return nil
 }
 
-func readRequest(file string) (api.KioskRequest, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return api.KioskRequest{}, err
-	}
-	defer f.Close()
-	q, err := registry.ParseKioskRequest(f)
-	if errors.Is(err, registry.ErrRequest) {
-		err = command.Refuse(err)
-	}
-	return q, err
-}
+// maxValid is how long a code may lie about.
+const maxValid = 30 * 24 * time.Hour
 
 func list(args []string) error {
 	f := command.Flags("registry kiosks list", usage)
-	where := register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
+	where := registerFlags(f)
 	asJSON := f.Bool("json", false, "")
 	if _, err := command.Parse(f, args, 0); err != nil {
 		return err
 	}
-	dir, _, err := where.open()
+	kiosks, err := where.open()
 	if err != nil {
 		return err
 	}
-	kiosks, err := registry.KiosksIn(dir).List()
+	registered, err := kiosks.List()
+	if err != nil {
+		return err
+	}
+	given, err := kiosks.Provisions()
+	if err != nil {
+		return err
+	}
+	waiting := []registry.Kiosk{}
+	for _, p := range given {
+		if p.Waiting != nil {
+			waiting = append(waiting, *p.Waiting)
+		}
+	}
+	if *asJSON {
+		return printJSON(map[string][]registry.Kiosk{"kiosks": registered, "waiting": waiting})
+	}
+	for _, k := range registered {
+		fmt.Printf("%s  TPM of class %s  since %s  %s\n", k.ID, k.Class, k.Registered.Format(time.DateOnly), standing(k))
+	}
+	for _, k := range waiting {
+		fmt.Printf("%s  TPM of class %s  waits for approval  EK %s\n", k.ID, k.Class, k.Fingerprint())
+	}
+	for _, p := range given {
+		if p.Wrong > 0 {
+			fmt.Printf("%s  a wrong code was tried %d times since %s\n", p.ID, p.Wrong, p.Made.Format(time.DateTime))
+		}
+	}
+	return nil
+}
+
+func standing(k registry.Kiosk) string {
+	if k.Revoked != nil {
+		return "revoked " + k.Revoked.Format(time.DateOnly)
+	}
+	return "in good standing"
+}
+
+func printJSON(v any) error {
+	enc := json.NewEncoder(os.Stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// show prints a registered kiosk, or one that waits.
+func show(args []string) error {
+	f := command.Flags("registry kiosks show", usage)
+	where := registerFlags(f)
+	asJSON := f.Bool("json", false, "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	kiosks, err := where.open()
+	if err != nil {
+		return err
+	}
+	k, err := kiosks.Find(rest[0])
+	what := ""
+	if errors.Is(err, registry.ErrUnknownKiosk) {
+		given, listed := kiosks.Provisions()
+		if listed != nil {
+			return listed
+		}
+		for _, p := range given {
+			if p.ID == rest[0] && p.Waiting != nil {
+				k, what, err = *p.Waiting, "waits for approval", nil
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}
 	if *asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(kiosks)
+		return printJSON(k)
 	}
-	for _, k := range kiosks {
-		standing := "in good standing"
-		if k.Revoked != nil {
-			standing = "revoked " + k.Revoked.Format(time.DateOnly)
-		}
-		fmt.Printf("%s  TPM of class %s  since %s  %s\n", k.ID, k.Class, k.Registered.Format(time.DateOnly), standing)
+	if what == "" {
+		what = standing(k)
 	}
+	fmt.Printf("id        %s\nstanding  %s\nsince     %s\nTPM       %s %s, class %s\nEK        %s\ncounter   %d when it was registered\n", k.ID, what,
+		k.Registered.Format(time.DateTime), k.Manufacturer, k.Model, k.Class, k.Fingerprint(), k.Counter)
+	for i, v := range k.BootPCRs {
+		fmt.Printf("PCR %d     %x\n", i, v)
+	}
+	return nil
+}
+
+func approve(args []string) error {
+	f := command.Flags("registry kiosks approve", usage)
+	where := registerFlags(f)
+	ek := f.String("ek", "", "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if *ek == "" {
+		return command.Misuse("--ek is missing: the fingerprint that the kiosk itself shows")
+	}
+	kiosks, err := where.open()
+	if err != nil {
+		return err
+	}
+	k, err := kiosks.Approve(rest[0], *ek, time.Now())
+	if err != nil {
+		return refused(err)
+	}
+	fmt.Printf("%s is registered, TPM of class %s\n", k.ID, k.Class)
+	return nil
+}
+
+func reject(args []string) error {
+	f := command.Flags("registry kiosks reject", usage)
+	where := registerFlags(f)
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	kiosks, err := where.open()
+	if err != nil {
+		return err
+	}
+	if err := kiosks.Reject(rest[0]); err != nil {
+		return refused(err)
+	}
+	fmt.Printf("%s is sent away: its code is of no use any more\n", rest[0])
 	return nil
 }
 
 func revoke(args []string) error {
 	f := command.Flags("registry kiosks revoke", usage)
-	where := register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
+	where := registerFlags(f)
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	dir, _, err := where.open()
+	kiosks, err := where.open()
 	if err != nil {
 		return err
 	}
-	if err := registry.KiosksIn(dir).Revoke(rest[0], time.Now()); err != nil {
+	if err := kiosks.Revoke(rest[0], time.Now()); err != nil {
 		return err
 	}
 	fmt.Printf("%s is revoked: the registry takes nothing more from it\n", rest[0])

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/command"
 	"enrollkiosk/registry/internal/registrytest"
 )
@@ -173,13 +175,34 @@ func TestServe(t *testing.T) {
 	}
 }
 
-func TestSignRefuses(t *testing.T) {
+// A code is printed, once per kiosk and for as long as asked; nobody is approved
+// who does not wait.
+func TestKiosksCommands(t *testing.T) {
 	w := registrytest.New(t)
-	request := write(t, w.Dir, "request.json", `{"version":1,"kiosk":"KIOSK-0001","record_csr":"","tls_csr":"","attestation_key":"","ek_certificates":null,`+
-		`"record_evidence":{"public":"","creation_data":"","attest":"","signature":""},"tls_evidence":{"public":"","creation_data":"","attest":"","signature":""},"storage_key_name":"","counter":0}`)
-	garbage := write(t, w.Dir, "garbage.json", "no request")
-	ends(t, command.Refused, "does not prove", "kiosks", "sign", request, "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
-	ends(t, command.Refused, "must agree", "kiosks", "sign", request, "--dir", w.RegistryDir(), "--id", "KIOSK-0002")
-	ends(t, command.Refused, "does not prove", "kiosks", "sign", garbage, "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
-	ends(t, command.Failed, "no such file", "kiosks", "sign", request+"x", "--dir", w.RegistryDir(), "--id", "KIOSK-0001")
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	file := write(t, w.Dir, "registry.toml", config(w, ""))
+	out, err := program(t, "kiosks", "code", "--config", file, "--id", "KIOSK-0001").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := api.ParseCode(string(out))
+	if err != nil || code.Root != [16]byte(w.Root[:]) {
+		t.Fatalf("%q: %v", out, err)
+	}
+	kept, err := os.ReadFile(filepath.Join(w.RegistryDir(), "provisions", "KIOSK-0001.json"))
+	if err != nil || bytes.Contains(kept, []byte(base64.StdEncoding.EncodeToString(code.Secret.Reveal()))) {
+		t.Errorf("the secret is kept, or nothing: %v\n%s", err, kept)
+	}
+	ends(t, command.Usage, "--id", "kiosks", "code", "--config", file)
+	ends(t, command.Usage, "--id", "kiosks", "code", "--config", file, "--id", "../x")
+	ends(t, command.Usage, "--valid", "kiosks", "code", "--config", file, "--id", "KIOSK-0001", "--valid", "10000h")
+	ends(t, command.Refused, "waits for approval", "kiosks", "approve", "KIOSK-0001", "--ek", "00", "--config", file)
+	ends(t, command.Usage, "--ek is missing", "kiosks", "approve", "KIOSK-0001", "--config", file)
+	ends(t, command.Refused, "waits for approval", "kiosks", "reject", "KIOSK-0001", "--config", file)
+	ends(t, command.Failed, "no kiosk of this id", "kiosks", "show", "KIOSK-0001", "--config", file)
+	w.Kiosk(t, "KIOSK-0002")
+	ends(t, command.Done, "in good standing", "kiosks", "show", "KIOSK-0002", "--dir", w.RegistryDir())
+	ends(t, command.Done, `"class": "test"`, "kiosks", "show", "KIOSK-0002", "--json", "--dir", w.RegistryDir())
+	ends(t, command.Done, "is revoked", "kiosks", "revoke", "KIOSK-0002", "--dir", w.RegistryDir())
+	ends(t, command.Refused, "was revoked", "kiosks", "code", "--config", file, "--id", "KIOSK-0002")
 }

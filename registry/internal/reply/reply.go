@@ -24,8 +24,13 @@ func JSON(w http.ResponseWriter, v any) {
 func Problem(w http.ResponseWriter, status int, code, title string, after int) {
 	p := api.NewProblem(status, code, title)
 	p.RetryAfter = after
+	Refusal(w, p)
+}
+
+// Refusal answers with a problem that says more.
+func Refusal(w http.ResponseWriter, p api.Problem) {
 	w.Header().Set("Cache-Control", "no-store")
-	Bytes(w, status, api.MediaProblem, encode(p))
+	Bytes(w, p.Status, api.MediaProblem, encode(p))
 }
 
 func encode(v any) []byte {

@@ -247,7 +247,9 @@ func TestSecondOfficer(t *testing.T) {
 // told of it.
 func TestFurtherFiles(t *testing.T) {
 	s := newStage(t, nil)
-	if err := s.SignPolicy(t.Context(), func(text string) string { return "files = [258, 267]\n" + text }); err != nil {
+	if err := s.SignPolicy(t.Context(), func(text string) string {
+		return "files = [258, 267]\n" + strings.Replace(text, "version = 1\n", "version = 2\n", 1)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	start(t, s)

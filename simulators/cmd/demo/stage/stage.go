@@ -41,6 +41,8 @@ type Options struct {
 	Issuers  *specimen.Authority
 	Policy   string // added to the description of the policy; files are relative to the stage's folder
 	Resident string // serial port of a module for resident identity cards
+	// Unprovisioned leaves the kiosk without keys and certificates.
+	Unprovisioned bool
 }
 
 // Stage is a police station, its authorities and their hardware.
@@ -56,6 +58,7 @@ type Stage struct {
 	opts      Options
 	addresses struct{ registry, vault string }
 	vaultTLS  []byte
+	root      [32]byte // hash of the authority's root key
 
 	stopKiosk, stopRegistry, stopVault func() error
 }
@@ -96,7 +99,7 @@ func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *S
 	if err != nil {
 		return nil, err
 	}
-	s.vaultTLS = vaultKeys.TLSRoot
+	s.vaultTLS, s.root = vaultKeys.TLSRoot, vaultKeys.RootHash
 	o.Did("keys of registry and identity authority made")
 	if err := s.SignPolicy(ctx, func(text string) string { return text }); err != nil {
 		return nil, err
@@ -108,23 +111,54 @@ func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *S
 	if s.addresses.vault, err = free(); err != nil {
 		return nil, err
 	}
-	if err := s.configure(vaultKeys.RootHash); err != nil {
+	if err := s.configure(); err != nil {
 		return nil, err
 	}
-	request, err := station.Init(ctx, s.Config)
-	if err != nil {
+	if o.Unprovisioned {
+		return s, nil
+	}
+	if err := s.provision(ctx); err != nil {
 		return nil, err
 	}
-	o.Did("kiosk's keys and counter made in the TPM")
-	signed, err := registry.KiosksIn(filepath.Join(dir, "registry")).Sign(filepath.Join(dir, "registry"), request, s.Policy.Policy().TPMRoots, now)
-	if err != nil {
-		return nil, err
-	}
-	if err := station.Install(ctx, s.Config, signed.Certificates); err != nil {
-		return nil, err
-	}
-	o.Did("kiosk's certificates signed by the registry")
 	return s, nil
+}
+
+// provision makes the kiosk one of the registry's, which runs for that long: a
+// code for the kiosk, and a person who compares what both show.
+func (s *Stage) provision(ctx context.Context) error {
+	if err := s.StartRegistry(ctx); err != nil {
+		return err
+	}
+	kiosks := s.Kiosks()
+	code, err := s.NewCode()
+	if err != nil {
+		return err
+	}
+	direct := s.Config // a faulty network may not be there yet
+	direct.Registry.URL = "https://" + s.addresses.registry
+	var approval error
+	_, err = station.Provision(ctx, direct, station.ProvisionOptions{Code: code, Wait: time.Minute, Progress: func(step station.ProvisionStep, fingerprint string) {
+		switch step {
+		case station.StepProve:
+			s.opts.Did("kiosk's keys and counter made in the TPM")
+		case station.StepWait:
+			s.opts.Did("kiosk proved to the registry which TPM it has")
+			_, approval = kiosks.Approve(KioskID, fingerprint, time.Now())
+		}
+	}})
+	if err := errors.Join(approval, err, s.StopRegistry()); err != nil {
+		return err
+	}
+	s.opts.Did("kiosk approved, its certificates issued by the registry")
+	return nil
+}
+
+// Kiosks is the registry's register.
+func (s *Stage) Kiosks() registry.Kiosks { return registry.KiosksIn(filepath.Join(s.Dir, "registry")) }
+
+// NewCode has the registry give out a provisioning code for the kiosk.
+func (s *Stage) NewCode() (api.Code, error) {
+	return s.Kiosks().NewCode(KioskID, s.root, time.Hour, time.Now())
 }
 
 // free finds a loopback address that nobody listens on. It lies below the ports
@@ -208,7 +242,7 @@ class = "test"
 `
 
 // configure writes the kiosk's configuration file.
-func (s *Stage) configure(root [32]byte) error {
+func (s *Stage) configure() error {
 	address := s.opts.Registry
 	if address == "" {
 		address = s.addresses.registry
@@ -236,7 +270,7 @@ policy = "policy.jws"
 [resident]
 port = %q
 `, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
-		hex.EncodeToString(root[:]), s.opts.Resident)
+		hex.EncodeToString(s.root[:]), s.opts.Resident)
 	file := filepath.Join(s.Dir, "kiosk.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
@@ -259,7 +293,7 @@ func run(f func(context.Context) error) (stop func() error) {
 
 // StartVault runs the vault on loopback.
 func (s *Stage) StartVault(ctx context.Context) error {
-	v, err := vault.Open(ctx, vault.Options{Dir: filepath.Join(s.Dir, "vault"), Root: s.rootHash(), Policy: s.Policy, Client: s.Keys.VaultClient, Log: s.opts.Log})
+	v, err := vault.Open(ctx, vault.Options{Dir: filepath.Join(s.Dir, "vault"), Root: s.root, Policy: s.Policy, Client: s.Keys.VaultClient, Log: s.opts.Log})
 	if err != nil {
 		return err
 	}
@@ -274,7 +308,7 @@ func (s *Stage) StartVault(ctx context.Context) error {
 
 // StartRegistry runs the registry on loopback.
 func (s *Stage) StartRegistry(ctx context.Context) error {
-	r, err := registry.Open(ctx, registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.rootHash(),
+	r, err := registry.Open(ctx, registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.root,
 		Vault: registry.VaultLink{URL: "https://" + s.addresses.vault, Root: s.vaultTLS}, Log: s.opts.Log})
 	if err != nil {
 		return err
@@ -290,11 +324,6 @@ func (s *Stage) StartRegistry(ctx context.Context) error {
 
 // RegistryAddress is where the registry itself listens.
 func (s *Stage) RegistryAddress() string { return s.addresses.registry }
-
-func (s *Stage) rootHash() [32]byte {
-	b, _ := hex.DecodeString(s.Config.Trust.Root) // station.Load has checked it
-	return [32]byte(b)
-}
 
 // StartKiosk runs the agent, as `kiosk agent` does.
 func (s *Stage) StartKiosk(ctx context.Context) error {

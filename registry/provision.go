@@ -1,0 +1,451 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/reply"
+	"enrollkiosk/registry/policy"
+)
+
+// Limits of provisioning. Nobody needs to be known to ask, so little is done for
+// whoever has no code.
+const (
+	maxProvisions   = 4                // requests at once
+	wrongCodePause  = time.Second      // before a code is refused
+	challengeLife   = 5 * time.Minute  // for a TPM to answer in
+	sessionIdleLife = 30 * time.Minute // for a kiosk that waits to ask again in
+)
+
+// CheckActivation: the secret of the credential did not come back.
+const CheckActivation attest.Check = "activation"
+
+// provisioning is the registry's half of provisioning: begin, prove, wait. The
+// kiosk has shown which TPM it has before anything is kept but a session; what
+// it has proved waits for a person, and only then it has certificates.
+type provisioning struct {
+	kiosks Kiosks
+	roots  []attest.Root // of endorsement certificates
+	now    func() time.Time
+	pause  time.Duration // before a code is refused
+
+	mu       sync.Mutex
+	sessions map[string]*session // the last one of each kiosk id
+}
+
+// session is one kiosk's attempt. Sessions live in memory: a kiosk that comes
+// back to none begins again.
+type session struct {
+	id     api.ID
+	secret []byte // in the credential; nil once it was answered
+	nonce  []byte
+	ends   time.Time
+	claim  claim
+	kiosk  Kiosk // once proved
+	proved bool
+}
+
+// claim is what a kiosk has said and the registry has read of it.
+type claim struct {
+	code        []byte // hash of the secret that it came with
+	kiosk       Kiosk  // without BootPCRs and certificates
+	record, tls *x509.CertificateRequest
+}
+
+// problem is a refusal with what the kiosk is told.
+type problem struct {
+	status            int
+	code, title, hint string
+	err               error // for the log
+}
+
+func (p *problem) Error() string { return p.code + ": " + p.title }
+func (p *problem) Unwrap() error { return p.err }
+
+func refuse(status int, code, title string, err error) error {
+	p := &problem{status: status, code: code, title: title, err: err}
+	var check *attest.Error
+	if errors.As(err, &check) {
+		p.hint = string(check.Check)
+	}
+	return p
+}
+
+func newProvisioning(kiosks Kiosks, p policy.Policy, now func() time.Time) (*provisioning, error) {
+	roots, err := attestRoots(p.TPMRoots)
+	return &provisioning{kiosks: kiosks, roots: roots, now: now, pause: wrongCodePause, sessions: map[string]*session{}}, err
+}
+
+func attestRoots(list []policy.Root) ([]attest.Root, error) {
+	var out []attest.Root
+	for _, r := range list {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("parse attestation root: %w", err)
+		}
+		out = append(out, attest.Root{Certificate: c, Class: string(r.Class)})
+	}
+	return out, nil
+}
+
+func attestationSPKI(public []byte) ([]byte, error) {
+	ak, err := attest.ParseAttestationKey(public)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKIXPublicKey(ak.Key)
+}
+
+// begin checks the code, then what the kiosk says of its TPM, and makes a
+// challenge that only that TPM can answer.
+func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.ProvisionChallenge, error) {
+	var none api.ProvisionChallenge
+	now := v.now()
+	p, err := v.kiosks.checkCode(q.KioskID, q.Secret, now)
+	if errors.Is(err, errCode) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(v.pause):
+		}
+		return none, refuse(http.StatusForbidden, api.CodeProvisionCode, "the code is not good for this kiosk", err)
+	}
+	if err != nil {
+		return none, err
+	}
+	known, err := v.standing(p)
+	if err != nil {
+		return none, err
+	}
+	which, ek, e, err := v.endorsed(q.Endorsements, known, now)
+	if err != nil {
+		return none, err
+	}
+	c, err := v.claim(q, e, now)
+	if err != nil {
+		return none, err
+	}
+	ak, err := attest.ParseAttestationKey(q.AttestationKey)
+	if err != nil {
+		return none, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the attestation key is not one", err)
+	}
+	c.code = p.Secret
+	s := &session{secret: random(attest.MaxSecret), nonce: random(32), ends: now.Add(challengeLife), claim: c}
+	copy(s.id[:], random(32))
+	made, err := attest.MakeCredential(ek, ak.Name, s.secret)
+	if err != nil {
+		return none, err
+	}
+	v.mu.Lock()
+	v.sessions[q.KioskID] = s
+	v.mu.Unlock()
+	return api.ProvisionChallenge{Session: s.id, Endorsement: which, Blob: made.Blob, Encrypted: made.Secret, Nonce: s.nonce}, nil
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// standing is the endorsement key that the id or the code belongs to already;
+// nil for a new kiosk.
+func (v *provisioning) standing(p Provision) ([]byte, error) {
+	if p.Rejected {
+		return nil, refuse(http.StatusForbidden, api.CodeProvisionRejected, "a person at the registry has rejected this kiosk", nil)
+	}
+	kiosk, err := v.kiosks.Find(p.ID)
+	switch {
+	case err == nil && kiosk.Revoked != nil:
+		return nil, refuse(http.StatusForbidden, api.CodeProvisionRevoked, "the kiosk of this id was revoked", nil)
+	case err == nil:
+		return kiosk.EndorsementKey, nil
+	case errors.Is(err, ErrUnknownKiosk):
+		return p.EndorsementKey, nil
+	}
+	return nil, err
+}
+
+// endorsed finds the endorsement key to challenge: the known one if there is one,
+// else the first that a root vouches for.
+func (v *provisioning) endorsed(list []api.Endorsement, known []byte, now time.Time) (which int, ek attest.EndorsementKey, e attest.Endorsement, err error) {
+	if known != nil && !slices.ContainsFunc(list, func(o api.Endorsement) bool {
+		c, err := x509.ParseCertificate(o.Certificate)
+		return err == nil && string(c.RawSubjectPublicKeyInfo) == string(known)
+	}) {
+		return 0, ek, e, refuse(http.StatusConflict, api.CodeProvisionOtherTPM, "this id or code belongs to another TPM", nil)
+	}
+	for i, o := range list {
+		if e, err = attest.VerifyEndorsement(o.Certificate, nil, v.roots, now); err != nil {
+			continue
+		}
+		if known != nil {
+			if spki, _ := x509.MarshalPKIXPublicKey(e.Key()); string(spki) != string(known) {
+				continue
+			}
+		}
+		if ek, err = attest.ParseEndorsementKey(o.Public); err != nil {
+			continue
+		}
+		if err = ek.Certified(e); err == nil {
+			return i, ek, e, nil
+		}
+	}
+	return 0, ek, e, refuse(http.StatusForbidden, api.CodeProvisionEK, "no endorsement key of this TPM is vouched for", err)
+}
+
+// claim reads what a kiosk says of its keys.
+func (v *provisioning) claim(q api.ProvisionBegin, e attest.Endorsement, now time.Time) (c claim, err error) {
+	c.kiosk = Kiosk{ID: q.KioskID, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: e.Class(),
+		Manufacturer: e.Manufacturer(), Model: e.Model(), Counter: q.Counter, Registered: now.UTC().Truncate(time.Second)}
+	if c.kiosk.EndorsementKey, err = x509.MarshalPKIXPublicKey(e.Key()); err != nil {
+		return c, err
+	}
+	for _, r := range []struct {
+		der []byte
+		out **x509.CertificateRequest
+	}{{q.RecordCSR, &c.record}, {q.TLSCSR, &c.tls}} {
+		if *r.out, err = x509.ParseCertificateRequest(r.der); err == nil {
+			err = (*r.out).CheckSignature()
+		}
+		if err != nil {
+			return c, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "a certificate request does not verify", err)
+		}
+	}
+	return c, nil
+}
+
+// prove checks a challenge's answer: the TPM is the endorsed one (the secret),
+// the AK is in it (the credential's name), and all that the AK states was stated
+// now. A challenge is answered once.
+func (v *provisioning) prove(q api.ProvisionProof) (api.ProvisionStatus, error) {
+	now := v.now()
+	v.mu.Lock()
+	s := v.find(q.Session, now)
+	var secret []byte
+	if s != nil {
+		secret, s.secret = s.secret, nil
+	}
+	v.mu.Unlock()
+	if s == nil || secret == nil {
+		return api.ProvisionStatus{}, errSession()
+	}
+	if subtle.ConstantTimeCompare(secret, q.Secret) != 1 {
+		return api.ProvisionStatus{}, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the TPM did not open the credential",
+			&attest.Error{Check: CheckActivation})
+	}
+	kiosk, err := s.claim.proved(q, s.nonce)
+	if err != nil {
+		return api.ProvisionStatus{}, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the TPM's statements do not verify", err)
+	}
+	status, err := v.settle(kiosk, s.claim.code, now)
+	if err != nil {
+		return status, err
+	}
+	v.mu.Lock()
+	s.kiosk, s.proved, s.ends = kiosk, true, now.Add(sessionIdleLife)
+	v.mu.Unlock()
+	return status, nil
+}
+
+func errSession() error {
+	return refuse(http.StatusNotFound, api.CodeProvisionSession, "this session is over: begin again", nil)
+}
+
+// find needs the lock.
+func (v *provisioning) find(id api.ID, now time.Time) *session {
+	for kiosk, s := range v.sessions {
+		if !now.Before(s.ends) {
+			delete(v.sessions, kiosk)
+		} else if subtle.ConstantTimeCompare(s.id[:], id[:]) == 1 {
+			return s
+		}
+	}
+	return nil
+}
+
+// proved verifies the AK's statements for nonce and is the kiosk that they
+// describe.
+func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
+	k := c.kiosk
+	quote := hsm.TPMQuote{Attest: q.Quote.Attest, Signature: q.Quote.Signature}
+	for _, p := range q.Quote.PCRs {
+		quote.PCRs = append(quote.PCRs, hsm.PCR(p))
+	}
+	boot, err := attest.VerifyQuote(quote, attest.QuoteExpect{AK: k.AttestationKey, ParentName: k.StorageKeyName, QualifyingData: nonce})
+	if err != nil {
+		return k, fmt.Errorf("quote: %w", err)
+	}
+	for i := range boot {
+		k.BootPCRs = append(k.BootPCRs, boot[i][:])
+	}
+	for _, key := range []struct {
+		name     string
+		evidence api.TPMEvidence
+		request  *x509.CertificateRequest
+		spki     *[]byte
+	}{{"record key", q.RecordEvidence, c.record, &k.RecordKey}, {"tls key", q.TLSEvidence, c.tls, &k.TLSKey}} {
+		proof, err := attest.VerifyTPM(hsm.TPMEvidence(key.evidence), attest.TPMExpect{AK: k.AttestationKey, Class: k.Class,
+			QualifyingData: nonce, OutsideInfo: api.KioskBinding(k.ID), ParentName: k.StorageKeyName})
+		if err != nil {
+			return k, fmt.Errorf("%s: %w", key.name, err)
+		}
+		if !samePublic(key.request.PublicKey, proof.Key()) {
+			return k, fmt.Errorf("%s: %w", key.name, &attest.Error{Check: attest.CheckKey, Err: errors.New("the certificate request is for another key")})
+		}
+		*key.spki = key.request.RawSubjectPublicKeyInfo
+	}
+	if samePublic(c.record.PublicKey, c.tls.PublicKey) {
+		return k, &attest.Error{Check: attest.CheckKey, Err: errors.New("one key for two uses")}
+	}
+	return k, nil
+}
+
+// settle gives a kiosk that has proved itself its certificates again, if it is on
+// the register with these keys and this boot, and else has it wait for a person.
+// Its TPM claims the code, if it is still the one that the session began with.
+func (v *provisioning) settle(kiosk Kiosk, code []byte, now time.Time) (status api.ProvisionStatus, err error) {
+	err = v.kiosks.change(kiosk.ID, func(p *Provision) error {
+		known, err := v.standing(*p)
+		if err != nil {
+			return err
+		}
+		if !now.Before(p.Expires) || !bytes.Equal(p.Secret, code) {
+			return refuse(http.StatusForbidden, api.CodeProvisionCode, "the code is not good for this kiosk", errCode)
+		}
+		if known != nil && string(known) != string(kiosk.EndorsementKey) {
+			return refuse(http.StatusConflict, api.CodeProvisionOtherTPM, "this id or code belongs to another TPM", nil)
+		}
+		p.EndorsementKey = kiosk.EndorsementKey
+		old, err := v.kiosks.Find(kiosk.ID)
+		if err == nil && old.same(kiosk) && old.bootsLike(kiosk) {
+			if !old.fresh(now) {
+				if err := v.kiosks.issue(&old, now); err != nil {
+					return err
+				}
+				if err := write(v.kiosks.file(old.ID), old); err != nil {
+					return err
+				}
+			}
+			p.Waiting = nil
+			status = api.ProvisionStatus{Status: api.Approved, Certificates: &old.Certificates}
+			return nil
+		}
+		if err != nil && !errors.Is(err, ErrUnknownKiosk) {
+			return err
+		}
+		p.Waiting, p.Since = &kiosk, now.UTC().Truncate(time.Second)
+		status = api.ProvisionStatus{Status: api.Waiting}
+		return nil
+	})
+	return status, err
+}
+
+// status says whether a person has decided.
+func (v *provisioning) status(id api.ID) (api.ProvisionStatus, error) {
+	now := v.now()
+	v.mu.Lock()
+	s := v.find(id, now)
+	if s == nil || !s.proved {
+		v.mu.Unlock()
+		return api.ProvisionStatus{}, errSession()
+	}
+	s.ends = now.Add(sessionIdleLife)
+	kiosk, code := s.kiosk, s.claim.code
+	v.mu.Unlock()
+	p, err := v.kiosks.findProvision(kiosk.ID)
+	if err != nil {
+		return api.ProvisionStatus{}, err
+	}
+	if _, err := v.standing(p); err != nil {
+		return api.ProvisionStatus{}, err
+	}
+	if !bytes.Equal(p.Secret, code) {
+		return api.ProvisionStatus{}, errSession() // another code was given out
+	}
+	if p.Waiting != nil {
+		return api.ProvisionStatus{Status: api.Waiting}, nil
+	}
+	registered, err := v.kiosks.Find(kiosk.ID)
+	if err != nil {
+		return api.ProvisionStatus{}, err
+	}
+	if !registered.same(kiosk) {
+		return api.ProvisionStatus{}, errSession() // it proved other keys since
+	}
+	return api.ProvisionStatus{Status: api.Approved, Certificates: &registered.Certificates}, nil
+}
+
+// serveProvision runs one step for whoever asks, a few at a time.
+func serveProvision[Q any](r *Registry, slots chan struct{}, read func(*http.Request) (Q, error), step func(context.Context, Q) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, q *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "busy: ask again", retryAfter)
+			return
+		}
+		if q.Method == http.MethodPost {
+			if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+				reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+				return
+			}
+			q.Body = http.MaxBytesReader(w, q.Body, maxProvision)
+		}
+		body, err := read(q)
+		if err != nil {
+			reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the request is not of this contract", 0)
+			return
+		}
+		answer, err := step(q.Context(), body)
+		var refused *problem
+		switch {
+		case errors.As(err, &refused):
+			r.opts.Log.Warn("provisioning refused", "code", refused.code, "check", refused.hint, "cause", refused.err)
+			p := api.NewProblem(refused.status, refused.code, refused.title)
+			p.Refused = refused.hint
+			reply.Refusal(w, p)
+		case err != nil:
+			r.opts.Log.Error("provisioning failed", "error", err)
+			reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		default:
+			reply.JSON(w, answer)
+		}
+	}
+}
+
+// maxProvision is more than any request with eight certificates of a TPM's maker has.
+const maxProvision = 256 << 10
+
+func (r *Registry) provisionBegin(slots chan struct{}) http.HandlerFunc {
+	return serveProvision(r, slots, func(q *http.Request) (api.ProvisionBegin, error) { return api.Decode[api.ProvisionBegin](q.Body) },
+		func(ctx context.Context, b api.ProvisionBegin) (any, error) { return r.provisioning.begin(ctx, b) })
+}
+
+func (r *Registry) provisionProve(slots chan struct{}) http.HandlerFunc {
+	return serveProvision(r, slots, func(q *http.Request) (api.ProvisionProof, error) { return api.Decode[api.ProvisionProof](q.Body) },
+		func(_ context.Context, p api.ProvisionProof) (any, error) {
+			s, err := r.provisioning.prove(p)
+			if err == nil {
+				r.opts.Log.Info("kiosk has proved itself", "status", s.Status)
+			}
+			return s, err
+		})
+}
+
+func (r *Registry) provisionStatus(slots chan struct{}) http.HandlerFunc {
+	return serveProvision(r, slots, func(q *http.Request) (api.ID, error) { return api.ParseID(q.PathValue("session")) },
+		func(_ context.Context, id api.ID) (any, error) { return r.provisioning.status(id) })
+}
