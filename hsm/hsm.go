@@ -103,3 +103,15 @@ type WrongPIN struct{ Left int }
 func (e *WrongPIN) Error() string {
 	return fmt.Sprintf("wrong PIN, %d tries left", e.Left)
 }
+
+// Lockout is an ErrLockout whose end is known. A zero Until is unknown.
+type Lockout struct{ Until time.Time }
+
+func (e *Lockout) Error() string {
+	if e.Until.IsZero() {
+		return ErrLockout.Error()
+	}
+	return fmt.Sprintf("the TPM refuses until %s after wrong attempts: wait until then or call staff", e.Until.Format(time.DateTime))
+}
+
+func (e *Lockout) Is(target error) bool { return target == ErrLockout }

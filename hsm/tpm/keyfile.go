@@ -10,18 +10,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
 
-// A key file holds two PEM blocks. The first is the key as other TPM software
-// knows it (draft-bottomley-tpm2-keys, "TSS2 PRIVATE KEY"); the private part is
-// encrypted by the TPM. The second is what TPM2_CertifyCreation needs, so that
-// the key's birth can be certified at any time.
+// A key file holds two or three PEM blocks. The first is the key as other TPM
+// software knows it (draft-bottomley-tpm2-keys, "TSS2 PRIVATE KEY"); the private
+// part is encrypted by the TPM. The second is what TPM2_CertifyCreation needs,
+// so that the key's birth can be certified at any time. The third, of a
+// citizen's key alone, is the salt with which its PIN becomes its authorization
+// value.
 const (
 	keyBlock      = "TSS2 PRIVATE KEY"
 	creationBlock = "TPM2 CREATION"
+	saltBlock     = "TPM2 AUTH SALT"
+	saltSize      = 16
 	maxKeyFile    = 16 << 10
 )
 
@@ -48,6 +53,7 @@ type blob struct {
 	public   []byte // TPMT_PUBLIC
 	private  []byte // TPM2B_PRIVATE's contents
 	creation tssCreation
+	salt     []byte // nil if the authorization value is empty
 
 	// derived
 	key     *ecdsa.PublicKey
@@ -62,7 +68,7 @@ var ErrKeyFile = errors.New("a key file is damaged: restore it from a backup or 
 
 func (b *blob) encode() ([]byte, error) {
 	key, err := asn1.Marshal(tssKey{
-		Type: loadableKey, EmptyAuth: true, Parent: int64(b.parent),
+		Type: loadableKey, EmptyAuth: b.salt == nil, Parent: int64(b.parent),
 		Public:  tpm2.Marshal(tpm2.BytesAs2B[tpm2.TPMTPublic](b.public)),
 		Private: tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: b.private}),
 	})
@@ -73,8 +79,12 @@ func (b *blob) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key}),
-		pem.EncodeToMemory(&pem.Block{Type: creationBlock, Bytes: creation})...), nil
+	text := append(pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: key}),
+		pem.EncodeToMemory(&pem.Block{Type: creationBlock, Bytes: creation})...)
+	if b.salt != nil {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: saltBlock, Bytes: b.salt})...)
+	}
+	return text, nil
 }
 
 func decodeBlob(text []byte) (*blob, error) {
@@ -83,14 +93,24 @@ func decodeBlob(text []byte) (*blob, error) {
 		return nil, fmt.Errorf("%w: no %s", ErrKeyFile, keyBlock)
 	}
 	birth, rest := pem.Decode(rest)
-	if birth == nil || birth.Type != creationBlock || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("%w: want one %s", ErrKeyFile, creationBlock)
+	if birth == nil || birth.Type != creationBlock {
+		return nil, fmt.Errorf("%w: no %s", ErrKeyFile, creationBlock)
+	}
+	salt, end := pem.Decode(rest)
+	if salt != nil {
+		rest = end
+	}
+	if len(bytes.TrimSpace(rest)) > 0 || salt != nil && (salt.Type != saltBlock || len(salt.Bytes) != saltSize) {
+		return nil, fmt.Errorf("%w: want nothing or one %s behind %s", ErrKeyFile, saltBlock, creationBlock)
 	}
 	var k tssKey
-	if rest, err := asn1.Unmarshal(key.Bytes, &k); err != nil || len(rest) > 0 || !k.Type.Equal(loadableKey) || !k.EmptyAuth || k.Parent <= 0 || k.Parent > 0xFFFFFFFF {
+	if rest, err := asn1.Unmarshal(key.Bytes, &k); err != nil || len(rest) > 0 || !k.Type.Equal(loadableKey) || k.EmptyAuth != (salt == nil) || k.Parent <= 0 || k.Parent > 0xFFFFFFFF {
 		return nil, fmt.Errorf("%w: not a loadable key of ours", ErrKeyFile)
 	}
 	b := &blob{parent: uint32(k.Parent)}
+	if salt != nil {
+		b.salt = salt.Bytes
+	}
 	if rest, err := asn1.Unmarshal(birth.Bytes, &b.creation); err != nil || len(rest) > 0 {
 		return nil, fmt.Errorf("%w: creation data", ErrKeyFile)
 	}
@@ -190,11 +210,17 @@ func (l *limited) Read(p []byte) (int, error) {
 }
 
 // store writes the key file so that it is whole or absent after a power cut.
-func (b *blob) store(dir, name string) (err error) {
+func (b *blob) store(dir, name string) error {
 	text, err := b.encode()
 	if err != nil {
 		return err
 	}
+	return writeWhole(dir, name, text)
+}
+
+// writeWhole makes or replaces a file durably: after a power cut the old one or
+// the new one is there, and the new one once this has returned.
+func writeWhole(dir, name string, text []byte) (err error) {
 	f, err := os.CreateTemp(dir, name+".tmp*") // mode 0600
 	if err != nil {
 		return err
@@ -217,10 +243,18 @@ func (b *blob) store(dir, name string) (err error) {
 	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in dir durable. Windows has no such call; NTFS keeps
+// names in its journal.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	return errors.Join(d.Sync(), d.Close())
 }

@@ -71,11 +71,16 @@ func counter(r transport.TPM, index uint32) (nvIndex, error) {
 
 // makeCounter defines the counter and gives it its first value, which is above
 // every value that any counter of this TPM ever had.
-func makeCounter(r transport.TPM, index uint32) error {
+func makeCounter(r transport.TPM, srk parent, index uint32) error {
+	s, done, err := session(r, srk, authOnly)
+	if err != nil {
+		return err
+	}
+	defer done()
 	nv, err := counter(r, index)
 	if errors.Is(err, ErrNotInitialized) {
 		_, err = tpm2.NVDefineSpace{
-			AuthHandle: tpm2.TPMRHOwner,
+			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: s},
 			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 				NVIndex: tpm2.TPMHandle(index), NameAlg: tpm2.TPMAlgSHA256, Attributes: counterAttributes, DataSize: 8,
 			}),
@@ -89,7 +94,7 @@ func makeCounter(r transport.TPM, index uint32) error {
 		return err
 	}
 	_, err = tpm2.NVIncrement{
-		AuthHandle: tpm2.AuthHandle{Handle: nv.Handle, Name: nv.Name, Auth: tpm2.PasswordAuth(nil)},
+		AuthHandle: tpm2.AuthHandle{Handle: nv.Handle, Name: nv.Name, Auth: s},
 		NVIndex:    nv.NamedHandle,
 	}.Execute(r)
 	if err != nil {
@@ -128,12 +133,12 @@ func (t *TPM) count(ctx context.Context, what string, increment bool) (value uin
 		if !nv.public.Attributes.Written {
 			return fmt.Errorf("counter has no value: %w", ErrNotInitialized)
 		}
-		session, done, err := tpm2.HMACSession(r, tpm2.TPMAlgSHA256, 16, tpm2.Salted(srk.Handle, srk.public))
+		s, done, err := session(r, srk, authOnly)
 		if err != nil {
-			return fmt.Errorf("start session: %w", err)
+			return err
 		}
-		defer func() { _ = done() }()
-		auth := tpm2.AuthHandle{Handle: nv.Handle, Name: nv.Name, Auth: session}
+		defer done()
+		auth := tpm2.AuthHandle{Handle: nv.Handle, Name: nv.Name, Auth: s}
 		if increment {
 			if _, err := (tpm2.NVIncrement{AuthHandle: auth, NVIndex: nv.NamedHandle}).Execute(r); err != nil {
 				return err

@@ -1,21 +1,30 @@
 // Package tpm keeps a kiosk's identity in a TPM 2.0: an attestation key, the
 // key that signs records, the TLS client key, and the counter that numbers
-// records.
+// records. It also keeps the keys of citizens who have no token of their own
+// ("station custody", [Citizen]).
 //
 // Keys are born in the TPM under its storage root key and never leave it
 // usable: on disk stands what the TPM encrypted for itself, as TSS2 key files.
 // The attestation key certifies the birth of the others, for hsm/attest to
 // verify elsewhere. The counter is an NV counter: it never goes back.
 //
-// Every object is exempt from dictionary-attack protection and has an empty
-// authorization value. What guards the keys is that they work on this machine
-// only and that the device and the key files belong to the service's user. So
-// an unclean stop never locks the TPM, and there is no secret to lose.
+// The kiosk's own objects are exempt from dictionary-attack protection and have
+// an empty authorization value. What guards them is that they work on this
+// machine only and that the device and the key files belong to the service's
+// user. So an unclean stop or a citizen's wrong PINs never lock the kiosk out,
+// and there is no secret to lose. A citizen's key is guarded by its PIN and
+// protected.
 //
-// An operation loads what it needs into at most three transient slots and
-// flushes it on every path. The owner hierarchy must have an empty
-// authorization while Init runs. The package holds no key for which the TPM
-// has a substitute: without TPM there is no kiosk.
+// Whatever uses a key, makes one or carries a secret runs in an HMAC session
+// salted to the storage root key that the key files name: parameters are
+// encrypted, and an answer that was altered on the bus is found. What a TPM
+// says when it refuses is not authenticated by any TPM.
+//
+// An operation loads what it needs into at most three transient and three
+// session slots, of which the storage root key takes one, and flushes it on
+// every path. The owner hierarchy must have an empty authorization while Init
+// runs. The package holds no key for which the TPM has a substitute: without
+// TPM there is no kiosk.
 package tpm
 
 import (
@@ -45,8 +54,8 @@ const (
 
 // Options say where the TPM and its key files are.
 type Options struct {
-	Path    string        // "/dev/tpmrm0" (best), "/dev/tpm0", or "unix:/path" of a raw socket
-	Dir     string        // key files; Init makes it
+	Path    string        // "/dev/tpmrm0" (best), "/dev/tpm0", "tbs" on Windows, or "unix:/path" of a raw socket
+	Dir     string        // key files, and citizens' in citizens below it; Init makes it
 	Counter uint32        // NV index of the counter; 0 is DefaultCounter
 	SRK     uint32        // persistent handle of the storage root key; 0 is DefaultSRK
 	Timeout time.Duration // for one command; 0 is DefaultTimeout
@@ -62,6 +71,8 @@ var (
 	ErrOtherBinding = errors.New("the kiosk's keys were made for another kiosk id")
 	// ErrForeign: a handle or index that we need is taken by something else.
 	ErrForeign = errors.New("the TPM holds something else in the kiosk's place: configure another handle")
+	// ErrAltered: an answer that the TPM did not give, or a command that it did not get as we sent it.
+	ErrAltered = errors.New("what the TPM and the kiosk tell each other is altered on its way: call staff")
 )
 
 // KeyName names a key of the kiosk; its file is the name with ".tss2.pem".
@@ -84,6 +95,7 @@ type TPM struct {
 
 	lock   chan struct{} // holds one token while free; a mutex that a context can leave
 	device device        // nil while disconnected
+	root   *parent       // what srk read on this connection; nil after a failure
 	shared bool
 	opened bool // Open has succeeded
 	closed bool
@@ -111,6 +123,9 @@ func Open(ctx context.Context, o Options) (*TPM, error) {
 		b, err := load(o.Dir, name.file())
 		if err != nil {
 			return nil, fmt.Errorf("open tpm: %w", err)
+		}
+		if b != nil && b.salt != nil {
+			return nil, fmt.Errorf("open tpm: key %s: %w: a citizen's", name, ErrKeyFile)
 		}
 		if b != nil {
 			t.keys[name] = b
@@ -142,7 +157,8 @@ func (t *TPM) do(ctx context.Context, what string, f func(transport.TPM) error) 
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", what, classify(err))
+			t.root = nil
+			err = fmt.Errorf("%s: %w", what, err)
 		}
 	}()
 	if t.closed {
@@ -153,7 +169,7 @@ func (t *TPM) do(ctx context.Context, what string, f func(transport.TPM) error) 
 	}
 	if t.device == nil {
 		if err := t.connect(ctx); err != nil {
-			return err
+			return classify(err)
 		}
 	}
 	r := &runner{ctx: ctx, device: t.device, timeout: t.options.Timeout}
@@ -164,12 +180,17 @@ func (t *TPM) do(ctx context.Context, what string, f func(transport.TPM) error) 
 			r.broken = fmt.Errorf("%w (%w: %v)", hsm.ErrUnavailable, errFraming, p)
 			err = r.broken
 		}
-		if r.broken != nil {
+		// After an altered answer nobody knows what is loaded; of a new
+		// connection that is nothing.
+		if r.broken != nil || errors.Is(err, ErrAltered) || slices.ContainsFunc(full, func(rc tpm2.TPMRC) bool { return errors.Is(err, rc) }) {
 			t.disconnect()
 		}
 	}()
-	return f(r)
+	return classify(f(r))
 }
+
+// full are the codes of a TPM without a free slot. We leave none occupied.
+var full = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles}
 
 // firstAnswer is how long a socket gets to answer at all. A raw socket serves
 // one client; the next one is accepted and then hears nothing.
@@ -192,9 +213,7 @@ func (t *TPM) connect(ctx context.Context) error {
 		err = sweep(r)
 	}
 	if err != nil {
-		if r.broken != nil {
-			t.disconnect()
-		}
+		t.disconnect() // the next call sweeps again
 		if errors.Is(r.broken, context.DeadlineExceeded) && strings.HasPrefix(t.options.Path, "unix:") && ctx.Err() == nil {
 			return fmt.Errorf("%w (%v)", hsm.ErrBusy, err)
 		}
@@ -208,6 +227,7 @@ func (t *TPM) disconnect() {
 		_ = t.device.Close()
 		t.device = nil
 	}
+	t.root = nil
 }
 
 // sweep flushes all transient objects and loaded and saved sessions.
@@ -242,16 +262,19 @@ func handles(r transport.TPM, first uint32) ([]tpm2.TPMHandle, error) {
 // classify adds to a TPM's response code what the person can do.
 func classify(err error) error {
 	var rc tpm2.TPMRC
-	if !errors.As(err, &rc) {
+	if !errors.As(err, &rc) || errors.Is(err, hsm.ErrLockout) {
 		return err
 	}
 	switch {
 	case rc == tpm2.TPMRCLockout:
 		return fmt.Errorf("%w (%w)", hsm.ErrLockout, err)
-	case slices.Contains(again, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
+	case slices.Contains(again, rc), slices.Contains(full, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
 		return fmt.Errorf("%w (%w)", hsm.ErrUnavailable, err)
 	case errors.Is(rc, tpm2.TPMRCIntegrity):
 		return fmt.Errorf("%w (%w)", ErrOtherTPM, err)
+	case errors.Is(rc, tpm2.TPMRCBadAuth), errors.Is(rc, tpm2.TPMRCAuthFail):
+		// Our authorizations are empty or derived from the session alone.
+		return fmt.Errorf("%w (%w)", ErrAltered, err)
 	case rc == tpm2.TPMRCCommandCode, errors.Is(rc, tpm2.TPMRCCurve), errors.Is(rc, tpm2.TPMRCScheme):
 		return fmt.Errorf("%w (%w)", hsm.ErrUnsupported, err)
 	}
@@ -284,13 +307,17 @@ type parent struct {
 	public tpm2.TPMTPublic
 }
 
-func (p parent) auth() tpm2.AuthHandle {
-	return tpm2.AuthHandle{Handle: p.Handle, Name: p.Name, Auth: tpm2.PasswordAuth(nil)}
+func (p parent) auth(s tpm2.Session) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: p.Handle, Name: p.Name, Auth: s}
 }
 
 // srk reads the storage root key and compares it with the one that the key
-// files were born under. Its name is computed here, not believed.
+// files were born under. Its name is computed here, not believed. Once is
+// enough for a connection: a session salted to it works with no other key.
 func (t *TPM) srk(r transport.TPM) (parent, error) {
+	if t.root != nil {
+		return *t.root, nil
+	}
 	p, err := readSRK(r, t.options.SRK)
 	if errors.Is(err, tpm2.TPMRCHandle) {
 		if len(t.keys) > 0 {
@@ -305,6 +332,9 @@ func (t *TPM) srk(r transport.TPM) (parent, error) {
 		if !bytes.Equal(b.srk, p.Name.Buffer) || b.parent != t.options.SRK {
 			return parent{}, fmt.Errorf("key %s: %w", name, ErrOtherTPM)
 		}
+	}
+	if len(t.keys) > 0 { // pinned
+		t.root = &p
 	}
 	return p, nil
 }
@@ -332,6 +362,13 @@ func readSRK(r transport.TPM, handle uint32) (parent, error) {
 // Init makes what is missing of the kiosk's keys and counter and leaves what
 // is there: it may be run again, also after a power cut at any point. Each key
 // is bound at birth to outside, for a verifier to compare.
+//
+// It also sets the dictionary-attack parameters, [Protection], if the lockout
+// authorization is empty. Otherwise they belong to whoever set it:
+// [Info].Protection tells them.
+//
+// The storage root key is made without a session, for want of a key to salt
+// one to; that it is the TPM's own is for a verifier to find out.
 func (t *TPM) Init(ctx context.Context, outside [32]byte) error {
 	if err := os.MkdirAll(t.options.Dir, 0o700); err != nil {
 		return fmt.Errorf("make tpm keys: %w", err)
@@ -353,7 +390,7 @@ func (t *TPM) Init(ctx context.Context, outside [32]byte) error {
 			if t.keys[name] != nil {
 				continue
 			}
-			b, err := create(r, srk, name == ak, outside)
+			b, err := create(r, srk, template(name == ak), nil, outside)
 			if err != nil {
 				return fmt.Errorf("create key %s: %w", name, err)
 			}
@@ -364,7 +401,10 @@ func (t *TPM) Init(ctx context.Context, outside [32]byte) error {
 			t.keys[name] = b
 			t.mu.Unlock()
 		}
-		return makeCounter(r, t.options.Counter)
+		if err := makeCounter(r, srk, t.options.Counter); err != nil {
+			return err
+		}
+		return protect(r, srk)
 	})
 }
 
@@ -388,12 +428,6 @@ func makeSRK(r transport.TPM, handle uint32) (parent, error) {
 	return readSRK(r, handle)
 }
 
-// flush frees a slot. It cannot fail but with the transport, which then is
-// dropped, and a fresh connection sweeps.
-func flush(r transport.TPM, h tpm2.TPMHandle) {
-	_, _ = tpm2.FlushContext{FlushHandle: h}.Execute(r)
-}
-
 // template is a P-256 key that signs with ECDSA and SHA-256, for ever in this
 // TPM, born there. A restricted key signs only what the TPM itself made.
 func template(restricted bool) tpm2.TPMTPublic {
@@ -414,13 +448,19 @@ func template(restricted bool) tpm2.TPMTPublic {
 	}
 }
 
-// create makes one key under srk. A key whose coordinates came out short is
-// thrown away for another.
-func create(r transport.TPM, srk parent, restricted bool, outside [32]byte) (*blob, error) {
+// create makes one key under srk with an authorization value, which may be
+// empty. A key whose coordinates came out short is thrown away for another.
+func create(r transport.TPM, srk parent, public tpm2.TPMTPublic, auth []byte, outside [32]byte) (*blob, error) {
+	s, done, err := session(r, srk)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	for {
 		made, err := tpm2.Create{
-			ParentHandle: srk.auth(),
-			InPublic:     tpm2.New2B(template(restricted)),
+			ParentHandle: srk.auth(s),
+			InSensitive:  tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: auth}}},
+			InPublic:     tpm2.New2B(public),
 			OutsideInfo:  tpm2.TPM2BData{Buffer: outside[:]},
 		}.Execute(r)
 		if err != nil {
@@ -484,44 +524,4 @@ func (t *TPM) blob(name KeyName) (*blob, error) {
 		return nil, fmt.Errorf("key %s: %w", name, ErrNotInitialized)
 	}
 	return b, nil
-}
-
-// Info describes the device, for diagnosis.
-type Info struct {
-	Manufacturer string // four letters, TCG Vendor ID Registry
-	Firmware     uint64
-	LockedOut    bool // it refuses protected objects; ours are exempt
-}
-
-// Info asks the TPM what it is.
-func (t *TPM) Info(ctx context.Context) (Info, error) {
-	var out Info
-	err := t.do(ctx, "describe tpm", func(r transport.TPM) error {
-		property := func(p tpm2.TPMPT) (uint32, error) {
-			got, err := tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: uint32(p), PropertyCount: 1}.Execute(r)
-			if err != nil {
-				return 0, err
-			}
-			list, err := got.CapabilityData.Data.TPMProperties()
-			if err != nil {
-				return 0, err
-			}
-			if len(list.TPMProperty) != 1 || list.TPMProperty[0].Property != p {
-				return 0, fmt.Errorf("property %#x: %w", uint32(p), hsm.ErrUnsupported)
-			}
-			return list.TPMProperty[0].Value, nil
-		}
-		var v [4]uint32
-		for i, p := range []tpm2.TPMPT{tpm2.TPMPTManufacturer, tpm2.TPMPTFirmwareVersion1, tpm2.TPMPTFirmwareVersion2, tpm2.TPMPTPermanent} {
-			var err error
-			if v[i], err = property(p); err != nil {
-				return err
-			}
-		}
-		out.Manufacturer = strings.TrimRight(string([]byte{byte(v[0] >> 24), byte(v[0] >> 16), byte(v[0] >> 8), byte(v[0])}), " \x00")
-		out.Firmware = uint64(v[1])<<32 | uint64(v[2])
-		out.LockedOut = v[3]&(1<<9) != 0 // TPMA_PERMANENT inLockout
-		return nil
-	})
-	return out, err
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -51,17 +50,7 @@ func dial(ctx context.Context, path string) (d device, shared bool, err error) {
 		}
 		return socket{c}, false, nil
 	}
-	if !strings.HasPrefix(path, "/") {
-		return nil, false, fmt.Errorf("open tpm %q: want a device file or unix:/path: %w", path, hsm.ErrNoDevice)
-	}
-	// The descriptor is in blocking mode on purpose: write then waits for the
-	// TPM and the response is complete at the first read. os.OpenFile would
-	// switch it to polling, where an early read yields no bytes at all.
-	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, false, openError(path, err)
-	}
-	return &file{f: os.NewFile(uintptr(fd), path)}, strings.HasPrefix(path, "/dev/tpmrm"), nil
+	return openDevice(path)
 }
 
 func openError(path string, err error) error {
@@ -114,44 +103,40 @@ func readResponse(r io.Reader) ([]byte, error) {
 	}
 }
 
-// file is a device of the Linux TPM driver: one write is one command, one read
-// one response.
-type file struct {
-	f    *os.File
-	hung bool
+// blocking is a device whose calls only the operating system can end.
+type blocking struct {
+	submit func(command []byte) (response []byte, err error)
+	close  func() error
+	hung   bool
 }
 
-func (d *file) exchange(ctx context.Context, command []byte) ([]byte, error) {
+func (d *blocking) exchange(ctx context.Context, command []byte) ([]byte, error) {
 	type result struct {
 		response []byte
 		err      error
 	}
 	done := make(chan result, 1)
 	go func() {
-		if _, err := d.f.Write(command); err != nil {
-			done <- result{err: err}
-			return
-		}
-		response, err := readResponse(d.f)
+		response, err := d.submit(command)
 		done <- result{response, err}
 	}()
 	select {
 	case r := <-done:
 		return r.response, r.err
 	case <-ctx.Done():
-		// The kernel cannot be hurried. The goroutine ends with the driver's
-		// own timeout and closes the file then.
+		// The system cannot be hurried. The goroutine ends with the driver's
+		// own timeout and closes the device then.
 		d.hung = true
-		go func() { <-done; _ = d.f.Close() }()
+		go func() { <-done; _ = d.close() }()
 		return nil, ctx.Err()
 	}
 }
 
-func (d *file) Close() error {
+func (d *blocking) Close() error {
 	if d.hung {
 		return nil
 	}
-	return d.f.Close()
+	return d.close()
 }
 
 var errFraming = errors.New("the TPM's answer is malformed")

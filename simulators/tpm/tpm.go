@@ -13,6 +13,7 @@ package tpm
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -273,7 +274,7 @@ func (i *Instance) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		err := i.exchange(ctx, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8})
+		_, err := i.exchange(ctx, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8})
 		if err == nil {
 			return nil
 		}
@@ -287,30 +288,37 @@ func (i *Instance) ready(ctx context.Context) error {
 	}
 }
 
-// exchange sends one command on a connection of its own and wants success.
-func (i *Instance) exchange(ctx context.Context, command []byte) error {
+// exchange sends one command on a connection of its own and wants success. It
+// returns what follows the response's header.
+func (i *Instance) exchange(ctx context.Context, command []byte) ([]byte, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", i.socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.Close()
 	if t, ok := ctx.Deadline(); ok {
 		if err := c.SetDeadline(t); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if _, err := c.Write(command); err != nil {
-		return err
+		return nil, err
 	}
 	var header [10]byte
 	if _, err := io.ReadFull(c, header[:]); err != nil {
-		return err
+		return nil, err
 	}
-	if code := header[6:]; string(code) != "\x00\x00\x00\x00" {
-		return fmt.Errorf("response code %x", code)
+	if rc := binary.BigEndian.Uint32(header[6:]); rc != 0 {
+		return nil, responseCode(rc)
 	}
-	return nil
+	size := binary.BigEndian.Uint32(header[2:])
+	if size < 10 || size > 4096 {
+		return nil, fmt.Errorf("response of %d bytes", size)
+	}
+	b := make([]byte, size-10)
+	_, err = io.ReadFull(c, b)
+	return b, err
 }
 
 // Stop shuts the TPM down as a machine going to sleep does: TPM2_Shutdown,
@@ -328,7 +336,7 @@ func (i *Instance) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	// TPM2_Shutdown(TPM_SU_CLEAR). A client that is still there has its own duty to send it.
-	_ = i.exchange(ctx, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
+	_, _ = i.exchange(ctx, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0})
 	if err := i.process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop tpm: %w", err)
 	}
