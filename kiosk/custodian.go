@@ -122,6 +122,7 @@ func (c *custodian) run(ctx context.Context) {
 	events := c.delivery.Events(ctx)
 	tick := time.NewTicker(askVerdicts)
 	defer tick.Stop()
+	c.ask(ctx)
 	for {
 		select {
 		case <-ctx.Done():

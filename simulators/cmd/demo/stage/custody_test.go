@@ -1,11 +1,15 @@
 package stage_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,11 +72,16 @@ func nothingHere(t *testing.T, s *stage.Stage) {
 	}
 }
 
+// newest is the record that was queued last.
+func newest(t *testing.T, s *stage.Stage) queue.Entry {
+	t.Helper()
+	return slices.MaxFunc(entries(t, s), func(a, b queue.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+}
+
 // waiting is the newest record in the kiosk's queue, which waits to be sent.
 func waiting(t *testing.T, s *stage.Stage) record.Submission {
 	t.Helper()
-	list := entries(t, s)
-	b, err := s.Kiosk.Queue().Data(t.Context(), list[len(list)-1].ID)
+	b, err := s.Kiosk.Queue().Data(t.Context(), newest(t, s).ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +263,10 @@ func (p *people) pins(pins ...string) *[]kiosk.PINView {
 // nobody else's.
 func TestCustodyPIN(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, nil)
+	var logged bytes.Buffer
+	s := newStage(t, func(o *stage.Options) {
+		o.Log = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	start(t, s)
 	_, other := keep(t, s)
 	_, r := keep(t, s)
@@ -294,6 +306,28 @@ func TestCustodyPIN(t *testing.T) {
 	p.Leave = true
 	p.meet()
 	works(t, s)
+
+	if err := s.Close(); err != nil { // of all that was typed nothing stands anywhere
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, "log"), logged.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(s.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, pin := range []string{keyPIN, "900001", "900005"} {
+			if bytes.Contains(b, []byte(pin)) {
+				t.Errorf("%s holds a PIN", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Numbers that are no key's here.
@@ -436,9 +470,9 @@ func TestCustodyMoveOfAnother(t *testing.T) {
 	arrive(t, s, idcard.Options{}, pivtoken.Options{}) // with a card and a token of their own
 	stranger := back(t, s, r.Custody)
 	stranger.meet()
-	list := entries(t, s)
+	id := newest(t, s).ID
 	eventually(t, 30*time.Second, func() error {
-		stage, err := s.Kiosk.Verdict(t.Context(), list[len(list)-1].ID)
+		stage, err := s.Kiosk.Verdict(t.Context(), id)
 		if err == nil && stage != kiosk.Refused {
 			err = fmt.Errorf("verdict %q", stage)
 		}
@@ -455,6 +489,76 @@ func TestCustodyMoveOfAnother(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Too many wrong tries anywhere lock the whole TPM for citizens' PINs: the person
+// is told until when, no try is lost, and the kiosk goes on.
+func TestCustodyLockout(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	_, r := keep(t, s)
+	p := back(t, s, r.Custody)
+	p.pins("900001")
+	p.leaveQuietly()
+	if err := s.StopKiosk(); err != nil { // a TPM has one client here
+		t.Fatal(err)
+	}
+	const recovery = 4 * time.Second
+	if err := errors.Join(s.TPM.SetDictionaryAttack(t.Context(), 2, recovery), s.TPM.Lockout(t.Context()), s.StartKiosk(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s.Take(kiosk.DeviceOfficer)
+	p = back(t, s, r.Custody)
+	var until time.Time
+	p.odd = func(_ context.Context, st kiosk.State) (bool, error) {
+		if st.Fault != nil {
+			until = st.Fault.Until
+		}
+		return false, nil
+	}
+	p.leave(trouble(kiosk.CodeKeyWaits))
+	if wait := time.Until(until); wait > recovery || wait < -recovery {
+		t.Errorf("told to wait until %v, in %v", until, wait)
+	}
+	keys, _ := filesHere(t, s)
+	if tries, err := os.ReadFile(keys[0]); err != nil || string(tries) != "4\n" {
+		t.Errorf("%s says %q, %v", keys[0], tries, err)
+	}
+	works(t, s) // the kiosk's own keys are exempt
+	time.Sleep(time.Until(until))
+	eventually(t, 30*time.Second, func() error {
+		p := back(t, s, r.Custody)
+		p.Leave = true
+		_, err := p.enroll()
+		return err
+	})
+}
+
+// The TPM loses its power before the key is born and before it signs: it boots
+// again, the same step succeeds, and one key is left.
+func TestCustodyTPMGone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	p.NoToken, p.PIN = true, keyPIN
+	p.odd = func(_ context.Context, st kiosk.State) (bool, error) {
+		if st.Screen == kiosk.ScreenRepeatPIN || st.Screen == kiosk.ScreenReview {
+			s.TPM.Kill()
+		}
+		return false, nil
+	}
+	p.mend = func(int, told) kiosk.Action {
+		if err := s.TPM.Restart(t.Context()); err != nil {
+			t.Error(err)
+		}
+		return kiosk.ActionRetry
+	}
+	final(t, s, p.meet(trouble(kiosk.CodeTPMMissing), trouble(kiosk.CodeTPMMissing)))
+	if keys, notes := filesHere(t, s); len(keys) != 2 || len(notes) != 1 {
+		t.Errorf("kept %v %v", keys, notes)
+	}
 }
 
 // Files of keys in custody, copied to another kiosk, are nothing there.
