@@ -7,8 +7,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -185,19 +188,19 @@ func TestPINForm(t *testing.T) {
 func TestPowerCutCostsATry(t *testing.T) {
 	i, w, d := wired(t)
 	c := citizen(t, d)
-	seen := -1
+	seen := make(chan int, 1)
 	w.set(func(command []byte, ask func([]byte) []byte) []byte {
 		if code(command) == tpm2.TPMCCSign {
-			seen = left(t, c)
 			i.Kill()
+			seen <- left(t, c)
 		}
 		return ask(command)
 	})
 	if err := signs(t, c, wrongPIN); !errors.Is(err, hsm.ErrUnavailable) {
 		t.Errorf("killed: %v", err)
 	}
-	if seen != tpm.MaxTries-1 || left(t, c) != tpm.MaxTries-1 {
-		t.Errorf("%d left while the TPM was asked, %d afterwards", seen, left(t, c))
+	if n := <-seen; n != tpm.MaxTries-1 || left(t, c) != tpm.MaxTries-1 {
+		t.Errorf("%d left while the TPM was asked, %d afterwards", n, left(t, c))
 	}
 	w.set(nil)
 	if err := i.Restart(t.Context()); err != nil {
@@ -217,6 +220,48 @@ func TestPowerCutCostsATry(t *testing.T) {
 	})
 	if _, err := c.Key(text(wrongPIN)).Sign(ctx, someDigest[:]); !errors.Is(err, context.Canceled) || left(t, c) != tpm.MaxTries-1 {
 		t.Errorf("given up: %v, %d left", err, left(t, c))
+	}
+}
+
+// TestKilledKiosk kills the kiosk's process when its wrong PIN has arrived at
+// the TPM, before the answer, more often than there are tries.
+func TestKilledKiosk(t *testing.T) {
+	i, w, d := wired(t)
+	c := citizen(t, d)
+	_ = d.Close()
+	for n := tpm.MaxTries - 1; n >= 0; n-- {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), "TPM_TEST_KIOSK="+strings.Join([]string{w.path, w.dir, c.Name(), wrongPIN}, " "))
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		started := make(chan struct{})
+		var asked atomic.Bool
+		w.set(func(command []byte, ask func([]byte) []byte) []byte {
+			answer := ask(command)
+			if code(command) == tpm2.TPMCCSign {
+				asked.Store(true)
+				<-started
+				_ = cmd.Process.Kill()
+			}
+			return answer
+		})
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		close(started)
+		_ = cmd.Wait()
+		if want := max(n, 1); left(t, c) != want || asked.Load() != (n > 0) {
+			t.Errorf("round %d: %d left, asked %v: %s", tpm.MaxTries-n, left(t, c), asked.Load(), &said)
+		}
+	}
+	w.set(nil)
+	d = open(t, i, w.dir)
+	c, err := d.Citizen(c.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := signs(t, c.Insist(), rightPIN); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -272,7 +317,7 @@ func TestLockoutEndsByItself(t *testing.T) {
 		}
 	}
 	_ = d.Close()
-	if err := errors.Join(i.SetDictionaryAttack(t.Context(), 4, 2*time.Second), i.Lockout(t.Context())); err != nil {
+	if err := errors.Join(i.SetDictionaryAttack(t.Context(), 4, 3*time.Second), i.Lockout(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	reopen()
@@ -288,7 +333,7 @@ func TestLockoutEndsByItself(t *testing.T) {
 	if !errors.As(err, &l) || !errors.Is(err, hsm.ErrLockout) || asked != 1 || left(t, c) != 4 {
 		t.Fatalf("locked out: %v, asked %d times, %d left", err, asked, left(t, c))
 	}
-	if wait := time.Until(l.Until); wait <= time.Second || wait > 2*time.Second {
+	if wait := time.Until(l.Until); wait <= 0 || wait > 3*time.Second {
 		t.Errorf("until in %v", wait)
 	}
 	if info, err := d.Info(t.Context()); err != nil || !info.LockedOut {
@@ -310,6 +355,79 @@ func TestLockoutEndsByItself(t *testing.T) {
 	time.Sleep(time.Until(l.Until) + 200*time.Millisecond)
 	if err := signs(t, c, rightPIN); err != nil || left(t, c) != tpm.MaxTries {
 		t.Errorf("afterwards: %v, %d left", err, left(t, c))
+	}
+}
+
+// TestLockoutUntil computes the end from what the TPM tells of itself.
+func TestLockoutUntil(t *testing.T) {
+	_, w, d := wired(t)
+	c := citizen(t, d)
+	for _, x := range []struct {
+		failed, max, interval byte
+		until                 time.Duration // 0 is unknown
+	}{{4, 4, 60, time.Minute}, {6, 4, 60, 3 * time.Minute}, {4, 4, 0, 0}, {0, 0, 60, 0}} {
+		w.set(func(command []byte, ask func([]byte) []byte) []byte {
+			switch code(command) {
+			case tpm2.TPMCCSign:
+				return says(tpm2.TPMRCLockout)
+			case tpm2.TPMCCGetCapability: // header, more, capability, count; then pairs of property and value
+				a := ask(command)
+				for n, v := range []byte{x.failed, x.max, x.interval} {
+					copy(a[10+1+4+4+8*n+4:], []byte{0, 0, 0, v})
+				}
+				return a
+			}
+			return ask(command)
+		})
+		var l *hsm.Lockout
+		if err := signs(t, c, rightPIN); !errors.As(err, &l) || !errors.Is(err, hsm.ErrLockout) {
+			t.Fatal(err)
+		}
+		if got := time.Until(l.Until); l.Until.IsZero() != (x.until == 0) || x.until != 0 && (got > x.until || got < x.until-10*time.Second) {
+			t.Errorf("%+v: until in %v", x, got)
+		}
+		if l.Error() == "" || left(t, c) != tpm.MaxTries {
+			t.Errorf("%v, %d left", l, left(t, c))
+		}
+	}
+	w.set(func(command []byte, ask func([]byte) []byte) []byte {
+		switch code(command) {
+		case tpm2.TPMCCSign:
+			return says(tpm2.TPMRCLockout)
+		case tpm2.TPMCCGetCapability:
+			return says(tpm2.TPMRCFailure)
+		}
+		return ask(command)
+	})
+	var l *hsm.Lockout
+	if err := signs(t, c, rightPIN); !errors.As(err, &l) || !l.Until.IsZero() {
+		t.Errorf("a TPM that tells nothing: %v", err)
+	}
+}
+
+// TestManyTryAtOnce: guesses that come together are counted one by one.
+func TestManyTryAtOnce(t *testing.T) {
+	_, w, d := wired(t)
+	c := citizen(t, d)
+	var asked atomic.Int32
+	w.set(func(command []byte, ask func([]byte) []byte) []byte {
+		answer := ask(command)
+		if code(command) == tpm2.TPMCCSign && !bytes.Equal(answer, says(tpm2.TPMRCRetry)) { // once, before the first use of a protected key
+			asked.Add(1)
+		}
+		return answer
+	})
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			if err := signs(t, c, wrongPIN); !errors.As(err, new(*hsm.WrongPIN)) && !errors.Is(err, tpm.ErrLastTry) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if asked.Load() != tpm.MaxTries-1 || left(t, c) != 1 {
+		t.Errorf("asked %d times, %d left", asked.Load(), left(t, c))
 	}
 }
 
@@ -488,11 +606,8 @@ func TestDamagedCitizenFiles(t *testing.T) {
 	}
 }
 
-// TestDiskFull: a try that cannot be counted is not used.
+// TestTryThatCannotBeCounted: it is not used.
 func TestTryThatCannotBeCounted(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Log("root writes anywhere: a file in the directory's place stands for a full disk")
-	}
 	_, w, d := wired(t)
 	c := citizen(t, d)
 	dir := filepath.Join(w.dir, "citizens")

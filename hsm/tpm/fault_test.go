@@ -40,7 +40,7 @@ type wire struct {
 
 func (w *wire) set(h hook) { w.mu.Lock(); w.hook = h; w.mu.Unlock() }
 
-func newWire(t *testing.T, i *sim.Instance) *wire {
+func newWire(t testing.TB, i *sim.Instance) *wire {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "wire")
 	if err != nil {
@@ -128,7 +128,7 @@ func says(rc tpm2.TPMRC) []byte {
 }
 
 // wired is an initialized TPM behind a wire, with short patience.
-func wired(t *testing.T) (*sim.Instance, *wire, *tpm.TPM) {
+func wired(t testing.TB) (*sim.Instance, *wire, *tpm.TPM) {
 	t.Helper()
 	i := start(t)
 	w := newWire(t, i)
@@ -200,6 +200,9 @@ func TestResponseCodesSayWhatToDo(t *testing.T) {
 		tpm2.TPMRCLockout:           hsm.ErrLockout,
 		tpm2.TPMRCFailure:           hsm.ErrUnavailable,
 		tpm2.TPMRCInitialize:        hsm.ErrUnavailable,
+		tpm2.TPMRCCanceled:          hsm.ErrUnavailable, // and is not sent again
+		tpm2.TPMRCObjectMemory:      hsm.ErrUnavailable,
+		tpm2.TPMRCBadAuth + 0x900:   tpm.ErrAltered, // session 1
 		tpm2.TPMRCNVUnavailable:     hsm.ErrUnavailable,
 		tpm2.TPMRCIntegrity + 0x140: tpm.ErrOtherTPM, // parameter 1
 		tpm2.TPMRCCommandCode:       hsm.ErrUnsupported,
@@ -445,5 +448,33 @@ func TestPlaceIsTaken(t *testing.T) {
 	defer d.Close()
 	if err := d.Init(t.Context(), binding); !errors.Is(err, tpm.ErrForeign) {
 		t.Errorf("storage root key's handle is taken: %v", err)
+	}
+}
+
+// TestOwnedTPM: somebody set the owner authorization, before Init or after.
+func TestOwnedTPM(t *testing.T) {
+	take := func(i *sim.Instance) {
+		r := raw(t, i)
+		defer r.Close()
+		if _, err := (tpm2.HierarchyChangeAuth{AuthHandle: tpm2.TPMRHOwner, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("theirs")}}).Execute(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := start(t)
+	take(i)
+	d := open(t, i, t.TempDir())
+	if err := d.Init(t.Context(), binding); !errors.Is(err, tpm.ErrOwned) || errors.Is(err, tpm.ErrAltered) {
+		t.Errorf("before: %v", err)
+	}
+
+	i, dir, d := initialized(t)
+	_ = d.Close()
+	take(i)
+	d = open(t, i, dir)
+	if err := d.Init(t.Context(), binding); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := d.Increment(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

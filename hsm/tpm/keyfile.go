@@ -38,7 +38,7 @@ var loadableKey = asn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
 // written as their TPM2B structures.
 type tssKey struct {
 	Type      asn1.ObjectIdentifier
-	EmptyAuth bool `asn1:"explicit,tag:0,optional"`
+	EmptyAuth bool `asn1:"explicit,tag:0"` // optional, but tpm2-openssl 1.1 takes absent for true
 	Parent    int64
 	Public    []byte
 	Private   []byte

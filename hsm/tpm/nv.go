@@ -86,7 +86,7 @@ func makeCounter(r transport.TPM, srk parent, index uint32) error {
 			}),
 		}.Execute(r)
 		if err != nil {
-			return fmt.Errorf("define counter: %w", err)
+			return fmt.Errorf("define counter: %w", owned(err))
 		}
 		nv, err = counter(r, index)
 	}

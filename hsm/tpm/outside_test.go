@@ -1,6 +1,7 @@
 package tpm_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -22,11 +23,24 @@ import (
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
+	"enrollkiosk/kiosk/secret"
 	sim "enrollkiosk/simulators/tpm"
 )
 
-// TestMain lets this program be the pipe between tpm2-tools and the socket.
+// TestMain lets this program be the pipe between tpm2-tools and the socket, and
+// a kiosk that is killed.
 func TestMain(m *testing.M) {
+	if args := strings.Fields(os.Getenv("TPM_TEST_KIOSK")); len(args) == 4 {
+		d, err := tpm.Open(context.Background(), tpm.Options{Path: args[0], Dir: args[1]})
+		if err == nil {
+			var c tpm.Citizen
+			if c, err = d.Citizen(args[2]); err == nil {
+				_, err = c.Key(secret.FromString(args[3])).Sign(context.Background(), someDigest[:])
+			}
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if path := os.Getenv("TPM_TEST_PIPE"); path != "" {
 		c, err := net.Dial("unix", path)
 		if err != nil {
@@ -40,15 +54,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// tool runs one of tpm2-tools against i, which nobody else may be using.
-func tool(t *testing.T, i *sim.Instance, name string, args ...string) string {
+// tool runs one of tpm2-tools, or openssl with its tpm2 provider, against i,
+// which nobody else may be using.
+func tool(t testing.TB, i *sim.Instance, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%v: apt-get install tpm2-tools", err)
+		t.Fatalf("%v: apt-get install tpm2-tools openssl", err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=cmd:"+os.Args[0], "TPM_TEST_PIPE="+strings.TrimPrefix(i.Path(), "unix:"))
+	cmd.Env = append(os.Environ(), "TPM2TOOLS_TCTI=cmd:"+os.Args[0], "TPM2OPENSSL_TCTI=cmd:"+os.Args[0],
+		"TPM_TEST_PIPE="+strings.TrimPrefix(i.Path(), "unix:"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
@@ -80,24 +96,39 @@ func TestForeignToolsAgree(t *testing.T) {
 		t.Errorf("name %x is not in\n%s", ak.ParentName, out)
 	}
 
-	// The key file's two TPM2B structures, as tpm2_load wants them.
-	text, err := os.ReadFile(filepath.Join(dir, "record.tss2.pem"))
+	got := parts(t, filepath.Join(dir, "record.tss2.pem"))
+	if got.Type.String() != "2.23.133.10.1.3" || got.Parent != 0x81000001 || !got.EmptyAuth {
+		t.Errorf("key file %v %#x", got.Type, got.Parent)
+	}
+	if !ecdsa.VerifyASN1(d.RecordKey().Public().(*ecdsa.PublicKey), someDigest[:], toolSigns(t, i, got, "")) {
+		t.Error("tpm2_sign's signature does not verify")
+	}
+}
+
+// tssFile is the first block of a key file.
+type tssFile struct {
+	Type            asn1.ObjectIdentifier
+	EmptyAuth       bool `asn1:"explicit,tag:0,optional"`
+	Parent          int
+	Public, Private []byte // TPM2B structures, as tpm2_load wants them
+}
+
+func parts(t *testing.T, name string) (file tssFile) {
+	t.Helper()
+	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	block, _ := pem.Decode(text)
-	var file struct {
-		Type            asn1.ObjectIdentifier
-		EmptyAuth       bool `asn1:"explicit,tag:0,optional"`
-		Parent          int
-		Public, Private []byte
+	if rest, err := asn1.Unmarshal(block.Bytes, &file); err != nil || len(rest) > 0 || block.Type != "TSS2 PRIVATE KEY" {
+		t.Fatal(err, block.Type)
 	}
-	if _, err := asn1.Unmarshal(block.Bytes, &file); err != nil {
-		t.Fatal(err)
-	}
-	if block.Type != "TSS2 PRIVATE KEY" || file.Type.String() != "2.23.133.10.1.3" || file.Parent != 0x81000001 || !file.EmptyAuth {
-		t.Errorf("key file %s %v %#x", block.Type, file.Type, file.Parent)
-	}
+	return file
+}
+
+// toolSigns has tpm2-tools load a key and sign someDigest.
+func toolSigns(t *testing.T, i *sim.Instance, file tssFile, auth string) []byte {
+	t.Helper()
 	tmp := t.TempDir()
 	in := func(name string) string { return filepath.Join(tmp, name) }
 	for name, b := range map[string][]byte{"pub": file.Public, "priv": file.Private, "digest": someDigest[:]} {
@@ -107,13 +138,56 @@ func TestForeignToolsAgree(t *testing.T) {
 	}
 	tool(t, i, "tpm2_load", "-C", "0x81000001", "-u", in("pub"), "-r", in("priv"), "-c", in("ctx"))
 	tool(t, i, "tpm2_flushcontext", "-t")
-	tool(t, i, "tpm2_sign", "-c", in("ctx"), "-g", "sha256", "-d", in("digest"), "-f", "plain", "-o", in("sig"))
+	args := []string{"-c", in("ctx"), "-g", "sha256", "-d", in("digest"), "-f", "plain", "-o", in("sig")}
+	if auth != "" {
+		args = append(args, "-p", "str:"+auth)
+	}
+	tool(t, i, "tpm2_sign", args...)
 	sig, err := os.ReadFile(in("sig"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ecdsa.VerifyASN1(d.RecordKey().Public().(*ecdsa.PublicKey), someDigest[:], sig) {
-		t.Error("tpm2_sign's signature does not verify")
+	return sig
+}
+
+// TestKeyFilesInOpenSSL has openssl's tpm2 provider load the key files as they
+// are and sign; openssl alone verifies. The citizen's key wants what the PIN
+// becomes.
+func TestKeyFilesInOpenSSL(t *testing.T) {
+	i, dir, d := initialized(t)
+	c := citizen(t, d)
+	_ = d.Close() // one client at a time
+	auth := string(authOf(t, dir, c, rightPIN))
+	if !ecdsa.VerifyASN1(c.Public().(*ecdsa.PublicKey), someDigest[:], toolSigns(t, i, parts(t, filepath.Join(dir, "citizens", c.Name()+".tss2.pem")), auth)) {
+		t.Error("tpm2_sign's signature with the citizen's key does not verify")
+	}
+	tmp := t.TempDir()
+	message := filepath.Join(tmp, "message")
+	if err := os.WriteFile(message, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, k := range map[string]struct {
+		file   string
+		public any
+		auth   string
+	}{
+		"record":  {"record.tss2.pem", d.RecordKey().Public(), ""},
+		"tls":     {"tls.tss2.pem", d.TLSKey().Public(), ""},
+		"citizen": {filepath.Join("citizens", c.Name()+".tss2.pem"), c.Public(), auth},
+	} {
+		der, err := x509.MarshalPKIXPublicKey(k.public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, sig := filepath.Join(tmp, name+".pub"), filepath.Join(tmp, name+".sig")
+		if err := os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, i, "openssl", "dgst", "-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2",
+			"-sha256", "-sign", filepath.Join(dir, k.file), "-passin", "pass:"+k.auth, "-out", sig, message)
+		if out, err := exec.CommandContext(t.Context(), "openssl", "dgst", "-sha256", "-verify", public, "-signature", sig, message).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
 
@@ -175,36 +249,4 @@ func TestRequestAndMutualTLS(t *testing.T) {
 	if peers := server.ConnectionState().PeerCertificates; len(peers) != 1 || !d.TLSKey().Public().(*ecdsa.PublicKey).Equal(peers[0].PublicKey) {
 		t.Error("the server saw another client key")
 	}
-}
-
-func BenchmarkTPM(b *testing.B) {
-	_, _, d := initialized(b)
-	b.Run("Sign", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.RecordKey().Sign(b.Context(), someDigest[:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Certify", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Certify(b.Context(), tpm.Record, someDigest[:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Counter", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Counter(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Increment", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := d.Increment(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

@@ -132,6 +132,34 @@ func TestNothingStaysLoaded(t *testing.T) {
 	}
 }
 
+// TestCloseAfterGivingUp: nothing stays loaded, and the TPM is shut down in
+// order.
+func TestCloseAfterGivingUp(t *testing.T) {
+	i, w, d := wired(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var told atomic.Bool
+	w.set(func(command []byte, ask func([]byte) []byte) []byte {
+		answer := ask(command)
+		switch code(command) {
+		case tpm2.TPMCCSign:
+			cancel()
+			time.Sleep(20 * time.Millisecond)
+		case tpm2.TPMCCShutdown:
+			told.Store(true)
+		}
+		return answer
+	})
+	if _, err := d.RecordKey().Sign(ctx, someDigest[:]); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if list := loaded(t, i); len(list) > 0 || !told.Load() {
+		t.Errorf("%#x stay loaded; told %v", list, told.Load())
+	}
+}
+
 // loadedNow asks over the kiosk's own connection: its next command is
 // exchanged for ours.
 func loadedNow(t *testing.T, w *wire, d *tpm.TPM) (list []uint32) {

@@ -71,6 +71,8 @@ var (
 	ErrOtherBinding = errors.New("the kiosk's keys were made for another kiosk id")
 	// ErrForeign: a handle or index that we need is taken by something else.
 	ErrForeign = errors.New("the TPM holds something else in the kiosk's place: configure another handle")
+	// ErrOwned: Init needs the owner's authorization, and somebody has set one.
+	ErrOwned = errors.New("somebody has taken ownership of this TPM: have its owner authorization made empty, or clear it in the firmware")
 	// ErrAltered: an answer that the TPM did not give, or a command that it did not get as we sent it.
 	ErrAltered = errors.New("what the TPM and the kiosk tell each other is altered on its way: call staff")
 )
@@ -197,7 +199,7 @@ var full = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TP
 const firstAnswer = 5 * time.Second
 
 // connect dials and, where the TPM is ours alone, clears what a crashed
-// predecessor left loaded.
+// predecessor left loaded. What is loaded in a shared one is others'.
 func (t *TPM) connect(ctx context.Context) error {
 	d, shared, err := dial(ctx, t.options.Path)
 	if err != nil {
@@ -206,6 +208,10 @@ func (t *TPM) connect(ctx context.Context) error {
 		}
 		return err
 	}
+	return t.attach(ctx, d, shared)
+}
+
+func (t *TPM) attach(ctx context.Context, d device, shared bool) (err error) {
 	t.device, t.shared = d, shared
 	r := &runner{ctx: ctx, device: d, timeout: t.options.Timeout}
 	if !shared {
@@ -262,13 +268,13 @@ func handles(r transport.TPM, first uint32) ([]tpm2.TPMHandle, error) {
 // classify adds to a TPM's response code what the person can do.
 func classify(err error) error {
 	var rc tpm2.TPMRC
-	if !errors.As(err, &rc) || errors.Is(err, hsm.ErrLockout) {
+	if !errors.As(err, &rc) || errors.Is(err, hsm.ErrLockout) || errors.Is(err, ErrOwned) {
 		return err
 	}
 	switch {
 	case rc == tpm2.TPMRCLockout:
 		return fmt.Errorf("%w (%w)", hsm.ErrLockout, err)
-	case slices.Contains(again, rc), slices.Contains(full, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
+	case slices.Contains(again, rc), slices.Contains(full, rc), rc == tpm2.TPMRCFailure, rc == tpm2.TPMRCCanceled, rc == tpm2.TPMRCInitialize, rc == tpm2.TPMRCNVUnavailable:
 		return fmt.Errorf("%w (%w)", hsm.ErrUnavailable, err)
 	case errors.Is(rc, tpm2.TPMRCIntegrity):
 		return fmt.Errorf("%w (%w)", ErrOtherTPM, err)
@@ -290,10 +296,14 @@ func (t *TPM) Close() error {
 		return nil
 	}
 	t.closed = true
+	ctx, cancel := context.WithTimeout(context.Background(), firstAnswer)
+	defer cancel()
+	if t.device == nil && t.opened && !t.shared {
+		_ = t.connect(ctx) // the last operation was given up: clear what it left
+	}
 	if t.device != nil && !t.shared {
-		// Without it some TPMs count the next start as an attack.
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
+		// Without it the TPM counts the next start as an attack, if a
+		// citizen's key was used.
 		r := &runner{ctx: ctx, device: t.device, timeout: t.options.Timeout}
 		_, _ = tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(r)
 	}
@@ -414,7 +424,7 @@ func makeSRK(r transport.TPM, handle uint32) (parent, error) {
 		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
 	}.Execute(r)
 	if err != nil {
-		return parent{}, fmt.Errorf("create storage root key: %w", err)
+		return parent{}, fmt.Errorf("create storage root key: %w", owned(err))
 	}
 	defer flush(r, made.ObjectHandle)
 	_, err = tpm2.EvictControl{
@@ -423,9 +433,18 @@ func makeSRK(r transport.TPM, handle uint32) (parent, error) {
 		PersistentHandle: tpm2.TPMHandle(handle),
 	}.Execute(r)
 	if err != nil {
-		return parent{}, fmt.Errorf("keep storage root key: %w", err)
+		return parent{}, fmt.Errorf("keep storage root key: %w", owned(err))
 	}
 	return readSRK(r, handle)
+}
+
+// owned says of a command under the owner hierarchy what a refused
+// authorization means.
+func owned(err error) error {
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return fmt.Errorf("%w (%w)", ErrOwned, err)
+	}
+	return err
 }
 
 // template is a P-256 key that signs with ECDSA and SHA-256, for ever in this

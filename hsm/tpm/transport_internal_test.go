@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,6 +77,66 @@ func TestCloseShutsDown(t *testing.T) {
 		}
 		if _, err := k.Counter(t.Context()); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// TestSharedTPMIsNotSwept: behind a resource manager nothing is listed, let
+// alone flushed.
+func TestSharedTPMIsNotSwept(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		d := &scribbler{}
+		k := &TPM{options: Options{Timeout: time.Second}}
+		_ = k.attach(t.Context(), d, shared)
+		if (len(d.seen) == 0) != shared {
+			t.Errorf("shared %v: %x", shared, d.seen)
+		}
+	}
+}
+
+// TestBlockingDeviceThatHangs gives up at the deadline and closes the device
+// once, when its call has come back.
+func TestBlockingDeviceThatHangs(t *testing.T) {
+	back, closed := make(chan struct{}), make(chan struct{}, 2)
+	d := &blocking{
+		submit: func([]byte) ([]byte, error) { <-back; return nil, nil },
+		close:  func() error { closed <- struct{}{}; return nil },
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := d.exchange(ctx, []byte{1}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if err := d.Close(); err != nil || len(closed) > 0 {
+		t.Errorf("closed under a call that uses it: %v", err)
+	}
+	close(back)
+	<-closed
+	if len(closed) > 0 {
+		t.Error("closed twice")
+	}
+	d = &blocking{submit: func(b []byte) ([]byte, error) { return b, nil }, close: d.close}
+	if b, err := d.exchange(t.Context(), []byte{1}); err != nil || len(b) != 1 || d.Close() != nil || len(closed) != 1 {
+		t.Errorf("%x, %v", b, err)
+	}
+}
+
+// TestOtherSystems builds the package with each system's transport.
+func TestOtherSystems(t *testing.T) {
+	for system, file := range map[string]string{"windows/amd64": "transport_windows.go", "darwin/arm64": "transport_unix.go", "wasip1/wasm": "transport_other.go"} {
+		name, arch, _ := strings.Cut(system, "/")
+		run := func(args ...string) string {
+			cmd := exec.CommandContext(t.Context(), "go", args...)
+			cmd.Env = append(os.Environ(), "GOOS="+name, "GOARCH="+arch, "CGO_ENABLED=0")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: go %v: %v\n%s", system, args, err, out)
+			}
+			return string(out)
+		}
+		run("build", ".")
+		if files := run("list", "-f", "{{.GoFiles}}", "."); !strings.Contains(files, file) {
+			t.Errorf("%s is built of %s", system, files)
 		}
 	}
 }
