@@ -26,14 +26,15 @@ type custodian struct {
 	mu sync.Mutex // a note is read and written again by one at a time
 }
 
-// tidy forgets what belongs to no record: a key without a note, as a crash
-// before the note was written leaves it; and a note whose record the queue does
-// not hold, as one before the record was put does. A record that was saved is
-// noted so; from then on nothing but a replacement ends its key, not even a
-// queue that was rebuilt and has forgotten the record.
+// tidy forgets what belongs to no record: a key with the note of a record that
+// the queue does not hold, as a crash before the record was put leaves it; and
+// the nameless key of a note that says that one is being made. A record that was
+// saved is noted so; from then on nothing but a replacement ends its key, not
+// even a queue that was rebuilt and has forgotten the record.
 //
-// Where a note cannot be read, or the queue cannot tell, nothing is forgotten.
-// Between making a key and writing its note it must not run.
+// Nothing is forgotten without a note that says so: not where a note is missing
+// or cannot be read, nor where the queue cannot tell. While a key is being made
+// it must not run.
 func (c *custodian) tidy(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,15 +46,23 @@ func (c *custodian) tidy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var unborn []CustodyNote
 	for _, n := range notes {
+		if n.Key == "" {
+			unborn = append(unborn, n)
+			continue
+		}
+		keys = slices.DeleteFunc(keys, func(key string) bool { return key == n.Key })
 		state, err := c.state(ctx, n.Record)
 		if err != nil {
 			return err
 		}
 		if !n.Saved && state == "" {
-			continue // its key goes with those that have no note
+			if err := c.forget(ctx, n); err != nil {
+				return err
+			}
+			continue
 		}
-		keys = slices.DeleteFunc(keys, func(key string) bool { return key == n.Key })
 		was := n
 		n.Saved = true
 		if n.ReplacedBy != (queue.ID{}) {
@@ -70,13 +79,31 @@ func (c *custodian) tidy(ctx context.Context) error {
 			}
 		}
 	}
+	if len(unborn) == 0 && len(keys) > 0 {
+		c.log.Error("keys in custody have no note, and are kept: was one deleted?", "keys", len(keys))
+		return nil
+	}
 	for _, key := range keys {
 		if err := c.keys.Forget(ctx, key); err != nil {
 			return err
 		}
-		c.log.Info("a key in custody that belongs to no record was forgotten")
+	}
+	for _, n := range unborn {
+		if err := c.forget(ctx, n); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// forget ends a key: the note goes last, so that it can be done again.
+func (c *custodian) forget(ctx context.Context, n CustodyNote) error {
+	if n.Key != "" {
+		if err := c.keys.Forget(ctx, n.Key); err != nil {
+			return err
+		}
+	}
+	return c.keys.Drop(ctx, n.Number)
 }
 
 // state is that of a record in the queue, "" if it never was there.
@@ -108,7 +135,7 @@ func (c *custodian) find(ctx context.Context, number string) (n CustodyNote, key
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	notes, err := c.keys.Notes(ctx)
-	i := slices.IndexFunc(notes, func(n CustodyNote) bool { return n.Number == number })
+	i := slices.IndexFunc(notes, func(n CustodyNote) bool { return n.Number == number && n.Key != "" })
 	if i < 0 {
 		return n, nil, false, err
 	}
@@ -176,7 +203,7 @@ func (c *custodian) decided(ctx context.Context, id queue.ID, stage DeliveryStag
 		}
 		switch stage {
 		case Activated:
-			if err = c.keys.Forget(ctx, n.Key); err == nil {
+			if err = c.forget(ctx, n); err == nil {
 				c.log.Info("a key in custody was replaced and forgotten", "record", id)
 			}
 		case Refused, Quarantined:
@@ -193,23 +220,24 @@ func (c *custodian) decided(ctx context.Context, id queue.ID, stage DeliveryStag
 // check digit of ISO/IEC 7812-1.
 const numberSize = 8
 
-// newNumber draws a number that no key here has.
-func (c *custodian) newNumber(ctx context.Context) (string, error) {
+// reserve draws a number that no key here has, and notes that its key is being
+// made.
+func (c *custodian) reserve(ctx context.Context) (CustodyNote, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	notes, err := c.keys.Notes(ctx)
 	if err != nil {
-		return "", err
+		return CustodyNote{}, err
 	}
 	for {
 		n, err := rand.Int(rand.Reader, big.NewInt(1e7))
 		if err != nil {
-			return "", err
+			return CustodyNote{}, err
 		}
 		seven := fmt.Sprintf("%07d", n)
-		number := seven + string('0'+byte(10-luhn(seven+"0"))%10)
-		if !slices.ContainsFunc(notes, func(n CustodyNote) bool { return n.Number == number }) {
-			return number, nil
+		note := CustodyNote{Number: seven + string('0'+byte(10-luhn(seven+"0"))%10)}
+		if !slices.ContainsFunc(notes, func(n CustodyNote) bool { return n.Number == note.Number }) {
+			return note, c.keys.Note(ctx, note)
 		}
 	}
 }

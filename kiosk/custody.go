@@ -18,9 +18,9 @@ func custodyAllowed(policy.Policy) bool { return true }
 // inCustody is a key in this kiosk's TPM: the holder uses it here and nowhere
 // else, until a replacement moves the holder to a token.
 //
-// What becomes of it follows one rule, custodian.tidy, whatever happens and
-// wherever the power goes: a key without a note, and a note without a record in
-// the queue, are forgotten. The note is written just before the record is put.
+// Its note is written before it is born, and names it and its record just before
+// the record is put. What becomes of it follows one rule, custodian.tidy,
+// whatever happens and wherever the power goes.
 type inCustody struct {
 	e    *enrollment
 	key  CustodyKey // nil before make
@@ -37,6 +37,9 @@ func (c *inCustody) make(ctx context.Context, rc record.Context, pin secret.Text
 		defer cancel()
 		if err := p.run(ctx, StepMakeKeys, keyFault, func(ctx context.Context) error {
 			var err error
+			if c.note, err = e.custodian.reserve(ctx); err != nil {
+				return err
+			}
 			c.key, err = e.custodian.keys.Create(ctx, binding, pin)
 			return err
 		}); err != nil {
@@ -113,12 +116,7 @@ func (e *enrollment) signInTPM(ctx context.Context, step StepName, f *frozen, ro
 	})
 }
 
-func (c *inCustody) promise(ctx context.Context, record [32]byte) (err error) {
-	if c.note.Number == "" {
-		if c.note.Number, err = c.e.custodian.newNumber(ctx); err != nil {
-			return err
-		}
-	}
+func (c *inCustody) promise(ctx context.Context, record [32]byte) error {
 	c.note.Key, c.note.Record = c.key.Name(), record
 	return c.e.custodian.note(ctx, c.note)
 }

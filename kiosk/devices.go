@@ -125,8 +125,9 @@ type Custody interface {
 	Notes(ctx context.Context) ([]CustodyNote, error)
 	// Note writes a note, in the place of the one of the same number.
 	Note(ctx context.Context, n CustodyNote) error
-	// Forget destroys a key, and then its note. Either may be gone already.
+	// Forget destroys a key, Drop removes a note. Either may be gone already.
 	Forget(ctx context.Context, key string) error
+	Drop(ctx context.Context, number string) error
 }
 
 // CustodyKey is one citizen's key. Signing with it returns hsm's typed errors,
@@ -152,8 +153,8 @@ type TPMIdentity struct {
 // Nothing in it is secret or names a person.
 type CustodyNote struct {
 	Number     string   // what the citizen comes back with
-	Key        string   // the key's name
-	Record     queue.ID // that brought the key
+	Key        string   // the key's name; "" while it is being made
+	Record     queue.ID // that brought the key; zero until it is signed
 	Saved      bool     // the record is known to have been saved
 	ReplacedBy queue.ID // the record that moves the holder to another key; zero for none
 }

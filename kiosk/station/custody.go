@@ -83,25 +83,17 @@ func gone(err error) error {
 }
 
 func (c custody) Forget(ctx context.Context, key string) error {
-	if err := c.tpm.Forget(ctx, key); err != nil && !errors.Is(err, tpm.ErrNoCitizen) {
+	if err := c.tpm.Forget(ctx, key); !errors.Is(err, tpm.ErrNoCitizen) {
 		return err
 	}
-	notes, err := c.Notes(ctx)
-	for _, n := range notes {
-		if n.Key == key {
-			if err := removeFile(c.file(n.Number)); err != nil {
-				return err
-			}
-		}
-	}
-	return err
+	return nil
 }
 
-func removeFile(file string) error {
-	if err := os.Remove(file); err != nil {
+func (c custody) Drop(_ context.Context, number string) error {
+	if err := os.Remove(c.file(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(file))
+	d, err := os.Open(c.dir)
 	if err != nil {
 		return err
 	}
@@ -111,9 +103,10 @@ func removeFile(file string) error {
 
 // noteFile is a note on disk.
 type noteFile struct {
-	Key        string `json:"key"`
-	Record     string `json:"record"` // hexadecimal
-	Saved      bool   `json:"saved"`
+	Making     bool   `json:"making,omitempty"` // the key is being made: nothing else is known
+	Key        string `json:"key,omitempty"`
+	Record     string `json:"record,omitempty"` // hexadecimal
+	Saved      bool   `json:"saved,omitempty"`
 	ReplacedBy string `json:"replaced_by,omitempty"` // hexadecimal
 }
 
@@ -125,7 +118,10 @@ const noteEnd = ".json"
 func (c custody) file(number string) string { return filepath.Join(c.dir, number+noteEnd) }
 
 func (c custody) Note(_ context.Context, n kiosk.CustodyNote) error {
-	f := noteFile{Key: n.Key, Record: n.Record.String(), Saved: n.Saved}
+	f := noteFile{Making: n.Key == "", Key: n.Key, Saved: n.Saved}
+	if n.Record != (queue.ID{}) {
+		f.Record = n.Record.String()
+	}
 	if n.ReplacedBy != (queue.ID{}) {
 		f.ReplacedBy = n.ReplacedBy.String()
 	}
@@ -174,12 +170,13 @@ func parseNote(number string, b []byte) (n kiosk.CustodyNote, err error) {
 		to   *queue.ID
 	}{{f.Record, &n.Record}, {f.ReplacedBy, &n.ReplacedBy}} {
 		raw, err := hex.DecodeString(id.text)
-		if err != nil || len(raw) != len(id.to) && (len(raw) != 0 || id.to == &n.Record) {
+		if err != nil || len(raw) != len(id.to) && len(raw) != 0 {
 			return n, ErrNote
 		}
 		copy(id.to[:], raw)
 	}
-	if f.Key == "" {
+	unborn := n == kiosk.CustodyNote{Number: number}
+	if f.Making != unborn || !unborn && (n.Key == "" || n.Record == queue.ID{}) {
 		return n, ErrNote
 	}
 	return n, nil
