@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"enrollkiosk/hsm/attest"
@@ -28,7 +29,8 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// Config is what an Agent needs. Every field is required but Observe.
+// Config is what an Agent needs. Every field is required but Residents, Custody
+// and Observe.
 type Config struct {
 	ID          string   // this kiosk's id, as in its certificate
 	Certificate [][]byte // of the record key, leaf first, DER
@@ -38,6 +40,7 @@ type Config struct {
 	Portraits   Portraits
 	Tokens      Tokens
 	TPM         TPM
+	Custody     Custody // nil: no citizen's key may live in this machine's TPM
 	Queue       Queue
 	Delivery    Delivery
 	Policy      func() (policy.Signed, error)                // the newest one that verified
@@ -89,6 +92,7 @@ type Agent struct {
 	intents chan Intent
 	line    chan Code
 	log     *slog.Logger
+	custody *custodian        // nil: none
 	cards   inspection.Memory // of how they like to be read
 }
 
@@ -97,7 +101,11 @@ func New(cfg Config) *Agent {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	return &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan Code, 1), log: cfg.Log}
+	a := &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan Code, 1), log: cfg.Log}
+	if cfg.Custody != nil {
+		a.custody = &custodian{keys: cfg.Custody, queue: cfg.Queue, delivery: cfg.Delivery, limit: cfg.Limits.TPM, log: cfg.Log}
+	}
+	return a
 }
 
 // States implements Desk.
@@ -138,11 +146,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	d := &desk{hub: a.hub, intents: a.intents, health: make(chan Health, 1), idle: a.cfg.Limits.Idle}
 	d.base.Languages, d.base.Language = a.cfg.Languages, a.cfg.Languages[0]
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		a.watch(ctx, d.health)
-	}()
+	var background sync.WaitGroup
+	defer func() { cancel(); background.Wait() }()
+	background.Go(func() { a.watch(ctx, d.health) })
 	// The first screen tells what is known, not what nobody has looked at yet.
 	d.latest = Health{Readers: map[Device]ReaderState{}}
 	for late := time.After(2 * time.Second); !d.latest.TPM || len(d.latest.Readers) == 0; {
@@ -154,9 +160,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		break
 	}
-	defer func() { cancel(); <-watching }()
 	if err := a.ownDisk(ctx, d); err != nil {
 		return ignoreCancel(ctx, err)
+	}
+	if a.custody != nil {
+		a.custody.tidyUp(ctx) // what a crash has left
+		background.Go(func() { a.custody.run(ctx) })
 	}
 	for {
 		o, err := a.signOn(ctx, d)
@@ -203,35 +212,44 @@ func ignoreCancel(ctx context.Context, err error) error {
 func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	for {
 		in, err := d.ask(ctx, func() State {
-			return State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
+			s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
 				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
+			if a.custody != nil {
+				s.Actions = append(s.Actions, ActionCustody)
+			}
+			return s
 		})
 		if err != nil {
 			return err
 		}
-		if in.Action == ActionStart {
-			if err := a.enroll(ctx, d, o); err != nil {
-				return err
-			}
+		e := a.newEnrollment(d, o)
+		errand := e.run
+		if in.Action == ActionCustody {
+			errand = e.visit
+		}
+		if err := a.attend(ctx, e, errand); err != nil {
+			return err
 		}
 	}
 }
 
-// enroll runs one enrollment. It returns an error only when the agent ends.
-func (a *Agent) enroll(ctx context.Context, d *desk, o officer) error {
-	e := &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
+func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
+	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
-		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log}
-	language := d.base.Language
-	defer func() { d.base.Language = language }()
-	// What would make the enrollment fail at its end is found out before the
-	// citizen's card is touched: policy, disk, counter.
-	err := e.try(ctx, e.prepare)
-	if err == nil {
-		err = e.run(ctx)
+		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
+}
+
+// attend runs what a citizen came for. It returns an error only when the agent
+// ends.
+func (a *Agent) attend(ctx context.Context, e *enrollment, errand func(context.Context) error) error {
+	language := e.d.base.Language
+	defer func() { e.d.base.Language = language }()
+	err := errand(ctx)
+	if err != nil && e.place != nil {
+		e.place.abandon(ctx)
 	}
-	if err != nil {
-		e.abandon(ctx)
+	if err != nil && e.old != nil {
+		a.custody.tidyUp(ctx) // a replacement that was promised and not put
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()

@@ -23,6 +23,8 @@ var (
 	ErrCardRemoved    = errors.New("the card was taken away: put it back")
 	ErrCardMute       = errors.New("the card does not answer: turn it over")
 	ErrCardBusy       = errors.New("the card is in use by another program")
+	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
+	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
 	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
 	errCannotProve    = errors.New("the document lacks a proof that the policy wants: use another one")
@@ -148,6 +150,23 @@ func tokenFault(err error) *Fault {
 	if errors.As(err, &wrong) {
 		// The PIN was chosen a moment ago; sending it again would only burn a try.
 		f.Code, f.Remedy, f.Left = CodeTokenWrongPIN, RemedyStartOver, wrong.Left
+	}
+	return f
+}
+
+var keyRows = []row{
+	{hsm.ErrPINBlocked, CodeKeyBlocked, RemedyStartOver},
+	{hsm.ErrLockout, CodeKeyWaits, RemedyStartOver},
+	{ErrKeyGone, CodeKeyElsewhere, RemedyStaff},
+	{attest.ErrRejected, CodeKeyFailed, RemedyStaff},
+}
+
+// keyFault is for keys in the kiosk's own TPM.
+func keyFault(err error) *Fault {
+	f := classify(err, append(keyRows, kioskRows...), row{code: CodeKeyFailed, remedy: RemedyStaff})
+	var lockout *hsm.Lockout
+	if errors.As(err, &lockout) {
+		f.Until = lockout.Until
 	}
 	return f
 }

@@ -103,7 +103,7 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 				return in, true, errDeclined
 			case ActionDoubtPerson:
 				return in, true, errDoubted
-			case ActionStartOver:
+			case ActionStartOver, ActionLeave:
 				return in, true, errStartOver
 			case ActionSignOff:
 				return in, true, errSignedOff

@@ -2,6 +2,7 @@ package kiosk
 
 import (
 	"context"
+	"crypto"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
@@ -109,10 +110,60 @@ type TPM interface {
 	Increment(ctx context.Context) (uint64, error)
 }
 
+// Custody keeps citizens' keys in the kiosk's TPM, each under its citizen's own
+// PIN ("station custody"), with a note beside each. What it returned nil for is
+// durable. Its methods may be called concurrently.
+type Custody interface {
+	// TPM is what a verifier knows of the TPM that the keys live in.
+	TPM(ctx context.Context) (TPMIdentity, error)
+	// Create makes a key that is bound at birth to outside.
+	Create(ctx context.Context, outside [32]byte, pin secret.Text) (CustodyKey, error)
+	// Keys names all keys that are here; Key opens one, ErrKeyGone if it is not.
+	Keys(ctx context.Context) ([]string, error)
+	Key(ctx context.Context, name string) (CustodyKey, error)
+	// Notes lists the notes. With an error it lists those that can be read.
+	Notes(ctx context.Context) ([]CustodyNote, error)
+	// Note writes a note, in the place of the one of the same number.
+	Note(ctx context.Context, n CustodyNote) error
+	// Forget destroys a key, Drop removes a note. Either may be gone already.
+	Forget(ctx context.Context, key string) error
+	Drop(ctx context.Context, number string) error
+}
+
+// CustodyKey is one citizen's key. Signing with it returns hsm's typed errors,
+// or ErrLastTry.
+type CustodyKey interface {
+	Name() string
+	Public() crypto.PublicKey
+	// Evidence has the TPM state how the key was born (TPM2_CertifyCreation).
+	Evidence(ctx context.Context, qualifying [32]byte) (hsm.TPMEvidence, error)
+	// Signer signs under pin. The last try is refused with ErrLastTry and costs
+	// nothing, unless insist says that the person knows it is the last.
+	Signer(pin secret.Text, insist bool) hsm.Key
+}
+
+// TPMIdentity is what VerifyTPM of hsm/attest has to know of a TPM.
+type TPMIdentity struct {
+	AK             []byte   // TPMT_PUBLIC of the attestation key
+	ParentName     []byte   // name of the storage root key
+	EKCertificates [][]byte // DER, with the issuers' that the TPM holds
+}
+
+// CustodyNote says whose number a key in custody has and what has become of it.
+// Nothing in it is secret or names a person.
+type CustodyNote struct {
+	Number     string   // what the citizen comes back with
+	Key        string   // the key's name; "" while it is being made
+	Record     queue.ID // that brought the key; zero until it is signed
+	Saved      bool     // the record is known to have been saved
+	ReplacedBy queue.ID // the record that moves the holder to another key; zero for none
+}
+
 // Queue keeps records durably: after Put returned nil the record survives a
 // power cut.
 type Queue interface {
 	Put(ctx context.Context, item queue.Item) error
+	Get(ctx context.Context, id queue.ID) (queue.Entry, error)
 	Head(ctx context.Context) ([]byte, error)
 	SetHead(ctx context.Context, head []byte) error
 	Stats(ctx context.Context) (queue.Stats, error)
@@ -125,6 +176,10 @@ type Delivery interface {
 	Events(ctx context.Context) <-chan DeliveryEvent
 	// Kick asks for an attempt now.
 	Kick()
+	// Verdict asks the registry what has been decided about a record, also long
+	// after its bytes are gone from here: Activated, Refused, Quarantined, or ""
+	// for nothing yet.
+	Verdict(ctx context.Context, id queue.ID) (DeliveryStage, error)
 }
 
 // DeliveryEvent is news about one record, or about the line when ID is zero.

@@ -2,6 +2,8 @@ package kiosk
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"enrollkiosk/kiosk/secret"
@@ -262,12 +264,13 @@ func (e *enrollment) bindChip(ctx context.Context, d *document, challenge [32]by
 	})
 }
 
-// awaitDevice shows screen until a card lies on the reader of d.
-func (e *enrollment) awaitDevice(ctx context.Context, screen Screen, d Device) error {
+// awaitDevice shows screen until a card lies on the reader of d. An action out
+// of instead ends it with errInstead.
+func (e *enrollment) awaitDevice(ctx context.Context, screen Screen, d Device, instead ...Action) error {
 	for {
-		_, answered, err := e.d.wait(ctx, func() State {
+		in, answered, err := e.d.wait(ctx, func() State {
 			s := State{Screen: screen, Turn: TurnCitizen, Waiting: d,
-				Actions: []Action{ActionDecline, ActionChoose}}
+				Actions: append(instead, ActionDecline, ActionChoose)}
 			return s
 		}, func(s *State, h Health) bool {
 			s.Fault = readerHint(d, h.Readers[d])
@@ -276,8 +279,14 @@ func (e *enrollment) awaitDevice(ctx context.Context, screen Screen, d Device) e
 		if err != nil || !answered {
 			return err
 		}
+		if slices.Contains(instead, in.Action) {
+			return errInstead
+		}
 	}
 }
+
+// errInstead means that the person has no such thing to bring.
+var errInstead = errors.New("something else was chosen")
 
 // readerHint says what is wrong with a reader, nil when nothing is.
 func readerHint(d Device, s ReaderState) *Fault {

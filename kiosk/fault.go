@@ -1,12 +1,15 @@
 package kiosk
 
+import "time"
+
 // Fault is what a person is told when a step fails: a code, the one best
 // remedy, and arguments for the sentence. Sentences live in kiosk/words, one
 // for each Code.
 type Fault struct {
 	Code   Code
 	Remedy Remedy
-	Left   int // tries left, for CodeTokenWrongPIN and CodeOfficerWrongPIN
+	Left   int       // tries left, for CodeTokenWrongPIN and CodeOfficerWrongPIN
+	Until  time.Time // for CodeKeyWaits
 	err    error
 }
 
@@ -64,6 +67,10 @@ const (
 	CodeTouchTimeout     Code = "K-TOKEN-08"
 	CodeTokenBusy        Code = "K-TOKEN-09"
 	CodeTokenFailed      Code = "K-TOKEN-10"
+	CodeKeyBlocked       Code = "K-KEY-01"     // no tries are left for its PIN, for good
+	CodeKeyWaits         Code = "K-KEY-02"     // the TPM refuses every PIN for a while
+	CodeKeyElsewhere     Code = "K-KEY-03"     // gone, damaged, or another TPM's
+	CodeKeyFailed        Code = "K-KEY-04"     // the TPM made no key, or none that proves itself
 	CodeOfficerUnknown   Code = "K-OFFICER-01" // certificate not under the officers' CA, or expired
 	CodeOfficerWrongPIN  Code = "K-OFFICER-02"
 	CodeOfficerBlocked   Code = "K-OFFICER-03"
@@ -98,7 +105,7 @@ func Codes() []Code {
 		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
-		CodeTokenBusy, CodeTokenFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeTokenBusy, CodeTokenFailed, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,

@@ -47,13 +47,21 @@ type enrollment struct {
 	now          func() time.Time
 	observe      func(Event)
 	log          *slog.Logger
+	custodian    *custodian // nil: no keys are kept here
 
-	begun uint32 // serial number of the token that was written to, 0 for none
+	old   *oldHolder // the key that this enrollment replaces; nil for a first one
+	place holderKey  // where the new key lives; nil until it is chosen
+	begun uint32     // serial number of the token that was written to, 0 for none
 }
 
 // run is the enrollment, step by step. Each step takes what earlier steps
 // returned; only errors come back.
 func (e *enrollment) run(ctx context.Context) error {
+	// What would make the enrollment fail at its end is found out before the
+	// citizen's card is touched: policy, disk, counter.
+	if err := e.try(ctx, e.prepare); err != nil {
+		return err
+	}
 	if err := e.chooseLanguage(ctx); err != nil {
 		return err
 	}
@@ -78,7 +86,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.newToken(ctx); err != nil {
+	if e.place, err = e.chooseDevice(ctx); err != nil {
 		return err
 	}
 	pin, err := e.choosePIN(ctx)
@@ -90,7 +98,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	key, err := e.makeKey(ctx, pin)
+	key, err := e.place.make(ctx, rc, pin)
 	if err != nil {
 		return err
 	}
@@ -106,10 +114,10 @@ func (e *enrollment) run(ctx context.Context) error {
 		return err
 	}
 	doc.close() // nothing below needs the card; its session ends before anything is queued
-	if err := e.lockToken(ctx, key, pin, frozen); err != nil {
+	if err := e.place.lock(ctx, pin, frozen.admin); err != nil {
 		return err
 	}
-	if err := e.holderSign(ctx, frozen, key, pin, consents); err != nil {
+	if err := e.holderSign(ctx, frozen, pin, consents); err != nil {
 		return err
 	}
 	if err := e.officerSign(ctx, frozen, record.Officer, e.officer); err != nil {
@@ -127,7 +135,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.begun = 0 // the token belongs to a record now
+	e.place.settle(ctx) // the key belongs to a record now
 	return e.handOver(ctx, saved, events)
 }
 
@@ -155,7 +163,7 @@ func position(s Screen) int {
 		s = ScreenPlaceCard
 	case ScreenConfirmData, ScreenSecondOfficer:
 		s = ScreenCompare
-	case ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey:
+	case ScreenNoToken, ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey:
 		s = ScreenInsertToken
 	case ScreenApprove, ScreenSecondApprove, ScreenSaving:
 		s = ScreenReview
@@ -249,11 +257,19 @@ func (e *enrollment) makeContext(ctx context.Context) (c record.Context, previou
 			if err != nil {
 				return err
 			}
-			c, previous = e.newContext(record.Enroll, n), prev
+			c, previous = e.newContext(e.purpose(), n), prev
 			return nil
 		})
 	})
 	return c, previous, err
+}
+
+// purpose is what the citizen came for.
+func (e *enrollment) purpose() record.Purpose {
+	if e.old != nil {
+		return record.Replace
+	}
+	return record.Enroll
 }
 
 func (e *enrollment) newContext(p record.Purpose, sequence uint64) record.Context {
@@ -261,13 +277,6 @@ func (e *enrollment) newContext(p record.Purpose, sequence uint64) record.Contex
 		Sequence: sequence, PolicyDigest: e.policy.Digest(), AuthorityKeyID: e.policy.Policy().Authority.ID}
 	rand.Read(c.Nonce[:])
 	return c
-}
-
-// citizenKey is the citizen's new key with the proof that it was born in the token.
-type citizenKey struct {
-	serial   uint32
-	proof    attest.Proof
-	evidence record.Attestation
 }
 
 // makeKey writes to the token: PIN, then the keys, then checks the evidence. A
@@ -314,7 +323,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 					return err
 				}
 				piv := record.PIVEvidence(keys.Authentication.Evidence)
-				key = citizenKey{serial: e.begun, proof: proof, evidence: record.Attestation{PIV: &piv}}
+				key = citizenKey{proof: proof, evidence: record.Attestation{PIV: &piv}}
 				return nil
 			})
 		}
@@ -351,13 +360,13 @@ type frozen struct {
 	sealed     []string // names of what the identity holds, for the citizen
 	sequence   uint64
 	evidence   record.Attestation
-	admin      TokenAdmin
+	admin      *TokenAdmin // nil where nothing administers the device
 	cancelCode secret.Text
 }
 
 // freeze seals the identity and fixes the payload.
 func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32]byte, doc *document, key citizenKey, consents []record.ConsentText) (*frozen, error) {
-	f := &frozen{sequence: rc.Sequence, evidence: key.evidence, admin: newTokenAdmin()}
+	f := &frozen{sequence: rc.Sequence, evidence: key.evidence, admin: e.place.admin()}
 	err := e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepSeal)
 		return p.run(ctx, StepSeal, kioskFault, func(context.Context) error {
@@ -390,41 +399,34 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 }
 
 // lockToken sets the PUK and the management key that the identity holds sealed.
-func (e *enrollment) lockToken(ctx context.Context, key citizenKey, pin secret.Text, f *frozen) error {
+func (e *enrollment) lockToken(ctx context.Context, pin secret.Text, admin TokenAdmin) error {
 	return e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepLockToken)
 		return p.run(ctx, StepLockToken, tokenFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 			defer cancel()
-			return withToken(ctx, e.tokens, DeviceToken, key.serial, func(t Token) error {
-				return t.Lock(ctx, pin, f.admin)
+			return withToken(ctx, e.tokens, DeviceToken, e.begun, func(t Token) error {
+				return t.Lock(ctx, pin, admin)
 			})
 		})
 	})
 }
 
-// holderSign shows what is kept and sent, and has the citizen sign it on the token.
-func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, pin secret.Text, consents []record.ConsentText) error {
+// holderSign shows what is kept and sent, and has the citizen sign it with the
+// new key and, before, with the one that it replaces.
+func (e *enrollment) holderSign(ctx context.Context, f *frozen, pin secret.Text, consents []record.ConsentText) error {
 	if _, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenReview, Turn: TurnCitizen, Main: ActionSign,
 			Actions: []Action{ActionSign, ActionDecline, ActionChoose}, Review: e.review(f, consents)}
 	}); err != nil {
 		return err
 	}
-	return e.try(ctx, func(ctx context.Context) error {
-		p := e.stepper(ScreenSaving, StepHolderSign)
-		return p.run(ctx, StepHolderSign, tokenFault, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
-			defer cancel()
-			return withToken(ctx, e.tokens, DeviceToken, key.serial, func(t Token) error {
-				k, err := t.Key(ctx, SlotAuthentication, pin)
-				if err != nil {
-					return err
-				}
-				return f.draft.Sign(ctx, record.Holder, k, nil)
-			})
-		})
-	})
+	if e.old != nil {
+		if err := e.old.sign(ctx, e, f); err != nil {
+			return err
+		}
+	}
+	return e.place.sign(ctx, f, pin)
 }
 
 // officerSign has an officer approve this record with card and PIN: the one who
@@ -488,6 +490,7 @@ type saved struct {
 	provisional string
 	cancelCode  secret.Text
 	at          time.Time
+	custody     string // number to come back with; "" for a token
 }
 
 // save signs for the kiosk, and returns when the record survives a power cut.
@@ -525,16 +528,31 @@ func (e *enrollment) save(ctx context.Context, f *frozen) (saved, error) {
 			if err != nil {
 				return err
 			}
+			if err := e.promise(ctx, r.ID()); err != nil {
+				return err
+			}
 			err = e.put(ctx, r, &f.evidence, f.sequence)
 			if errors.Is(err, queue.ErrDamaged) {
 				// The write failed in a way that may have reached the disk: the record
-				// may come back when the queue is opened again, so its token must live.
-				e.begun = 0
+				// may come back when the queue is opened again, so its key must live.
+				e.place.settle(ctx)
 			}
 			return err
 		})
 	})
+	s.custody = e.place.number()
 	return s, err
+}
+
+// promise tells the keys of a record, the new one and the one that it replaces,
+// that the record is about to be put.
+func (e *enrollment) promise(ctx context.Context, id [32]byte) error {
+	if e.old != nil {
+		if err := e.old.promise(ctx, e, id); err != nil {
+			return err
+		}
+	}
+	return e.place.promise(ctx, id)
 }
 
 // handOver gives the courier a moment, shows the receipt, and waits until
@@ -553,7 +571,7 @@ func (e *enrollment) showReceipt(ctx context.Context, s saved, events <-chan Del
 	// The screen's copy of the code is not wiped: a socket may be sending it when
 	// the screen is left.
 	view := &ReceiptView{RecordID: hex.EncodeToString(s.id[:]), Provisional: s.provisional,
-		CancelCode: secret.FromString(string(s.cancelCode.Reveal())), QR: s.provisional, Saved: s.at}
+		CancelCode: secret.FromString(string(s.cancelCode.Reveal())), QR: s.provisional, Saved: s.at, Custody: s.custody}
 	s.cancelCode.Wipe()
 	if final := e.awaitReceipt(ctx, s.id, events); final != "" {
 		view.Final, view.QR = final, final

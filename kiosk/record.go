@@ -68,14 +68,19 @@ func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKe
 	if err != nil {
 		return p, err
 	}
-	p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: record.Class(key.proof.Class()),
+	p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.Where(key.proof.Where()), Class: record.Class(key.proof.Class()),
 		Attestation: key.evidence.Digest()}
 	type signer struct {
 		role  record.Role
 		key   any
 		chain [][]byte
 	}
-	signers := []signer{{record.Holder, public, nil}, {record.Officer, e.officer.leaf.PublicKey, e.officer.chain}}
+	var signers []signer
+	if e.old != nil {
+		p.Replaces = e.old.did
+		signers = append(signers, signer{record.OldHolder, e.old.key.Public(), nil})
+	}
+	signers = append(signers, signer{record.Holder, public, nil}, signer{record.Officer, e.officer.leaf.PublicKey, e.officer.chain})
 	if len(lacks) > 0 {
 		signers = append(signers, signer{record.Supervisor, e.second.leaf.PublicKey, e.second.chain})
 	}
@@ -95,12 +100,14 @@ var withheld = map[identity.Kind]uint16{identity.EMRTD: uint16(lds.DG2), identit
 	identity.PRCResident: identity.ResidentPhoto}
 
 // identity is what is sealed to the authority: what the vault needs to verify
-// the document again, what the officers confirmed, and what administers the token.
-func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin TokenAdmin) record.Identity {
+// the document again, what the officers confirmed, and what administers the token if there is one.
+func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin *TokenAdmin) record.Identity {
 	h := doc.holder
 	id := record.Identity{Document: record.Document(h.Kind()), Files: map[uint16]secret.Text{}, Access: h.Access(), Report: h.Report(),
-		Consents: consents, Checks: []record.Check{{Code: "face-matches", Passed: true}},
-		TokenAdmin: &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}}
+		Consents: consents, Checks: []record.Check{{Code: "face-matches", Passed: true}}}
+	if admin != nil {
+		id.TokenAdmin = &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}
+	}
 	for _, l := range doc.lacks {
 		id.Checks = append(id.Checks, record.Check{Code: "agreed-" + string(l), Passed: true})
 	}
@@ -150,13 +157,23 @@ func sealedItems(id record.Identity) []string {
 	if id.Chip != nil || id.Active != nil {
 		add("chip-proof")
 	}
-	return append(items, "report", "consents", "officer-checks", "token-admin")
+	items = append(items, "report", "consents", "officer-checks")
+	if id.TokenAdmin != nil {
+		items = append(items, "token-admin")
+	}
+	return items
 }
 
 // review is what the citizen reads before signing.
 func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewView {
 	v := &ReviewView{DID: f.payload.Holder.DID, Sealed: f.sealed,
 		Open: []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"}}
+	if f.payload.Holder.Where == record.TPM {
+		v.Open[2], v.Open[3] = "key-place-kiosk", "attestation-kiosk"
+	}
+	if f.payload.Replaces != "" {
+		v.Open = append(v.Open, "old-did")
+	}
 	if len(f.payload.Exceptions) > 0 {
 		v.Open = append(v.Open, "exceptions", "second-officer")
 	}

@@ -45,8 +45,9 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove
+	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN
 	Receipt *ReceiptView // Receipt
+	Custody *CustodyView // CustodyKey
 	Fault   *Fault       // Trouble
 	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, TakeThings
 	Left    []Device     // TakeThings: what still lies on a reader
@@ -70,6 +71,7 @@ const (
 	ScreenConfirmData   Screen = "confirm-data" // citizen: are these yours?
 	ScreenConsent       Screen = "consent"      // one purpose a page
 	ScreenInsertToken   Screen = "insert-token"
+	ScreenNoToken       Screen = "no-token" // citizen: the key may live in this kiosk
 	ScreenChoosePIN     Screen = "choose-pin"
 	ScreenRepeatPIN     Screen = "repeat-pin"
 	ScreenMakingKey     Screen = "making-key"     // wait
@@ -80,14 +82,19 @@ const (
 	ScreenReceipt       Screen = "receipt"
 	ScreenTakeThings    Screen = "take-things"
 	ScreenTrouble       Screen = "trouble" // see State.Fault
+
+	// A citizen whose key is kept in this kiosk comes back.
+	ScreenCustodyNumber Screen = "custody-number" // the number on the receipt
+	ScreenCustodyPIN    Screen = "custody-pin"    // the key's PIN
+	ScreenCustodyKey    Screen = "custody-key"    // proved: what to do with it
 )
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
 	return []Screen{ScreenSignOn, ScreenHome, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
-		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenChoosePIN,
+		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt,
-		ScreenTakeThings, ScreenTrouble}
+		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey}
 }
 
 // Turn says whose action is awaited.
@@ -124,6 +131,12 @@ const (
 	ActionBack          Action = "back"           // choose another PIN, type another number
 	ActionStartOver     Action = "start-over"     // leave the enrollment; nothing is kept
 	ActionDone          Action = "done"           // receipt taken
+	ActionNoToken       Action = "no-token"       // citizen: I have none
+	ActionKeepHere      Action = "keep-here"      // citizen: my key may live in this kiosk
+	ActionCustody       Action = "custody"        // officer: somebody comes back to a key that is kept here
+	ActionNumber        Action = "number"         // Intent.Secret = custody number
+	ActionMove          Action = "move"           // citizen: move to a token now
+	ActionLeave         Action = "leave"          // citizen: back to the home screen
 )
 
 // Intent is what a person did. It is one value for all actions.
@@ -131,7 +144,7 @@ type Intent struct {
 	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
-	Secret secret.Text // PIN, CAN or scanned zone; wiped by the agent after use
+	Secret secret.Text // PIN, CAN, custody number or scanned zone; wiped by the agent after use
 	MRZ    *MRZKey
 }
 
@@ -171,9 +184,11 @@ const (
 	StepSetPIN      StepName = "set-pin"
 	StepMakeKeys    StepName = "make-keys"
 	StepVerifyToken StepName = "verify-token" // attestation
+	StepVerifyKey   StepName = "verify-key"   // the TPM's attestation of a key in custody
 	StepBindChip    StepName = "bind-chip"    // Active Authentication over context and key
 	StepSeal        StepName = "seal"         // identity sealed, payload frozen
 	StepLockToken   StepName = "lock-token"   // PUK and management key set
+	StepOldSign     StepName = "old-sign"     // the key that is replaced
 	StepHolderSign  StepName = "holder-sign"
 	StepOfficerSign StepName = "officer-sign"
 	StepSecondSign  StepName = "second-sign" // the second officer, for a document that lacks a proof
@@ -254,7 +269,7 @@ type ReviewView struct {
 type PINView struct {
 	Min, Max int
 	Problem  PINProblem // why the last entry was not taken
-	Left     int        // tries left when Problem is PINWrong
+	Left     int        // tries left when Problem is PINWrong, PINKeyWrong or PINLastTry
 }
 
 // PINProblem says why an entry was not taken.
@@ -268,6 +283,10 @@ const (
 	PINDifferent PINProblem = "different" // repeated wrongly
 	PINWrong     PINProblem = "wrong"     // refused by the card
 	PINNotDigits PINProblem = "not-digits"
+	PINMistyped  PINProblem = "mistyped"       // a custody number whose check digit is wrong
+	PINUnknown   PINProblem = "unknown-number" // no key of this custody number is here
+	PINKeyWrong  PINProblem = "wrong-key"      // refused by a key in custody
+	PINLastTry   PINProblem = "last-try"       // not tried yet: Left is 1, and the person must know
 )
 
 // ReceiptView is the provisional receipt, and the final one when it has come.
@@ -278,6 +297,13 @@ type ReceiptView struct {
 	CancelCode  secret.Text
 	QR          string // what the QR code holds
 	Saved       time.Time
+	Custody     string // number to come back with; "" when the key is on a token
+}
+
+// CustodyView is a key in custody whose holder has shown that it is theirs.
+type CustodyView struct {
+	Number string
+	Moving bool // a record that moves it to a token is on its way
 }
 
 // Device names a device by its role.

@@ -36,10 +36,10 @@ func withToken(ctx context.Context, tokens Tokens, d Device, serial uint32, f fu
 var errOtherToken = errors.New("another token than before: put the first one back")
 
 // newToken has the citizen insert a token and makes sure that it can be used
-// before anything is written.
-func (e *enrollment) newToken(ctx context.Context) error {
+// before anything is written. An action out of instead ends it with errInstead.
+func (e *enrollment) newToken(ctx context.Context, instead ...Action) error {
 	return e.try(ctx, func(ctx context.Context) error {
-		if err := e.awaitDevice(ctx, ScreenInsertToken, DeviceToken); err != nil {
+		if err := e.awaitDevice(ctx, ScreenInsertToken, DeviceToken, instead...); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)

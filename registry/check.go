@@ -205,7 +205,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	case evidence.TPM != nil:
 		binding := p.Context.KeyBinding()
 		proof, err = attest.VerifyTPM(hsm.TPMEvidence(*evidence.TPM), attest.TPMExpect{AK: sender.AttestationKey, Class: sender.Class,
-			QualifyingData: binding[:], OutsideInfo: binding, ParentName: sender.StorageKeyName})
+			QualifyingData: binding[:], OutsideInfo: binding, ParentName: sender.StorageKeyName, UserAuth: true})
 	}
 	if err != nil {
 		return "", chain.Refuse(api.CodeAttestation, "%w", err)

@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	pin  = "739105"
-	text = "L898902C3"
-	zone = td1a + td1b + td1c
+	pin     = "739105"
+	custody = "39402174"
+	text    = "L898902C3"
+	zone    = td1a + td1b + td1c
 )
 
 // reach brings the page to where an action's button can be pressed: digits
@@ -48,6 +49,8 @@ func (b *bench) reach(a kiosk.Action, s kiosk.State) (button string, want kiosk.
 		want.Choice = s.Consent.ID
 	case kiosk.ActionSignOn, kiosk.ActionApprove, kiosk.ActionPIN, kiosk.ActionEnterCAN:
 		b.typeText(pin)
+	case kiosk.ActionNumber:
+		b.typeText(custody)
 	case kiosk.ActionEnterMRZ:
 		if b.button(w.Label(words.UseMRZ, nil)) != nil {
 			b.tap(w.Label(words.UseMRZ, nil))
@@ -76,6 +79,8 @@ func equal(t *testing.T, name string, got, want kiosk.Intent) {
 	switch want.Action {
 	case kiosk.ActionSignOn, kiosk.ActionApprove, kiosk.ActionPIN, kiosk.ActionEnterCAN:
 		secret = pin
+	case kiosk.ActionNumber:
+		secret = custody
 	case kiosk.ActionEnterMRZ:
 		mrz = true
 	case kiosk.ActionScanMRZ:
@@ -199,7 +204,7 @@ func TestTheMainThingHasTheFocus(t *testing.T) {
 			t.Errorf("%s: nothing has the focus", s.Name)
 		}
 		b.w.Canvas().Unfocus()
-		b.typeText(pin)
+		b.typeText(either(s.State.Main == kiosk.ActionNumber, custody, pin))
 		b.press(fyne.KeyReturn)
 		if b.book("en").Action(s.State.Main) == "" || b.page.entry != nil && s.State.Main == kiosk.ActionEnterMRZ || b.button(b.book("en").Label(words.PageBack, nil)) != nil {
 			b.desk.sent = nil

@@ -194,6 +194,8 @@ func (d *drawing) page() page {
 		return d.consent()
 	case kiosk.ScreenInsertToken:
 		return d.insertToken()
+	case kiosk.ScreenNoToken:
+		return d.noToken()
 	case kiosk.ScreenChoosePIN:
 		return d.choosePIN()
 	case kiosk.ScreenRepeatPIN:
@@ -214,6 +216,12 @@ func (d *drawing) page() page {
 		return d.takeThings()
 	case kiosk.ScreenTrouble:
 		return d.trouble()
+	case kiosk.ScreenCustodyNumber:
+		return d.custodyNumber()
+	case kiosk.ScreenCustodyPIN:
+		return d.custodyPIN()
+	case kiosk.ScreenCustodyKey:
+		return d.custodyKey()
 	}
 	return page{title: string(d.s.Screen)}
 }
@@ -228,7 +236,7 @@ func (d *drawing) standard(body fyne.CanvasObject) page {
 func elsewhere(a kiosk.Action) bool {
 	switch a {
 	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
-		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionApprove:
+		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove:
 		return true
 	}
 	return false

@@ -13,7 +13,7 @@ import (
 )
 
 // receipt: what the citizen takes away. A code to photograph, the record's
-// number, and the cancel code.
+// number, the cancel code, and the number of a key that stays here.
 func (d *drawing) receipt() page {
 	p := d.standard(nil)
 	r := d.s.Receipt
@@ -31,6 +31,10 @@ func (d *drawing) receipt() page {
 		width := d.room.Width - between - qr.MinSize().Width - 2*panelPad
 		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32).oneLine(width, 22),
 			label(d.w.Label(words.CancelHint, nil)))))
+	}
+	if r.Custody != "" {
+		right = append(right, panel(stack(0, label(d.w.Label(words.CustodyNumber, nil)), body(custodyNumber(r.Custody)).bold().sized(32),
+			label(d.w.Label(words.CustodyHint, nil)))))
 	}
 	about := d.w.Label(words.Record, nil)
 	if !r.Saved.IsZero() {

@@ -28,7 +28,8 @@ const (
 	CheckPCR            Check = "pcr"           // bound to a platform state that nobody asked for
 )
 
-// TPMExpect is what the verifier knows beforehand. Every member is needed.
+// TPMExpect is what the verifier knows beforehand. Every member but UserAuth is
+// needed.
 type TPMExpect struct {
 	// AK is the attestation key's TPMT_PUBLIC, pinned when the kiosk was
 	// enrolled. That it lives in a genuine TPM is known from then.
@@ -43,6 +44,9 @@ type TPMExpect struct {
 	// public area. It must be a primary key of the owner hierarchy, and the AK
 	// must be under it too.
 	ParentName []byte
+	// UserAuth wants a key that signs under its user's authorization value only
+	// and is protected against guessing it: userWithAuth, and not noDA.
+	UserAuth bool
 }
 
 // VerifyTPM checks a TPM2_CertifyCreation statement (TPM 2.0 Part 3, 18.3): a
@@ -105,6 +109,9 @@ func VerifyTPM(e hsm.TPMEvidence, want TPMExpect) (Proof, error) {
 	}
 	if public.attributes&(attrFixed|attrRestricted|attrDecrypt|attrSign|attrSTClear) != attrFixed|attrSign {
 		return Proof{}, reject(CheckAttributes, "%#08x", public.attributes)
+	}
+	if want.UserAuth && public.attributes&(attrUserWithAuth|attrNoDA) != attrUserWithAuth {
+		return Proof{}, reject(CheckAttributes, "%#08x: not under its user's authorization, guarded against guessing", public.attributes)
 	}
 	if creation.pcrSelections != 0 {
 		return Proof{}, reject(CheckPCR, "the key was created with a platform state")

@@ -17,6 +17,7 @@ import (
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/courier"
@@ -100,8 +101,11 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	}
 	readers := c.readers()
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
-		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue},
+		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client},
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
+		return nil, err
+	}
 	if readers.residents != nil {
 		cfg.Residents = readers.residents
 	}
@@ -114,6 +118,11 @@ func (s *Station) Desk() kiosk.Desk { return s.agent }
 
 // Queue is the open queue.
 func (s *Station) Queue() *queue.Queue { return s.queue }
+
+// Verdict asks the registry what has been decided about a record.
+func (s *Station) Verdict(ctx context.Context, id queue.ID) (kiosk.DeliveryStage, error) {
+	return delivery{s.courier, s.queue, s.client}.Verdict(ctx, id)
+}
 
 // Report is what opening the queue found.
 func (s *Station) Report() queue.Report { return s.report }
@@ -259,9 +268,20 @@ func newClient(c Config, certificate tls.Certificate, p *policies, heard func(ti
 type delivery struct {
 	courier *courier.Courier
 	queue   *queue.Queue
+	client  *client.Client
 }
 
 func (d delivery) Kick() { d.courier.Kick() }
+
+func (d delivery) Verdict(ctx context.Context, id queue.ID) (kiosk.DeliveryStage, error) {
+	status, err := d.client.Verdict(ctx, id)
+	if errors.Is(err, client.ErrNotFound) {
+		return "", nil // not sent yet
+	}
+	return verdicts[status], err
+}
+
+var verdicts = map[api.Status]kiosk.DeliveryStage{api.Active: kiosk.Activated, api.Refused: kiosk.Refused, api.Rejected: kiosk.Quarantined}
 
 func (d delivery) Events(ctx context.Context) <-chan kiosk.DeliveryEvent {
 	out := make(chan kiosk.DeliveryEvent, 64)

@@ -99,8 +99,9 @@ func full() kiosk.State {
 		Lacks:   []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer},
 		Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Required: true, Index: 1, Count: 2},
 		Review:  &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{ID: "statistics"}}, DID: "did:key:z"},
-		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE")},
-		Fault:   &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2},
+		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE"), Custody: "39402174"},
+		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true},
+		Fault:   &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		PIN:     &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
 }
 
@@ -134,6 +135,9 @@ func TestStateArrivesWhole(t *testing.T) {
 	got := <-states
 	if !reflect.DeepEqual(plain(got), plain(want)) {
 		t.Errorf("personal data: got %q", plain(got))
+	}
+	if got.Receipt.Custody != want.Receipt.Custody {
+		t.Errorf("custody number %q", got.Receipt.Custody)
 	}
 	got.Holder, got.Receipt, want.Holder, want.Receipt = nil, nil, nil, nil
 	if !reflect.DeepEqual(got, want) {

@@ -124,7 +124,10 @@ func (c *Catalog) Trouble(f kiosk.Fault) Trouble {
 	if !ok {
 		t = c.f.Troubles[kiosk.CodeInternal]
 	}
-	a := Args{"count": f.Left}
+	a := Args{"count": f.Left, "time": "--:--"}
+	if !f.Until.IsZero() {
+		a["time"] = f.Until.Local().Format("15:04")
+	}
 	return Trouble{t.Headline.fill(a), t.Do.fill(a), t.Safe.fill(a), t.Staff.fill(a)}
 }
 

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"enrollkiosk/kiosk"
 )
@@ -287,7 +288,8 @@ func TestSentencesAreFilled(t *testing.T) {
 				}
 			}
 		}
-		for _, p := range []kiosk.PINProblem{kiosk.PINTooShort, kiosk.PINTooLong, kiosk.PINTooEasy, kiosk.PINDifferent, kiosk.PINWrong, kiosk.PINNotDigits} {
+		for _, p := range []kiosk.PINProblem{kiosk.PINTooShort, kiosk.PINTooLong, kiosk.PINTooEasy, kiosk.PINDifferent, kiosk.PINWrong, kiosk.PINNotDigits,
+			kiosk.PINMistyped, kiosk.PINUnknown, kiosk.PINKeyWrong, kiosk.PINLastTry} {
 			if s := c.Problem(kiosk.PINView{Min: 6, Max: 8, Problem: p, Left: 2}); s == "" || strings.ContainsAny(s, "{}") {
 				t.Errorf("%s %s: %q", l, p, s)
 			}
@@ -354,7 +356,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 			t.Errorf("%s is not documented", c)
 			continue
 		}
-		tr := en.Trouble(kiosk.Fault{Code: c, Left: 2})
+		tr := en.Trouble(kiosk.Fault{Code: c, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)})
 		if want := tr.Headline + " " + tr.Do + " " + tr.Safe; r[2] != want {
 			t.Errorf("%s: documented as %q, shown as %q", c, r[2], want)
 		}

@@ -213,7 +213,7 @@ func (p Payload) check() error {
 }
 
 // checkExceptions holds that exceptions have the one order, and that a second
-// officer signs for them and, in a first enrollment, for nothing else.
+// officer signs for them and for nothing else, but for an old key that is lost.
 func (p Payload) checkExceptions(personal bool) error {
 	known := []Exception{NoChipProof, NoIssuerSignature}
 	if !slices.IsSorted(p.Exceptions) || len(slices.Compact(slices.Clone(p.Exceptions))) != len(p.Exceptions) ||
@@ -221,8 +221,11 @@ func (p Payload) checkExceptions(personal bool) error {
 		!personal && len(p.Exceptions) > 0 {
 		return fail(CodeForm, "%s with exceptions %v", p.Context.Purpose, p.Exceptions)
 	}
-	second := slices.ContainsFunc(p.Signers, func(s SignerRef) bool { return s.Role == Supervisor })
-	needless := second && (p.Context.Purpose == Enroll || p.Context.Purpose == Update)
+	signs := func(r Role) bool {
+		return slices.ContainsFunc(p.Signers, func(s SignerRef) bool { return s.Role == r })
+	}
+	second := signs(Supervisor)
+	needless := second && (p.Context.Purpose == Enroll || p.Context.Purpose == Update || signs(OldHolder))
 	if len(p.Exceptions) > 0 && !second || len(p.Exceptions) == 0 && needless {
 		return fail(CodeSigners, "%d exceptions and the supervisor disagree", len(p.Exceptions))
 	}

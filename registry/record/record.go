@@ -66,7 +66,7 @@ const (
 // signerSets lists, in signing order, the sets of roles that fit a purpose.
 var signerSets = map[Purpose][][]Role{
 	Enroll:  {{Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
-	Replace: {{OldHolder, Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
+	Replace: {{OldHolder, Holder, Officer, Kiosk}, {OldHolder, Holder, Officer, Supervisor, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
 	Update:  {{Holder, Officer, Kiosk}, {Holder, Officer, Supervisor, Kiosk}},
 	Revoke:  {{Holder}, {Officer, Supervisor, Kiosk}},
 	Void:    {{Kiosk}},

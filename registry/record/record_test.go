@@ -66,6 +66,7 @@ func TestSignersAndPurposes(t *testing.T) {
 		"enroll EdDSA holder":  newEnrollment(t, record.Enroll, edHolder, officer(t), bareKiosk),
 		"replace, old key":     newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"replace, lost":        newEnrollment(t, record.Replace, holder(t), officer(t), supervisor(t), kiosk(t)),
+		"replace, exception":   withExceptions(newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof),
 		"enroll, exception":    withExceptions(newEnrollment(t, record.Enroll, holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof),
 		"update, exceptions":   withExceptions(newEnrollment(t, record.Update, holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof, record.NoIssuerSignature),
 		"update":               newEnrollment(t, record.Update, holder(t), officer(t), kiosk(t)),
@@ -102,13 +103,14 @@ func TestExceptions(t *testing.T) {
 		e    *enrollment
 		want error
 	}{
-		"no supervisor":            {withExceptions(enroll(t), record.NoChipProof), record.ErrSigners},
-		"no exception":             {newEnrollment(t, record.Enroll, four...), record.ErrSigners},
-		"replace, old key":         {withExceptions(newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)), record.NoChipProof), record.ErrSigners},
-		"unknown":                  {withExceptions(newEnrollment(t, record.Enroll, four...), "no-face"), record.ErrForm},
-		"twice":                    {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoChipProof, record.NoChipProof), record.ErrForm},
-		"other order":              {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoIssuerSignature, record.NoChipProof), record.ErrForm},
-		"revoke with an exception": {withExceptions(newEnrollment(t, record.Revoke, holder(t)), record.NoChipProof), record.ErrForm},
+		"no supervisor":                         {withExceptions(enroll(t), record.NoChipProof), record.ErrSigners},
+		"no exception":                          {newEnrollment(t, record.Enroll, four...), record.ErrSigners},
+		"replace, old key, needless supervisor": {newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), supervisor(t), kiosk(t)), record.ErrSigners},
+		"replace, old key":                      {withExceptions(newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)), record.NoChipProof), record.ErrSigners},
+		"unknown":                               {withExceptions(newEnrollment(t, record.Enroll, four...), "no-face"), record.ErrForm},
+		"twice":                                 {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoChipProof, record.NoChipProof), record.ErrForm},
+		"other order":                           {withExceptions(newEnrollment(t, record.Enroll, four...), record.NoIssuerSignature, record.NoChipProof), record.ErrForm},
+		"revoke with an exception":              {withExceptions(newEnrollment(t, record.Revoke, holder(t)), record.NoChipProof), record.ErrForm},
 	} {
 		if _, err := record.New(c.e.payload); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)

@@ -22,6 +22,7 @@ var keys = []struct {
 	action kiosk.Action
 }{
 	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
+	{"t", kiosk.ActionNoToken}, {"k", kiosk.ActionCustody}, {"v", kiosk.ActionLeave},
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
 }
 
@@ -206,6 +207,17 @@ func (t *terminal) question(s kiosk.State) {
 		for _, l := range []words.Label{words.Welcome1, words.Welcome2, words.Welcome3, words.Welcome4} {
 			fmt.Fprintf(t.out, "    %s\n", label(l))
 		}
+	case kiosk.ScreenNoToken:
+		for _, l := range []words.Label{words.CustodyPlace, words.CustodySites, words.CustodyLater, words.CustodyLost} {
+			fmt.Fprintf(t.out, "    %s\n", label(l))
+		}
+	}
+	if c := s.Custody; c != nil {
+		next := words.CustodyMove
+		if c.Moving {
+			next = words.CustodyMoving
+		}
+		fmt.Fprintf(t.out, "    %s: %s\n    %s\n", label(words.CustodyNumber), c.Number, label(next))
 	}
 	if h := s.Holder; h != nil {
 		// The officer compares these with the person: they are shown on this
@@ -254,6 +266,9 @@ func (t *terminal) question(s kiosk.State) {
 		t.receipt = true
 		fmt.Fprintf(t.out, "    %s: %s\n    %s: %s\n    %s\n", label(words.Record), r.RecordID,
 			label(words.CancelCode), reveal(r.CancelCode), label(words.CancelHint))
+		if r.Custody != "" {
+			fmt.Fprintf(t.out, "    %s: %s\n    %s\n", label(words.CustodyNumber), r.Custody, label(words.CustodyHint))
+		}
 		if r.Final != "" {
 			fmt.Fprintf(t.out, "    %s\n%s\n", label(words.ReceiptFinal), r.Final)
 		} else {
@@ -379,13 +394,15 @@ func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error
 			break
 		}
 	}
-	if _, hidden := secretly(in.Action); hidden {
+	if _, hidden := secretly(in.Action); hidden || in.Action == kiosk.ActionNumber {
 		if len(text) == 0 {
 			t.prompt(s)
 			return nil
 		}
 		in.Secret = secret.New(bytes.Clone(text))
-		fmt.Fprintln(t.out) // the one that was not echoed
+		if hidden {
+			fmt.Fprintln(t.out) // the one that was not echoed
+		}
 	}
 	switch in.Action {
 	case "":

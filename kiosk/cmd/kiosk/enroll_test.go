@@ -223,7 +223,7 @@ func (d *desk) gets(t *testing.T) kiosk.Intent {
 }
 
 // specimen states, one for each screen, and what a person types there.
-const somePIN, someCAN = "58203917", "739105"
+const somePIN, someCAN, someNumber = "58203917", "739105", "39402174"
 
 var holder = &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"), Number: secret.FromString("D23145890"),
 	Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"), Sex: "F", Nationality: "UTO", Issuer: "UTO"}
@@ -246,6 +246,19 @@ func scenes() []scene {
 			"", kiosk.Intent{Action: kiosk.ActionStart}, []string{"0001", "3", "1"}},
 		{kiosk.State{Screen: kiosk.ScreenLanguage, Position: 1, Positions: 8, Main: kiosk.ActionChoose, Actions: acts(kiosk.ActionChoose, kiosk.ActionDecline)},
 			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / zh"}},
+		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)},
+			"k", kiosk.Intent{Action: kiosk.ActionCustody}, []string{"k = "}},
+		{kiosk.State{Screen: kiosk.ScreenCustodyNumber, Main: kiosk.ActionNumber, Actions: acts(kiosk.ActionNumber, kiosk.ActionLeave), PIN: pad(8, 8)},
+			someNumber, kiosk.Intent{Action: kiosk.ActionNumber, Secret: secret.FromString(someNumber)}, []string{"8", "> "}},
+		{kiosk.State{Screen: kiosk.ScreenCustodyPIN, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionLeave),
+			PIN: &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINKeyWrong, Left: 3}},
+			somePIN, kiosk.Intent{Action: kiosk.ActionPIN, Secret: secret.FromString(somePIN)}, []string{"3", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenCustodyKey, Main: kiosk.ActionMove, Actions: acts(kiosk.ActionMove, kiosk.ActionLeave), Custody: &kiosk.CustodyView{Number: someNumber}},
+			"v", kiosk.Intent{Action: kiosk.ActionLeave}, []string{someNumber, "v = "}},
+		{kiosk.State{Screen: kiosk.ScreenInsertToken, Position: 6, Positions: 8, Actions: acts(kiosk.ActionNoToken, kiosk.ActionDecline)},
+			"t", kiosk.Intent{Action: kiosk.ActionNoToken}, []string{"t = "}},
+		{kiosk.State{Screen: kiosk.ScreenNoToken, Position: 6, Positions: 8, Main: kiosk.ActionKeepHere, Actions: acts(kiosk.ActionKeepHere, kiosk.ActionBack, kiosk.ActionDecline)},
+			"", kiosk.Intent{Action: kiosk.ActionKeepHere}, nil},
 		{kiosk.State{Screen: kiosk.ScreenWelcome, Position: 2, Positions: 8, Main: kiosk.ActionContinue, Actions: acts(kiosk.ActionContinue, kiosk.ActionDecline, kiosk.ActionChoose)},
 			"", kiosk.Intent{Action: kiosk.ActionContinue}, nil},
 		{kiosk.State{Screen: kiosk.ScreenPlaceCard, Position: 3, Positions: 8, Actions: acts(kiosk.ActionDecline, kiosk.ActionChoose), Waiting: kiosk.DeviceDocument,
@@ -355,7 +368,7 @@ func TestEveryScreen(t *testing.T) {
 						t.Errorf("%s: no %q in\n%s", sc.state.Screen, words, seat.transcript()[body:])
 					}
 				}
-				hidden := sc.intent.Secret.Len() > 0 || sc.intent.Action == kiosk.ActionBack // typed at a PIN's prompt
+				hidden := sc.intent.Secret.Len() > 0 && sc.intent.Action != kiosk.ActionNumber || sc.intent.Action == kiosk.ActionBack // typed at a PIN's prompt
 				if len(sc.state.Actions) > 0 && seat.echoes() == hidden {
 					t.Errorf("%s: the terminal echoes: %v", sc.state.Screen, !hidden)
 				}
@@ -364,7 +377,7 @@ func TestEveryScreen(t *testing.T) {
 				}
 				seat.types(sc.types + "\n")
 				in := d.gets(t)
-				if sc.state.Screen == kiosk.ScreenInsertToken { // "l": the other language
+				if sc.intent.Action == kiosk.ActionChoose && sc.state.Screen == kiosk.ScreenInsertToken { // "l": the other language
 					sc.intent.Choice = map[string]string{"en": "zh", "zh": "en"}[language]
 				}
 				if in.State != number || in.Action != sc.intent.Action || in.Choice != sc.intent.Choice || !in.Secret.Equal(sc.intent.Secret) {

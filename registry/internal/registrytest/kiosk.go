@@ -78,11 +78,13 @@ type Spec struct {
 	Officer    *Officer
 	Exceptions []record.Exception // what the document lacks; a supervisor signs too
 	Supervisor *Officer
-	Kiosk      *Kiosk                                                             // who signs instead
-	Attest     func(own *CA, leaf *x509.Certificate)                              // alters what the token says
-	Identity   func(c record.Context, holder crypto.PublicKey) record.Identity    // default: nothing that verifies
-	Payload    func(*record.Payload)                                              //
-	Roles      func([]record.SignerRef, map[record.Role]Party) []record.SignerRef // alters who signs
+	Kiosk      *Kiosk                                                          // who signs instead
+	Attest     func(own *CA, leaf *x509.Certificate)                           // alters what the token says
+	Identity   func(c record.Context, holder crypto.PublicKey) record.Identity // default: nothing that verifies
+	// Custody makes a holder's key in the kiosk's TPM, bound to the record, in place of Holder.
+	Custody func(binding [32]byte) (record.Signer, record.TPMEvidence)
+	Payload func(*record.Payload)                                              //
+	Roles   func([]record.SignerRef, map[record.Role]Party) []record.SignerRef // alters who signs
 }
 
 // Party signs for a role.
@@ -123,26 +125,34 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	now := time.Now().UTC().Truncate(time.Second)
 	p := record.Payload{Context: c, Previous: previous, Times: record.Times{Wall: now, Synchronised: true, Monotonic: 1000, Boot: [16]byte{1}, Registry: now.Add(-time.Hour)}}
 	rand.Read(p.Blind[:])
-	did, err := record.DIDKey(s.Holder.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwk, err := record.NewJWK(s.Holder.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var holder record.Signer = *s.Holder
+	where, class := record.PIV, w.tokens
 	var evidence *record.Attestation
+	if s.Custody != nil {
+		signer, tpm := s.Custody(c.KeyBinding())
+		holder, where, class, evidence = signer, record.TPM, w.kiosks, &record.Attestation{TPM: &tpm}
+	}
+	did, err := record.DIDKey(holder.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err := record.NewJWK(holder.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
 	switch s.Purpose {
 	case record.Enroll, record.Replace, record.Update:
-		evidence = w.attest(t, s.Holder.Public(), s.Attest)
-		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: w.tokens, Attestation: evidence.Digest()}
+		if evidence == nil {
+			evidence = w.attest(t, holder.Public(), s.Attest)
+		}
+		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: where, Class: class, Attestation: evidence.Digest()}
 		p.Purposes = []record.Consent{{ID: "enrollment", Version: 1}}
 		p.CancelSHA = record.CancelHash([]byte("cancel"))
 		p.Exceptions = s.Exceptions
 		if s.Identity == nil {
 			s.Identity = Unverifiable
 		}
-		if p.Identity, err = record.Seal(c, w.vault.Authority, s.Identity(c, s.Holder.Public())); err != nil {
+		if p.Identity, err = record.Seal(c, w.vault.Authority, s.Identity(c, holder.Public())); err != nil {
 			t.Fatal(err)
 		}
 	case record.Revoke:
@@ -152,7 +162,7 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if s.Kiosk != nil {
 		by = s.Kiosk
 	}
-	parties := map[record.Role]Party{record.Holder: {*s.Holder, nil}, record.Officer: {*s.Officer, s.Officer.Chain},
+	parties := map[record.Role]Party{record.Holder: {holder, nil}, record.Officer: {*s.Officer, s.Officer.Chain},
 		record.Supervisor: {*s.Supervisor, s.Supervisor.Chain}, record.Kiosk: {by.Record, by.Chain}}
 	roles := []record.Role{record.Holder, record.Officer, record.Kiosk}
 	if len(s.Exceptions) > 0 {

@@ -71,6 +71,8 @@ func All(language string) []Sample {
 	s.Health.Oldest = time.Date(2026, 5, 2, 16, 10, 0, 0, time.UTC)
 	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMissing
 	add("-2-offline", s)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
+	add("-3-custody", s)
 
 	s = citizen(kiosk.ScreenLanguage, "")
 	s.Position = 1
@@ -149,6 +151,11 @@ func All(language string) []Sample {
 
 	s = citizen(kiosk.ScreenInsertToken, "")
 	s.Position, s.Waiting, s.Fault = 5, kiosk.DeviceToken, &kiosk.Fault{Code: kiosk.CodeReaderMissing, Remedy: kiosk.RemedyStaff}
+	add("-1", s)
+	s.Actions = append([]kiosk.Action{kiosk.ActionNoToken}, s.Actions...)
+	add("-2-or-none", s)
+	s = citizen(kiosk.ScreenNoToken, kiosk.ActionKeepHere, kiosk.ActionBack)
+	s.Position = 5
 	add("", s)
 	s = citizen(kiosk.ScreenChoosePIN, kiosk.ActionPIN)
 	s.Position, s.PIN = 5, &kiosk.PINView{Min: 6, Max: 8}
@@ -222,6 +229,10 @@ func All(language string) []Sample {
 	r.Final = "c2sp.org/tlog-proof@v1"
 	s.Receipt = &r
 	add("-2-final", s)
+	kept := r
+	kept.Custody = "39402174"
+	s.Receipt = &kept
+	add("-3-kept-here", s)
 	s = kiosk.State{Screen: kiosk.ScreenTakeThings, Turn: kiosk.TurnCitizen, Position: 8, Positions: 8, Waiting: kiosk.DeviceDocument,
 		Left: []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken}}
 	add("", s)
@@ -229,6 +240,27 @@ func All(language string) []Sample {
 		{Code: kiosk.CodeChipCloned, Remedy: kiosk.RemedyStaff}} {
 		add("trouble."+string(t.Code), Trouble(t))
 	}
+
+	back := func(screen kiosk.Screen, main kiosk.Action, more ...kiosk.Action) kiosk.State {
+		return kiosk.State{Screen: screen, Turn: kiosk.TurnCitizen, Main: main, Actions: actions(main, append(more, kiosk.ActionChoose))}
+	}
+	s = back(kiosk.ScreenCustodyNumber, kiosk.ActionNumber, kiosk.ActionLeave)
+	s.PIN = &kiosk.PINView{Min: 8, Max: 8}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 8, Max: 8, Problem: kiosk.PINUnknown}
+	add("-2-unknown", s)
+	s = back(kiosk.ScreenCustodyPIN, kiosk.ActionPIN, kiosk.ActionLeave)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINLastTry, Left: 1}
+	add("-2-last-try", s)
+	s = back(kiosk.ScreenCustodyKey, kiosk.ActionMove, kiosk.ActionLeave)
+	s.Custody = &kiosk.CustodyView{Number: "39402174"}
+	add("-1", s)
+	s = back(kiosk.ScreenCustodyKey, kiosk.ActionLeave)
+	s.Custody = &kiosk.CustodyView{Number: "39402174", Moving: true}
+	add("-2-moving", s)
+	add("trouble."+string(kiosk.CodeKeyWaits), Trouble(kiosk.Fault{Code: kiosk.CodeKeyWaits, Remedy: kiosk.RemedyStartOver, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}))
 	return all
 }
 

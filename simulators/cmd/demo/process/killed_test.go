@@ -188,7 +188,7 @@ func enroll(t *testing.T, p *stage.Script) *kiosk.ReceiptView {
 
 // killAfter plays an enrollment and kills the agent when it has done step and
 // before it does anything else.
-func killAfter(t *testing.T, s *stage.Stage, step kiosk.StepName) {
+func killAfter(t *testing.T, s *stage.Stage, step kiosk.StepName, change ...func(*stage.Script)) {
 	t.Helper()
 	a := startAgent(t, s)
 	killed := false
@@ -203,7 +203,11 @@ func killAfter(t *testing.T, s *stage.Stage, step kiosk.StepName) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := a.script(s).Enroll(ctx); err == nil {
+	p := a.script(s)
+	for _, f := range change {
+		f(p)
+	}
+	if _, err := p.Enroll(ctx); err == nil {
 		t.Fatal("the enrollment ended although the agent was to be killed")
 	}
 	a.close()

@@ -20,6 +20,10 @@ type Script struct {
 	OfficerPIN string
 	Bring      func(kiosk.Device) // puts a card on its reader
 	Take       func(kiosk.Device) // takes it away
+	NoToken    bool               // the citizen has none, and leaves the key in the kiosk
+	Custody    string             // number of a key kept there that the citizen comes back to, "" for a first enrollment
+	KeyPIN     string             // the PIN of that key
+	Leave      bool               // the citizen proves that key and leaves; otherwise moves to a token
 	Officer    func(i int)        // has the card of officer i lie on the officers' reader: 0 signed on, 1 is the second one
 	Scan       string             // what a scanner types of the machine readable zone, in place of the CAN
 	OnState    func(kiosk.State)  // sees every state, before it is answered
@@ -30,8 +34,8 @@ type Script struct {
 // errEnded means that the agent went away.
 var errEnded = errors.New("the agent has ended")
 
-// Enroll plays until the desk is back at the home screen after a receipt, and
-// returns what stood on the receipt. A trouble screen ends it with the Fault,
+// Enroll plays until the desk is back at the home screen after a receipt, or
+// after a visit that wants none, and returns what stood on the receipt. A trouble screen ends it with the Fault,
 // unless Act handles that.
 func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -42,6 +46,7 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 	}
 	var receipt *kiosk.ReceiptView
 	var answered uint64
+	var left bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -78,7 +83,7 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 					continue
 				}
 			}
-			if s.Screen == kiosk.ScreenHome && receipt != nil {
+			if s.Screen == kiosk.ScreenHome && (receipt != nil || left) {
 				return receipt, nil
 			}
 			if s.Screen == kiosk.ScreenTrouble {
@@ -88,6 +93,7 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 			if err != nil {
 				return receipt, err
 			}
+			left = left || in.Action == kiosk.ActionLeave
 			if in.Action != "" {
 				if err := p.Desk.Send(ctx, in); err != nil {
 					return receipt, err
@@ -113,7 +119,25 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 		}
 		p.Officer(1)
 		in.Secret = secret.FromString(p.OfficerPIN)
-	case kiosk.ScreenHome, kiosk.ScreenWelcome, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
+	case kiosk.ScreenHome:
+		if p.Custody != "" {
+			in.Action = kiosk.ActionCustody
+		}
+	case kiosk.ScreenCustodyNumber:
+		if s.PIN.Problem != kiosk.PINFine {
+			return in, fmt.Errorf("custody number refused: %s", s.PIN.Problem)
+		}
+		in.Secret = secret.FromString(p.Custody)
+	case kiosk.ScreenCustodyPIN:
+		if s.PIN.Problem != kiosk.PINFine {
+			return in, fmt.Errorf("key's pin refused: %s", s.PIN.Problem)
+		}
+		in.Secret = secret.FromString(p.KeyPIN)
+	case kiosk.ScreenCustodyKey:
+		if p.Leave {
+			in.Action = kiosk.ActionLeave
+		}
+	case kiosk.ScreenWelcome, kiosk.ScreenNoToken, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
 	case kiosk.ScreenLanguage:
 		in.Choice = p.Language
 	case kiosk.ScreenPlaceCard:
@@ -136,6 +160,10 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 	case kiosk.ScreenConsent:
 		in.Choice = s.Consent.ID
 	case kiosk.ScreenInsertToken:
+		if p.NoToken {
+			in.Action = kiosk.ActionNoToken
+			break
+		}
 		p.Bring(kiosk.DeviceToken)
 		in.Action = ""
 	case kiosk.ScreenChoosePIN, kiosk.ScreenRepeatPIN:
