@@ -271,7 +271,9 @@ type citizenKey struct {
 }
 
 // makeKey writes to the token: PIN, then the keys, then checks the evidence. A
-// token that was taken away halfway is started over when it comes back.
+// token that was taken away halfway is started over when it comes back. One that
+// an agent left behind which has ended since is not factory-new: it is reset at
+// the service desk (kiosk token reset).
 func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenKey, err error) {
 	err = e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepProbeToken, StepSetPIN, StepMakeKeys, StepVerifyToken)
@@ -282,7 +284,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 			if err := p.run(ctx, StepProbeToken, tokenFault, func(ctx context.Context) error {
 				switch info := t.Info(); {
 				case e.begun == 0:
-					return usable(info)
+					return info.Usable()
 				case e.begun != info.Serial:
 					return errOtherToken
 				case !info.FactoryNew:
@@ -300,7 +302,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 			}
 			return p.run(ctx, StepMakeKeys, tokenFault, func(ctx context.Context) error {
 				var err error
-				keys, err = t.GenerateKeys(ctx, TokenRules{TouchAlways: true}, func(hsm.Progress) {})
+				keys, err = t.GenerateKeys(ctx, pin, TokenRules{}, func(hsm.Progress) {})
 				return err
 			})
 		})
@@ -417,6 +419,10 @@ func (e *enrollment) holderSign(ctx context.Context, f *frozen, key citizenKey, 
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
 			return withToken(ctx, e.tokens, DeviceToken, key.serial, func(t Token) error {
+				// Opened anew after it was locked, the token speaks for itself.
+				if err := t.Ready(); err != nil {
+					return err
+				}
 				k, err := t.Key(ctx, SlotAuthentication, pin)
 				if err != nil {
 					return err

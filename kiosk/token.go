@@ -44,22 +44,26 @@ func (e *enrollment) newToken(ctx context.Context) error {
 		}
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
-		if err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error { return usable(t.Info()) }); err != nil {
+		if err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error { return t.Info().Usable() }); err != nil {
 			return tokenFault(err)
 		}
 		return nil
 	})
 }
 
-// usable says why a token is not good for an enrollment, nil if it is.
-func usable(t TokenInfo) error {
+// Usable says why a token cannot be prepared for a citizen, nil if it can.
+func (t TokenInfo) Usable() error {
 	switch {
 	case !t.CanAttest:
 		return hsm.ErrCannotAttest
 	case t.PINBlocked:
 		return hsm.ErrPINBlocked
+	case t.PUKBlocked:
+		return hsm.ErrPUKBlocked
 	case !t.FactoryNew:
 		return hsm.ErrNotFactoryNew
+	case !t.CanAgree:
+		return hsm.ErrUnsupported
 	}
 	return nil
 }
@@ -83,7 +87,7 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 		if err != nil {
 			return secret.Text{}, err
 		}
-		if problem = pinProblem(first.Secret); problem != PINFine {
+		if problem = CheckPIN(first.Secret); problem != PINFine {
 			first.Wipe()
 			continue
 		}
@@ -108,9 +112,10 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 	}
 }
 
-// pinProblem refuses what people try first: one digit repeated, runs up or
-// down, a short pattern repeated, and the factory PIN.
-func pinProblem(pin secret.Text) PINProblem {
+// CheckPIN refuses what people try first: one digit repeated, runs up or down, a
+// short pattern repeated, and the factory PIN. It is for every new PIN, wherever
+// it is chosen.
+func CheckPIN(pin secret.Text) PINProblem {
 	if p := digits(pin, minPIN, maxPIN); p != PINFine {
 		return p
 	}

@@ -51,6 +51,12 @@ func TestBadTokens(t *testing.T) {
 		{pivtoken.ForeignRoot, kiosk.CodeAttestation, true},
 		{pivtoken.WrongSlot, kiosk.CodeAttestation, true},
 		{pivtoken.SoftwareKey, kiosk.CodeAttestation, true},
+		{pivtoken.CopiedChain, kiosk.CodeAttestation, true},
+		{pivtoken.SoftwareLeaf, kiosk.CodeAttestation, true},
+		{pivtoken.LikeNitrokey, kiosk.CodeCannotAttest, false},
+		{pivtoken.LikePivApplet, kiosk.CodeCannotAttest, false},
+		{pivtoken.NoAgreement, kiosk.CodeCannotAttest, false},
+		{pivtoken.LateAgreement, kiosk.CodeCannotAttest, true},
 	} {
 		t.Run(c.fault.String(), func(t *testing.T) {
 			p := arrive(t, s, idcard.Options{}, pivtoken.Options{Faults: c.fault})
@@ -124,9 +130,10 @@ func TestTokenNotTouched(t *testing.T) {
 	var asked atomic.Int32
 	p := arrive(t, s, idcard.Options{}, pivtoken.Options{Touch: func(ctx context.Context) bool {
 		switch asked.Add(1) {
-		case 1: // the token's own patience ends
+		case 1: // the agreement, when the keys are made
+		case 2: // the token's own patience ends
 			return false
-		case 2: // ours ends
+		case 3: // ours ends
 			<-ctx.Done()
 			return false
 		}
