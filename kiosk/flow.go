@@ -3,7 +3,6 @@ package kiosk
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -334,15 +333,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 
 // verifyToken checks one key's evidence against the policy.
 func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.Proof, error) {
-	public, err := x509.ParsePKIXPublicKey(k.Public)
-	if err != nil {
-		return attest.Proof{}, err
-	}
-	p := e.policy.Policy()
-	least := p.MinimumPIVFirmware
-	return attest.VerifyPIV(k.Evidence, e.roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
-		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		TouchAlways: slot == SlotAuthentication, At: e.now()})
+	return VerifyTokenKey(e.policy.Policy(), e.roots, k, slot, serial, e.now())
 }
 
 // frozen is a payload that nothing changes any more, with what must not be lost
@@ -359,7 +350,7 @@ type frozen struct {
 
 // freeze seals the identity and fixes the payload.
 func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32]byte, doc *document, key citizenKey, consents []record.ConsentText) (*frozen, error) {
-	f := &frozen{sequence: rc.Sequence, evidence: key.evidence, admin: newTokenAdmin()}
+	f := &frozen{sequence: rc.Sequence, evidence: key.evidence, admin: NewTokenAdmin()}
 	err := e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepSeal)
 		return p.run(ctx, StepSeal, kioskFault, func(context.Context) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
 )
@@ -68,10 +69,23 @@ func (t TokenInfo) Usable() error {
 	return nil
 }
 
+// VerifyTokenKey checks the evidence of one key of a citizen's token against the
+// policy: 9A wants a touch for each use.
+func VerifyTokenKey(p policy.Policy, roots []attest.Root, k TokenKey, slot Slot, serial uint32, at time.Time) (attest.Proof, error) {
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil {
+		return attest.Proof{}, err
+	}
+	least := p.MinimumPIVFirmware
+	return attest.VerifyPIV(k.Evidence, roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
+		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
+		TouchAlways: slot == SlotAuthentication, At: at})
+}
+
 // PIN lengths of SP 800-73-4 Part 2 2.4.3.
 const (
-	minPIN = 6
-	maxPIN = 8
+	MinPIN = 6
+	MaxPIN = 8
 )
 
 // choosePIN has the citizen choose a PIN and repeat it. The officer sees
@@ -82,7 +96,7 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 		first, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenChoosePIN, Turn: TurnCitizen, Main: ActionPIN,
 				Actions: []Action{ActionPIN, ActionDecline, ActionChoose},
-				PIN:     &PINView{Min: minPIN, Max: maxPIN, Problem: problem}}
+				PIN:     &PINView{Min: MinPIN, Max: MaxPIN, Problem: problem}}
 		})
 		if err != nil {
 			return secret.Text{}, err
@@ -94,7 +108,7 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 		second, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenRepeatPIN, Turn: TurnCitizen, Main: ActionPIN,
 				Actions: []Action{ActionPIN, ActionBack, ActionDecline, ActionChoose},
-				PIN:     &PINView{Min: minPIN, Max: maxPIN}}
+				PIN:     &PINView{Min: MinPIN, Max: MaxPIN}}
 		})
 		if err != nil {
 			first.Wipe()
@@ -116,7 +130,7 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 // short pattern repeated, and the factory PIN. It is for every new PIN, wherever
 // it is chosen.
 func CheckPIN(pin secret.Text) PINProblem {
-	if p := digits(pin, minPIN, maxPIN); p != PINFine {
+	if p := digits(pin, MinPIN, MaxPIN); p != PINFine {
 		return p
 	}
 	b := pin.Reveal()

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -176,7 +177,7 @@ func describe(c *card) (d Description, err error) {
 		return d, err
 	}
 	d.FactoryNew = s.pin.factory && s.puk.factory && s.admin.factory && s.pin.left == s.pin.total && s.puk.left == s.puk.total &&
-		len(d.Slots) == 0
+		!slices.ContainsFunc(d.Slots, func(o Occupied) bool { return o.Ref != slotAttestation })
 	if d.spareEmpty() { // a key there might ask for a touch
 		if d.CanAgree, err = c.agrees(); err != nil {
 			return d, err
@@ -191,12 +192,7 @@ func (d *Description) problem(format string, a ...any) {
 }
 
 func (d *Description) spareEmpty() bool {
-	for _, o := range d.Slots {
-		if o.Ref == refSpare {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(d.Slots, func(o Occupied) bool { return o.Ref == refSpare && o.Algorithm != "" })
 }
 
 // applicationVersion reads the last two bytes of the identifier in the

@@ -138,6 +138,10 @@ func (c *card) certificate(object uint32) ([]byte, error) {
 	return certificateOf(b)
 }
 
+// errCompressed means a certificate that was packed with gzip (SP 800-73-4 Part 1
+// appendix A): piv-go reads none, and nothing of ours writes one.
+var errCompressed = errors.New("it is compressed")
+
 // certificateOf unpacks a certificate object.
 func certificateOf(object []byte) ([]byte, error) {
 	outer, err := tlv.ParseOne(object, 0x53)
@@ -149,7 +153,7 @@ func certificateOf(object []byte) ([]byte, error) {
 		return nil, err
 	}
 	if info, ok := tlv.Find(nodes, 0x71); ok && len(info.Value) == 1 && info.Value[0] != 0 {
-		return nil, fmt.Errorf("compressed certificate: %w", hsm.ErrUnsupported)
+		return nil, errCompressed
 	}
 	n, ok := tlv.Find(nodes, 0x70)
 	if !ok || len(n.Value) == 0 {

@@ -33,8 +33,10 @@ func (t tokens) Open(ctx context.Context, d kiosk.Device) (kiosk.Token, error) {
 // token translates between the flow's types and the driver's.
 type token struct{ *piv.Token }
 
-func (t token) Info() kiosk.TokenInfo {
-	i := t.Token.Info()
+func (t token) Info() kiosk.TokenInfo { return TokenInfo(t.Token.Info()) }
+
+// TokenInfo is what the flow wants to know of what a token says.
+func TokenInfo(i piv.Info) kiosk.TokenInfo {
 	return kiosk.TokenInfo{Serial: i.Serial, Firmware: i.Firmware, FactoryNew: i.FactoryNew, PINBlocked: i.PINTries == 0,
 		PUKBlocked: i.PUKTries == 0, CanAttest: i.CanAttest, CanAgree: i.CanAgree}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/hsm/piv"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/station"
@@ -46,6 +48,7 @@ func exitCode(err error) int {
 	var belgian *beid.Error
 	var page *inspection.PageError
 	var busy *client.RetryAfter
+	var wrongPIN *hsm.WrongPIN
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 	}
@@ -57,12 +60,14 @@ func exitCode(err error) int {
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
 		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
-	case errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
+	case errors.As(err, &wrongPIN), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
 		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
-		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
+		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, tpm.ErrOtherTPM, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
+		hsm.ErrNotPIV, hsm.ErrCannotAttest, hsm.ErrNotFactoryNew, hsm.ErrFactoryCredentials, hsm.ErrUnsupported, hsm.ErrPINBlocked, hsm.ErrPUKBlocked,
+		attest.ErrRejected, piv.ErrPINForm):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):
@@ -88,6 +93,7 @@ func hint(err error) string {
 		{icao.ErrNotEMRTD, "use an electronic ID card or passport"},
 		{icao.ErrBlocked, "use the machine readable zone: --doc, --born and --expires"},
 		{icao.ErrAccessDenied, "this card keeps that file for others: use another document"},
+		{hsm.ErrNotFactoryNew, "kiosk token show says what is on it, kiosk token reset makes it factory-new"},
 		{hsm.ErrNoDevice, "enable the TPM in the firmware; tpm.path of the configuration names it"},
 		{station.ErrCertificates, "carry this kiosk's own request to the registry, and its answer back"},
 		{client.ErrUnreachable, "registry.url of the configuration says where it is"},

@@ -91,6 +91,34 @@ func TestBadTokens(t *testing.T) {
 	works(t, s)
 }
 
+// PUK and management key are sealed to the authority before the token learns them.
+func TestAdministratorIsSealedBeforeItIsSet(t *testing.T) {
+	t.Parallel()
+	var sealed atomic.Bool
+	s := newStage(t, func(o *stage.Options) {
+		o.Observe = func(e kiosk.Event) {
+			if e.Step == kiosk.StepSeal && e.Failed == "" {
+				sealed.Store(true)
+			}
+		}
+	})
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	var set, early atomic.Int32
+	s.Reader(kiosk.DeviceToken).Trace(func(e pcscd.TraceEvent) {
+		if c := e.Command; !e.Answered && (c[1] == 0x24 && c[3] == 0x81 || c[1] == 0xFF) {
+			set.Add(1)
+			if !sealed.Load() {
+				early.Add(1)
+			}
+		}
+	})
+	final(t, s, p.meet())
+	if set.Load() != 2 || early.Load() != 0 {
+		t.Errorf("%d of %d credentials were set before they were sealed", early.Load(), set.Load())
+	}
+}
+
 // A token is exchanged for another new one halfway: the one that was written to
 // must come back.
 func TestTokenExchanged(t *testing.T) {
