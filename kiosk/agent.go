@@ -290,7 +290,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = rootsOf(p.PIVRoots); err != nil {
+	if e.roots, err = RootsOf(p.PIVRoots); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
@@ -310,7 +310,8 @@ func Anchors(p policy.Policy) (trust.Anchors, error) {
 	return trust.NewAnchors(list, p.CRLs...)
 }
 
-func rootsOf(roots []policy.Root) ([]attest.Root, error) {
+// RootsOf reads a policy's attestation roots.
+func RootsOf(roots []policy.Root) ([]attest.Root, error) {
 	var list []attest.Root
 	for _, r := range roots {
 		c, err := x509.ParseCertificate(r.Certificate)

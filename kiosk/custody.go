@@ -77,13 +77,9 @@ func (e *enrollment) verifyCustody(ctx context.Context, evidence hsm.TPMEvidence
 }
 
 // endorsed is the class of the root behind one of a TPM's endorsement
-// certificates, found as the registry finds it: with no root configured nobody
-// vouches for the TPM.
+// certificates, found as the registry finds it.
 func endorsed(certificates [][]byte, roots []policy.Root, at time.Time) (string, error) {
-	if len(roots) == 0 {
-		return attest.Test, nil
-	}
-	list, err := rootsOf(roots)
+	list, err := RootsOf(roots)
 	if err != nil {
 		return "", err
 	}

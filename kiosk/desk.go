@@ -132,7 +132,7 @@ func (d *desk) askOfficer(ctx context.Context, build func() State, try func(cont
 	for {
 		in, answered, err := d.wait(ctx, func() State {
 			s, pin := build(), problem
-			pin.Min, pin.Max = minPIN, maxPIN
+			pin.Min, pin.Max = MinPIN, MaxPIN
 			s.Turn, s.Waiting, s.PIN, s.Fault = TurnOfficer, DeviceOfficer, &pin, fault
 			return s
 		}, func(s *State, h Health) bool {

@@ -55,8 +55,10 @@ type Tokens interface {
 type Token interface {
 	Info() TokenInfo
 	SetPIN(ctx context.Context, pin secret.Text) error
-	GenerateKeys(ctx context.Context, rules TokenRules, progress func(hsm.Progress)) (TokenKeys, error)
+	GenerateKeys(ctx context.Context, pin secret.Text, rules TokenRules, progress func(hsm.Progress)) (TokenKeys, error)
 	Lock(ctx context.Context, pin secret.Text, admin TokenAdmin) error
+	// Ready says whether the token, as it was when it was opened, can be handed out.
+	Ready() error
 	Reset(ctx context.Context) error
 	VerifyPIN(ctx context.Context, pin secret.Text) error
 	Certificate(ctx context.Context, slot Slot) ([]byte, error) // DER
@@ -79,18 +81,24 @@ type TokenInfo struct {
 	Firmware   [3]byte
 	FactoryNew bool
 	PINBlocked bool
+	PUKBlocked bool
 	CanAttest  bool
+	CanAgree   bool // of a factory-new token: it does not refuse ECDH
 }
 
-// TokenRules are the policy's wishes for the citizen's keys.
+// TokenRules are the policy's wishes for the citizen's keys. An empty member
+// means P-256, PIN once in a session, and touch always for 9A, cached for others.
 type TokenRules struct {
-	TouchAlways bool // 9A asks for a touch at every signature
+	Authentication hsm.KeyRule
+	KeyManagement  hsm.KeyRule
+	Retired        []hsm.KeyRule // from slot 82 on
 }
 
 // TokenKeys are the citizen's key pairs with their evidence, unverified.
 type TokenKeys struct {
-	Authentication TokenKey // 9A
-	KeyManagement  TokenKey // 9D
+	Authentication TokenKey   // 9A
+	KeyManagement  TokenKey   // 9D
+	Retired        []TokenKey // from slot 82 on
 }
 
 // TokenKey is one generated key.

@@ -3,7 +3,6 @@ package kiosk
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"log/slog"
@@ -280,7 +279,9 @@ func (e *enrollment) newContext(p record.Purpose, sequence uint64) record.Contex
 }
 
 // makeKey writes to the token: PIN, then the keys, then checks the evidence. A
-// token that was taken away halfway is started over when it comes back.
+// token that was taken away halfway is started over when it comes back. One that
+// an agent left behind which has ended since is not factory-new: it is reset at
+// the service desk (kiosk token reset).
 func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenKey, err error) {
 	err = e.try(ctx, func(ctx context.Context) error {
 		p := e.stepper(ScreenMakingKey, StepProbeToken, StepSetPIN, StepMakeKeys, StepVerifyToken)
@@ -291,7 +292,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 			if err := p.run(ctx, StepProbeToken, tokenFault, func(ctx context.Context) error {
 				switch info := t.Info(); {
 				case e.begun == 0:
-					return usable(info)
+					return info.Usable()
 				case e.begun != info.Serial:
 					return errOtherToken
 				case !info.FactoryNew:
@@ -309,7 +310,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 			}
 			return p.run(ctx, StepMakeKeys, tokenFault, func(ctx context.Context) error {
 				var err error
-				keys, err = t.GenerateKeys(ctx, TokenRules{TouchAlways: true}, func(hsm.Progress) {})
+				keys, err = t.GenerateKeys(ctx, pin, TokenRules{}, func(hsm.Progress) {})
 				return err
 			})
 		})
@@ -341,15 +342,7 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 
 // verifyToken checks one key's evidence against the policy.
 func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.Proof, error) {
-	public, err := x509.ParsePKIXPublicKey(k.Public)
-	if err != nil {
-		return attest.Proof{}, err
-	}
-	p := e.policy.Policy()
-	least := p.MinimumPIVFirmware
-	return attest.VerifyPIV(k.Evidence, e.roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
-		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		TouchAlways: slot == SlotAuthentication, At: e.now()})
+	return VerifyTokenKey(e.policy.Policy(), e.roots, k, slot, serial, e.now())
 }
 
 // frozen is a payload that nothing changes any more, with what must not be lost

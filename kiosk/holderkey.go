@@ -70,7 +70,7 @@ func (t onToken) make(ctx context.Context, _ record.Context, pin secret.Text) (c
 }
 
 func (t onToken) admin() *TokenAdmin {
-	a := newTokenAdmin()
+	a := NewTokenAdmin()
 	return &a
 }
 
@@ -86,6 +86,10 @@ func (t onToken) sign(ctx context.Context, f *frozen, pin secret.Text) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
 			return withToken(ctx, e.tokens, DeviceToken, e.begun, func(t Token) error {
+				// Opened anew after it was locked, the token speaks for itself.
+				if err := t.Ready(); err != nil {
+					return err
+				}
 				k, err := t.Key(ctx, SlotAuthentication, pin)
 				if err != nil {
 					return err

@@ -228,9 +228,9 @@ func claim() string {
 	return base32.StdEncoding.EncodeToString(b[:])
 }
 
-// newTokenAdmin makes a random PUK of eight digits and a management key for
+// NewTokenAdmin makes a random PUK of eight digits and a management key for
 // AES-192 (SP 800-78-4 table 6-1).
-func newTokenAdmin() TokenAdmin {
+func NewTokenAdmin() TokenAdmin {
 	puk := make([]byte, 8)
 	for i := range puk {
 		n, err := rand.Int(rand.Reader, big.NewInt(10))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
 )
@@ -44,30 +45,47 @@ func (e *enrollment) newToken(ctx context.Context, instead ...Action) error {
 		}
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
-		if err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error { return usable(t.Info()) }); err != nil {
+		if err := withToken(ctx, e.tokens, DeviceToken, 0, func(t Token) error { return t.Info().Usable() }); err != nil {
 			return tokenFault(err)
 		}
 		return nil
 	})
 }
 
-// usable says why a token is not good for an enrollment, nil if it is.
-func usable(t TokenInfo) error {
+// Usable says why a token cannot be prepared for a citizen, nil if it can.
+func (t TokenInfo) Usable() error {
 	switch {
 	case !t.CanAttest:
 		return hsm.ErrCannotAttest
 	case t.PINBlocked:
 		return hsm.ErrPINBlocked
+	case t.PUKBlocked:
+		return hsm.ErrPUKBlocked
 	case !t.FactoryNew:
 		return hsm.ErrNotFactoryNew
+	case !t.CanAgree:
+		return hsm.ErrUnsupported
 	}
 	return nil
 }
 
+// VerifyTokenKey checks the evidence of one key of a citizen's token against the
+// policy: 9A wants a touch for each use.
+func VerifyTokenKey(p policy.Policy, roots []attest.Root, k TokenKey, slot Slot, serial uint32, at time.Time) (attest.Proof, error) {
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil {
+		return attest.Proof{}, err
+	}
+	least := p.MinimumPIVFirmware
+	return attest.VerifyPIV(k.Evidence, roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
+		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
+		TouchAlways: slot == SlotAuthentication, At: at})
+}
+
 // PIN lengths of SP 800-73-4 Part 2 2.4.3.
 const (
-	minPIN = 6
-	maxPIN = 8
+	MinPIN = 6
+	MaxPIN = 8
 )
 
 // choosePIN has the citizen choose a PIN and repeat it. The officer sees
@@ -78,19 +96,19 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 		first, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenChoosePIN, Turn: TurnCitizen, Main: ActionPIN,
 				Actions: []Action{ActionPIN, ActionDecline, ActionChoose},
-				PIN:     &PINView{Min: minPIN, Max: maxPIN, Problem: problem}}
+				PIN:     &PINView{Min: MinPIN, Max: MaxPIN, Problem: problem}}
 		})
 		if err != nil {
 			return secret.Text{}, err
 		}
-		if problem = pinProblem(first.Secret); problem != PINFine {
+		if problem = CheckPIN(first.Secret); problem != PINFine {
 			first.Wipe()
 			continue
 		}
 		second, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenRepeatPIN, Turn: TurnCitizen, Main: ActionPIN,
 				Actions: []Action{ActionPIN, ActionBack, ActionDecline, ActionChoose},
-				PIN:     &PINView{Min: minPIN, Max: maxPIN}}
+				PIN:     &PINView{Min: MinPIN, Max: MaxPIN}}
 		})
 		if err != nil {
 			first.Wipe()
@@ -108,10 +126,11 @@ func (e *enrollment) choosePIN(ctx context.Context) (secret.Text, error) {
 	}
 }
 
-// pinProblem refuses what people try first: one digit repeated, runs up or
-// down, a short pattern repeated, and the factory PIN.
-func pinProblem(pin secret.Text) PINProblem {
-	if p := digits(pin, minPIN, maxPIN); p != PINFine {
+// CheckPIN refuses what people try first: one digit repeated, runs up or down, a
+// short pattern repeated, and the factory PIN. It is for every new PIN, wherever
+// it is chosen.
+func CheckPIN(pin secret.Text) PINProblem {
+	if p := digits(pin, MinPIN, MaxPIN); p != PINFine {
 		return p
 	}
 	b := pin.Reveal()

@@ -23,7 +23,7 @@ func TestWeakPINsAreRefused(t *testing.T) {
 		"802469":    PINFine,
 		"112358":    PINFine,
 	} {
-		if got := pinProblem(secret.FromString(pin)); got != want {
+		if got := CheckPIN(secret.FromString(pin)); got != want {
 			t.Errorf("%q: %q, want %q", pin, got, want)
 		}
 	}

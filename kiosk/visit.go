@@ -93,7 +93,7 @@ func (e *enrollment) askNumber(ctx context.Context) (CustodyNote, CustodyKey, er
 // Each PIN is one that the person has just entered, and the last try one that
 // the person knows to be the last. The caller wipes the PIN.
 func (e *enrollment) provePossession(ctx context.Context, key CustodyKey) (secret.Text, error) {
-	view := PINView{Min: minPIN, Max: maxPIN}
+	view := PINView{Min: MinPIN, Max: MaxPIN}
 	for {
 		in, err := e.d.ask(ctx, func() State {
 			pad := view
@@ -103,7 +103,7 @@ func (e *enrollment) provePossession(ctx context.Context, key CustodyKey) (secre
 		if err != nil {
 			return secret.Text{}, err
 		}
-		if p := digits(in.Secret, minPIN, maxPIN); p != PINFine { // no PIN of ours: it costs no try
+		if p := digits(in.Secret, MinPIN, MaxPIN); p != PINFine { // no PIN of ours: it costs no try
 			in.Wipe()
 			if view.Left != 1 {
 				view.Problem = p

@@ -21,16 +21,31 @@ var (
 
 	// ErrLastTry means that the PIN was not sent to the token, because a wrong
 	// one would block it. It is an hsm.ErrPINBlocked too: the remedy is the same.
-	ErrLastTry error = lastTry{}
+	ErrLastTry error = &narrower{"one PIN try is left: have the PIN changed or unblocked at the service desk", hsm.ErrPINBlocked}
+
+	// ErrLastPUKTry is the same of the PUK, an hsm.ErrPUKBlocked too.
+	ErrLastPUKTry error = &narrower{"one PUK try is left: a wrong PUK blocks the token for good", hsm.ErrPUKBlocked}
+
+	// ErrOtherAdmin means that the management key is not the one given. It is an
+	// hsm.ErrNotFactoryNew too: who expects the factory's has a used token.
+	ErrOtherAdmin error = &narrower{"the token has another management key: it was prepared by somebody else", hsm.ErrNotFactoryNew}
 )
 
-type lastTry struct{}
-
-func (lastTry) Error() string {
-	return "one PIN try is left: have the PIN changed or unblocked at the service desk"
+// narrower is an error that says more than the one it is a case of.
+type narrower struct {
+	text string
+	of   error
 }
 
-func (lastTry) Unwrap() error { return hsm.ErrPINBlocked }
+func (e *narrower) Error() string { return e.text }
+func (e *narrower) Unwrap() error { return e.of }
+
+// WrongPUK is a refused PUK with Left tries before it blocks. It is an
+// hsm.ErrNotFactoryNew too: who expects the factory's has a used token.
+type WrongPUK struct{ Left int }
+
+func (e *WrongPUK) Error() string { return fmt.Sprintf("wrong PUK, %d tries left", e.Left) }
+func (e *WrongPUK) Unwrap() error { return hsm.ErrNotFactoryNew }
 
 // How a call into the PC/SC library can fail on this side.
 var (
@@ -42,36 +57,46 @@ var (
 type subject int
 
 const (
-	aboutOther   subject = iota
-	aboutPIN             // the citizen's or officer's PIN
-	aboutPUK             // the PUK
-	aboutAdmin           // something only the management key allows
-	aboutTouch           // the PIN, then a key that waits for a touch
-	aboutContent         // a slot's key or certificate
+	aboutOther     subject = iota
+	aboutPIN               // the citizen's or officer's PIN
+	aboutPUK               // the PUK
+	aboutAdmin             // something only the management key allows
+	aboutKind              // the same, of a kind that not every token knows
+	aboutTouch             // the PIN, then a key that waits for a touch
+	aboutAgreement         // the same, with a key that may not be able to agree
+	aboutContent           // a slot's key or certificate
 )
 
-// statusError is hsm's error for a status, nil if err holds none. It is the only
-// place that looks into piv-go's errors.
-func statusError(err error, about subject) error {
+// statusOf is the status in an error of piv-go. It is the only place that looks
+// into them.
+func statusOf(err error) (apdu.Status, bool) {
 	var holder interface{ Status() uint16 }
 	if !errors.As(err, &holder) {
-		return nil
+		return 0, false
 	}
-	status := apdu.Status(holder.Status())
+	return apdu.Status(holder.Status()), true
+}
+
+// classOf is the error for a status other than 9000.
+func classOf(status apdu.Status, about subject) error {
 	tries, counted := triesLeft(status)
 	switch {
-	case about == aboutPUK && status == apdu.AuthenticationBlocked, about == aboutPUK && counted && tries == 0:
+	case about == aboutPUK && (status == apdu.AuthenticationBlocked || counted && tries == 0):
 		return hsm.ErrPUKBlocked
-	case about == aboutPUK && counted, about == aboutAdmin && status == apdu.SecurityNotSatisfied:
-		return hsm.ErrNotFactoryNew // somebody set another one
+	case about == aboutPUK && counted:
+		return &WrongPUK{Left: tries}
+	case (about == aboutAdmin || about == aboutKind) && status == apdu.SecurityNotSatisfied:
+		return ErrOtherAdmin
 	case status == apdu.AuthenticationBlocked, counted && tries == 0:
 		return hsm.ErrPINBlocked
 	case counted:
 		return &hsm.WrongPIN{Left: tries}
-	case about == aboutTouch && status == apdu.SecurityNotSatisfied:
+	case (about == aboutTouch || about == aboutAgreement) && status == apdu.SecurityNotSatisfied:
 		return hsm.ErrTouchTimeout
 	case about == aboutContent && (status == apdu.FileNotFound || status == apdu.ReferencedDataNotFound):
 		return ErrNoKey
+	case (about == aboutKind || about == aboutAgreement) && (status == apdu.WrongData || status == apdu.ReferencedDataNotFound):
+		return hsm.ErrUnsupported
 	case status == apdu.InstructionNotSupported, status == apdu.FunctionNotSupported,
 		status == apdu.ClassNotSupported, status == apdu.IncorrectP1P2:
 		return hsm.ErrUnsupported
@@ -111,12 +136,12 @@ func readerError(err error) error {
 // fault turns any error of a call into one of hsm's. After anything but a
 // status the connection is given up, and a look at the reader tells why.
 func (t *Token) fault(ctx context.Context, err error, about subject) error {
-	if class := statusError(err, about); class != nil {
-		return class
+	if status, ok := statusOf(err); ok {
+		return classOf(status, about)
 	}
 	if errors.Is(err, errLate) {
 		t.ended = hsm.ErrUnavailable // closed by whoever waits for the call
-		if about == aboutTouch && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		if (about == aboutTouch || about == aboutAgreement) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return fmt.Errorf("%w: %w", hsm.ErrTouchTimeout, err)
 		}
 		return fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)

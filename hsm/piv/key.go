@@ -1,13 +1,15 @@
 package piv
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -15,14 +17,15 @@ import (
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/smartcard/apdu"
 )
 
 // Key returns the key in a slot. It sends no PIN yet: each signature presents
 // pin once. The caller keeps pin until it is done with the key.
 //
 // The public key is what the token says; a certificate in the slot must have
-// the same one. P-256 and RSA from 2048 bits are supported; RSA signs by PKCS #1
-// v1.5.
+// the same one. P-256, P-384, Ed25519 and RSA from 2048 bits are supported; RSA
+// signs by PKCS #1 v1.5.
 //
 // Errors: ErrNoKey, ErrOtherKey, ErrPINForm, hsm.ErrUnsupported.
 func (t *Token) Key(ctx context.Context, slot Slot, pin secret.Text) (hsm.Key, error) {
@@ -42,16 +45,18 @@ func (t *Token) key(ctx context.Context, slot Slot, pin secret.Text) (*key, erro
 	case !goodPIN(pin):
 		return nil, ErrPINForm
 	}
+	// What the token said of the slot when it was opened, not piv-go's KeyInfo,
+	// which fails on origins and policies that it does not know.
 	k := &key{token: t, slot: slot, pin: pin, about: aboutTouch}
-	info, err := t.slot(ctx, slot)
+	info, asked := t.state.slots[slot]
 	switch {
-	case err == nil:
-		k.public = info.PublicKey
-		if info.TouchPolicy == piv.TouchPolicyNever {
+	case asked && info.status == apdu.ReferencedDataNotFound:
+		return nil, ErrNoKey
+	case info.public != nil:
+		k.public = info.public
+		if info.touch == touchNever {
 			k.about = aboutPIN
 		}
-	case errors.Is(err, ErrNoKey) || t.ended != nil || ctx.Err() != nil:
-		return nil, err
 	}
 	certificate, err := t.certificate(ctx, slot)
 	switch {
@@ -59,20 +64,15 @@ func (t *Token) key(ctx context.Context, slot Slot, pin secret.Text) (*key, erro
 		k.public = certificate.PublicKey
 	case err == nil && !same(k.public, certificate.PublicKey):
 		return nil, ErrOtherKey
-	case err != nil && (!errors.Is(err, ErrNoCertificate) || k.public == nil):
+	case err != nil && !errors.Is(err, ErrNoCertificate):
 		return nil, err
+	case k.public == nil:
+		return nil, ErrNoKey
 	}
-	switch p := k.public.(type) {
-	case *ecdsa.PublicKey:
-		if p.Curve == elliptic.P256() {
-			return k, nil
-		}
-	case *rsa.PublicKey:
-		if p.N.BitLen() >= 2048 {
-			return k, nil
-		}
+	if k.digest() < 0 {
+		return nil, hsm.ErrUnsupported
 	}
-	return nil, hsm.ErrUnsupported
+	return k, nil
 }
 
 func same(a, b crypto.PublicKey) bool {
@@ -91,7 +91,39 @@ type key struct {
 
 func (k *key) Public() crypto.PublicKey { return k.public }
 
-// Sign signs a SHA-256 digest; what comes back is verified.
+// hash is what the key signs a digest of: SHA-384 for P-384, none for Ed25519.
+func (k *key) hash() crypto.Hash {
+	switch p := k.public.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P384() {
+			return crypto.SHA384
+		}
+	case ed25519.PublicKey:
+		return 0
+	}
+	return crypto.SHA256
+}
+
+// digest is the length of what the key signs: 0 for any, -1 if it is of a kind
+// that is not used here.
+func (k *key) digest() int {
+	switch p := k.public.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == elliptic.P256() || p.Curve == elliptic.P384() {
+			return k.hash().Size()
+		}
+	case ed25519.PublicKey:
+		return 0
+	case *rsa.PublicKey:
+		if p.N.BitLen() >= 2048 {
+			return k.hash().Size()
+		}
+	}
+	return -1
+}
+
+// Sign signs a digest made with SHA-256, with P-384 one made with SHA-384, with
+// Ed25519 the message itself; what comes back is verified.
 //
 // Errors: *hsm.WrongPIN, hsm.ErrPINBlocked, ErrLastTry, hsm.ErrTouchTimeout,
 // ErrOtherKey.
@@ -104,9 +136,24 @@ func (k *key) Sign(ctx context.Context, digest []byte) ([]byte, error) {
 }
 
 func (k *key) sign(ctx context.Context, digest []byte) ([]byte, error) {
-	if len(digest) != sha256.Size {
+	if n := k.digest(); n > 0 && len(digest) != n || len(digest) == 0 {
 		return nil, fmt.Errorf("digest of %d bytes: %w", len(digest), hsm.ErrUnsupported)
 	}
+	digest = bytes.Clone(digest) // an abandoned call may outlive the caller's
+	signature, err := k.present(ctx, k.about, func(private crypto.PrivateKey) ([]byte, error) {
+		return private.(crypto.Signer).Sign(rand.Reader, digest, k.hash())
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !k.verifies(digest, signature) {
+		return nil, ErrOtherKey
+	}
+	return signature, nil
+}
+
+// present uses the private key right after its PIN, which is sent exactly once.
+func (k *key) present(ctx context.Context, about subject, use func(crypto.PrivateKey) ([]byte, error)) ([]byte, error) {
 	t := k.token
 	if t.ended != nil {
 		return nil, t.ended
@@ -117,33 +164,49 @@ func (k *key) sign(ctx context.Context, digest []byte) ([]byte, error) {
 	if err := t.mayTry(); err != nil {
 		return nil, err
 	}
-	digest = append([]byte(nil), digest...) // an abandoned call may outlive the caller's
 	pin := string(k.pin.Reveal())
-	signature, err := ask(ctx, t, k.about, func(y *piv.YubiKey) ([]byte, error) {
-		// With a policy of its own piv-go asks the token nothing and sends the
-		// PIN exactly once.
+	out, err := ask(ctx, t, about, func(y *piv.YubiKey) ([]byte, error) {
+		// With a policy of its own piv-go asks the token nothing.
 		private, err := y.PrivateKey(k.slot.upstream(), k.public, piv.KeyAuth{PIN: pin, PINPolicy: piv.PINPolicyAlways})
 		if err != nil {
 			return nil, err
 		}
-		return private.(crypto.Signer).Sign(rand.Reader, digest, crypto.SHA256)
+		return use(private)
 	})
 	t.tried(err)
-	if err != nil {
-		return nil, err
-	}
-	if !verifies(k.public, digest, signature) {
-		return nil, ErrOtherKey
-	}
-	return signature, nil
+	return out, err
 }
 
-func verifies(public crypto.PublicKey, digest, signature []byte) bool {
-	switch p := public.(type) {
+func (k *key) verifies(digest, signature []byte) bool {
+	switch p := k.public.(type) {
 	case *ecdsa.PublicKey:
 		return ecdsa.VerifyASN1(p, digest, signature)
+	case ed25519.PublicKey:
+		return ed25519.Verify(p, digest, signature)
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(p, crypto.SHA256, digest, signature) == nil
 	}
 	return false
+}
+
+// Certificate is the certificate in a slot, DER.
+//
+// Errors: ErrNoCertificate.
+func (t *Token) Certificate(ctx context.Context, slot Slot) ([]byte, error) {
+	c, err := t.certificate(ctx, slot)
+	if err != nil {
+		return nil, fmt.Errorf("certificate in slot %v: %w", slot, err)
+	}
+	return c.Raw, nil
+}
+
+func (t *Token) certificate(ctx context.Context, slot Slot) (*x509.Certificate, error) {
+	if slot.object() == 0 {
+		return nil, hsm.ErrUnsupported
+	}
+	c, err := ask(ctx, t, aboutContent, func(y *piv.YubiKey) (*x509.Certificate, error) { return y.Certificate(slot.upstream()) })
+	if errors.Is(err, ErrNoKey) {
+		err = ErrNoCertificate
+	}
+	return c, err
 }

@@ -3,9 +3,6 @@ package piv
 import (
 	"context"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/des"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,26 +19,21 @@ import (
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
-	"enrollkiosk/smartcard/apdu"
 	"enrollkiosk/smartcard/tlv"
 )
-
-// Admin is what administers a token after it was locked.
-type Admin struct {
-	PUK           secret.Text // 6 to 8 characters
-	ManagementKey secret.Text // 24 bytes; 16 or 32 on firmware from 5.4 on
-}
 
 // Lock ends the making of a citizen's token: certificates for other programs, a
 // CHUID, then the PUK, and the management key last. pin is the citizen's; it is
 // presented once, so that a token is never locked under a PIN nobody knows.
+// Whoever calls it has sealed admin to those who shall keep it.
 //
 // The certificates say nothing of the citizen: subject empty, the token's new
 // random UUID as alternative name, signed by a key that is thrown away, so that
 // the citizen need not touch the token for them.
 //
 // Interrupted, Lock can be repeated on the token opened anew with the same
-// admin: what is set already is proved to be admin's.
+// admin: what is set already is proved to be admin's. That it worked, the token
+// itself says when it is opened anew: see Ready.
 //
 // Errors: hsm.ErrNotFactoryNew if PUK or management key are somebody else's or
 // the PIN is still the factory's, ErrNoKey, and those of VerifyPIN.
@@ -59,82 +51,125 @@ func (t *Token) lock(ctx context.Context, pin secret.Text, admin Admin) error {
 	if err := t.fit(admin); err != nil {
 		return err
 	}
-	if t.state.pinFactory {
+	switch {
+	case t.state.pin.factory:
 		return fmt.Errorf("the PIN is the factory's: %w", hsm.ErrNotFactoryNew)
+	case !goodPIN(pin):
+		return ErrPINForm
 	}
-	if err := t.verifyPIN(ctx, pin); err != nil {
+	var writes []func(*card) error // what comes before the PUK
+	if t.state.admin.factory {     // otherwise it was done before
+		var err error
+		if writes, err = t.container(); err != nil {
+			return err
+		}
+	}
+	if err := t.mayTry(); err != nil {
 		return err
 	}
-	if t.state.key.factory { // otherwise all of this was done before
-		id := make([]byte, 16)
-		rand.Read(id)
-		id[6], id[8] = id[6]&0x0F|0x40, id[8]&0x3F|0x80 // RFC 9562 5.4, a random UUID
-		for _, slot := range []Slot{Authentication, KeyManagement} {
-			if err := t.writeCertificate(ctx, slot, id); err != nil {
-				return fmt.Errorf("certificate in slot %v: %w", slot, err)
-			}
-		}
-		if err := t.writeCHUID(ctx, id); err != nil {
-			return fmt.Errorf("write chuid: %w", err)
-		}
-	}
-
+	// Copies: a call that is left behind may outlive the caller's.
+	presented, key := string(pin.Reveal()), slices.Clone(admin.ManagementKey.Reveal())
 	puk, before := string(admin.PUK.Reveal()), piv.DefaultPUK
-	if !t.state.pukFactory {
+	if !t.state.puk.factory {
 		before = puk
 	}
-	if err := t.do(ctx, aboutPUK, func(y *piv.YubiKey) error { return y.SetPUK(before, puk) }); err != nil {
-		return fmt.Errorf("set puk: %w", err)
+	now := t.state
+	err := t.aside(ctx, func(c *card) error {
+		if err := c.verify(presented); err != nil {
+			return err
+		}
+		if !now.admin.factory {
+			if err := c.authenticate(now.admin.algorithm, key); err != nil {
+				return fmt.Errorf("management key: %w", err)
+			}
+		} else if err := c.asFactory(now); err != nil {
+			return fmt.Errorf("management key: %w", err)
+		}
+		for _, write := range writes {
+			if err := write(c); err != nil {
+				return err
+			}
+		}
+		if err := c.changePUK(before, puk); err != nil {
+			return fmt.Errorf("set puk: %w", err)
+		}
+		if !now.admin.factory {
+			return nil
+		}
+		// Last: whoever finds another management key than the factory's knows that
+		// the rest is done.
+		if err := c.setManagementKey(key); err != nil {
+			return fmt.Errorf("set management key: %w", err)
+		}
+		return nil
+	})
+	t.tried(err)
+	if err == nil {
+		t.state.puk.factory, t.state.admin = false, metadata{algorithm: t.state.admin.algorithm}
 	}
-	t.state.pukFactory = false
-
-	// Last: whoever finds another management key than the factory's knows that
-	// the rest is done.
-	key, old := slices.Clone(admin.ManagementKey.Reveal()), piv.DefaultManagementKey
-	if !t.state.key.factory {
-		old = key
-	}
-	if err := t.do(ctx, aboutAdmin, func(y *piv.YubiKey) error { return y.SetManagementKey(old, key) }); err != nil {
-		return fmt.Errorf("set management key: %w", err)
-	}
-	t.state.key.factory = false
-	return nil
+	return err
 }
 
 // fit refuses what the token would not take, before anything is written.
 func (t *Token) fit(admin Admin) error {
-	n, old := admin.ManagementKey.Len(), [3]byte{5, 4, 0}
-	modern := string(t.state.Firmware[:]) >= string(old[:])
+	if t.state.admin.algorithm == 0 {
+		return fmt.Errorf("it does not say what its management key is: %w", hsm.ErrUnsupported)
+	}
+	if !t.state.admin.factory && keyLength(t.state.admin.algorithm) != admin.ManagementKey.Len() {
+		return ErrOtherAdmin
+	}
+	return takes(admin)
+}
+
+// takes refuses what no token would take.
+func takes(admin Admin) error {
+	n := admin.ManagementKey.Len()
 	switch {
-	case t.state.key.algorithm == 0:
-		return hsm.ErrUnsupported
 	case !goodPIN(admin.PUK) || string(admin.PUK.Reveal()) == piv.DefaultPUK:
 		return fmt.Errorf("the PUK has 6 to 8 characters and is not the factory's: %w", hsm.ErrUnsupported)
-	case n != 24 && !(modern && (n == 16 || n == 32)), subtle.ConstantTimeCompare(admin.ManagementKey.Reveal(), piv.DefaultManagementKey) == 1:
+	case n != 16 && n != 24 && n != 32, subtle.ConstantTimeCompare(admin.ManagementKey.Reveal(), piv.DefaultManagementKey) == 1:
 		return fmt.Errorf("management key of %d bytes, or the factory's: %w", n, hsm.ErrUnsupported)
-	case !t.state.key.factory && keyLength(t.state.key.algorithm) != n:
-		return hsm.ErrNotFactoryNew // somebody set another one
 	}
 	return nil
 }
 
-func (t *Token) writeCertificate(ctx context.Context, slot Slot, id []byte) error {
-	info, err := t.slot(ctx, slot)
-	if err != nil {
-		return err
+// container is what other programs expect on a token: certificates that name
+// its keys, and a CHUID under the same UUID.
+func (t *Token) container() ([]func(*card) error, error) {
+	id := make([]byte, 16)
+	rand.Read(id)
+	id[6], id[8] = id[6]&0x0F|0x40, id[8]&0x3F|0x80 // RFC 9562 5.4, a random UUID
+	var writes []func(*card) error
+	for _, slot := range []Slot{Authentication, KeyManagement} {
+		public := t.state.slots[slot].public
+		if public == nil {
+			return nil, fmt.Errorf("slot %v: %w", slot, ErrNoKey)
+		}
+		der, err := bareCertificate(public, slot, id, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("make certificate for slot %v: %w", slot, err)
+		}
+		writes = append(writes, func(c *card) error {
+			// 71 00: not compressed; FE: no check sum (SP 800-73-4 Part 1 table 10).
+			if err := c.put(slot.object(), tlv.Encode(0x70, der), tlv.Encode(0x71, []byte{0}), tlv.Encode(0xFE)); err != nil {
+				return fmt.Errorf("write certificate of slot %v: %w", slot, err)
+			}
+			return nil
+		})
 	}
-	certificate, err := bareCertificate(info.PublicKey, slot, id, time.Now())
-	if err != nil {
-		return fmt.Errorf("make certificate: %w", err)
-	}
-	return t.do(ctx, aboutAdmin, func(y *piv.YubiKey) error {
-		return y.SetCertificate(piv.DefaultManagementKey, slot.upstream(), certificate)
-	})
+	return append(writes, func(c *card) error {
+		// An identity for other programs' caches (SP 800-73-4 Part 1, 3.1.2), unsigned.
+		if err := c.put(objectCHUID, tlv.Encode(0x30, fascN), tlv.Encode(0x34, id), tlv.Encode(0x35, []byte("20991231")),
+			tlv.Encode(0x3E), tlv.Encode(0xFE)); err != nil {
+			return fmt.Errorf("write chuid: %w", err)
+		}
+		return nil
+	}), nil
 }
 
-// bareCertificate is a container for a public key. Its issuer signs once and is
+// bareCertificate is a container for a public key, DER. Its issuer signs once and is
 // gone; nobody trusts it. Its date is no more exact than a day.
-func bareCertificate(public crypto.PublicKey, slot Slot, id []byte, now time.Time) (*x509.Certificate, error) {
+func bareCertificate(public crypto.PublicKey, slot Slot, id []byte, now time.Time) ([]byte, error) {
 	issuer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -156,11 +191,7 @@ func bareCertificate(public crypto.PublicKey, slot Slot, id []byte, now time.Tim
 		URIs: []*url.URL{{Scheme: "urn", Opaque: fmt.Sprintf("uuid:%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}},
 	}
 	parent := &x509.Certificate{Subject: pkix.Name{CommonName: "Key container"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, issuer)
-	if err != nil {
-		return nil, err
-	}
-	return x509.ParseCertificate(der)
+	return x509.CreateCertificate(rand.Reader, template, parent, public, issuer)
 }
 
 // fascN is the identifier of cards outside the US government: agency, system
@@ -168,100 +199,4 @@ func bareCertificate(public crypto.PublicKey, slot Slot, id []byte, now time.Tim
 var fascN = []byte{
 	0xD4, 0xE7, 0x39, 0xDA, 0x73, 0x9C, 0xED, 0x39, 0xCE, 0x73, 0x9D, 0x83, 0x68,
 	0x58, 0x21, 0x08, 0x42, 0x10, 0x84, 0x21, 0xC8, 0x42, 0x10, 0xC3, 0xEB,
-}
-
-// writeCHUID gives the token an identity for other programs' caches
-// (SP 800-73-4 Part 1, 3.1.2), unsigned. piv-go writes no such object.
-func (t *Token) writeCHUID(ctx context.Context, id []byte) error {
-	object := tlv.Encode(0x53,
-		tlv.Encode(0x30, fascN),
-		tlv.Encode(0x34, id),
-		tlv.Encode(0x35, []byte("20991231")),
-		tlv.Encode(0x3E),
-		tlv.Encode(0xFE))
-	err := t.aside(ctx, func(c *card) error {
-		m, err := c.metadata(refAdmin)
-		if err != nil {
-			return err
-		}
-		if err := c.authenticate(m.algorithm, piv.DefaultManagementKey); err != nil {
-			return err
-		}
-		_, status, err := c.send(apdu.Command{INS: insPutData, P1: 0x3F, P2: 0xFF,
-			Data: append(tlv.Encode(0x5C, objectID(objectCHUID)), object...)})
-		if err == nil && status != apdu.OK {
-			err = fmt.Errorf("%w: %w", hsm.ErrUnavailable, status)
-		}
-		return err
-	})
-	return err
-}
-
-// keyLength is the length of a management key (SP 800-78-4 table 6-2).
-func keyLength(algorithm byte) int {
-	switch algorithm {
-	case 0x03, 0x0A: // 3DES, AES-192
-		return 24
-	case 0x08:
-		return 16
-	case 0x0C:
-		return 32
-	}
-	return 0
-}
-
-// authenticate proves the management key to the token, which proves it too
-// (SP 800-73-4 Part 2, A.1).
-func (c *card) authenticate(algorithm byte, key []byte) error {
-	if keyLength(algorithm) != len(key) {
-		return hsm.ErrNotFactoryNew
-	}
-	var block cipher.Block
-	var err error
-	if algorithm == 0x03 {
-		block, err = des.NewTripleDESCipher(key)
-	} else {
-		block, err = aes.NewCipher(key)
-	}
-	if err != nil {
-		return err
-	}
-	n := block.BlockSize()
-	ask := func(tag tlv.Tag, objects ...[]byte) ([]byte, error) {
-		b, status, err := c.send(apdu.Command{INS: insAuthenticate, P1: algorithm, P2: refAdmin,
-			Data: tlv.Encode(0x7C, objects...), Le: apdu.MaxShortLe})
-		switch {
-		case err != nil:
-			return nil, err
-		case status == apdu.SecurityNotSatisfied:
-			return nil, hsm.ErrNotFactoryNew
-		case status != apdu.OK:
-			return nil, fmt.Errorf("%w: %w", hsm.ErrUnavailable, status)
-		}
-		outer, err := tlv.ParseOne(b, 0x7C)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", hsm.ErrUnavailable, err)
-		}
-		inner, err := tlv.ParseOne(outer.Value, tag)
-		if err != nil || len(inner.Value) != n {
-			return nil, fmt.Errorf("%w: malformed answer", hsm.ErrUnavailable)
-		}
-		return inner.Value, nil
-	}
-	witness, err := ask(0x80, tlv.Encode(0x80))
-	if err != nil {
-		return err
-	}
-	plain, challenge, want := make([]byte, n), make([]byte, n), make([]byte, n)
-	block.Decrypt(plain, witness)
-	rand.Read(challenge)
-	block.Encrypt(want, challenge)
-	got, err := ask(0x82, tlv.Encode(0x80, plain), tlv.Encode(0x81, challenge))
-	if err != nil {
-		return err
-	}
-	if subtle.ConstantTimeCompare(got, want) != 1 {
-		return hsm.ErrNotFactoryNew
-	}
-	return nil
 }

@@ -1,13 +1,28 @@
 // Package piv drives PIV tokens (SP 800-73-4 with Yubico's extensions) through
-// piv-go: it probes them, has the citizen's keys born and attested on them,
-// locks them, and signs with them.
+// piv-go: it probes and describes them, has the citizen's keys born and attested
+// on them, locks them, and signs and agrees with them.
 //
 // A token is always probed in shared mode before piv-go gets it, because piv-go
-// keeps a card locked that it cannot open, and panics on some that it can. What
-// piv-go cannot say (factory settings, CHUID) is said over PC/SC directly. The
-// libraries cannot be interrupted: when a context ends, the call is left behind,
-// cleans up after itself once the token answers or is pulled, and the [Token]
-// is not used again.
+// keeps a card locked that it cannot open. What piv-go cannot say (factory
+// settings, CHUID), or says only with one authentication for each command, is
+// said in a session of this package's own. The libraries cannot be interrupted:
+// when a context ends, the call is left behind, cleans up after itself once the
+// token answers or is pulled, and the [Token] is not used again.
+//
+// # The making of a token
+//
+// Each step changes one thing that the token tells when it is opened, so that
+// whoever finds a token knows how far it came:
+//
+//	factory-new           Info.FactoryNew
+//	SetPIN                PIN replaced
+//	GenerateKeys          keys in 9A, 9D and retired slots
+//	Lock: certificates, CHUID, PUK replaced, management key replaced
+//	finished              Info.Ready
+//
+// Between the first and the last line the token is begun. Whoever still has PIN
+// and Admin repeats Lock; everybody else resets. Nothing makes a begun token
+// look finished: the management key comes last.
 //
 // A PIN is sent once for each call that has one, never retried, and not sent at
 // all when a single try is left, unless the caller insists ([Token.Insist]).
@@ -20,15 +35,14 @@ package piv
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-piv/piv-go/v2/piv"
 
 	"enrollkiosk/hsm"
-	"enrollkiosk/kiosk/secret"
 )
 
 // Slot is a PIV key reference (SP 800-73-4 Part 1 table 4b).
@@ -44,6 +58,14 @@ const (
 
 func (s Slot) String() string { return fmt.Sprintf("%02X", byte(s)) }
 
+// Retired is the nth of the twenty slots for former key management keys, from 0.
+func Retired(n int) Slot { return firstRetired + Slot(n) }
+
+const (
+	firstRetired Slot = 0x82
+	lastRetired  Slot = 0x95
+)
+
 // object is the slot's certificate, 0 for a slot unknown here.
 func (s Slot) object() uint32 { return s.upstream().Object }
 
@@ -58,18 +80,23 @@ func (s Slot) upstream() piv.Slot {
 	case CardAuthentication:
 		return piv.SlotCardAuthentication
 	}
-	return piv.Slot{}
+	slot, _ := piv.RetiredKeyManagementSlot(uint32(s))
+	return slot
 }
 
-// KeySpec says how the citizen's keys are made.
+// KeySpec says how the citizen's keys are made. An empty member of a rule means
+// P-256, PIN once in a session, and touch always for 9A, cached for the others.
 type KeySpec struct {
-	TouchAlways bool // 9A asks for a touch at every signature
+	Authentication hsm.KeyRule
+	KeyManagement  hsm.KeyRule   // must be able to agree: P-256 or P-384
+	Retired        []hsm.KeyRule // from slot 82 on
 }
 
 // Keys are the citizen's key pairs.
 type Keys struct {
-	Authentication KeyPair // 9A
-	KeyManagement  KeyPair // 9D
+	Authentication KeyPair   // 9A
+	KeyManagement  KeyPair   // 9D
+	Retired        []KeyPair // from slot 82 on
 }
 
 // KeyPair is a key that the token says it generated. The evidence is unverified.
@@ -216,8 +243,9 @@ func (t *Token) do(ctx context.Context, about subject, work func(*piv.YubiKey) e
 	return err
 }
 
-// aside gives up the exclusive connection, does something over PC/SC directly,
-// and takes the token again.
+// aside gives up piv-go's connection, does something in a session of this
+// package's own, and takes the token again. What the token refused there costs
+// the connection nothing; what else goes wrong, does.
 func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 	if t.ended != nil {
 		return t.ended
@@ -230,23 +258,28 @@ func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 	if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, yubikey.Close() }, func(struct{}) {}); err != nil {
 		return fmt.Errorf("%w: %w", hsm.ErrRemoved, err)
 	}
-	if _, err := onCard(ctx, t.reader, func(c *card) (struct{}, error) {
-		if err := c.selectPIV(); err != nil {
+	_, refused := onCard(ctx, t.reader, func(c *card) (struct{}, error) {
+		if _, _, err := c.selectPIV(); err != nil {
 			return struct{}{}, err
 		}
 		if now, err := c.serial(); err != nil || now != serial {
 			return struct{}{}, errors.Join(hsm.ErrRemoved, err)
 		}
 		return struct{}{}, work(c)
-	}); err != nil {
-		return err
+	})
+	if ctx.Err() != nil || isAny(refused, hsm.ErrRemoved, hsm.ErrNoDevice, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrNotPIV) {
+		return refused
 	}
 	t.ended = nil
 	if err := t.take(ctx); err != nil {
 		t.ended = hsm.ErrUnavailable
-		return err
+		return errors.Join(refused, err)
 	}
-	return nil
+	return refused
+}
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 }
 
 // Info is what the token said when it was opened, kept up to date with what
@@ -268,194 +301,6 @@ func (t *Token) Close() error {
 		return struct{}{}, nil
 	}, func(struct{}) {})
 	return waiting(err)
-}
-
-// Insist lets the next PIN be sent although a wrong one would block the token.
-func (t *Token) Insist() { t.insist = true }
-
-// SetPIN replaces the factory PIN.
-//
-// Errors: ErrPINForm, hsm.ErrNotFactoryNew if it was replaced before,
-// hsm.ErrPINBlocked.
-func (t *Token) SetPIN(ctx context.Context, pin secret.Text) error {
-	if !goodPIN(pin) || string(pin.Reveal()) == piv.DefaultPIN {
-		return fmt.Errorf("set pin: %w", ErrPINForm)
-	}
-	if err := t.setPIN(ctx, pin); err != nil {
-		return fmt.Errorf("set pin: %w", err)
-	}
-	return nil
-}
-
-func (t *Token) setPIN(ctx context.Context, pin secret.Text) error {
-	if !t.state.pinFactory {
-		return hsm.ErrNotFactoryNew
-	}
-	if err := t.mayTry(); err != nil {
-		return err
-	}
-	t.state.FactoryNew = false
-	chosen := string(pin.Reveal())
-	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.SetPIN(piv.DefaultPIN, chosen) })
-	t.tried(err)
-	if err == nil {
-		t.state.pinFactory = false
-	}
-	return err
-}
-
-// goodPIN is SP 800-73-4 Part 2 2.4.3, for the PUK too. FF is the padding.
-func goodPIN(pin secret.Text) bool {
-	for _, c := range pin.Reveal() {
-		if c == 0xFF {
-			return false
-		}
-	}
-	return pin.Len() >= 6 && pin.Len() <= 8
-}
-
-// VerifyPIN presents the PIN, once.
-//
-// Errors: *hsm.WrongPIN, hsm.ErrPINBlocked, ErrLastTry, ErrPINForm.
-func (t *Token) VerifyPIN(ctx context.Context, pin secret.Text) error {
-	if err := t.verifyPIN(ctx, pin); err != nil {
-		return fmt.Errorf("verify pin: %w", err)
-	}
-	return nil
-}
-
-func (t *Token) verifyPIN(ctx context.Context, pin secret.Text) error {
-	if t.ended != nil {
-		return t.ended
-	}
-	if !goodPIN(pin) {
-		return ErrPINForm
-	}
-	if err := t.mayTry(); err != nil {
-		return err
-	}
-	presented := string(pin.Reveal())
-	err := t.do(ctx, aboutPIN, func(y *piv.YubiKey) error { return y.VerifyPIN(presented) })
-	t.tried(err)
-	return err
-}
-
-// mayTry refuses to risk the last try. The count is the token's own, kept since
-// it was probed: asking again could undo a verified PIN on some firmware.
-func (t *Token) mayTry() error {
-	insist := t.insist
-	t.insist = false
-	switch {
-	case t.state.PINTries == 0:
-		return hsm.ErrPINBlocked
-	case t.state.PINTries == 1 && !insist:
-		return ErrLastTry
-	}
-	return nil
-}
-
-// tried counts a PIN that was sent.
-func (t *Token) tried(err error) {
-	var wrong *hsm.WrongPIN
-	switch {
-	case err == nil, errors.Is(err, hsm.ErrTouchTimeout) && t.ended == nil:
-		t.state.PINTries = t.state.pinTotal
-	case errors.As(err, &wrong):
-		t.state.PINTries = wrong.Left
-	case errors.Is(err, hsm.ErrPINBlocked):
-		t.state.PINTries = 0
-	}
-}
-
-// GenerateKeys makes and attests the citizen's keys with the factory management
-// key: P-256 in 9A (PIN once, touch as spec says) and in 9D (PIN once, touch
-// cached). It overwrites nothing. progress may be nil.
-//
-// Errors: hsm.ErrNotFactoryNew, ErrCannotAttest, ErrUnsupported.
-func (t *Token) GenerateKeys(ctx context.Context, spec KeySpec, progress func(hsm.Progress)) (Keys, error) {
-	if progress == nil {
-		progress = func(hsm.Progress) {}
-	}
-	keys, err := t.generateKeys(ctx, spec, progress)
-	if err != nil {
-		return Keys{}, fmt.Errorf("generate keys: %w", err)
-	}
-	return keys, nil
-}
-
-func (t *Token) generateKeys(ctx context.Context, spec KeySpec, progress func(hsm.Progress)) (k Keys, err error) {
-	switch {
-	case t.ended != nil:
-		return k, t.ended
-	case !t.state.CanAttest:
-		return k, hsm.ErrCannotAttest
-	case t.state.key.algorithm == 0:
-		return k, hsm.ErrUnsupported
-	case !t.state.key.factory:
-		return k, hsm.ErrNotFactoryNew
-	}
-	own, err := ask(ctx, t, aboutContent, (*piv.YubiKey).AttestationCertificate)
-	if err != nil {
-		return k, fmt.Errorf("%w: %w", hsm.ErrCannotAttest, err)
-	}
-	touch := piv.TouchPolicyNever
-	if spec.TouchAlways {
-		touch = piv.TouchPolicyAlways
-	}
-	for _, pair := range []struct {
-		slot  Slot
-		touch piv.TouchPolicy
-		to    *KeyPair
-	}{{Authentication, touch, &k.Authentication}, {KeyManagement, piv.TouchPolicyCached, &k.KeyManagement}} {
-		if _, err := t.slot(ctx, pair.slot); !errors.Is(err, ErrNoKey) {
-			return k, errors.Join(hsm.ErrNotFactoryNew, err)
-		}
-		progress(hsm.Generating)
-		t.state.FactoryNew = false
-		pair.to.Public, err = ask(ctx, t, aboutAdmin, func(y *piv.YubiKey) (crypto.PublicKey, error) {
-			return y.GenerateKey(piv.DefaultManagementKey, pair.slot.upstream(),
-				piv.Key{Algorithm: piv.AlgorithmEC256, PINPolicy: piv.PINPolicyOnce, TouchPolicy: pair.touch})
-		})
-		if err != nil {
-			return k, fmt.Errorf("slot %v: %w", pair.slot, err)
-		}
-		progress(hsm.Attesting)
-		certificate, err := ask(ctx, t, aboutContent, func(y *piv.YubiKey) (*x509.Certificate, error) {
-			return y.Attest(pair.slot.upstream())
-		})
-		if err != nil {
-			return k, fmt.Errorf("attest slot %v: %w", pair.slot, err)
-		}
-		pair.to.Evidence = hsm.PIVEvidence{Certificate: certificate.Raw, Intermediate: own.Raw}
-	}
-	return k, nil
-}
-
-// slot is what the token says of the key in a slot. ErrNoKey if there is none.
-func (t *Token) slot(ctx context.Context, s Slot) (piv.KeyInfo, error) {
-	return ask(ctx, t, aboutContent, func(y *piv.YubiKey) (piv.KeyInfo, error) { return y.KeyInfo(s.upstream()) })
-}
-
-// Certificate is the certificate in a slot, DER.
-//
-// Errors: ErrNoCertificate.
-func (t *Token) Certificate(ctx context.Context, slot Slot) ([]byte, error) {
-	c, err := t.certificate(ctx, slot)
-	if err != nil {
-		return nil, fmt.Errorf("certificate in slot %v: %w", slot, err)
-	}
-	return c.Raw, nil
-}
-
-func (t *Token) certificate(ctx context.Context, slot Slot) (*x509.Certificate, error) {
-	if slot.object() == 0 {
-		return nil, hsm.ErrUnsupported
-	}
-	c, err := ask(ctx, t, aboutContent, func(y *piv.YubiKey) (*x509.Certificate, error) { return y.Certificate(slot.upstream()) })
-	if errors.Is(err, ErrNoKey) {
-		err = ErrNoCertificate
-	}
-	return c, err
 }
 
 // Reset returns the token to its factory state, destroying its keys. It blocks

@@ -106,7 +106,7 @@ func enroll(ctx context.Context, reader string) (piv.Keys, error) {
 				return err
 			}
 			var err error
-			keys, err = t.GenerateKeys(ctx, piv.KeySpec{TouchAlways: true}, nil)
+			keys, err = t.GenerateKeys(ctx, text(citizenPIN), piv.KeySpec{}, nil)
 			return err
 		},
 		func(t *piv.Token) error { return t.Lock(ctx, text(citizenPIN), admin) },
@@ -178,10 +178,10 @@ func TestCeremony(t *testing.T) {
 		}
 	}
 	info, err := piv.Probe(within(t, time.Second), r.Name())
-	if err != nil || info.FactoryNew || !info.CanAttest || info.PINTries != 3 {
+	if err != nil || info.FactoryNew || !info.Ready || !info.CanAttest || info.PINTries != 3 {
 		t.Errorf("afterwards: %+v, %v", info, err)
 	}
-	if touches.Load() != 1 {
-		t.Errorf("%d touches for one signature", touches.Load())
+	if touches.Load() != 2 {
+		t.Errorf("%d touches for one agreement and one signature", touches.Load())
 	}
 }

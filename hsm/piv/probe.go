@@ -2,6 +2,7 @@ package piv
 
 import (
 	"context"
+	"crypto/ecdh"
 	"encoding/binary"
 	"fmt"
 
@@ -12,16 +13,19 @@ import (
 
 // Instructions (SP 800-73-4 Part 2 table 2; from F7 on Yubico's).
 const (
-	insVerify       = 0x20
-	insAuthenticate = 0x87
-	insSelect       = 0xA4
-	insGetResponse  = 0xC0
-	insGetData      = 0xCB
-	insPutData      = 0xDB
-	insMetadata     = 0xF7
-	insSerial       = 0xF8
-	insAttest       = 0xF9
-	insVersion      = 0xFD
+	insVerify           = 0x20
+	insChangeReference  = 0x24
+	insGenerate         = 0x47
+	insAuthenticate     = 0x87
+	insSelect           = 0xA4
+	insGetResponse      = 0xC0
+	insGetData          = 0xCB
+	insPutData          = 0xDB
+	insMetadata         = 0xF7
+	insSerial           = 0xF8
+	insAttest           = 0xF9
+	insVersion          = 0xFD
+	insSetManagementKey = 0xFF
 )
 
 // Key references (SP 800-73-4 Part 1 table 4b) and objects (table 3).
@@ -35,41 +39,43 @@ const (
 	objectAttestation = 0x5FFF01 // Yubico's slot F9
 )
 
-// pivApplication is the application identifier as piv-go selects it: five of
-// its eleven bytes. A card that wants more must fail here, not in piv-go, which
-// would keep it locked (its issue 189).
-var pivApplication = []byte{0xA0, 0x00, 0x00, 0x03, 0x08}
+// pivApplication is the application identifier (SP 800-73-4 Part 1, 2.2) with
+// its version. piv-go selects by the first five bytes only.
+var pivApplication = []byte{0xA0, 0x00, 0x00, 0x03, 0x08, 0x00, 0x00, 0x10, 0x00, 0x01, 0x00}
+
+const shortIdentifier = 5
 
 // Info is what a token says of itself before anything is written.
+//
+// With FactoryNew and Ready it tells which state of its making it is in. A token
+// that is neither was begun by somebody and not finished, or belongs to somebody:
+// only a reset leads on.
 type Info struct {
 	Serial     uint32  // 0 if the token tells none
 	Firmware   [3]byte // major, minor, patch
 	FactoryNew bool    // factory PIN, PUK and management key, all tries left, no key and no certificate
+	Ready      bool    // none of PIN, PUK and management key is the factory's
 	CanAttest  bool    // it can prove where a key was made
+	CanAgree   bool    // it does not say that it cannot do ECDH; only a factory-new token is asked
 	PINTries   int     // left
+	PUKTries   int     // left; -1 if the token does not say
 }
 
-// state is Info and what Lock must know.
+// state is Info and what the making of a token must know.
 type state struct {
 	Info
-	pinTotal   int
-	pinFactory bool
-	pukFactory bool
-	key        adminKey
-}
-
-// adminKey describes the management key. Algorithm 0 means that the token does
-// not say: piv-go panics on it.
-type adminKey struct {
-	algorithm byte
-	factory   bool
+	pinTotal        int
+	pin, puk, admin metadata
+	slots           map[Slot]metadata
+	long            bool // selected by its whole identifier only, which piv-go cannot do
 }
 
 // Probe asks the token in a reader what it is and what state it is in. It
 // writes nothing, presents no PIN and leaves the token reset.
 //
 // Errors: hsm.ErrNoDevice, ErrRemoved, ErrBusy, ErrNotPIV, ErrCannotAttest (no
-// Yubico instructions at all), ErrUnavailable, or ctx's.
+// Yubico instructions at all, or not the ones this needs), ErrUnavailable, or
+// ctx's.
 func Probe(ctx context.Context, reader string) (Info, error) {
 	s, err := probe(ctx, reader)
 	if err != nil {
@@ -82,16 +88,26 @@ func probe(ctx context.Context, reader string) (state, error) { return onCard(ct
 
 // look says what keeps the token in a reader from answering; nil if nothing does.
 func look(ctx context.Context, reader string) error {
-	_, err := onCard(ctx, reader, func(c *card) (struct{}, error) { return struct{}{}, c.selectPIV() })
+	_, err := onCard(ctx, reader, func(c *card) (struct{}, error) {
+		_, _, err := c.selectPIV()
+		return struct{}{}, err
+	})
 	return err
 }
 
-func (c *card) selectPIV() error {
-	_, status, err := c.send(apdu.Command{INS: insSelect, P1: 0x04, Data: pivApplication, Le: apdu.MaxShortLe})
-	if err == nil && status != apdu.OK {
-		err = fmt.Errorf("%w: %w", hsm.ErrNotPIV, status)
+// selectPIV selects the application as piv-go does, and by its whole identifier
+// when that is refused, as Nitrokey's does (piv-go's issue 189).
+func (c *card) selectPIV() (template []byte, long bool, err error) {
+	for _, n := range []int{shortIdentifier, len(pivApplication)} {
+		b, status, err := c.send(apdu.Command{INS: insSelect, P1: 0x04, Data: pivApplication[:n], Le: apdu.MaxShortLe})
+		if err != nil {
+			return nil, false, err
+		}
+		if status == apdu.OK {
+			return b, n != shortIdentifier, nil
+		}
 	}
-	return err
+	return nil, false, hsm.ErrNotPIV
 }
 
 // serial is 0 when the token tells none.
@@ -103,117 +119,132 @@ func (c *card) serial() (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
+func (c *card) version() (v [3]byte, told bool, err error) {
+	b, status, err := c.send(apdu.Command{INS: insVersion, Le: apdu.MaxShortLe})
+	if err != nil || status != apdu.OK || len(b) != len(v) {
+		return v, false, err
+	}
+	return [3]byte(b), true, nil
+}
+
 func read(c *card) (s state, err error) {
-	if err := c.selectPIV(); err != nil {
+	if _, s.long, err = c.selectPIV(); err != nil {
 		return s, err
 	}
-	version, status, err := c.send(apdu.Command{INS: insVersion, Le: apdu.MaxShortLe})
-	switch {
-	case err != nil:
+	var told bool
+	if s.Firmware, told, err = c.version(); err != nil {
 		return s, err
-	case status != apdu.OK || len(version) != 3:
-		return s, fmt.Errorf("%w: no version: %w", hsm.ErrCannotAttest, status)
 	}
-	s.Firmware = [3]byte(version)
+	if !told {
+		return s, fmt.Errorf("%w: no version", hsm.ErrCannotAttest)
+	}
 	if s.Serial, err = c.serial(); err != nil {
 		return s, err
 	}
-
-	pin, err := c.metadata(refPIN)
-	if err != nil {
+	if err := c.credentials(&s); err != nil {
 		return s, err
 	}
-	s.pinFactory, s.pinTotal, s.PINTries = pin.factory, pin.total, pin.left
-	if pin.total == 0 { // no metadata: ask the standard's way
-		_, status, err := c.send(apdu.Command{INS: insVerify, P2: refPIN})
-		if err != nil {
-			return s, err
-		}
-		s.PINTries, _ = triesLeft(status)
-		s.pinTotal = s.PINTries
-	}
-	puk, err := c.metadata(refPUK)
-	if err != nil {
-		return s, err
-	}
-	s.pukFactory = puk.factory
-	admin, err := c.metadata(refAdmin)
-	if err != nil {
-		return s, err
-	}
-	s.key = adminKey{admin.algorithm, admin.factory}
-
-	s.FactoryNew = pin.factory && puk.factory && admin.factory && admin.algorithm != 0 &&
-		pin.left == pin.total && puk.left == puk.total
+	s.FactoryNew = s.pin.factory && s.puk.factory && s.admin.factory && s.admin.algorithm != 0 &&
+		s.pin.left == s.pin.total && s.puk.left == s.puk.total
+	s.slots = map[Slot]metadata{}
 	for _, slot := range []Slot{Authentication, Signature, KeyManagement, CardAuthentication} {
 		m, err := c.metadata(byte(slot))
 		if err != nil {
 			return s, err
 		}
-		_, certificate, err := c.object(slot.object())
+		s.slots[slot] = m
+		s.FactoryNew = s.FactoryNew && m.status == apdu.ReferencedDataNotFound
+	}
+	for _, slot := range []Slot{Authentication, Signature, KeyManagement, CardAuthentication} {
+		if !s.FactoryNew {
+			break // certificates would change nothing
+		}
+		_, status, err := c.object(slot.object())
 		if err != nil {
 			return s, err
 		}
-		if m.status != apdu.ReferencedDataNotFound || certificate != apdu.FileNotFound {
-			s.FactoryNew = false
-		}
+		s.FactoryNew = status == apdu.FileNotFound
 	}
-	own, status, err := c.object(objectAttestation)
-	if err != nil {
+	if s.CanAttest, err = c.attests(); err != nil {
 		return s, err
 	}
-	if status == apdu.OK && len(own) > 0 {
-		// An empty slot has nothing to attest, but the instruction is known.
-		_, status, err := c.send(apdu.Command{INS: insAttest, P1: refSpare, Le: apdu.MaxShortLe})
-		if err != nil {
-			return s, err
+	s.CanAttest = s.CanAttest && s.Serial != 0
+	if s.long {
+		if !s.CanAttest {
+			return s, fmt.Errorf("%w: nor is it selected by a short identifier", hsm.ErrCannotAttest)
 		}
-		s.CanAttest = s.Serial != 0 && status != apdu.InstructionNotSupported && status != apdu.FunctionNotSupported
+		return s, fmt.Errorf("%w: it is not selected by a short identifier", hsm.ErrUnsupported)
 	}
-	return s, nil
+	if s.FactoryNew {
+		s.CanAgree, err = c.agrees()
+	}
+	return s, err
 }
 
-// metadata is the answer to Yubico's GET METADATA, as far as it is understood.
-type metadata struct {
-	status      apdu.Status
-	algorithm   byte
-	factory     bool
-	total, left int
+// credentials reads what the token says of PIN, PUK and management key.
+func (c *card) credentials(s *state) (err error) {
+	if s.pin, err = c.metadata(refPIN); err != nil {
+		return err
+	}
+	s.pinTotal, s.PINTries = s.pin.total, s.pin.left
+	if s.pin.total == 0 { // no metadata: ask the standard's way
+		_, status, err := c.send(apdu.Command{INS: insVerify, P2: refPIN})
+		if err != nil {
+			return err
+		}
+		s.PINTries, _ = triesLeft(status)
+		s.pinTotal = s.PINTries
+	}
+	if s.puk, err = c.metadata(refPUK); err != nil {
+		return err
+	}
+	s.PUKTries = -1
+	if s.puk.total != 0 {
+		s.PUKTries = s.puk.left
+	}
+	if s.admin, err = c.metadata(refAdmin); err != nil {
+		return err
+	}
+	s.Ready = s.pin.replaced() && s.puk.replaced() && s.admin.replaced()
+	return nil
 }
 
-func (c *card) metadata(ref byte) (metadata, error) {
-	b, status, err := c.send(apdu.Command{INS: insMetadata, P2: ref, Le: apdu.MaxShortLe})
+// attests says whether the token knows how to attest: it has a certificate to
+// do it with, and does not refuse the instruction for an empty slot.
+func (c *card) attests() (bool, error) {
+	own, status, err := c.object(objectAttestation)
+	if err != nil || status != apdu.OK || len(own) == 0 {
+		return false, err
+	}
+	_, status, err = c.send(apdu.Command{INS: insAttest, P1: refSpare, Le: apdu.MaxShortLe})
+	return !refuses(status), err
+}
+
+// agrees asks for a key agreement (SP 800-73-4 Part 2, 3.2.4 and A.4) with an
+// empty slot. A card without the operation may say so: PivApplet 0.9 answers
+// 6A81, but looks for PIN and key first and answers 6982 or 6A86 for an empty
+// slot, whether it can or not; YubiKeys say that the key is missing. So a
+// refusal counts and anything else proves nothing: the proof is the agreement
+// that GenerateKeys runs.
+func (c *card) agrees() (bool, error) {
+	point := tlv.Encode(0x85, basePoint)
+	_, status, err := c.send(apdu.Command{INS: insAuthenticate, P1: algorithmP256, P2: refSpare,
+		Data: tlv.Encode(0x7C, tlv.Encode(0x82), point), Le: apdu.MaxShortLe})
+	return !refuses(status), err
+}
+
+// basePoint is the base point of P-256: the public key of the private key 1.
+var basePoint = func() []byte {
+	one, err := ecdh.P256().NewPrivateKey(append(make([]byte, 31), 1))
 	if err != nil {
-		return metadata{}, err
+		panic(err)
 	}
-	if status != apdu.OK {
-		return metadata{status: status}, nil
-	}
-	return parseMetadata(b), nil
-}
+	return one.PublicKey().Bytes()
+}()
 
-// parseMetadata reads tags 01 algorithm, 05 factory value, 06 tries. Some cards
-// answer nothing, or other lengths: that counts as not said.
-func parseMetadata(b []byte) metadata {
-	m := metadata{status: apdu.OK}
-	nodes, err := tlv.Parse(b)
-	if err != nil {
-		return m
-	}
-	if n, ok := tlv.Find(nodes, 0x01); ok && len(n.Value) == 1 {
-		m.algorithm = n.Value[0]
-	}
-	if n, ok := tlv.Find(nodes, 0x05); ok && len(n.Value) == 1 {
-		m.factory = n.Value[0] == 1
-	}
-	if n, ok := tlv.Find(nodes, 0x06); ok && len(n.Value) == 2 {
-		m.total, m.left = int(n.Value[0]), int(n.Value[1])
-	}
-	// piv-go takes the third byte for the algorithm, wherever it stands.
-	if len(b) < 3 || b[2] != m.algorithm {
-		m.algorithm = 0
-	}
-	return m
+// refuses says that a card does not have an operation at all.
+func refuses(status apdu.Status) bool {
+	return status == apdu.InstructionNotSupported || status == apdu.ClassNotSupported || status == apdu.FunctionNotSupported
 }
 
 // object reads a data object (SP 800-73-4 Part 2, 3.1.2), with its 53 header.
@@ -221,4 +252,9 @@ func (c *card) object(id uint32) ([]byte, apdu.Status, error) {
 	return c.send(apdu.Command{INS: insGetData, P1: 0x3F, P2: 0xFF, Data: tlv.Encode(0x5C, objectID(id)), Le: apdu.MaxShortLe})
 }
 
-func objectID(id uint32) []byte { return []byte{byte(id >> 16), byte(id >> 8), byte(id)} }
+func objectID(id uint32) []byte {
+	if id <= 0xFF {
+		return []byte{byte(id)}
+	}
+	return []byte{byte(id >> 16), byte(id >> 8), byte(id)}
+}

@@ -129,7 +129,7 @@ func born(t testing.TB, ctx context.Context, o pivtoken.Options) (*pcscd.Reader,
 	if err := token.SetPIN(ctx, text(citizenPIN)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := token.GenerateKeys(ctx, piv.KeySpec{TouchAlways: true}, nil); err != nil {
+	if _, err := token.GenerateKeys(ctx, text(citizenPIN), piv.KeySpec{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	return r, card, token

@@ -33,26 +33,30 @@ func (t tokens) Open(ctx context.Context, d kiosk.Device) (kiosk.Token, error) {
 // token translates between the flow's types and the driver's.
 type token struct{ *piv.Token }
 
-func (t token) Info() kiosk.TokenInfo {
-	i := t.Token.Info()
-	return kiosk.TokenInfo{Serial: i.Serial, Firmware: i.Firmware, FactoryNew: i.FactoryNew, PINBlocked: i.PINTries == 0, CanAttest: i.CanAttest}
+func (t token) Info() kiosk.TokenInfo { return TokenInfo(t.Token.Info()) }
+
+// TokenInfo is what the flow wants to know of what a token says.
+func TokenInfo(i piv.Info) kiosk.TokenInfo {
+	return kiosk.TokenInfo{Serial: i.Serial, Firmware: i.Firmware, FactoryNew: i.FactoryNew, PINBlocked: i.PINTries == 0,
+		PUKBlocked: i.PUKTries == 0, CanAttest: i.CanAttest, CanAgree: i.CanAgree}
 }
 
-func (t token) GenerateKeys(ctx context.Context, rules kiosk.TokenRules, progress func(hsm.Progress)) (kiosk.TokenKeys, error) {
-	keys, err := t.Token.GenerateKeys(ctx, piv.KeySpec{TouchAlways: rules.TouchAlways}, progress)
+func (t token) GenerateKeys(ctx context.Context, pin secret.Text, rules kiosk.TokenRules, progress func(hsm.Progress)) (kiosk.TokenKeys, error) {
+	keys, err := t.Token.GenerateKeys(ctx, pin, piv.KeySpec(rules), progress)
 	if err != nil {
 		return kiosk.TokenKeys{}, err
 	}
-	var out kiosk.TokenKeys
-	for _, k := range []struct {
-		from piv.KeyPair
-		to   *kiosk.TokenKey
-	}{{keys.Authentication, &out.Authentication}, {keys.KeyManagement, &out.KeyManagement}} {
-		der, err := x509.MarshalPKIXPublicKey(k.from.Public)
+	out := kiosk.TokenKeys{Retired: make([]kiosk.TokenKey, len(keys.Retired))}
+	to := []*kiosk.TokenKey{&out.Authentication, &out.KeyManagement}
+	for i := range out.Retired {
+		to = append(to, &out.Retired[i])
+	}
+	for i, from := range append([]piv.KeyPair{keys.Authentication, keys.KeyManagement}, keys.Retired...) {
+		der, err := x509.MarshalPKIXPublicKey(from.Public)
 		if err != nil {
 			return kiosk.TokenKeys{}, fmt.Errorf("encode key: %w", err)
 		}
-		*k.to = kiosk.TokenKey{Public: der, Evidence: k.from.Evidence}
+		*to[i] = kiosk.TokenKey{Public: der, Evidence: from.Evidence}
 	}
 	return out, nil
 }

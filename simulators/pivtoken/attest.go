@@ -113,7 +113,7 @@ func serial() *big.Int {
 // manufacture gives the token what it leaves the factory with, and the faults
 // that are states.
 func (t *Token) manufacture(root *Authority) error {
-	if !t.has(PlainNIST) && !t.has(NoAttestation) {
+	if !t.has(PlainNIST | NoAttestation | LikeNitrokey | LikePivApplet) {
 		if root == nil || t.has(ForeignRoot) {
 			seed := make([]byte, 32)
 			_, _ = rand.Read(seed)
@@ -134,6 +134,10 @@ func (t *Token) manufacture(root *Authority) error {
 			alg: algP256, pin: pinNever, touch: touchNever, origin: originImported, private: private,
 		}
 		t.objects[objectAttestation] = certificateContent(der)
+		if t.has(CopiedChain) {
+			t.donor = New(Options{Serial: t.serial, Version: t.version, FormFactor: t.formFactor, Root: root})
+			t.objects[objectAttestation] = t.donor.objects[objectAttestation]
+		}
 	}
 	if t.has(Provisioned) {
 		if err := t.provision(); err != nil {
@@ -194,6 +198,9 @@ func (t *Token) attest(c apdu.Command) ([]byte, apdu.Status) {
 	if k == nil || k.origin != originGenerated || attester == nil {
 		return nil, apdu.WrongData
 	}
+	if t.has(CopiedChain) {
+		return t.copied(c, k)
+	}
 	list, err := parseTLV(t.objects[objectAttestation])
 	if err != nil {
 		return nil, apdu.WrongData
@@ -209,11 +216,31 @@ func (t *Token) attest(c apdu.Command) ([]byte, apdu.Status) {
 			slot = slotSignature
 		}
 	}
+	if t.has(SoftwareLeaf) {
+		private, err := newPrivateKey(algP256)
+		if err != nil {
+			return nil, apdu.UnknownError
+		}
+		attester = &key{private: private}
+	}
 	der, err = t.certify(slot, k, issuer, attester)
 	if err != nil {
 		return nil, apdu.WrongData
 	}
 	return der, apdu.OK
+}
+
+// copied is what the donor says of a key of its own, made under the same
+// policies.
+func (t *Token) copied(c apdu.Command, k *key) ([]byte, apdu.Status) {
+	if t.donor.keys[c.P1] == nil {
+		private, err := newPrivateKey(k.alg)
+		if err != nil {
+			return nil, apdu.UnknownError
+		}
+		t.donor.keys[c.P1] = &key{alg: k.alg, pin: k.pin, touch: k.touch, origin: originGenerated, private: private, attested: private.Public()}
+	}
+	return t.donor.attest(c)
 }
 
 // tbsCertificate is RFC 5280 4.1. It is written out because crypto/x509 makes

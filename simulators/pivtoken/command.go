@@ -97,12 +97,12 @@ func (t *Token) selectApplication(c apdu.Command) ([]byte, apdu.Status) {
 	}
 	id := c.Data
 	switch {
-	case len(id) >= 5 && bytes.HasPrefix(aidPIV, id):
+	case len(id) >= 5 && bytes.HasPrefix(aidPIV, id) && (len(id) >= 9 || !t.has(LikeNitrokey)):
 		t.enter(appletPIV)
 		return encode(0x61,
 			encode(0x4F, aidPIV[5:]),
 			encode(0x79, encode(0x4F, aidPIV[:5]))), apdu.OK
-	case t.has(PlainNIST):
+	case t.has(PlainNIST | LikeNitrokey | LikePivApplet):
 	case bytes.Equal(id, aidManagement):
 		t.enter(appletManagement)
 		return []byte("Virtual mgr - FW version " + t.version.String()), apdu.OK

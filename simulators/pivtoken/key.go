@@ -81,12 +81,16 @@ func curveOf(alg byte) elliptic.Curve {
 // offers says whether this token knows the algorithm.
 func (t *Token) offers(alg byte) bool {
 	switch alg {
-	case algP256, algP384, algRSA2048:
+	case algP256, algRSA2048:
 		return true
+	case algP384:
+		return !t.has(LikePivApplet)
 	case algRSA1024:
 		return !t.has(PlainNIST)
-	case algRSA3072, algRSA4096, algEd25519, algX25519:
-		return !t.has(PlainNIST) && t.version.atLeast(5, 7, 0)
+	case algEd25519:
+		return !t.has(PlainNIST|LikePivApplet|NoEd25519) && t.version.atLeast(5, 7, 0)
+	case algRSA3072, algRSA4096, algX25519:
+		return !t.has(PlainNIST|LikePivApplet) && t.version.atLeast(5, 7, 0)
 	}
 	return false
 }
@@ -262,11 +266,19 @@ func (t *Token) authenticate(ctx context.Context, c apdu.Command) ([]byte, apdu.
 	if !t.holdsKey(c.P2) {
 		return nil, apdu.IncorrectP1P2
 	}
-	k := t.keys[c.P2]
-	if k == nil {
-		return nil, apdu.WrongData
+	_, agreement := find(list, 0x85)
+	if agreement && t.has(NoAgreement) {
+		return nil, apdu.FunctionNotSupported
 	}
-	if k.alg != c.P1 {
+	k := t.keys[c.P2]
+	switch {
+	case k == nil && t.has(LikePivApplet) && !t.session.verified:
+		return nil, apdu.SecurityNotSatisfied // the PIN comes first there
+	case k == nil && t.has(LikePivApplet):
+		return nil, apdu.IncorrectP1P2
+	case k == nil:
+		return nil, apdu.WrongData
+	case k.alg != c.P1:
 		return nil, apdu.IncorrectP1P2
 	}
 	if k.pin == pinAlways && !fresh || k.pin == pinOnce && !t.session.verified {
@@ -275,6 +287,9 @@ func (t *Token) authenticate(ctx context.Context, c apdu.Command) ([]byte, apdu.
 	response, ok := find(list, 0x82)
 	if !ok || len(response) != 0 {
 		return nil, apdu.WrongData
+	}
+	if agreement && t.has(LateAgreement|LikePivApplet) {
+		return nil, apdu.FunctionNotSupported
 	}
 	if k.touch == touchAlways || k.touch == touchCached && time.Since(t.session.touched) >= touchCache {
 		if status := t.awaitTouch(ctx); status != apdu.OK {

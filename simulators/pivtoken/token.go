@@ -60,8 +60,12 @@ const (
 	statusNoMemory      = apdu.Status(0x6A84)
 )
 
+const nitrokeySerial = 0x0052F743
+
 var (
 	defaultVersion       = version{5, 7, 4}
+	nitrokeyVersion      = version{6, 6, 6}
+	pivAppletVersion     = version{5, 0, 0}
 	defaultManagementKey = []byte{
 		1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8,
 	}
@@ -120,6 +124,7 @@ type Token struct {
 	keys     map[byte]*key
 	objects  map[uint32][]byte
 	session  session
+	donor    *Token // whose attestations a CopiedChain copies
 }
 
 // session is what a reset forgets.
@@ -162,6 +167,12 @@ func New(o Options) *Token {
 	if t.version == (version{}) {
 		t.version = defaultVersion
 	}
+	switch {
+	case t.has(LikeNitrokey): // piv-authenticator says the same of every token
+		t.serial, t.version = nitrokeySerial, nitrokeyVersion
+	case t.has(LikePivApplet):
+		t.version = pivAppletVersion
+	}
 	if t.formFactor == 0 {
 		t.formFactor = defaultFormFactor
 	}
@@ -177,7 +188,7 @@ func (t *Token) factory() {
 	t.pin = newReference(DefaultPIN, defaultTries)
 	t.puk = newReference(DefaultPUK, defaultTries)
 	t.admin = managementKey{alg: alg3DES, key: defaultManagementKey}
-	if !t.has(PlainNIST) && t.version.atLeast(5, 7, 0) {
+	if !t.has(PlainNIST|LikePivApplet) && t.version.atLeast(5, 7, 0) {
 		t.admin.alg = algAES192
 	}
 	for slot := range t.keys {

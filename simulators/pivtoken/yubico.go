@@ -28,11 +28,17 @@ func (t *Token) executeYubico(c apdu.Command) ([]byte, apdu.Status) {
 			return t.serialNumber(), apdu.OK
 		}
 	case insGetMetadata:
-		if t.version.atLeast(5, 3, 0) {
+		switch {
+		case t.has(LikeNitrokey):
+			return nil, apdu.OK
+		case t.version.atLeast(5, 3, 0):
 			return t.metadata(c)
 		}
 	case insAttest:
-		if t.version.atLeast(4, 3, 0) && !t.has(NoAttestation) {
+		switch {
+		case t.has(LikeNitrokey):
+			return nil, apdu.FunctionNotSupported
+		case t.version.atLeast(4, 3, 0) && !t.has(NoAttestation|LikePivApplet):
 			return t.attest(c)
 		}
 	case insImportKey:
@@ -103,8 +109,16 @@ func (t *Token) metadata(c apdu.Command) ([]byte, apdu.Status) {
 	return slices.Concat(
 		encode(0x01, []byte{k.alg}),
 		encode(0x02, []byte{k.pin, k.touch}),
-		encode(0x03, []byte{k.origin}),
+		encode(0x03, []byte{t.originByte(k)}),
 		encode(0x04, publicTemplate(k.private.Public()))), apdu.OK
+}
+
+// originByte is the key's origin as the token numbers it.
+func (t *Token) originByte(k *key) byte {
+	if t.has(OtherOrigins) {
+		return k.origin - 1
+	}
+	return k.origin
 }
 
 // importKey sets a slot's key from its parameters.
@@ -199,7 +213,7 @@ func (t *Token) setManagementKey(c apdu.Command) apdu.Status {
 		return apdu.WrongData
 	}
 	alg, value := c.Data[0], c.Data[3:]
-	if len(value) != managementKeyLength(alg) || alg != alg3DES && !t.version.atLeast(5, 4, 0) {
+	if len(value) != managementKeyLength(alg) || alg != alg3DES && (t.has(LikePivApplet) || !t.version.atLeast(5, 4, 0)) {
 		return apdu.WrongData
 	}
 	t.admin = managementKey{alg: alg, key: slices.Clone(value), touch: c.P2 == 0xFE}

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/hsm/piv"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/station"
@@ -48,6 +50,7 @@ func exitCode(err error) int {
 	var page *inspection.PageError
 	var busy *client.RetryAfter
 	var sentAway *client.ProvisionRefused
+	var wrongPIN *hsm.WrongPIN
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 	}
@@ -59,12 +62,14 @@ func exitCode(err error) int {
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
 		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
-	case errors.As(err, &sentAway), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
+	case errors.As(err, &sentAway), errors.As(err, &wrongPIN), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
 		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
-		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused):
+		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
+		hsm.ErrNotPIV, hsm.ErrCannotAttest, hsm.ErrNotFactoryNew, hsm.ErrFactoryCredentials, hsm.ErrUnsupported, hsm.ErrPINBlocked, hsm.ErrPUKBlocked,
+		attest.ErrRejected, piv.ErrPINForm):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):
@@ -90,6 +95,7 @@ func hint(err error) string {
 		{icao.ErrNotEMRTD, "use an electronic ID card or passport"},
 		{icao.ErrBlocked, "use the machine readable zone: --doc, --born and --expires"},
 		{icao.ErrAccessDenied, "this card keeps that file for others: use another document"},
+		{hsm.ErrNotFactoryNew, "kiosk token show says what is on it, kiosk token reset makes it factory-new"},
 		{hsm.ErrNoDevice, "enable the TPM in the firmware; tpm.path of the configuration names it"},
 		{station.ErrCertificates, "the registry gave certificates for other keys: kiosk provision again, with a new code"},
 		{tpm.ErrOtherTPM, "a disk from another machine, or a cleared TPM: move kiosk.state away and provision this machine under an id of its own"},

@@ -30,6 +30,10 @@ const usage = `kiosk enrolls citizens into the digital identity.
   kiosk provision --code -         make this machine a kiosk of a registry that has given out a code
   kiosk card read                  read an ID card and say what it proves
   kiosk card verify DIR            verify the files that card read --save wrote
+  kiosk token show                 say everything that a token tells about itself
+  kiosk token provision            make a factory-new token ready outside an enrollment
+  kiosk token change-pin           have a citizen choose another PIN
+  kiosk token reset --serial N     make a token factory-new; its keys are destroyed
   kiosk trust import FILE          verify and install a master list of countries' certificates
   kiosk queue list | show ID       what waits for the registry
   kiosk record verify FILE         check a record's form and signatures
@@ -55,18 +59,22 @@ type command struct {
 }
 
 var commands = map[string]func(context.Context, *command) error{
-	"agent":           runAgent,
-	"enroll":          runEnroll,
-	"provision":       runProvision,
-	"card read":       runCardRead,
-	"card verify":     runCardVerify,
-	"trust import":    runTrustImport,
-	"queue list":      runQueueList,
-	"queue show":      runQueueShow,
-	"record verify":   runRecordVerify,
-	"receipt verify":  runReceiptVerify,
-	"doctor":          runDoctor,
-	"config validate": runConfigValidate,
+	"agent":            runAgent,
+	"enroll":           runEnroll,
+	"provision":        runProvision,
+	"card read":        runCardRead,
+	"card verify":      runCardVerify,
+	"token show":       runTokenShow,
+	"token provision":  runTokenProvision,
+	"token change-pin": runTokenChangePIN,
+	"token reset":      runTokenReset,
+	"trust import":     runTrustImport,
+	"queue list":       runQueueList,
+	"queue show":       runQueueShow,
+	"record verify":    runRecordVerify,
+	"receipt verify":   runReceiptVerify,
+	"doctor":           runDoctor,
+	"config validate":  runConfigValidate,
 }
 
 func main() {

@@ -118,6 +118,12 @@ type setting struct {
 
 func newSetting(t *testing.T, tpm string) setting {
 	t.Helper()
+	return newSettingWith(t, tpm, func(*policy.Policy, record.AuthorityPrivateKey) {})
+}
+
+// newSettingWith lets a test add to the policy.
+func newSettingWith(t *testing.T, tpm string, add func(*policy.Policy, record.AuthorityPrivateKey)) setting {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "k") // short: a socket will be in it
 	if err != nil {
 		t.Fatal(err)
@@ -142,9 +148,11 @@ func newSetting(t *testing.T, tpm string) setting {
 	seal, err := record.GenerateAuthorityKey()
 	must(err)
 	now := time.Now().UTC().Truncate(time.Second)
-	p, err := policy.Sign(t.Context(), policy.Policy{Version: 1, Issued: now, Expires: now.Add(time.Hour), LogOrigin: origin, LogKey: vkey,
+	decided := policy.Policy{Version: 1, Issued: now, Expires: now.Add(time.Hour), LogOrigin: origin, LogKey: vkey,
 		Authority: seal.Public(), Languages: []string{"en"}, OfflineDays: 1,
-		Anchors: []policy.Root{{Certificate: s.issuer.CSCA(), Class: record.Test}}}, authority{key})
+		Anchors: []policy.Root{{Certificate: s.issuer.CSCA(), Class: record.Test}}}
+	add(&decided, seal)
+	p, err := policy.Sign(t.Context(), decided, authority{key})
 	must(err)
 	must(os.WriteFile(filepath.Join(dir, "policy.jws"), p, 0o600))
 	must(os.WriteFile(s.config, fmt.Appendf(nil, `[kiosk]

@@ -85,10 +85,11 @@ func (t *tty) read(ctx context.Context) {
 // maxLine is more than anything that is asked for.
 const maxLine = 1024
 
-// hide reads one line that is not shown.
+// hide reads one line that is not shown. Who had turned the echo off before has
+// it off afterwards: what is typed ahead of the next question is not shown either.
 func (t *tty) hide(ctx context.Context) ([]byte, error) {
+	defer t.echo(!t.hidden)
 	t.echo(false)
-	defer t.echo(true)
 	for {
 		select {
 		case <-ctx.Done():

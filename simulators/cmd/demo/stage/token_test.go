@@ -51,6 +51,12 @@ func TestBadTokens(t *testing.T) {
 		{pivtoken.ForeignRoot, kiosk.CodeAttestation, true},
 		{pivtoken.WrongSlot, kiosk.CodeAttestation, true},
 		{pivtoken.SoftwareKey, kiosk.CodeAttestation, true},
+		{pivtoken.CopiedChain, kiosk.CodeAttestation, true},
+		{pivtoken.SoftwareLeaf, kiosk.CodeAttestation, true},
+		{pivtoken.LikeNitrokey, kiosk.CodeCannotAttest, false},
+		{pivtoken.LikePivApplet, kiosk.CodeCannotAttest, false},
+		{pivtoken.NoAgreement, kiosk.CodeCannotAttest, false},
+		{pivtoken.LateAgreement, kiosk.CodeCannotAttest, true},
 	} {
 		t.Run(c.fault.String(), func(t *testing.T) {
 			p := arrive(t, s, idcard.Options{}, pivtoken.Options{Faults: c.fault})
@@ -83,6 +89,34 @@ func TestBadTokens(t *testing.T) {
 		final(t, s, p.meet(trouble(kiosk.CodeNotPIV)))
 	})
 	works(t, s)
+}
+
+// PUK and management key are sealed to the authority before the token learns them.
+func TestAdministratorIsSealedBeforeItIsSet(t *testing.T) {
+	t.Parallel()
+	var sealed atomic.Bool
+	s := newStage(t, func(o *stage.Options) {
+		o.Observe = func(e kiosk.Event) {
+			if e.Step == kiosk.StepSeal && e.Failed == "" {
+				sealed.Store(true)
+			}
+		}
+	})
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	var set, early atomic.Int32
+	s.Reader(kiosk.DeviceToken).Trace(func(e pcscd.TraceEvent) {
+		if c := e.Command; !e.Answered && (c[1] == 0x24 && c[3] == 0x81 || c[1] == 0xFF) {
+			set.Add(1)
+			if !sealed.Load() {
+				early.Add(1)
+			}
+		}
+	})
+	final(t, s, p.meet())
+	if set.Load() != 2 || early.Load() != 0 {
+		t.Errorf("%d of %d credentials were set before they were sealed", early.Load(), set.Load())
+	}
 }
 
 // A token is exchanged for another new one halfway: the one that was written to
@@ -124,9 +158,10 @@ func TestTokenNotTouched(t *testing.T) {
 	var asked atomic.Int32
 	p := arrive(t, s, idcard.Options{}, pivtoken.Options{Touch: func(ctx context.Context) bool {
 		switch asked.Add(1) {
-		case 1: // the token's own patience ends
+		case 1: // the agreement, when the keys are made
+		case 2: // the token's own patience ends
 			return false
-		case 2: // ours ends
+		case 3: // ours ends
 			<-ctx.Done()
 			return false
 		}
