@@ -246,7 +246,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = rootsOf(p.PIVRoots); err != nil {
+	if e.roots, err = rootsOf(p.TokenRoots()); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
@@ -299,8 +299,9 @@ func simulated(p policy.Policy) bool {
 }
 
 // officerOf checks an officer's certificate: under the force's authority, valid
-// now, for signing, with a number for a name.
-func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
+// now, not revoked, for signing, with a number for a name, of a unit that may
+// play the role.
+func officerOf(der []byte, p policy.Policy, role record.Role, at time.Time) (officer, error) {
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
 		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
@@ -316,11 +317,14 @@ func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
 	}
-	if p.OfficerRevoked(der) {
+	if r := p.Revocations(); r.Named(leaf) || r.Listed(leaf, at) {
 		return officer{}, fmt.Errorf("%w: the card was reported lost", errOfficerUnknown)
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.Subject.SerialNumber == "" {
 		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", errOfficerUnknown)
+	}
+	if !p.OfficerRule(leaf).May(role) {
+		return officer{}, fmt.Errorf("%w: the policy does not give the role %s to its unit", errOfficerUnknown, role)
 	}
 	return officer{chain: [][]byte{der}, leaf: leaf, number: leaf.Subject.SerialNumber}, nil
 }

@@ -438,7 +438,7 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen, role record.Rol
 		return who, e.stepper(ScreenSaving, step).run(ctx, step, officerFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
-			if _, err := officerOf(who.leaf.Raw, e.policy.Policy(), e.now()); err != nil {
+			if _, err := officerOf(who.leaf.Raw, e.policy.Policy(), role, e.now()); err != nil {
 				return err
 			}
 			return withToken(ctx, e.tokens, DeviceOfficer, who.serial, func(t Token) error {
@@ -465,7 +465,7 @@ func (e *enrollment) secondOfficer(ctx context.Context, doc *document) (officer,
 	}, func(ctx context.Context, pin secret.Text) (officer, error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
-		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), e.now(), pin)
+		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), record.Supervisor, e.now(), pin)
 		if err == nil && o.number == e.officer.number {
 			err = errSamePerson
 		}

@@ -12,6 +12,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
 )
 
 // withToken opens the token on the reader of d, hands it to f and releases it.
@@ -172,17 +173,18 @@ func (a *Agent) recognise(ctx context.Context, pin secret.Text) (officer, error)
 	if err != nil {
 		return officer{}, err
 	}
-	return checkOfficer(ctx, a.cfg.Tokens, p.Policy(), a.now(), pin)
+	return checkOfficer(ctx, a.cfg.Tokens, p.Policy(), record.Officer, a.now(), pin)
 }
 
-// checkOfficer finds out whose card lies on the officers' reader.
-func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, at time.Time, pin secret.Text) (o officer, err error) {
+// checkOfficer finds out whose card lies on the officers' reader, and that it may
+// play a role.
+func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, role record.Role, at time.Time, pin secret.Text) (o officer, err error) {
 	err = withToken(ctx, tokens, DeviceOfficer, 0, func(t Token) error {
 		der, err := t.Certificate(ctx, SlotSignature)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errOfficerUnknown, err)
 		}
-		if o, err = officerOf(der, p, at); err != nil {
+		if o, err = officerOf(der, p, role, at); err != nil {
 			return err
 		}
 		o.serial = t.Info().Serial
