@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"enrollkiosk/hsm/attest"
@@ -90,6 +91,7 @@ type Agent struct {
 	line    chan Code
 	log     *slog.Logger
 	cards   inspection.Memory // of how they like to be read
+	left    atomic.Uint64     // how often a card has left the officers' reader
 }
 
 // New makes an Agent; Run starts it.
@@ -173,13 +175,17 @@ func ignoreCancel(ctx context.Context, err error) error {
 	return err
 }
 
-// serve is one officer's shift.
+// serve is one officer's shift. It ends when the officer signs off or takes the
+// card away between two citizens.
 func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	for {
-		in, err := d.ask(ctx, func() State {
+		in, answered, err := d.wait(ctx, func() State {
 			return State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
 				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
-		})
+		}, func(_ *State, h Health) bool { return d.guard.away(h) })
+		if err == nil && !answered {
+			err = errSignedOff
+		}
 		if err != nil {
 			return err
 		}
@@ -364,7 +370,7 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			send()
 		case <-retry:
 			ch, err := a.cfg.Readers.Watch(ctx)
-			if err != nil {
+			if err != nil { // the channel has closed before: readers are empty
 				h.Readers = map[Device]ReaderState{}
 				retry = time.After(2 * time.Second)
 				send()
@@ -375,6 +381,9 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			if !ok {
 				readers, retry = nil, time.After(2*time.Second)
 				r = map[Device]ReaderState{}
+			}
+			if h.Readers[DeviceOfficer] == ReaderCard && r[DeviceOfficer] != ReaderCard {
+				a.left.Add(1)
 			}
 			h.Readers = r
 			send()
