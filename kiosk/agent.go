@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"enrollkiosk/hsm/attest"
@@ -94,6 +95,7 @@ type Agent struct {
 	log     *slog.Logger
 	custody *custodian        // nil: none
 	cards   inspection.Memory // of how they like to be read
+	left    atomic.Uint64     // how often a card has left the officers' reader
 }
 
 // New makes an Agent; Run starts it.
@@ -208,17 +210,21 @@ func ignoreCancel(ctx context.Context, err error) error {
 	return err
 }
 
-// serve is one officer's shift.
+// serve is one officer's shift. It ends when the officer signs off or takes the
+// card away between two citizens.
 func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	for {
-		in, err := d.ask(ctx, func() State {
+		in, answered, err := d.wait(ctx, func() State {
 			s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
 				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
 			if a.custody != nil {
 				s.Actions = append(s.Actions, ActionCustody)
 			}
 			return s
-		})
+		}, func(_ *State, h Health) bool { return d.guard.away(h) })
+		if err == nil && !answered {
+			err = errSignedOff
+		}
 		if err != nil {
 			return err
 		}
@@ -290,7 +296,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = RootsOf(p.PIVRoots); err != nil {
+	if e.roots, err = RootsOf(p.TokenRoots()); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
@@ -344,8 +350,9 @@ func simulated(p policy.Policy) bool {
 }
 
 // officerOf checks an officer's certificate: under the force's authority, valid
-// now, for signing, with a number for a name.
-func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
+// now, not revoked, for signing, with a number for a name, of a unit that may
+// play the role.
+func officerOf(der []byte, p policy.Policy, role record.Role, at time.Time) (officer, error) {
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
 		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
@@ -361,11 +368,14 @@ func officerOf(der []byte, p policy.Policy, at time.Time) (officer, error) {
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
 	}
-	if p.OfficerRevoked(der) {
+	if r := p.Revocations(); r.Named(leaf) || r.Listed(leaf, at) {
 		return officer{}, fmt.Errorf("%w: the card was reported lost", errOfficerUnknown)
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.Subject.SerialNumber == "" {
 		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", errOfficerUnknown)
+	}
+	if !p.OfficerRule(leaf).May(role) {
+		return officer{}, fmt.Errorf("%w: the policy does not give the role %s to its unit", errOfficerUnknown, role)
 	}
 	return officer{chain: [][]byte{der}, leaf: leaf, number: leaf.Subject.SerialNumber}, nil
 }
@@ -405,7 +415,7 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			send()
 		case <-retry:
 			ch, err := a.cfg.Readers.Watch(ctx)
-			if err != nil {
+			if err != nil { // the channel has closed before: readers are empty
 				h.Readers = map[Device]ReaderState{}
 				retry = time.After(2 * time.Second)
 				send()
@@ -416,6 +426,9 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			if !ok {
 				readers, retry = nil, time.After(2*time.Second)
 				r = map[Device]ReaderState{}
+			}
+			if h.Readers[DeviceOfficer] == ReaderCard && r[DeviceOfficer] != ReaderCard {
+				a.left.Add(1)
 			}
 			h.Readers = r
 			send()

@@ -13,7 +13,7 @@ import (
 )
 
 // custodyAllowed says whether keys may be born in the kiosk's TPM.
-func custodyAllowed(policy.Policy) bool { return true }
+func custodyAllowed(p policy.Policy) bool { return p.TokenRules().Custody }
 
 // inCustody is a key in this kiosk's TPM: the holder uses it here and nowhere
 // else, until a replacement moves the holder to a token.

@@ -18,6 +18,9 @@ var (
 	errSignedOff = errors.New("the officer signed off")
 )
 
+// errAway means that a screen must not be shown now.
+var errAway = errors.New("the officer's card is away")
+
 // desk asks one question at a time: it publishes a state and waits for an
 // intent that answers it. Only the goroutine of Agent.Run uses it.
 type desk struct {
@@ -25,6 +28,8 @@ type desk struct {
 	intents chan Intent
 	health  chan Health
 	idle    time.Duration
+
+	guard *guard // nil: nobody is signed on
 
 	number uint64
 	latest Health
@@ -64,19 +69,34 @@ func (d *desk) ask(ctx context.Context, build func() State) (Intent, error) {
 
 // wait is ask that also returns, with ok false, as soon as ready says yes to
 // the machine's health.
-// ready may put a hint into the state.
+// ready may put a hint into the state. While the officer's card is away, officers'
+// screens are covered: the question is asked again when it is back.
 func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
+	for {
+		if in, ok, err = d.question(ctx, build, ready); !errors.Is(err, errAway) {
+			return in, ok, err
+		}
+		if err := d.unlock(ctx); err != nil {
+			return Intent{}, false, err
+		}
+	}
+}
+
+func (d *desk) question(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
 	select { // what came while nobody was asked
 	case d.latest = <-d.health:
 	default:
 	}
 	s := build()
+	if d.covered(s) {
+		return Intent{}, false, errAway
+	}
 	if ready != nil && ready(&s, d.latest) {
 		return Intent{}, false, nil
 	}
 	s = d.show(s)
 	var expired <-chan time.Time
-	if d.idle > 0 && s.Screen != ScreenSignOn && s.Screen != ScreenHome {
+	if d.idle > 0 && (s.Screen != ScreenSignOn || s.Locked) && s.Screen != ScreenHome {
 		t := time.NewTimer(d.idle)
 		defer t.Stop()
 		expired = t.C
@@ -89,6 +109,9 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 			return Intent{}, false, &Fault{Code: CodeTimedOut, Remedy: RemedyStartOver}
 		case h := <-d.health:
 			d.latest = h
+			if d.covered(s) {
+				return Intent{}, false, errAway
+			}
 			if ready != nil && ready(&s, h) {
 				return Intent{}, false, nil
 			}
@@ -97,6 +120,10 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 			if in.State != s.Number || !slices.Contains(s.Actions, in.Action) {
 				in.Wipe()
 				continue
+			}
+			if d.covered(s) {
+				in.Wipe()
+				return Intent{}, false, errAway
 			}
 			switch in.Action {
 			case ActionDecline:
@@ -124,11 +151,12 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 }
 
 // askOfficer shows the screen that build makes, which wants an officer's card
-// and PIN, until try succeeds. Only an intent of the officer, never a retry,
+// and PIN, until try succeeds; a fault in its state is shown until another one
+// comes. Only an intent of the officer, never a retry,
 // sends a PIN to the card. A fault of try is shown; any other error ends it.
 func (d *desk) askOfficer(ctx context.Context, build func() State, try func(context.Context, secret.Text) (officer, error)) (officer, error) {
 	var problem PINView
-	var fault *Fault
+	fault := build().Fault
 	for {
 		in, answered, err := d.wait(ctx, func() State {
 			s, pin := build(), problem
@@ -168,4 +196,53 @@ func (in Intent) Wipe() {
 		in.MRZ.Birth.Wipe()
 		in.MRZ.Expiry.Wipe()
 	}
+}
+
+// guard knows whether the card of the officer who signed on has lain on its
+// reader all the time since it last proved itself.
+type guard struct {
+	left   func() uint64 // how often a card has left the officers' reader
+	seen   uint64        // left, before the card proved itself
+	proved time.Time
+	unlock func(ctx context.Context, pin secret.Text) error // nil when the same card is back
+}
+
+// settle is how long the news that a card has come may take.
+const settle = 5 * time.Second
+
+// away says whether the card has left, for however short a time.
+func (g *guard) away(h Health) bool {
+	return g.left() != g.seen || h.Readers[DeviceOfficer] != ReaderCard && time.Since(g.proved) > settle
+}
+
+// proving runs f, in which the officer's card proves itself.
+func (g *guard) proving(f func() error) error {
+	if g == nil {
+		return f()
+	}
+	before := g.left()
+	if err := f(); err != nil {
+		return err
+	}
+	g.seen, g.proved = before, time.Now()
+	return nil
+}
+
+// covered says whether the officer's card must be back before s is shown. What
+// asks for a card and its PIN is for whoever brings them; at home the officer is
+// signed off instead.
+func (d *desk) covered(s State) bool {
+	return s.Turn == TurnOfficer && s.Waiting != DeviceOfficer && s.Screen != ScreenHome && d.guard != nil && d.guard.away(d.latest)
+}
+
+// unlock covers the screen until the card of the officer who signed on is back
+// with its PIN. Anybody may start over: that keeps nothing and shows nothing.
+func (d *desk) unlock(ctx context.Context) error {
+	_, err := d.askOfficer(ctx, func() State {
+		return State{Screen: ScreenSignOn, Locked: true, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionStartOver, ActionChoose},
+			Fault: &Fault{Code: CodeOfficerRemoved, Remedy: RemedyRetry}}
+	}, func(ctx context.Context, pin secret.Text) (officer, error) {
+		return officer{}, d.guard.proving(func() error { return d.guard.unlock(ctx, pin) })
+	})
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/inspection"
 	"enrollkiosk/smartcard/trust"
@@ -429,19 +430,26 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen, role record.Rol
 	if role == record.Supervisor {
 		screen, step = ScreenSecondApprove, StepSecondSign
 	}
+	own := e.d.guard // of the officer who signed on
+	if role != record.Officer {
+		own = nil
+	}
 	_, err := e.d.askOfficer(ctx, func() State { return approval(State{Screen: screen}) }, func(ctx context.Context, pin secret.Text) (officer, error) {
-		return who, e.stepper(ScreenSaving, step).run(ctx, step, officerFault, func(ctx context.Context) error {
+		p := e.stepper(ScreenSaving, step)
+		return who, p.run(ctx, step, officerFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
 			defer cancel()
-			if _, err := officerOf(who.leaf.Raw, e.policy.Policy(), e.now()); err != nil {
+			if _, err := officerOf(who.leaf.Raw, e.policy.Policy(), role, e.now()); err != nil {
 				return err
 			}
-			return withToken(ctx, e.tokens, DeviceOfficer, who.serial, func(t Token) error {
-				k, err := t.Key(ctx, SlotSignature, pin)
-				if err != nil {
-					return err
-				}
-				return f.draft.Sign(ctx, role, k, who.chain)
+			return own.proving(func() error {
+				return withToken(ctx, e.tokens, DeviceOfficer, who.serial, func(t Token) error {
+					k, err := t.Key(ctx, SlotSignature, pin)
+					if err != nil {
+						return err
+					}
+					return f.draft.Sign(ctx, role, k, who.chain)
+				})
 			})
 		})
 	})
@@ -460,7 +468,7 @@ func (e *enrollment) secondOfficer(ctx context.Context, doc *document) (officer,
 	}, func(ctx context.Context, pin secret.Text) (officer, error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
-		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), e.now(), pin)
+		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), record.Supervisor, receipt.SignOn{Kiosk: e.id, Time: e.now()}, 0, pin)
 		if err == nil && o.number == e.officer.number {
 			err = errSamePerson
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
 )
 
 // force is an officers' authority.
@@ -27,8 +28,8 @@ func newForce(t *testing.T, now time.Time) force {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "force"}, IsCA: true,
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "force"}, IsCA: true, SubjectKeyId: []byte{1},
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -49,12 +50,25 @@ func (f force) officer(t *testing.T, change func(*x509.Certificate)) []byte {
 	return der
 }
 
+// crl lists the one officer's certificate as lost since a time.
+func (f force) crl(t *testing.T, since time.Time) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: f.cert.NotBefore, NextUpdate: f.cert.NotBefore.Add(time.Minute),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(2), RevocationTime: since}}}
+	der, err := x509.CreateRevocationList(rand.Reader, list, f.cert, f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 func TestOfficersCertificate(t *testing.T) {
 	now := time.Now()
 	f, other := newForce(t, now), newForce(t, now)
-	p := policy.Policy{OfficerCA: []policy.Root{{Certificate: f.cert.Raw}}}
+	p := policy.Policy{OfficerCA: []policy.Root{{Certificate: f.cert.Raw}},
+		OfficerRules: []policy.OfficerRule{{Roles: []record.Role{record.Officer}}, {Unit: "back", Roles: []record.Role{record.Supervisor, policy.Desk}}}}
 	good := f.officer(t, func(*x509.Certificate) {})
-	if o, err := officerOf(good, p, now); err != nil || o.number != "0001" {
+	if o, err := officerOf(good, p, record.Officer, now); err != nil || o.number != "0001" {
 		t.Errorf("good: %q, %v", o.number, err)
 	}
 	for name, der := range map[string][]byte{
@@ -63,14 +77,30 @@ func TestOfficersCertificate(t *testing.T) {
 		"expired":         f.officer(t, func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }),
 		"not yet valid":   f.officer(t, func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) }),
 		"without number":  f.officer(t, func(c *x509.Certificate) { c.Subject = pkix.Name{CommonName: "a name"} }),
+		"another role's":  f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"back"} }),
+		"unit of nobody":  f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"kitchen"} }),
+		"two units":       f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"back", "front"} }),
 		"not for signing": f.officer(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
 	} {
-		if _, err := officerOf(der, p, now); !errors.Is(err, errOfficerUnknown) {
+		if _, err := officerOf(der, p, record.Officer, now); !errors.Is(err, errOfficerUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := officerOf(good, p, record.Supervisor, now); !errors.Is(err, errOfficerUnknown) {
+		t.Errorf("an officer supervises: %v", err)
+	}
+	if _, err := officerOf(f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"back"} }), p, record.Supervisor, now); err != nil {
+		t.Errorf("a supervisor supervises: %v", err)
+	}
+	for since, lost := range map[time.Time]bool{now.Add(-time.Minute): true, now.Add(time.Minute): false} {
+		p.OfficerCRLs = [][]byte{f.crl(t, since)}
+		if _, err := officerOf(good, p, record.Officer, now); errors.Is(err, errOfficerUnknown) != lost {
+			t.Errorf("on the force's CRL since %v: %v", since, err)
+		}
+	}
+	p.OfficerCRLs = nil
 	p.RevokedOfficers = [][32]byte{sha256.Sum256(good)}
-	if _, err := officerOf(good, p, now); !errors.Is(err, errOfficerUnknown) {
+	if _, err := officerOf(good, p, record.Officer, now); !errors.Is(err, errOfficerUnknown) {
 		t.Errorf("reported lost: %v", err)
 	}
 }

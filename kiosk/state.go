@@ -36,6 +36,7 @@ type State struct {
 	Actions   []Action // everything that can be done now, Main included
 	Simulated bool     // a root of class test is trusted: a training installation
 
+	Locked  bool   // SignOn: an enrollment waits for the card of the officer who signed on
 	Officer string // number on the officer's certificate; "" when nobody is signed on
 	Health  Health
 
@@ -48,7 +49,7 @@ type State struct {
 	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN
 	Receipt *ReceiptView // Receipt
 	Custody *CustodyView // CustodyKey
-	Fault   *Fault       // Trouble
+	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
 	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, TakeThings
 	Left    []Device     // TakeThings: what still lies on a reader
 }
@@ -57,7 +58,7 @@ type State struct {
 type Screen string
 
 const (
-	ScreenSignOn       Screen = "sign-on"       // officer's card and PIN
+	ScreenSignOn       Screen = "sign-on"       // officer's card and PIN; see State.Locked
 	ScreenHome         Screen = "home"          // officer: start
 	ScreenLanguage     Screen = "language"      // citizen chooses
 	ScreenWelcome      Screen = "welcome"       // what happens, rights

@@ -2,8 +2,8 @@ package kiosk
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +13,8 @@ import (
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
 )
 
 // withToken opens the token on the reader of d, hands it to f and releases it.
@@ -163,73 +165,90 @@ type officer struct {
 	number string
 }
 
-// signOn waits for an officer's card and PIN.
+// signOn waits for an officer's card and PIN. From then on d is guarded by that
+// card.
 func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
-	d.base.Officer = ""
+	d.base.Officer, d.guard = "", nil
 	if p, err := a.cfg.Policy(); err == nil {
 		d.base.Simulated = simulated(p.Policy())
 	}
+	g := &guard{left: a.left.Load}
 	o, err := d.askOfficer(ctx, func() State {
 		return State{Screen: ScreenSignOn, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
-	}, func(ctx context.Context, pin secret.Text) (officer, error) {
-		o, err := a.recognise(ctx, pin)
-		if err != nil && ctx.Err() == nil {
-			fault := officerFault(err)
-			a.log.Warn("sign-on refused", "code", fault.Code, "cause", fault.Unwrap())
-			return o, fault
-		}
+	}, func(ctx context.Context, pin secret.Text) (o officer, err error) {
+		err = g.proving(func() error {
+			o, err = a.recognise(ctx, officer{}, pin)
+			return err
+		})
 		return o, err
 	})
-	d.base.Officer = o.number
+	g.unlock = func(ctx context.Context, pin secret.Text) error {
+		_, err := a.recognise(ctx, o, pin)
+		return err
+	}
+	d.base.Officer, d.guard = o.number, g
 	return o, err
 }
 
-func (a *Agent) recognise(ctx context.Context, pin secret.Text) (officer, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Limits.Token)
+// recognise finds out whose card lies on the officers' reader: the one of known,
+// if that is not zero. Its errors are *Fault, or the context's.
+func (a *Agent) recognise(ctx context.Context, known officer, pin secret.Text) (officer, error) {
+	limited, cancel := context.WithTimeout(ctx, a.cfg.Limits.Token)
 	defer cancel()
 	p, err := a.cfg.Policy()
-	if err != nil {
-		return officer{}, err
+	var o officer
+	if err == nil {
+		o, err = checkOfficer(limited, a.cfg.Tokens, p.Policy(), record.Officer, receipt.SignOn{Kiosk: a.cfg.ID, Time: a.now()}, known.serial, pin)
 	}
-	return checkOfficer(ctx, a.cfg.Tokens, p.Policy(), a.now(), pin)
+	if err == nil && known.leaf != nil && !known.leaf.Equal(o.leaf) {
+		err = errOtherToken
+	}
+	if err != nil && ctx.Err() == nil {
+		fault := officerFault(err)
+		a.log.Warn("sign-on refused", "code", fault.Code, "cause", fault.Unwrap())
+		return o, fault
+	}
+	return o, err
 }
 
-// checkOfficer finds out whose card lies on the officers' reader.
-func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, at time.Time, pin secret.Text) (o officer, err error) {
-	err = withToken(ctx, tokens, DeviceOfficer, 0, func(t Token) error {
+// checkOfficer finds out whose card lies on the officers' reader, and that it may
+// play a role. serial, when not zero, is the card that it must be. The card signs
+// on, which says where and when.
+func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, role record.Role, on receipt.SignOn, serial uint32, pin secret.Text) (o officer, err error) {
+	on.Audience, on.Time = p.LogOrigin, on.Time.UTC().Truncate(time.Second)
+	err = withToken(ctx, tokens, DeviceOfficer, serial, func(t Token) error {
 		der, err := t.Certificate(ctx, SlotSignature)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errOfficerUnknown, err)
 		}
-		if o, err = officerOf(der, p, at); err != nil {
+		if o, err = officerOf(der, p, role, on.Time); err != nil {
 			return err
 		}
 		o.serial = t.Info().Serial
-		return o.prove(ctx, t, pin)
+		return o.prove(ctx, t, on, pin)
 	})
 	return o, err
 }
 
 // prove has the card sign something fresh. A certificate is public, and a card
-// that holds a copy of it could say yes to any PIN.
-func (o officer) prove(ctx context.Context, t Token, pin secret.Text) error {
+// that holds a copy of it could say yes to any PIN. The signature has a type of
+// its own: it can be taken for nothing else that officers sign.
+func (o officer) prove(ctx context.Context, t Token, on receipt.SignOn, pin secret.Text) error {
 	k, err := t.Key(ctx, SlotSignature, pin)
 	if err != nil {
 		return err
 	}
-	message := append([]byte("enrollkiosk/sign-on/v1"), make([]byte, 32)...)
-	rand.Read(message[len(message)-32:])
-	digest := sha256.Sum256(message)
-	signature, err := k.Sign(ctx, digest[:])
+	rand.Read(on.Nonce[:])
+	b, err := receipt.SignSignOn(ctx, on, k)
 	if err != nil {
 		return err
 	}
-	algorithm := x509.ECDSAWithSHA256
-	if o.leaf.PublicKeyAlgorithm == x509.RSA {
-		algorithm = x509.SHA256WithRSA
+	own := func(key crypto.PublicKey) bool {
+		leaf, ok := o.leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+		return ok && leaf.Equal(key)
 	}
-	if err := o.leaf.CheckSignature(algorithm, message, signature); err != nil {
-		return fmt.Errorf("%w: the card does not hold the certificate's key", errOfficerUnknown)
+	if v, err := receipt.VerifySignOn(b, own); err != nil || v.Claims() != on {
+		return fmt.Errorf("%w: the card does not hold the certificate's key: %w", errOfficerUnknown, err)
 	}
 	return nil
 }

@@ -1,6 +1,11 @@
 package registry
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"errors"
 	"slices"
 	"time"
@@ -47,7 +52,7 @@ func newRules(s policy.Signed) (*rules, error) {
 	if r.signers, err = chain.NewSigners(r.policy); err != nil {
 		return nil, err
 	}
-	r.tokens, err = attestRoots(r.policy.PIVRoots)
+	r.tokens, err = attestRoots(r.policy.TokenRoots())
 	return r, err
 }
 
@@ -198,11 +203,17 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	var proof attest.Proof
 	switch {
 	case evidence.PIV != nil:
-		least := r.policy.MinimumPIVFirmware
-		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
-			Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: r.policy.RevokedTokens,
-			TouchAlways: true, At: at})
+		if r.policy.AttestationRevoked(evidence.PIV.Certificate, evidence.PIV.Intermediate) {
+			return "", chain.Refuse(api.CodeAttestation, "the attestation certificate is revoked")
+		}
+		if a := algorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, a) {
+			return "", chain.Refuse(api.CodeAttestation, "the policy allows no key of algorithm %q", a)
+		}
+		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, pivExpect(r.policy, key, at))
 	case evidence.TPM != nil:
+		if !r.policy.TokenRules().Custody {
+			return "", chain.Refuse(api.CodeAttestation, "the policy wants citizens' keys on tokens, none in a kiosk's TPM")
+		}
 		binding := p.Context.KeyBinding()
 		proof, err = attest.VerifyTPM(hsm.TPMEvidence(*evidence.TPM), attest.TPMExpect{AK: sender.AttestationKey, Class: sender.Class,
 			QualifyingData: binding[:], OutsideInfo: binding, ParentName: sender.StorageKeyName, UserAuth: true})
@@ -217,4 +228,32 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 		return "", chain.Refuse(api.CodeAttestation, "the record claims class %s, the evidence is of class %s", p.Holder.Class, class)
 	}
 	return p.Holder.Class, nil
+}
+
+// pivExpect is what a policy wants a token to say about the citizen's key.
+func pivExpect(p policy.Policy, key crypto.PublicKey, at time.Time) attest.PIVExpect {
+	least := p.MinimumPIVFirmware
+	return attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
+		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
+		TouchAlways: p.TokenRules().Touch == policy.TouchAlways, At: at}
+}
+
+// algorithmOf is "" for a kind of key that no policy can allow.
+func algorithmOf(key crypto.PublicKey) policy.Algorithm {
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return policy.P256
+		case elliptic.P384():
+			return policy.P384
+		}
+	case ed25519.PublicKey:
+		return policy.Ed25519
+	case *rsa.PublicKey:
+		if k.N.BitLen() == 2048 {
+			return policy.RSA2048
+		}
+	}
+	return ""
 }

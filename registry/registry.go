@@ -229,7 +229,7 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 		return fmt.Errorf("policy in force: %w", err)
 	}
 	for _, known := range r.check.rules {
-		r.check.revoked = append(r.check.revoked, known.policy)
+		r.check.revoked = append(r.check.revoked, known.policy.Revocations())
 	}
 	return r.store.KeepPolicy(ctx, current.Digest(), current.Bytes())
 }

@@ -101,7 +101,7 @@ func equal(t *testing.T, name string, got, want kiosk.Intent) {
 // for the card.
 func (b *bench) doable(a kiosk.Action) bool {
 	s := b.shown.state
-	return a != kiosk.ActionApprove || s.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
+	return a != kiosk.ActionApprove && a != kiosk.ActionSignOn || s.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
 }
 
 // Each action of each screen has one button, and pressing it sends one intent

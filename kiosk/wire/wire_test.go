@@ -89,7 +89,7 @@ func serve(t *testing.T, d kiosk.Desk) (path string) {
 func full() kiosk.State {
 	return kiosk.State{Number: 7, Revision: 9, Screen: kiosk.ScreenCompare, Turn: kiosk.TurnOfficer, Language: "zh",
 		Languages: []string{"en", "zh"}, Position: 3, Positions: 8, Main: kiosk.ActionConfirmPerson,
-		Actions: []kiosk.Action{kiosk.ActionConfirmPerson}, Simulated: true, Officer: "0001",
+		Actions: []kiosk.Action{kiosk.ActionConfirmPerson}, Simulated: true, Locked: true, Officer: "0001",
 		Health: kiosk.Health{Readers: map[kiosk.Device]kiosk.ReaderState{kiosk.DeviceToken: kiosk.ReaderCard}, Queued: 3},
 		Steps:  []kiosk.Step{{Name: kiosk.StepReadCard, Status: kiosk.StepRunning, Done: 1, Total: 2}},
 		Holder: &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"),

@@ -73,6 +73,27 @@ type Policy struct {
 	// RevokedOfficers are SHA-256 of officers' certificates, DER: lost and stolen cards.
 	RevokedOfficers [][32]byte `json:"revoked_officers"`
 
+	// RevokedAttestations are SHA-256 of attestation certificates, DER, that count no
+	// more: tokens' own (F9), and authorities' above them.
+	RevokedAttestations [][32]byte `json:"revoked_attestations,omitzero"`
+
+	// PIVIntermediates are certificates between PIVRoots and tokens' own, DER, each
+	// after the one that issued it.
+	PIVIntermediates [][]byte `json:"piv_intermediates,omitzero"`
+
+	// OfficerCRLs are complete CRLs of the officers' CA, DER. A certificate that is on
+	// one signs nothing from its revocation on, wherever that was not yet known. A
+	// CRL that is past its next update still counts, and refuses nobody else: how
+	// long a kiosk works with what it has, the policy's expiry and OfflineDays say.
+	OfficerCRLs [][]byte `json:"officer_crls,omitzero"`
+
+	// OfficerRules say what officers may do, at most one rule for each unit. Whoever
+	// has none is no officer here: an empty list trusts nobody.
+	OfficerRules []OfficerRule `json:"officer_roles,omitzero"`
+
+	Token  Token  `json:"token,omitzero"`
+	Limits Limits `json:"limits,omitzero"`
+
 	// Documents are rules for kinds of identity documents, at most one for each. A
 	// kind without a rule is not accepted, but for eMRTDs that prove everything.
 	Documents []Document `json:"documents,omitzero"`
@@ -158,11 +179,6 @@ type Translation struct {
 	SHA256   [32]byte `json:"sha256"`
 }
 
-// OfficerRevoked says whether an officer's certificate, DER, must not be used any more.
-func (p Policy) OfficerRevoked(certificate []byte) bool {
-	return slices.Contains(p.RevokedOfficers, sha256.Sum256(certificate))
-}
-
 // Sign checks p and signs it with the authority's root key.
 func Sign(ctx context.Context, p Policy, root record.Signer) ([]byte, error) {
 	payload := canonical.Marshal(p)
@@ -195,6 +211,22 @@ type signed struct {
 	policy Policy
 	digest [32]byte
 	bytes  []byte
+}
+
+// SignedBy is the hash of the key that signed a policy. It says who claims to be
+// the authority, for people to compare, and is nothing to trust.
+func SignedBy(b []byte) (hash [32]byte, err error) {
+	if len(b) > MaxSize {
+		return hash, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
+	}
+	_, err = record.VerifyCompact(b, Type, func(pub crypto.PublicKey) bool {
+		hash, err = RootHash(pub)
+		return err == nil
+	})
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	return hash, nil
 }
 
 // Parse verifies a signed policy. Errors wrap ErrForm or ErrSignature. It does
@@ -257,6 +289,14 @@ func (s Signed) Digest() [32]byte {
 		return [32]byte{}
 	}
 	return s.s.digest
+}
+
+// Payload is what was signed: JSON in the one encoding.
+func (s Signed) Payload() []byte {
+	if s.s == nil {
+		return nil
+	}
+	return canonical.Marshal(s.s.policy)
 }
 
 // Bytes is the compact JWS.
@@ -334,6 +374,12 @@ func (p Policy) check() error {
 				return fmt.Errorf("%s root", name)
 			}
 		}
+	}
+	if err := p.checkOfficers(); err != nil {
+		return err
+	}
+	if err := p.checkToken(); err != nil {
+		return err
 	}
 	for _, k := range slices.Concat(p.VerdictKeys.Registry, p.VerdictKeys.Vault) {
 		if _, err := k.Public(); err != nil {

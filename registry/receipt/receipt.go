@@ -36,6 +36,7 @@ const (
 	ProvisionalType = "enrollkiosk-provisional+jws"
 	VerdictType     = "enrollkiosk-verdict+jws"
 	TimeType        = "enrollkiosk-time+jws"
+	SignOnType      = "enrollkiosk-sign-on+jws"
 )
 
 // Errors of this package.
@@ -198,9 +199,24 @@ type Time struct {
 	Time     time.Time `json:"time"`
 }
 
+// SignOn is what an officer's card signs when the officer signs on, or agrees to
+// what a document lacks: that card and PIN are at this kiosk now. It approves
+// nothing: only a record's signature does.
+type SignOn struct {
+	Kiosk    string    `json:"kiosk"`
+	Audience string    `json:"audience"` // log origin
+	Nonce    [32]byte  `json:"nonce"`
+	Time     time.Time `json:"time"`
+}
+
+// Statement is what this package signs and verifies as a compact JWS.
+type Statement interface {
+	Provisional | Verdict | Time | SignOn
+}
+
 // Verified is a statement whose signature has been checked; only the Verify
 // functions make it.
-type Verified[T Provisional | Verdict | Time] struct {
+type Verified[T Statement] struct {
 	claims T
 	bytes  []byte
 }
@@ -281,7 +297,18 @@ func VerifyTime(b []byte, registry []record.JWK, audience string) (Verified[Time
 	return v, err
 }
 
-func sign[T Provisional | Verdict | Time](ctx context.Context, typ string, claims T, by record.Signer) ([]byte, error) {
+// SignSignOn signs with the key of an officer's card.
+func SignSignOn(ctx context.Context, s SignOn, card record.Signer) ([]byte, error) {
+	return sign(ctx, SignOnType, s, card)
+}
+
+// VerifySignOn checks the signature of an officer's card; accept says which key
+// is that card's.
+func VerifySignOn(b []byte, accept func(crypto.PublicKey) bool) (Verified[SignOn], error) {
+	return verify[SignOn](b, SignOnType, accept)
+}
+
+func sign[T Statement](ctx context.Context, typ string, claims T, by record.Signer) ([]byte, error) {
 	payload := canonical.Marshal(claims)
 	if err := canonical.Unmarshal(payload, new(T)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForm, err)
@@ -289,7 +316,7 @@ func sign[T Provisional | Verdict | Time](ctx context.Context, typ string, claim
 	return record.SignCompact(ctx, typ, payload, by)
 }
 
-func verify[T Provisional | Verdict | Time](b []byte, typ string, accept func(crypto.PublicKey) bool) (Verified[T], error) {
+func verify[T Statement](b []byte, typ string, accept func(crypto.PublicKey) bool) (Verified[T], error) {
 	if len(b) > MaxSize {
 		return Verified[T]{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
 	}

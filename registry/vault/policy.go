@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -38,6 +39,14 @@ type policyFile struct {
 	PIVRoots  []rootFile `toml:"piv_roots"`
 	TPMRoots  []rootFile `toml:"tpm_roots"`
 	OfficerCA []rootFile `toml:"officer_ca"`
+
+	PIVIntermediates []string     `toml:"piv_intermediates"`    // each after the one that issued it
+	Attestations     []string     `toml:"revoked_attestations"` // SHA-256 of certificates, hexadecimal
+	OfficerCRLs      []string     `toml:"officer_crls"`
+	OfficerRoles     []officers   `toml:"officer_roles"`
+	Token            tokenRules   `toml:"token"`
+	Limits           policyLimits `toml:"limits"`
+
 	Documents []struct {
 		Kind    record.Document    `toml:"kind"`
 		MayLack []record.Exception `toml:"may_lack"` // proofs; each such enrollment takes a second officer
@@ -58,6 +67,26 @@ type policyFile struct {
 type rootFile struct {
 	File  string       `toml:"file"`
 	Class record.Class `toml:"class"`
+}
+
+type officers struct {
+	Unit  string        `toml:"unit"`  // OU of the certificates; left out: those without
+	Roles []record.Role `toml:"roles"` // officer, supervisor, desk
+	Quota uint64        `toml:"quota"` // enrollments of one officer on one day
+}
+
+type tokenRules struct {
+	Algorithms        []policy.Algorithm `toml:"algorithms"`
+	PIN               policy.PIN         `toml:"pin"`
+	Touch             policy.Touch       `toml:"touch"`
+	KeyAgreementTouch policy.Touch       `toml:"key_agreement_touch"`
+	Retired           uint64             `toml:"retired"`
+	Custody           bool               `toml:"custody"`
+}
+
+type policyLimits struct {
+	ReadsWithoutEnrollment uint64 `toml:"reads_without_enrollment"` // of one officer on one day
+	EnrollmentsPerDay      uint64 `toml:"enrollments_per_day"`      // of one kiosk
 }
 
 // SignPolicy makes the policy that file describes and signs it with the root
@@ -109,12 +138,25 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 			return p, fmt.Errorf("minimum_piv_firmware must be three numbers, such as 5.4.3")
 		}
 	}
-	for _, digits := range f.Officers {
-		digest, err := parseDigest(digits)
-		if err != nil {
-			return p, fmt.Errorf("revoked_officers: %w", err)
+	p.Token, p.Limits = policy.Token(f.Token), policy.Limits(f.Limits)
+	for _, rule := range f.OfficerRoles {
+		p.OfficerRules = append(p.OfficerRules, policy.OfficerRule(rule))
+	}
+	if len(f.OfficerCA) > 0 && len(f.OfficerRoles) == 0 {
+		return p, fmt.Errorf("officer_roles is missing: without a rule nobody under officer_ca may do anything")
+	}
+	for _, list := range []struct {
+		name string
+		from []string
+		to   *[][32]byte
+	}{{"revoked_officers", f.Officers, &p.RevokedOfficers}, {"revoked_attestations", f.Attestations, &p.RevokedAttestations}} {
+		for _, digits := range list.from {
+			digest, err := parseDigest(digits)
+			if err != nil {
+				return p, fmt.Errorf("%s: %w", list.name, err)
+			}
+			*list.to = append(*list.to, digest)
 		}
-		p.RevokedOfficers = append(p.RevokedOfficers, digest)
 	}
 	if err := f.addRegistry(&p, file); err != nil {
 		return p, err
@@ -140,13 +182,25 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 			*kind.to = append(*kind.to, policy.Root{Certificate: der, Class: r.Class})
 		}
 	}
-	for _, name := range f.CRLs {
-		tomlfile.In(file, &name)
-		der, err := keyfile.ReadDER(name)
-		if err != nil {
-			return p, fmt.Errorf("crls: %w", err)
+	for _, list := range []struct {
+		name string
+		from []string
+		to   *[][]byte
+	}{{"crls", f.CRLs, &p.CRLs}, {"officer_crls", f.OfficerCRLs, &p.OfficerCRLs}, {"piv_intermediates", f.PIVIntermediates, &p.PIVIntermediates}} {
+		for _, name := range list.from {
+			tomlfile.In(file, &name)
+			der, err := keyfile.ReadDER(name)
+			if err != nil {
+				return p, fmt.Errorf("%s: %w", list.name, err)
+			}
+			*list.to = append(*list.to, der)
 		}
-		p.CRLs = append(p.CRLs, der)
+	}
+	for i, der := range p.OfficerCRLs {
+		// It would count all the same; an old one is rather a slip.
+		if crl, err := x509.ParseRevocationList(der); err == nil && !crl.NextUpdate.IsZero() && crl.NextUpdate.Before(now) {
+			return p, fmt.Errorf("officer_crls: %s is outdated since %s: fetch the next one", f.OfficerCRLs[i], crl.NextUpdate.Format(time.DateOnly))
+		}
 	}
 	if err := f.addAnchors(&p, file, now, leftOut); err != nil {
 		return p, err

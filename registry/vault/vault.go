@@ -165,7 +165,7 @@ func (v *Vault) loadPolicies() error {
 		}
 	}
 	for _, known := range v.judge.rules {
-		v.judge.revoked = append(v.judge.revoked, known.policy)
+		v.judge.revoked = append(v.judge.revoked, known.policy.Revocations())
 	}
 	return v.store.keepPolicy(current.Digest(), current.Bytes())
 }

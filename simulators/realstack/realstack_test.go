@@ -264,6 +264,9 @@ class = "test"
 [[officer_ca]]
 file = "issuers/officers-ca.der"
 class = "test"
+[[officer_roles]]
+unit = "Citizen Services"
+roles = ["officer", "supervisor", "desk"]
 [[tpm_roots]]
 file = "tpm-issuer.der"
 class = "test"

@@ -42,6 +42,9 @@ type Authority struct {
 	dir string // "" if nothing stays
 }
 
+// OfficersUnit is the unit in the officers' certificates.
+const OfficersUnit = "Citizen Services"
+
 const (
 	stateDir     = "idcard"
 	tokenSeed    = "piv-root.seed"
@@ -144,7 +147,7 @@ func writeAuthority(dir string) error {
 }
 
 // writeOfficers makes the force's authority and its officers. Certificates of
-// officers carry a number and no name.
+// officers carry a number and a unit, and no name.
 func writeOfficers(dir string) (ca, caKey []byte, err error) {
 	rootKey, caKey, err := newKey()
 	if err != nil {
@@ -171,7 +174,7 @@ func writeOfficers(dir string) (ca, caKey []byte, err error) {
 			return nil, nil, err
 		}
 		leaf := &x509.Certificate{
-			Subject:      pkix.Name{Country: []string{"UT"}, Organization: []string{"Utopia Police"}, SerialNumber: number},
+			Subject:      pkix.Name{Country: []string{"UT"}, Organization: []string{"Utopia Police"}, OrganizationalUnit: []string{OfficersUnit}, SerialNumber: number},
 			SerialNumber: newSerial(),
 			NotBefore:    now.Add(-day),
 			NotAfter:     now.Add(3 * 365 * day),

@@ -96,7 +96,8 @@ func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
 				return errGone
 			}
 			s = next
-			if t.once && t.began && s.Screen == kiosk.ScreenHome {
+			// Who has taken the card away is asked to sign on again.
+			if t.once && t.began && (s.Screen == kiosk.ScreenHome || s.Screen == kiosk.ScreenSignOn && !s.Locked) {
 				if !t.receipt {
 					return errNoRecord
 				}

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +16,7 @@ import (
 
 	"enrollkiosk/registry/internal/command"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/vault"
 )
 
@@ -22,6 +25,7 @@ const usage = `vault: opens sealed identities for the identity authority and sig
   vault init DIR [--host HOST]...                     make keys; prints the hash that kiosks pin
   vault policy sign --dir DIR --in POLICY.toml --out FILE
                                                       sign a policy with DIR's root key
+  vault policy show FILE [--root HEX] [--json]        say what a signed policy decides; with --root only if that root signed it
   vault serve --config FILE                           run until SIGTERM
 
 DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
@@ -45,7 +49,10 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   minimum_piv_firmware = "5.4.3"
   revoked_tokens = []                # serial numbers
   revoked_officers = []              # SHA-256 of officers' certificates in DER, hexadecimal
+  revoked_attestations = []          # likewise of attestation certificates: tokens' own (F9) and those above
   crls = ["csca.crl"]
+  officer_crls = ["officers.crl"]    # complete CRLs of the officer_ca
+  piv_intermediates = []             # between piv_roots and tokens' own certificates, each after its issuer
   [registry]
   public = "registry/public.json"
   class  = "production"              # or "test": what rests on it is simulated
@@ -57,6 +64,20 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   file  = "csca.der"
   class = "production"
   # likewise [[piv_roots]], [[tpm_roots]] (of endorsement certificates), [[officer_ca]]
+  [[officer_roles]]                  # one for each unit; who has none is no officer here
+  unit  = "Citizen Services"         # OU of the certificates; left out: those without
+  roles = ["officer", "supervisor", "desk"]
+  quota = 40                         # enrollments that one officer approves on one day (UTC); left out: no limit
+  [token]                            # rules for citizens' keys; these are the defaults
+  algorithms = ["p-256"]             # of the key in 9A, the preferred one first; also p-384, ed25519, rsa-2048
+  pin     = "once"                   # or "always"
+  touch   = "always"                 # or "cached", "never"
+  key_agreement_touch = "cached"     # of the key in 9D
+  retired = 0                        # how many retired slots get a key
+  custody = false                    # true: keys may live in the kiosk's TPM
+  [limits]
+  reads_without_enrollment = 5       # documents that one officer opens on one day without an enrollment: beyond is an alarm
+  enrollments_per_day = 0            # of one kiosk; 0: no limit
   [[master_lists]]                   # states' signed lists of CSCA certificates: each becomes an anchor;
   file  = "DE_ML.ml"                 # those of no use are left out, with a warning
   class = "production"
@@ -85,10 +106,15 @@ func run(ctx context.Context, args []string) error {
 	case "init":
 		return initialise(args[1:])
 	case "policy":
-		if len(args) > 1 && args[1] == "sign" {
-			return sign(ctx, args[2:])
+		if len(args) > 1 {
+			switch args[1] {
+			case "sign":
+				return sign(ctx, args[2:])
+			case "show":
+				return show(args[2:])
+			}
 		}
-		return command.Misuse("policy sign (see vault -h)")
+		return command.Misuse("policy sign or show (see vault -h)")
 	case "serve":
 		return serve(ctx, args[1:])
 	case "-h", "-help", "--help", "help":
@@ -139,6 +165,44 @@ func sign(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("signed %s\n", *out)
 	return nil
+}
+
+func show(args []string) error {
+	f := command.Flags("vault policy show", usage)
+	root, asJSON := f.String("root", "", ""), f.Bool("json", false, "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(rest[0])
+	if err != nil {
+		return err
+	}
+	by, err := policy.SignedBy(b)
+	if err != nil {
+		return command.Refuse(err)
+	}
+	if *root != "" {
+		pinned, err := hex.DecodeString(*root)
+		if err != nil || len(pinned) != len(by) {
+			return command.Misuse("--root takes 64 hexadecimal digits: the SHA-256 of the authority's root key")
+		}
+		by = [32]byte(pinned)
+	}
+	s, err := policy.Parse(b, by)
+	if err != nil {
+		return command.Refuse(err)
+	}
+	if *asJSON {
+		var out bytes.Buffer
+		if err := json.Indent(&out, s.Payload(), "", "  "); err != nil {
+			return err
+		}
+		fmt.Println(&out)
+		return nil
+	}
+	fmt.Printf("signed by root %x\n", by)
+	return vault.ShowPolicy(os.Stdout, s.Policy(), time.Now())
 }
 
 func serve(ctx context.Context, args []string) error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -116,6 +117,17 @@ func TestPolicySign(t *testing.T) {
 		"no registry":       {change(`public = "registry/public.json"`, `public = "vault/public.json"`), "registry.public"},
 		"firmware":          {change("5.2.3", "new"), "minimum_piv_firmware"},
 		"officer's hash":    {change("revoked_tokens", "revoked_officers = [\"4711\"]\nrevoked_tokens"), "revoked_officers"},
+		"revoked F9":        {change("revoked_tokens", "revoked_attestations = [\"4711\"]\nrevoked_tokens"), "revoked_attestations"},
+		"no such CRL":       {change("revoked_tokens", "officer_crls = [\"none.crl\"]\nrevoked_tokens"), "officer_crls"},
+		"no CRL":            {change("revoked_tokens", "officer_crls = [\"officers.der\"]\nrevoked_tokens"), "officers' CRL 1"},
+		"no intermediate":   {change("revoked_tokens", "piv_intermediates = [\"officers.der\"]\nrevoked_tokens"), "piv intermediate"},
+		"nobody's role":     {change("[[officer_roles]]\nroles = [\"officer\", \"supervisor\"]\n", ""), "officer_roles is missing"},
+		"unknown role":      {change(`"supervisor"]`, `"chief"]`), `unknown role "chief"`},
+		"unit twice":        {change("[[officer_roles]]", "[[officer_roles]]\nroles = [\"desk\"]\n[[officer_roles]]"), "given twice"},
+		"unknown rule":      {change("[[officer_roles]]", "[[officer_roles]]\nquotas = 3"), `unknown key "officer_roles.quotas"`},
+		"unknown algorithm": {change("[[officer_roles]]", "[token]\nalgorithms = [\"rsa-1024\"]\n[[officer_roles]]"), `unknown algorithm "rsa-1024"`},
+		"unknown touch":     {change("[[officer_roles]]", "[token]\ntouch = \"often\"\n[[officer_roles]]"), `unknown touch policy "often"`},
+		"negative limit":    {change("[[officer_roles]]", "[limits]\nenrollments_per_day = -1\n[[officer_roles]]"), "negative"},
 		"never valid":       {change("valid_days = 365", "valid_days = 0"), "valid_days"},
 		"version":           {change("version = 1", "version = 0"), "version"},
 		"a text's bad name": {change(`dir = "."`, `dir = "registry"`), "NAME.LANGUAGE.txt"},
@@ -146,6 +158,40 @@ func TestPolicySign(t *testing.T) {
 	}
 	if keys, err := vault.ReadPublic(w.VaultDir()); err != nil || p.Authority.ID != keys.Authority.ID {
 		t.Errorf("authority %s, %v", p.Authority.ID, err)
+	}
+}
+
+// What a policy decides is shown, and who signed it; with the root's hash only
+// what that root signed.
+func TestPolicyShow(t *testing.T) {
+	w := registrytest.New(t)
+	old := w.Officers.CRL(t, time.Now(), w.Officer)
+	w.Set(t, "officer_crls = [\"officers.crl\"]\n", map[string][]byte{"officers.crl": old})
+	w.Accept(t, "[[officer_roles]]\nunit = \"Front\"\nroles = [\"officer\"]\nquota = 40\n[limits]\nreads_without_enrollment = 5\n", nil)
+	file := write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	root := hex.EncodeToString(w.Root[:])
+	for _, says := range []string{"signed by root " + root, "version          1, in force", `unit "Front": [officer], 40 enrollments a day`,
+		"1 certificates", "more than 5 documents", "[p-256], pin once, touch always", "enrollment version 1, required"} {
+		ends(t, command.Done, says, "policy", "show", file)
+	}
+	ends(t, command.Done, root, "policy", "show", file, "--root", root)
+	ends(t, command.Refused, "policy-signature", "policy", "show", file, "--root", strings.Repeat("0", 64))
+	ends(t, command.Usage, "64 hexadecimal digits", "policy", "show", file, "--root", "12")
+	altered := bytes.Clone(w.Policy.Bytes())
+	altered[len(altered)/2] ^= 1
+	ends(t, command.Refused, "policy-signature", "policy", "show", write(t, w.Dir, "altered.jws", string(altered)))
+	out, err := program(t, "policy", "show", file, "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown struct {
+		Officers []struct {
+			Unit  string
+			Quota int
+		} `json:"officer_roles"`
+	}
+	if err := json.Unmarshal(out, &shown); err != nil || len(shown.Officers) != 2 || shown.Officers[1].Unit != "Front" || shown.Officers[1].Quota != 40 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

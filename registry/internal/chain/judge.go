@@ -1,7 +1,9 @@
 package chain
 
 import (
+	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"enrollkiosk/registry/api"
@@ -22,10 +24,14 @@ func (r *Refusal) Unwrap() error { return r.err }
 func Refuse(code, format string, a ...any) error { return &Refusal{code, fmt.Errorf(format, a...)} }
 
 // Signers are the kiosks and officers that a policy lets sign.
-type Signers struct{ kiosks, officers Roots }
+type Signers struct {
+	kiosks, officers Roots
+	policy           policy.Policy
+}
 
 // NewSigners prepares those of a policy.
 func NewSigners(p policy.Policy) (s Signers, err error) {
+	s.policy = p
 	if s.kiosks, err = Parse(p.KioskCA); err != nil {
 		return s, err
 	}
@@ -55,7 +61,10 @@ func (s Signers) Verify(sig record.Signature, p record.Payload, at time.Time, re
 		if sig.Chain[0].Subject.SerialNumber == "" {
 			return "", Refuse(api.CodeOfficer, "%s: the certificate has no number", sig.Role)
 		}
-		if revoked.officer(sig.Chain[0].Raw, at) {
+		if !s.policy.OfficerRule(sig.Chain[0]).May(sig.Role) {
+			return "", Refuse(api.CodeOfficer, "%s: the policy does not give this role to the certificate's unit", sig.Role)
+		}
+		if revoked.officer(sig.Chain, at) {
 			return "", Refuse(api.CodeOfficerRevoked, "%s: the certificate is revoked", sig.Role)
 		}
 		return class, nil
@@ -80,20 +89,24 @@ func TwoOfficers(signatures []record.Signature) error {
 	return nil
 }
 
-// Revocations are all policies that ever were in force, in any order.
-type Revocations []policy.Policy
+// Revocations are those of all policies that ever were in force, in any order.
+type Revocations []policy.Revocations
 
-// officer says whether the newest policy issued by a time revokes a
-// certificate. A kiosk that was offline names an older one; what it made before
-// the revocation stands.
-func (r Revocations) officer(certificate []byte, at time.Time) bool {
-	var newest policy.Policy
+// officer says whether an officer's chain, leaf first, is revoked at a time: by
+// the newest policy issued by then, or by any CRL with an earlier date. A kiosk
+// that was offline names an older policy; what it made before the revocation
+// stands, and a CRL's date is when the card was lost, whoever knew of it.
+func (r Revocations) officer(chain []*x509.Certificate, at time.Time) bool {
+	var newest policy.Revocations
 	for _, p := range r {
 		if !p.Issued.After(at) && p.Version > newest.Version {
 			newest = p
 		}
+		if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return p.Listed(c, at) }) {
+			return true
+		}
 	}
-	return newest.OfficerRevoked(certificate)
+	return newest.Named(chain[0])
 }
 
 // clockSkew is how wrong a kiosk's clock may be.

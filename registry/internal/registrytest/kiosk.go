@@ -263,6 +263,9 @@ func (w *World) attest(t testing.TB, key crypto.PublicKey, edit func(*CA, *x509.
 	return &record.Attestation{PIV: &record.PIVEvidence{Certificate: cert.Raw, Intermediate: own.Cert.Raw}}
 }
 
+// Own is the token's own certificate (F9), which issues all attestations.
+func (w *World) Own() CA { return w.own }
+
 // Lookalike is a token's certificate under a maker that nobody trusts.
 func (w *World) Lookalike(t testing.TB) CA {
 	t.Helper()

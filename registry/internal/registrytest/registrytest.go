@@ -68,7 +68,7 @@ func NewCA(t testing.TB, name string) CA {
 }
 
 func authority(name string) *x509.Certificate {
-	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(10, 0, 0)}
 }
 
@@ -172,6 +172,39 @@ func (w *World) Accept(t testing.TB, documents string, files map[string][]byte) 
 	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
 }
 
+// Set adds keys that stand before all sections to the World's policy. Files are
+// written beside it.
+func (w *World) Set(t testing.TB, keys string, files map[string][]byte) {
+	t.Helper()
+	for name, b := range files {
+		w.write(t, name, b)
+	}
+	body, err := os.ReadFile(filepath.Join(w.Dir, "policy.body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "policy.body", append([]byte(keys), body...))
+	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
+}
+
+// CRL lists officers' cards as lost since a time.
+func (ca CA) CRL(t testing.TB, since time.Time, lost ...Officer) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().AddDate(0, 0, 7)}
+	for _, o := range lost {
+		c, err := x509.ParseCertificate(o.Chain[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: since})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, ca.Cert, ca.Key.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // Revoke signs the next policy, in which officers' cards are revoked.
 func (w *World) Revoke(t testing.TB, version int, issued time.Time, officers ...Officer) policy.Signed {
 	t.Helper()
@@ -223,6 +256,8 @@ required = ["enrollment"]
 [[officer_ca]]
 file = "officers.der"
 class = "test"
+[[officer_roles]]
+roles = ["officer", "supervisor"]
 [[piv_roots]]
 file = "tokens.der"
 class = "test"

@@ -63,6 +63,14 @@ func All(language string) []Sample {
 	add("-2-pin", s)
 	s.PIN = &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINWrong, Left: 1}
 	add("-3-last-try", s)
+	s = officer(kiosk.ScreenSignOn, kiosk.ActionSignOn, kiosk.ActionStartOver, kiosk.ActionChoose)
+	s.Locked, s.Waiting, s.PIN = true, kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	s.Fault = &kiosk.Fault{Code: kiosk.CodeOfficerRemoved, Remedy: kiosk.RemedyRetry}
+	s.Health = health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-4-locked", s)
+	s.Health = health(s.Screen)
+	add("-5-locked-pin", s)
 
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
 	add("-1-ready", s)

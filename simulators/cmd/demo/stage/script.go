@@ -108,7 +108,8 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 	in := kiosk.Intent{State: s.Number, Action: s.Main}
 	switch s.Screen {
 	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
-		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing {
+		away := s.Locked && s.Fault != nil && s.Fault.Code == kiosk.CodeOfficerRemoved // it is put back
+		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing && !away {
 			return in, s.Fault
 		}
 		p.Officer(0)

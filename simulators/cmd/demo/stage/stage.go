@@ -239,6 +239,10 @@ class = "test"
 file = "officers-ca.der"
 class = "test"
 
+[[officer_roles]]
+unit = "Citizen Services"
+roles = ["officer", "supervisor", "desk"]
+
 `
 
 // configure writes the kiosk's configuration file.

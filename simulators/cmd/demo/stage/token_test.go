@@ -299,3 +299,52 @@ func TestOfficersCardAtApproval(t *testing.T) {
 	}
 	works(t, s)
 }
+
+// When the officer's card leaves, what the officer saw is covered until the same
+// card is back with its PIN; between two citizens its officer is signed off.
+func TestOfficersCardLeaves(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	own := officersCard(t, issuers, 0)
+	pins := verified(t, s)
+	s.Hold(kiosk.DeviceOfficer, own)
+	left := false
+	p.odd = func(_ context.Context, st kiosk.State) (bool, error) {
+		if st.Screen == kiosk.ScreenCompare && !left {
+			left = true
+			s.Take(kiosk.DeviceOfficer)
+			return true, nil
+		}
+		if st.Locked && st.Holder != nil {
+			t.Error("a locked desk shows the citizen")
+		}
+		return false, nil
+	}
+	p.mend = func(n int, _ told) kiosk.Action {
+		if got := pins.Load(); got != 1 {
+			t.Errorf("fault %d: %d PINs were sent to cards", n, got)
+		}
+		p.swap(kiosk.DeviceOfficer, []pcscd.Card{officersCard(t, issuers, 1), own}[n-1])
+		return kiosk.ActionRetry
+	}
+	final(t, s, p.meet(told{kiosk.ScreenSignOn, kiosk.CodeOfficerRemoved, 0}, told{kiosk.ScreenSignOn, kiosk.CodeOfficerOther, 0}))
+	if pins.Load() != 3 { // to sign on, to go on, to approve
+		t.Errorf("%d PINs were sent", pins.Load())
+	}
+	s.Take(kiosk.DeviceOfficer)
+	states, err := s.Kiosk.Desk().States(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for st := range states {
+		if st.Screen == kiosk.ScreenSignOn {
+			if st.Locked || st.Officer != "" {
+				t.Errorf("signed off: locked %v, officer %q", st.Locked, st.Officer)
+			}
+			break
+		}
+	}
+	works(t, s)
+}

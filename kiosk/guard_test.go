@@ -1,0 +1,213 @@
+package kiosk
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"enrollkiosk/kiosk/secret"
+)
+
+// shift is a desk whose officer has signed on. The test plays the card.
+type shift struct {
+	*desk
+	left  uint64
+	right string // PIN of the officer's card
+	tried []string
+}
+
+func newShift() *shift {
+	s := &shift{desk: newDesk(), right: "246813"}
+	s.guard = &guard{left: func() uint64 { return s.left }, proved: time.Now(), unlock: func(_ context.Context, pin secret.Text) error {
+		s.tried = append(s.tried, string(pin.Reveal()))
+		if string(pin.Reveal()) != s.right {
+			return &Fault{Code: CodeOfficerOther, Remedy: RemedyOtherCard}
+		}
+		return nil
+	}}
+	s.latest.Readers = map[Device]ReaderState{DeviceOfficer: ReaderCard}
+	return s
+}
+
+// reader has the officers' reader show something, as Agent.watch tells it.
+func (s *shift) reader(r ReaderState) {
+	if s.latest.Readers[DeviceOfficer] == ReaderCard && r != ReaderCard {
+		s.left++
+	}
+	s.health <- Health{Readers: map[Device]ReaderState{DeviceOfficer: r}}
+	synctest.Wait()
+}
+
+func comparing() State {
+	return State{Screen: ScreenCompare, Turn: TurnOfficer, Main: ActionConfirmPerson, Actions: []Action{ActionConfirmPerson, ActionDoubtPerson},
+		Holder: &HolderView{Surname: secret.FromString("SPECIMEN")}}
+}
+
+// newest is the state on the screen.
+func (s *shift) newest() State {
+	synctest.Wait()
+	return <-s.hub.states(context.Background())
+}
+
+func (s *shift) enter(pin string) {
+	s.intents <- Intent{State: s.newest().Number, Action: ActionSignOn, Secret: secret.FromString(pin)}
+	synctest.Wait()
+}
+
+// What an officer sees is covered at once when the card leaves, and comes back
+// with the same card and its PIN only. What was tapped meanwhile is dropped.
+func TestOfficersScreenIsCovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		_, answer, _ := ask(t.Context(), s.desk, comparing)
+		before := s.newest()
+		if before.Screen != ScreenCompare || before.Holder == nil {
+			t.Fatalf("shown: %+v", before)
+		}
+		s.reader(ReaderEmpty)
+		locked := s.newest()
+		if locked.Screen != ScreenSignOn || !locked.Locked || locked.Holder != nil || locked.Fault == nil || locked.Fault.Code != CodeOfficerRemoved {
+			t.Fatalf("covered by %+v", locked)
+		}
+		s.intents <- Intent{State: before.Number, Action: ActionConfirmPerson}
+		s.reader(ReaderCard)
+		if got := s.newest(); !got.Locked {
+			t.Errorf("open without a PIN: %+v", got)
+		}
+		s.enter("111111") // a colleague's card
+		if got := s.newest(); !got.Locked || got.Fault == nil || got.Fault.Code != CodeOfficerOther {
+			t.Errorf("a colleague's card: %+v", got)
+		}
+		s.enter(s.right)
+		again := s.newest()
+		if again.Screen != ScreenCompare || again.Holder == nil || again.Number == before.Number {
+			t.Fatalf("after the PIN: %+v", again)
+		}
+		select {
+		case in := <-answer:
+			t.Fatalf("answered by %+v", in)
+		default:
+		}
+		s.intents <- Intent{State: again.Number, Action: ActionConfirmPerson}
+		if in := <-answer; in.Action != ActionConfirmPerson {
+			t.Errorf("%+v", in)
+		}
+	})
+}
+
+// A tap that comes before the news that the card has gone does not count.
+func TestTapAfterTheCardLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		_, answer, _ := ask(t.Context(), s.desk, comparing)
+		n := s.newest().Number
+		s.left++
+		s.intents <- Intent{State: n, Action: ActionConfirmPerson}
+		if got := s.newest(); !got.Locked {
+			t.Errorf("%+v", got)
+		}
+		select {
+		case in := <-answer:
+			t.Errorf("taken: %+v", in)
+		default:
+		}
+		s.enter(s.right)
+		s.intents <- Intent{State: s.newest().Number, Action: ActionDoubtPerson}
+		synctest.Wait()
+	})
+}
+
+// The citizen goes on while the officer is away; that the card was away, however
+// shortly, is not forgotten when the officer's turn comes.
+func TestCitizenGoesOnWithoutTheOfficer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		_, answer, _ := ask(t.Context(), s.desk, consent)
+		n := s.newest().Number
+		s.reader(ReaderEmpty)
+		s.reader(ReaderCard)
+		if got := s.newest(); got.Number != n || got.Screen != ScreenConsent {
+			t.Errorf("the citizen is disturbed: %+v", got)
+		}
+		s.intents <- Intent{State: n, Action: ActionAccept}
+		<-answer
+		ask(t.Context(), s.desk, comparing)
+		if got := s.newest(); !got.Locked || got.Holder != nil {
+			t.Errorf("the officer's turn: %+v", got)
+		}
+		s.enter(s.right)
+		if got := s.newest(); got.Screen != ScreenCompare {
+			t.Errorf("after the PIN: %+v", got)
+		}
+		s.intents <- Intent{State: s.newest().Number, Action: ActionDoubtPerson}
+		synctest.Wait()
+	})
+}
+
+// What asks for a card and its PIN needs no lock before it: another officer's
+// card may have to lie there.
+func TestScreensThatAskForACardStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		for _, screen := range []Screen{ScreenApprove, ScreenSecondOfficer, ScreenSecondApprove} {
+			ctx, cancel := context.WithCancel(t.Context())
+			go s.askOfficer(ctx, func() State { return approval(State{Screen: screen}) }, nil)
+			s.newest()
+			s.reader(ReaderEmpty)
+			if got := s.newest(); got.Screen != screen {
+				t.Errorf("%s: %+v", screen, got)
+			}
+			s.reader(ReaderCard)
+			cancel()
+			synctest.Wait()
+		}
+	})
+}
+
+// A locked desk can be left: somebody starts over, or nobody comes.
+func TestLockedDeskEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		_, _, failed := ask(t.Context(), s.desk, comparing)
+		s.newest()
+		s.reader(ReaderEmpty)
+		s.intents <- Intent{State: s.newest().Number, Action: ActionStartOver}
+		if err := <-failed; !errors.Is(err, errStartOver) {
+			t.Errorf("started over: %v", err)
+		}
+		_, _, failed = ask(t.Context(), s.desk, comparing)
+		var fault *Fault
+		if err := <-failed; !errors.As(err, &fault) || fault.Code != CodeTimedOut {
+			t.Errorf("nobody comes: %v", err)
+		}
+		if len(s.tried) > 0 {
+			t.Errorf("PINs tried: %v", s.tried)
+		}
+	})
+}
+
+// A card that proved itself and was never seen to lie there is taken to be away
+// when there was time to see it.
+func TestCardThatWasNeverSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		empty := Health{Readers: map[Device]ReaderState{DeviceOfficer: ReaderEmpty}}
+		if s.guard.away(empty) {
+			t.Error("the news may be on its way")
+		}
+		time.Sleep(settle + time.Second)
+		if !s.guard.away(empty) || s.guard.away(s.latest) {
+			t.Error("there was time to see it")
+		}
+		if err := s.guard.proving(func() error { return errOtherToken }); err == nil || !s.guard.away(empty) {
+			t.Error("a proof that failed counts")
+		}
+		s.left++ // while it proves itself
+		err := s.guard.proving(func() error { s.left++; return nil })
+		if err != nil || !s.guard.away(s.latest) {
+			t.Error("a card that left while it proved itself is there")
+		}
+	})
+}
