@@ -98,11 +98,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func reject(c Check, format string, a ...any) error { return &Error{c, fmt.Errorf(format, a...)} }
 
-// chain returns the class of the first root that leaf leads to at the given
-// time. Roots are tried one by one, so that the class is that of the root used.
-func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Root, at time.Time) (string, error) {
+// chain returns the first root that leaf leads to at the given time. Roots are
+// tried one by one, so that it is the one used.
+func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Root, at time.Time) (Root, error) {
 	if at.IsZero() {
-		return "", reject(CheckExpectation, "no time to judge the chain at")
+		return Root{}, reject(CheckExpectation, "no time to judge the chain at")
 	}
 	pool := x509.NewCertPool()
 	for _, c := range intermediates {
@@ -111,7 +111,7 @@ func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Ro
 	err := errors.New("no root configured")
 	for _, r := range roots {
 		if r.Certificate == nil || r.Class != Production && r.Class != Test {
-			return "", reject(CheckExpectation, "root without certificate or class")
+			return Root{}, reject(CheckExpectation, "root without certificate or class")
 		}
 		one := x509.NewCertPool()
 		one.AddCert(r.Certificate)
@@ -119,8 +119,8 @@ func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Ro
 			Roots: one, Intermediates: pool, CurrentTime: at,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // the caller checks the leaf's own
 		}); err == nil {
-			return r.Class, nil
+			return r, nil
 		}
 	}
-	return "", &Error{CheckChain, err}
+	return Root{}, &Error{CheckChain, err}
 }

@@ -3,8 +3,7 @@ package attest
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -33,15 +32,17 @@ const (
 
 // PIVExpect is what the evidence of a PIV token must say.
 type PIVExpect struct {
-	Slot    byte             // 0x9A, 0x9C, 0x9D or 0x9E
+	Slot    byte             // 0x9A, 0x9C, 0x9D, 0x9E, or a retired one: 0x82 to 0x95
 	Serial  uint32           // of the token that was probed
-	Key     crypto.PublicKey // the generated one, P-256
+	Key     crypto.PublicKey // the generated one, of one of package hsm's algorithms
 	Minimum [3]byte          // least firmware
 	Revoked []uint64         // serial numbers
-	// TouchAlways wants a touch at every use. Without it, a key in 9D must ask
-	// for one at least every 15 s (policy "cached"), others need not.
-	TouchAlways bool
-	At          time.Time
+	// RevokedCertificates are SHA-256 of certificates, DER, under which nothing
+	// counts: the token's own (F9), or the root that issued it.
+	RevokedCertificates [][32]byte
+	PIN                 hsm.PINPolicy   // the least
+	Touch               hsm.TouchPolicy // the least
+	At                  time.Time
 	// AnySerial is for a verifier that never saw the token, such as the
 	// registry; Serial is not looked at.
 	AnySerial bool
@@ -60,12 +61,16 @@ type PIVExpect struct {
 // The Proof is of origin and is not Fresh: whoever has seen the two certificates
 // can show them again.
 func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
-	key, ok := want.Key.(*ecdsa.PublicKey)
+	_, known := hsm.AlgorithmOf(want.Key)
+	key, equal := want.Key.(interface{ Equal(crypto.PublicKey) bool })
+	retired := want.Slot >= 0x82 && want.Slot <= 0x95
 	switch {
-	case !ok || key == nil || key.Curve != elliptic.P256():
-		return Proof{}, reject(CheckExpectation, "no P-256 key to expect")
-	case want.Slot < 0x9A || want.Slot > 0x9E || want.Slot == 0x9B:
+	case !known || !equal:
+		return Proof{}, reject(CheckExpectation, "no key to expect")
+	case !retired && (want.Slot < 0x9A || want.Slot > 0x9E || want.Slot == 0x9B):
 		return Proof{}, reject(CheckExpectation, "no slot %02X", want.Slot)
+	case !want.PIN.Covers(hsm.PINOnce) || !want.Touch.Covers(hsm.TouchNever):
+		return Proof{}, reject(CheckExpectation, "no PIN or touch policy to expect")
 	case want.Serial == 0 && !want.AnySerial:
 		return Proof{}, reject(CheckExpectation, "no serial number to expect")
 	}
@@ -78,7 +83,7 @@ func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("token's certificate: %w", err)
 	}
-	class, err := chain(own, nil, roots, want.At)
+	root, err := chain(own, nil, roots, want.At)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -106,6 +111,11 @@ func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
 	if slices.Contains(want.Revoked, uint64(s.serial)) {
 		return Proof{}, reject(CheckRevoked, "the token must not be used")
 	}
+	for _, c := range []*x509.Certificate{own, root.Certificate} {
+		if slices.Contains(want.RevokedCertificates, sha256.Sum256(c.Raw)) {
+			return Proof{}, reject(CheckRevoked, "a certificate above the key counts no more")
+		}
+	}
 	if slices.Compare(s.firmware[:], want.Minimum[:]) < 0 {
 		return Proof{}, reject(CheckFirmware, "%d.%d.%d", s.firmware[0], s.firmware[1], s.firmware[2])
 	}
@@ -114,12 +124,10 @@ func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
 			return Proof{}, reject(CheckFirmware, "the token's own certificate says another one")
 		}
 	}
-	if s.pin != pivPINOnce && s.pin != pivPINAlways {
+	if !pinPolicies[s.pin].Covers(want.PIN) {
 		return Proof{}, reject(CheckPINPolicy, "%d", s.pin)
 	}
-	touched := s.touch == pivTouchAlways ||
-		!want.TouchAlways && (s.touch == pivTouchCached || s.touch == pivTouchNever && want.Slot != 0x9D)
-	if !touched {
+	if !touchPolicies[s.touch].Covers(want.Touch) {
 		return Proof{}, reject(CheckTouchPolicy, "%d", s.touch)
 	}
 	if s.formFactor == 0 {
@@ -128,7 +136,7 @@ func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
 	if !key.Equal(leaf.PublicKey) {
 		return Proof{}, reject(CheckKey, "about another key")
 	}
-	return Proof{key: key, where: PIV, class: class}, nil
+	return Proof{key: want.Key, where: PIV, class: root.Class}, nil
 }
 
 // maxPIVCertificate is the largest object of a YubiKey's PIV application.
@@ -173,13 +181,11 @@ var (
 	oidStandardExtensions = asn1.ObjectIdentifier{2, 5, 29} // RFC 5280 4.2.1
 )
 
-// Policies as Yubico numbers them.
-const (
-	pivPINOnce     = 2
-	pivPINAlways   = 3
-	pivTouchNever  = 1
-	pivTouchAlways = 2
-	pivTouchCached = 3
+// Policies as Yubico numbers them. Others (no PIN; a fingerprint in its place)
+// cover nothing that can be asked for.
+var (
+	pinPolicies   = map[byte]hsm.PINPolicy{2: hsm.PINOnce, 3: hsm.PINAlways}
+	touchPolicies = map[byte]hsm.TouchPolicy{1: hsm.TouchNever, 2: hsm.TouchAlways, 3: hsm.TouchCached}
 )
 
 // statement is what a token says about a key beside the key itself.
