@@ -27,6 +27,7 @@ const (
 	wrongCodePause  = time.Second      // before a code is refused
 	challengeLife   = 5 * time.Minute  // for a TPM to answer in
 	sessionIdleLife = 30 * time.Minute // for a kiosk that waits to ask again in
+	maxSessions     = 8                // of one kiosk id; the oldest goes
 )
 
 // CheckActivation: the secret of the credential did not come back.
@@ -42,7 +43,7 @@ type provisioning struct {
 	pause  time.Duration // before a code is refused
 
 	mu       sync.Mutex
-	sessions map[string]*session // the last one of each kiosk id
+	sessions []*session // oldest first
 }
 
 // session is one kiosk's attempt. Sessions live in memory: a kiosk that comes
@@ -85,7 +86,7 @@ func refuse(status int, code, title string, err error) error {
 
 func newProvisioning(kiosks Kiosks, p policy.Policy, now func() time.Time) (*provisioning, error) {
 	roots, err := attestRoots(p.TPMRoots)
-	return &provisioning{kiosks: kiosks, roots: roots, now: now, pause: wrongCodePause, sessions: map[string]*session{}}, err
+	return &provisioning{kiosks: kiosks, roots: roots, now: now, pause: wrongCodePause}, err
 }
 
 func attestRoots(list []policy.Root) ([]attest.Root, error) {
@@ -147,9 +148,7 @@ func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.Pro
 	if err != nil {
 		return none, err
 	}
-	v.mu.Lock()
-	v.sessions[q.KioskID] = s
-	v.mu.Unlock()
+	v.add(s, now)
 	return api.ProvisionChallenge{Session: s.id, Endorsement: which, Blob: made.Blob, Encrypted: made.Secret, Nonce: s.nonce}, nil
 }
 
@@ -263,16 +262,38 @@ func errSession() error {
 	return refuse(http.StatusNotFound, api.CodeProvisionSession, "this session is over: begin again", nil)
 }
 
-// find needs the lock.
+// add keeps a session, beside a few others of the same kiosk.
+func (v *provisioning) add(s *session, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prune(now)
+	same := func(o *session) bool { return o.claim.kiosk.ID == s.claim.kiosk.ID }
+	count := 0
+	for _, o := range v.sessions {
+		if same(o) {
+			count++
+		}
+	}
+	if count >= maxSessions {
+		oldest := slices.IndexFunc(v.sessions, same)
+		v.sessions = slices.Delete(v.sessions, oldest, oldest+1)
+	}
+	v.sessions = append(v.sessions, s)
+}
+
+// find and prune need the lock.
 func (v *provisioning) find(id api.ID, now time.Time) *session {
-	for kiosk, s := range v.sessions {
-		if !now.Before(s.ends) {
-			delete(v.sessions, kiosk)
-		} else if subtle.ConstantTimeCompare(s.id[:], id[:]) == 1 {
+	v.prune(now)
+	for _, s := range v.sessions {
+		if subtle.ConstantTimeCompare(s.id[:], id[:]) == 1 {
 			return s
 		}
 	}
 	return nil
+}
+
+func (v *provisioning) prune(now time.Time) {
+	v.sessions = slices.DeleteFunc(v.sessions, func(s *session) bool { return !now.Before(s.ends) })
 }
 
 // proved verifies the AK's statements for nonce and is the kiosk that they

@@ -479,6 +479,15 @@ func TestProveRefuses(t *testing.T) {
 	if _, problem, _ := c.prove(p); problem != api.CodeProvisionCode {
 		t.Errorf("an earlier code: %q", problem)
 	}
+	// So many attempts that the first is forgotten.
+	challenge, _, _ = c.begin(a.asks(kioskID, code))
+	p = a.answers(challenge)
+	for range 8 {
+		c.begin(a.asks(kioskID, code))
+	}
+	if _, problem, _ := c.prove(p); problem != api.CodeProvisionSession {
+		t.Errorf("an attempt long ago: %q", problem)
+	}
 	// Too late.
 	challenge, _, _ = c.begin(a.asks(kioskID, code))
 	p = a.answers(challenge)
@@ -533,7 +542,7 @@ func TestAnotherTPM(t *testing.T) {
 	}
 	late := b.answers(challenge)
 	a.provisions(c, kioskID, code)
-	if _, problem, _ := c.prove(late); problem != api.CodeProvisionSession {
+	if _, problem, _ := c.prove(late); problem != api.CodeProvisionOtherTPM {
 		t.Errorf("the second to prove: %q", problem)
 	}
 	if _, problem, _ := c.begin(b.asks(kioskID, code)); problem != api.CodeProvisionOtherTPM {

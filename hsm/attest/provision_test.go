@@ -2,6 +2,10 @@ package attest_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -148,6 +152,60 @@ func TestVerifyQuote(t *testing.T) {
 		c.edit(&want)
 		_, err := attest.VerifyQuote(p.Quote, want)
 		refusedBy(t, what, err, c.check)
+	}
+}
+
+// Only one selection is what the caller asked for. A key in software says the
+// rest as a TPM would.
+func TestQuoteOfOtherPCRs(t *testing.T) {
+	p := provisioned(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := p.AK[:len(p.AK)-68]
+	ak := slices.Concat(head, []byte{0, 32}, point[1:33], []byte{0, 32}, point[33:])
+	name := func(parts ...[]byte) []byte {
+		d := sha256.Sum256(bytes.Join(parts, nil))
+		return append([]byte{0, 11}, d[:]...)
+	}
+	signer := name(name([]byte{0x40, 0, 0, 1}, p.ParentName), name(ak))
+	at := bytes.Index(p.Quote.Attest, []byte{0, 0, 0, 1, 0, 11, 3, 0xFF, 0, 0})
+	if at < 0 {
+		t.Fatal("no selection in the recording")
+	}
+	say := func(selection ...byte) hsm.TPMQuote {
+		statement := slices.Concat(p.Quote.Attest[:8], signer, p.Quote.Attest[8+34:at], selection, p.Quote.Attest[at+10:])
+		digest := sha256.Sum256(statement)
+		r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		signature := slices.Concat([]byte{0, 0x18, 0, 11, 0, 32}, r.FillBytes(make([]byte, 32)), []byte{0, 32}, s.FillBytes(make([]byte, 32)))
+		return hsm.TPMQuote{Attest: statement, Signature: signature, PCRs: p.Quote.PCRs}
+	}
+	want := p.expect()
+	want.AK = ak
+	if _, err := attest.VerifyQuote(say(0, 0, 0, 1, 0, 11, 3, 0xFF, 0, 0), want); err != nil {
+		t.Fatal(err)
+	}
+	for what, selection := range map[string][]byte{
+		"none":              {0, 0, 0, 0},
+		"no PCR":            {0, 0, 0, 1, 0, 11, 3, 0, 0, 0},
+		"one less":          {0, 0, 0, 1, 0, 11, 3, 0xFE, 0, 0},
+		"one more":          {0, 0, 0, 1, 0, 11, 3, 0xFF, 1, 0},
+		"SHA-1":             {0, 0, 0, 1, 0, 4, 3, 0xFF, 0, 0},
+		"SHA-384":           {0, 0, 0, 1, 0, 12, 3, 0xFF, 0, 0},
+		"another bank, too": {0, 0, 0, 2, 0, 4, 3, 0xFF, 0, 0, 0, 11, 3, 0xFF, 0, 0},
+		"twice":             {0, 0, 0, 2, 0, 11, 3, 0xFF, 0, 0, 0, 11, 3, 0xFF, 0, 0},
+		"32 PCRs":           {0, 0, 0, 1, 0, 11, 4, 0xFF, 0, 0, 0},
+	} {
+		_, err := attest.VerifyQuote(say(selection...), want)
+		refusedBy(t, what, err, attest.CheckSelection)
 	}
 }
 

@@ -150,8 +150,23 @@ func TestProvision(t *testing.T) {
 		t.Errorf("provisioned against the configuration: %v", err)
 	}
 	s.Config.Trust.Root = ""
-	if err := s.Kiosks().Revoke(stage.KioskID, time.Now()); err != nil {
+	// And a code of another authority changes nothing.
+	dir := filepath.Join(s.Dir, "other-vault")
+	keys, err := vault.Init(dir, nil, time.Now())
+	if err != nil {
 		t.Fatal(err)
+	}
+	signed, err := vault.SignPolicy(t.Context(), dir, filepath.Join(s.Dir, "policy.toml"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newImpostor(t, signed, nil)
+	s.Config.Registry.URL = other.URL
+	if _, err := s.provision(api.NewCode(keys.RootHash, other.key()), quiet); !errors.Is(err, station.ErrOtherAuthority) || other.begun.Load() != 0 {
+		t.Errorf("another authority's code: %v", err)
+	}
+	if err := s.works(); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
