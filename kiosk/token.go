@@ -72,16 +72,20 @@ func (t TokenInfo) Usable() error {
 }
 
 // VerifyTokenKey checks the evidence of one key of a citizen's token against the
-// policy: 9A wants a touch for each use.
+// policy. Retired slots have the rules of 9A.
 func VerifyTokenKey(p policy.Policy, roots []attest.Root, k TokenKey, slot Slot, serial uint32, at time.Time) (attest.Proof, error) {
 	public, err := x509.ParsePKIXPublicKey(k.Public)
 	if err != nil {
 		return attest.Proof{}, err
 	}
-	least := p.MinimumPIVFirmware
+	least, rules := p.MinimumPIVFirmware, p.TokenRules()
+	pin, touch := rules.PIN, rules.Touch
+	if slot == SlotKeyManagement {
+		pin, touch = hsm.PINOnce, rules.KeyAgreementTouch
+	}
 	return attest.VerifyPIV(k.Evidence, roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		TouchAlways: slot == SlotAuthentication, At: at})
+		RevokedCertificates: p.RevokedAttestations, PIN: pin, Touch: touch, At: at})
 }
 
 // PIN lengths of SP 800-73-4 Part 2 2.4.3.

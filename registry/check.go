@@ -2,10 +2,6 @@ package registry
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"errors"
 	"slices"
 	"time"
@@ -203,10 +199,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	var proof attest.Proof
 	switch {
 	case evidence.PIV != nil:
-		if r.policy.AttestationRevoked(evidence.PIV.Certificate, evidence.PIV.Intermediate) {
-			return "", chain.Refuse(api.CodeAttestation, "the attestation certificate is revoked")
-		}
-		if a := algorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, a) {
+		if a, _ := hsm.AlgorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, a) {
 			return "", chain.Refuse(api.CodeAttestation, "the policy allows no key of algorithm %q", a)
 		}
 		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, pivExpect(r.policy, key, at))
@@ -232,28 +225,8 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 
 // pivExpect is what a policy wants a token to say about the citizen's key.
 func pivExpect(p policy.Policy, key crypto.PublicKey, at time.Time) attest.PIVExpect {
-	least := p.MinimumPIVFirmware
+	least, rules := p.MinimumPIVFirmware, p.TokenRules()
 	return attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		TouchAlways: p.TokenRules().Touch == policy.TouchAlways, At: at}
-}
-
-// algorithmOf is "" for a kind of key that no policy can allow.
-func algorithmOf(key crypto.PublicKey) policy.Algorithm {
-	switch k := key.(type) {
-	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			return policy.P256
-		case elliptic.P384():
-			return policy.P384
-		}
-	case ed25519.PublicKey:
-		return policy.Ed25519
-	case *rsa.PublicKey:
-		if k.N.BitLen() == 2048 {
-			return policy.RSA2048
-		}
-	}
-	return ""
+		RevokedCertificates: p.RevokedAttestations, PIN: rules.PIN, Touch: rules.Touch, At: at}
 }
