@@ -23,6 +23,7 @@ import (
 type ceremony struct {
 	reader string
 	back   func()
+	spec   piv.KeySpec
 	keys   piv.Keys
 	begun  bool
 }
@@ -81,7 +82,7 @@ func (c *ceremony) make(ctx context.Context, t *piv.Token) error {
 		return err
 	}
 	var err error
-	c.keys, err = t.GenerateKeys(ctx, text(citizenPIN), piv.KeySpec{Retired: make([]hsm.KeyRule, 1)}, nil)
+	c.keys, err = t.GenerateKeys(ctx, text(citizenPIN), c.spec, nil)
 	return err
 }
 
@@ -114,7 +115,7 @@ func TestMadeReadyWhateverTheMomentItIsPulled(t *testing.T) {
 				r, card := insert(t, pivtoken.Options{})
 				defer r.Remove()
 				pulled := pullAt(r, n, answered)
-				c := ceremony{reader: r.Name(), back: func() { r.Insert(card) }}
+				c := ceremony{reader: r.Name(), spec: piv.KeySpec{Retired: make([]hsm.KeyRule, 1)}, back: func() { r.Insert(card) }}
 				if err := c.run(ctx); err != nil {
 					t.Fatalf("command %d: %v", n, err)
 				}

@@ -174,11 +174,15 @@ func (t *Token) agree(ctx context.Context, slot Slot, pin secret.Text, peer *ecd
 	if err != nil {
 		return nil, err
 	}
+	return k.agree(ctx, peer)
+}
+
+func (k *key) agree(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
 	own, ok := k.public.(*ecdsa.PublicKey)
 	if !ok {
 		return nil, hsm.ErrUnsupported
 	}
-	if about, err := own.ECDH(); err != nil || about.Curve() != peer.Curve() {
+	if public, err := own.ECDH(); err != nil || public.Curve() != peer.Curve() {
 		return nil, fmt.Errorf("another curve: %w", hsm.ErrUnsupported)
 	}
 	return k.present(ctx, aboutAgreement, func(private crypto.PrivateKey) ([]byte, error) {
@@ -204,7 +208,8 @@ func (t *Token) proveAgreement(ctx context.Context, pin secret.Text) error {
 	if err != nil {
 		return err
 	}
-	got, err := t.agree(ctx, KeyManagement, pin, mine.PublicKey())
+	k := &key{token: t, slot: KeyManagement, public: own, pin: pin}
+	got, err := k.agree(ctx, mine.PublicKey())
 	if err != nil {
 		return err
 	}

@@ -229,6 +229,12 @@ func ask[T any](ctx context.Context, t *Token, about subject, work func(*piv.Yub
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)
 	}
+	if t.yubikey == nil { // given up by aside
+		if err := t.take(ctx); err != nil {
+			t.ended = hsm.ErrUnavailable
+			return none, err
+		}
+	}
 	yubikey, reader := t.yubikey, t.reader
 	v, err := within(ctx, func() (T, error) { return work(yubikey) }, func(T) { shut(reader, yubikey) })
 	if err != nil {
@@ -243,9 +249,9 @@ func (t *Token) do(ctx context.Context, about subject, work func(*piv.YubiKey) e
 	return err
 }
 
-// aside gives up piv-go's connection, does something in a session of this
-// package's own, and takes the token again. What the token refused there costs
-// the connection nothing; what else goes wrong, does.
+// aside gives up piv-go's connection and does something in a session of this
+// package's own; ask takes the token again. What the token refused there costs
+// nothing; after anything else that went wrong the Token is not used again.
 func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 	if t.ended != nil {
 		return t.ended
@@ -254,9 +260,11 @@ func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 		return context.Cause(ctx)
 	}
 	yubikey, serial := t.yubikey, t.state.Serial
-	t.yubikey, t.ended = nil, hsm.ErrUnavailable // until it is taken again
-	if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, yubikey.Close() }, func(struct{}) {}); err != nil {
-		return fmt.Errorf("%w: %w", hsm.ErrRemoved, err)
+	t.yubikey, t.ended = nil, hsm.ErrUnavailable // until it has ended well
+	if yubikey != nil {
+		if _, err := within(ctx, func() (struct{}, error) { return struct{}{}, yubikey.Close() }, func(struct{}) {}); err != nil {
+			return fmt.Errorf("%w: %w", hsm.ErrRemoved, err)
+		}
 	}
 	_, refused := onCard(ctx, t.reader, func(c *card) (struct{}, error) {
 		if _, _, err := c.selectPIV(); err != nil {
@@ -267,13 +275,8 @@ func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 		}
 		return struct{}{}, work(c)
 	})
-	if ctx.Err() != nil || isAny(refused, hsm.ErrRemoved, hsm.ErrNoDevice, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrNotPIV) {
-		return refused
-	}
-	t.ended = nil
-	if err := t.take(ctx); err != nil {
-		t.ended = hsm.ErrUnavailable
-		return errors.Join(refused, err)
+	if !errors.Is(refused, errLate) && !isAny(refused, hsm.ErrRemoved, hsm.ErrNoDevice, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrNotPIV) {
+		t.ended = nil
 	}
 	return refused
 }
