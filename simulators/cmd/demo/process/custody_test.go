@@ -83,7 +83,7 @@ func TestKilledOnTheMove(t *testing.T) {
 			move := func(p *stage.Script) { p.Custody, p.KeyPIN, p.PIN = number, p.PIN, "61507392" }
 			killAfter(t, s, step, move)
 			keys, notes := inCustody(t, s)
-			if len(keys) != 1 || len(notes) != 1 {
+			if (len(keys) != 1 || len(notes) != 1) && step != kiosk.StepPurge { // after it the authority may have confirmed
 				t.Fatalf("the kill left %v %v", keys, notes)
 			}
 			again := step != kiosk.StepSave && step != kiosk.StepPurge // it did not happen: once more
