@@ -50,7 +50,9 @@ const (
 
 // Covers says whether a key of policy p wants the PIN at least as often as least
 // says. An unknown policy covers nothing, and nothing covers one.
-func (p PINPolicy) Covers(least PINPolicy) bool { return covers([]PINPolicy{PINOnce, PINAlways}, p, least) }
+func (p PINPolicy) Covers(least PINPolicy) bool {
+	return covers([]PINPolicy{PINOnce, PINAlways}, p, least)
+}
 
 // TouchPolicy says how often a token wants to be touched for a key.
 type TouchPolicy string

@@ -73,6 +73,7 @@ const (
 	SlotAuthentication Slot = 0x9A
 	SlotSignature      Slot = 0x9C
 	SlotKeyManagement  Slot = 0x9D
+	SlotRetired        Slot = 0x82 // the first of twenty
 )
 
 // TokenInfo tells tokens apart before anything is written.

@@ -311,17 +311,14 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 			}
 			return p.run(ctx, StepMakeKeys, tokenFault, func(ctx context.Context) error {
 				var err error
-				keys, err = t.GenerateKeys(ctx, pin, TokenRules{}, func(hsm.Progress) {})
+				keys, err = MakeTokenKeys(ctx, t, pin, e.policy.Policy(), func(hsm.Progress) {})
 				return err
 			})
 		})
 		if err == nil {
 			err = p.run(ctx, StepVerifyToken, tokenFault, func(context.Context) error {
-				proof, err := e.verifyToken(keys.Authentication, SlotAuthentication, e.begun)
+				proof, err := VerifyTokenKeys(e.policy.Policy(), e.roots, keys, e.begun, e.now())
 				if err != nil {
-					return err
-				}
-				if _, err := e.verifyToken(keys.KeyManagement, SlotKeyManagement, e.begun); err != nil {
 					return err
 				}
 				piv := record.PIVEvidence(keys.Authentication.Evidence)
@@ -339,11 +336,6 @@ func (e *enrollment) makeKey(ctx context.Context, pin secret.Text) (key citizenK
 		return fault
 	})
 	return key, err
-}
-
-// verifyToken checks one key's evidence against the policy.
-func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.Proof, error) {
-	return VerifyTokenKey(e.policy.Policy(), e.roots, k, slot, serial, e.now())
 }
 
 // frozen is a payload that nothing changes any more, with what must not be lost

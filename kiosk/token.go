@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -71,21 +72,71 @@ func (t TokenInfo) Usable() error {
 	return nil
 }
 
-// VerifyTokenKey checks the evidence of one key of a citizen's token against the
-// policy. Retired slots have the rules of 9A.
-func VerifyTokenKey(p policy.Policy, roots []attest.Root, k TokenKey, slot Slot, serial uint32, at time.Time) (attest.Proof, error) {
-	public, err := x509.ParsePKIXPublicKey(k.Public)
+// TokenExpect is what a policy wants a token to say about the key in a slot.
+// Retired slots have the rules of 9A.
+func TokenExpect(p policy.Policy, slot Slot, key crypto.PublicKey, serial uint32, at time.Time) attest.PIVExpect {
+	least, rules := p.MinimumPIVFirmware, p.TokenRules()
+	want := attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: key,
+		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
+		RevokedCertificates: p.RevokedAttestations, PIN: rules.PIN, Touch: rules.Touch, At: at}
+	if slot == SlotKeyManagement {
+		want.PIN, want.Touch = hsm.PINOnce, rules.KeyAgreementTouch
+	}
+	return want
+}
+
+// VerifyTokenKeys checks the evidence of all keys of a citizen's token against
+// the policy, and returns the proof of the one in 9A.
+func VerifyTokenKeys(p policy.Policy, roots []attest.Root, keys TokenKeys, serial uint32, at time.Time) (attest.Proof, error) {
+	verify := func(slot Slot, k TokenKey) (attest.Proof, error) {
+		public, err := x509.ParsePKIXPublicKey(k.Public)
+		if err != nil {
+			return attest.Proof{}, fmt.Errorf("slot %02X: %w", byte(slot), err)
+		}
+		proof, err := attest.VerifyPIV(k.Evidence, roots, TokenExpect(p, slot, public, serial, at))
+		if err != nil {
+			err = fmt.Errorf("slot %02X: %w", byte(slot), err)
+		}
+		return proof, err
+	}
+	proof, err := verify(SlotAuthentication, keys.Authentication)
 	if err != nil {
 		return attest.Proof{}, err
 	}
-	least, rules := p.MinimumPIVFirmware, p.TokenRules()
-	pin, touch := rules.PIN, rules.Touch
-	if slot == SlotKeyManagement {
-		pin, touch = hsm.PINOnce, rules.KeyAgreementTouch
+	if a, _ := hsm.AlgorithmOf(proof.Key()); !slices.Contains(p.TokenRules().Algorithms, a) {
+		return attest.Proof{}, fmt.Errorf("key of algorithm %q: %w", a, hsm.ErrUnsupported)
 	}
-	return attest.VerifyPIV(k.Evidence, roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
-		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		RevokedCertificates: p.RevokedAttestations, PIN: pin, Touch: touch, At: at})
+	if _, err := verify(SlotKeyManagement, keys.KeyManagement); err != nil {
+		return attest.Proof{}, err
+	}
+	for i, k := range keys.Retired {
+		if _, err := verify(SlotRetired+Slot(i), k); err != nil {
+			return attest.Proof{}, err
+		}
+	}
+	return proof, nil
+}
+
+// MakeTokenKeys has a token make the citizen's keys as the policy wants them: the
+// first of its algorithms that the token has.
+func MakeTokenKeys(ctx context.Context, t Token, pin secret.Text, p policy.Policy, progress func(hsm.Progress)) (keys TokenKeys, err error) {
+	rules := p.TokenRules()
+	wish := TokenRules{KeyManagement: hsm.KeyRule{Touch: rules.KeyAgreementTouch}}
+	var refused error
+	for _, a := range rules.Algorithms {
+		wish.Authentication = hsm.KeyRule{Algorithm: a, PIN: rules.PIN, Touch: rules.Touch}
+		wish.Retired = slices.Repeat([]hsm.KeyRule{wish.Authentication}, int(rules.Retired))
+		keys, err = t.GenerateKeys(ctx, pin, wish, progress)
+		switch {
+		case errors.Is(err, hsm.ErrUnsupported):
+			refused = errors.Join(refused, err)
+			continue
+		case refused != nil && errors.Is(err, hsm.ErrNotFactoryNew): // not the algorithm was refused, but a key after the first
+			return keys, refused
+		}
+		return keys, err
+	}
+	return keys, refused
 }
 
 // PIN lengths of SP 800-73-4 Part 2 2.4.3.

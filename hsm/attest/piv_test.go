@@ -6,8 +6,10 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -73,11 +75,19 @@ func newTerminal(t testing.TB, token *pivtoken.Token) terminal {
 // born has a P-256 key made in a slot and attested.
 func (c terminal) born(slot, pin, touch byte) (*ecdsa.PublicKey, hsm.PIVEvidence) {
 	c.t.Helper()
-	b := c.send(0x47, 0, slot, []byte{0xAC, 9, 0x80, 1, 0x11, 0xAA, 1, pin, 0xAB, 1, touch})
+	b, e := c.bornAs(0x11, slot, pin, touch)
 	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), b[len(b)-65:])
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	return public, e
+}
+
+// bornAs has a key of an algorithm made in a slot and attested; b is the token's
+// answer to the first.
+func (c terminal) bornAs(algorithm, slot, pin, touch byte) (b []byte, e hsm.PIVEvidence) {
+	c.t.Helper()
+	b = c.send(0x47, 0, slot, []byte{0xAC, 9, 0x80, 1, algorithm, 0xAA, 1, pin, 0xAB, 1, touch})
 	own := c.send(0xCB, 0x3F, 0xFF, []byte{0x5C, 3, 0x5F, 0xFF, 1})
 	var object, content asn1.RawValue
 	if _, err := asn1.Unmarshal(own, &object); err != nil {
@@ -86,8 +96,10 @@ func (c terminal) born(slot, pin, touch byte) (*ecdsa.PublicKey, hsm.PIVEvidence
 	if _, err := asn1.Unmarshal(object.Bytes, &content); err != nil {
 		c.t.Fatal(err)
 	}
-	return public, hsm.PIVEvidence{Certificate: c.send(0xF9, slot, 0, nil), Intermediate: content.Bytes}
+	return b, hsm.PIVEvidence{Certificate: c.send(0xF9, slot, 0, nil), Intermediate: content.Bytes}
 }
+
+func newToken(a *pivtoken.Authority) *pivtoken.Token { return pivtoken.New(pivtoken.Options{Root: a}) }
 
 const (
 	once, always    = 2, 3 // PIN
@@ -111,7 +123,7 @@ func pivAuthority(t testing.TB, seed string) (*pivtoken.Authority, []attest.Root
 
 func pivExpect(key crypto.PublicKey) attest.PIVExpect {
 	return attest.PIVExpect{Slot: authentication, Serial: defaultSerial, Key: key, Minimum: [3]byte{5, 4, 3},
-		Revoked: []uint64{1, 2, 1 << 40}, TouchAlways: true, At: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+		Revoked: []uint64{1, 2, 1 << 40}, PIN: hsm.PINOnce, Touch: hsm.TouchAlways, At: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
 
 func TestVerifyPIV(t *testing.T) {
@@ -137,7 +149,7 @@ func TestVerifyPIV(t *testing.T) {
 
 	key, e = token.born(keyManagement, once, touchCached)
 	want = pivExpect(key)
-	want.Slot, want.TouchAlways = keyManagement, false
+	want.Slot, want.Touch = keyManagement, hsm.TouchCached
 	if _, err := attest.VerifyPIV(e, roots, want); err != nil {
 		t.Errorf("9D: %v", err)
 	}
@@ -159,30 +171,66 @@ func TestVerifyGenuineYubiKeys(t *testing.T) {
 		return leaf.PublicKey, hsm.PIVEvidence{Certificate: der[0], Intermediate: der[1]}, certificates(t, attest.Production, der[2])
 	}
 	key, e, roots := read("firmware-5.4.3.pem")
-	want := attest.PIVExpect{Slot: authentication, Serial: 0xF00F14, Key: key, Minimum: [3]byte{5, 4, 3}, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	want := attest.PIVExpect{Slot: authentication, Serial: 0xF00F14, Key: key, PIN: hsm.PINOnce, Touch: hsm.TouchNever, Minimum: [3]byte{5, 4, 3}, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	p, err := attest.VerifyPIV(e, roots, want)
 	if err != nil || p.Class() != attest.Production {
 		t.Errorf("firmware 5.4.3: %v", err)
 	}
-	want.TouchAlways = true
+	want.Touch = hsm.TouchAlways
 	p, err = attest.VerifyPIV(e, roots, want)
 	refused(t, "no touch", p, err, attest.CheckTouchPolicy)
-	want.TouchAlways, want.Minimum = false, [3]byte{5, 7, 0}
+	want.Touch, want.Minimum = hsm.TouchNever, [3]byte{5, 7, 0}
 	p, err = attest.VerifyPIV(e, roots, want)
 	refused(t, "older firmware", p, err, attest.CheckFirmware)
 
 	key, old, oldRoots := read("firmware-4.3.7.pem")
-	want = attest.PIVExpect{Slot: authentication, AnySerial: true, Key: key, At: want.At}
+	want = attest.PIVExpect{Slot: authentication, AnySerial: true, Key: key, PIN: hsm.PINOnce, Touch: hsm.TouchNever, At: want.At}
 	p, err = attest.VerifyPIV(old, oldRoots, want)
 	refused(t, "firmware 4.3.7", p, err, attest.CheckLeaf)
 	p, err = attest.VerifyPIV(hsm.PIVEvidence{Certificate: e.Certificate, Intermediate: old.Intermediate}, slices.Concat(roots, oldRoots), want)
 	refused(t, "one token's certificate, another's statement", p, err, attest.CheckLeaf)
 }
 
+// generated reads the token's own answer, not its attestation.
+func generated(t *testing.T, algorithm byte, b []byte) crypto.PublicKey {
+	t.Helper()
+	switch algorithm {
+	case 0x14:
+		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), b[len(b)-97:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	case 0xE0:
+		return ed25519.PublicKey(b[len(b)-32:])
+	case 0x07: // 7F49 82.... 81 82 0100 n, 82 03 010001
+		return &rsa.PublicKey{N: new(big.Int).SetBytes(b[len(b)-5-256 : len(b)-5]), E: 65537}
+	}
+	k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), b[len(b)-65:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Every algorithm; of the evidence of each, every bit.
 func TestPIVEveryByteCounts(t *testing.T) {
 	authority, roots := pivAuthority(t, "root")
-	key, genuine := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
-	want := pivExpect(key)
+	for name, algorithm := range map[string]byte{"P-256": 0x11, "P-384": 0x14, "Ed25519": 0xE0, "RSA-2048": 0x07} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answer, genuine := newTerminal(t, newToken(authority)).bornAs(algorithm, authentication, once, touchAlways)
+			key := generated(t, algorithm, answer)
+			p, err := attest.VerifyPIV(genuine, roots, pivExpect(key))
+			if err != nil || !p.Key().(interface{ Equal(crypto.PublicKey) bool }).Equal(key) {
+				t.Fatal(err)
+			}
+			everyByte(t, genuine, roots, pivExpect(key))
+		})
+	}
+}
+
+func everyByte(t *testing.T, genuine hsm.PIVEvidence, roots []attest.Root, want attest.PIVExpect) {
 	for name, member := range map[string]func(*hsm.PIVEvidence) *[]byte{
 		"certificate":  func(e *hsm.PIVEvidence) *[]byte { return &e.Certificate },
 		"intermediate": func(e *hsm.PIVEvidence) *[]byte { return &e.Intermediate },
@@ -194,7 +242,7 @@ func TestPIVEveryByteCounts(t *testing.T) {
 			return e
 		}
 		for i := range original {
-			for _, mask := range []byte{0x01, 0x80, 0xFF} {
+			for _, mask := range []byte{0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xFF} {
 				changed := bytes.Clone(original)
 				changed[i] ^= mask
 				p, err := attest.VerifyPIV(with(changed), roots, want)
@@ -258,22 +306,27 @@ func TestPIVEvidenceOfOtherThings(t *testing.T) {
 
 	for name, c := range map[string]struct {
 		slot, pin, touch byte
-		touchAlways      bool
+		leastPIN         hsm.PINPolicy
+		least            hsm.TouchPolicy
 		check            attest.Check // none: accepted
 	}{
-		"9A without PIN":        {0x9A, never, touchAlways, true, attest.CheckPINPolicy},
-		"9A PIN always":         {0x9A, always, touchAlways, true, ""},
-		"9A touch cached":       {0x9A, once, touchCached, true, attest.CheckTouchPolicy},
-		"9A no touch":           {0x9A, once, never, true, attest.CheckTouchPolicy},
-		"9A no touch asked":     {0x9A, once, never, false, ""},
-		"9D touch always":       {0x9D, once, touchAlways, false, ""},
-		"9D no touch":           {0x9D, once, never, false, attest.CheckTouchPolicy},
-		"9D cached, not enough": {0x9D, once, touchCached, true, attest.CheckTouchPolicy},
-		"9D without PIN":        {0x9D, never, touchCached, false, attest.CheckPINPolicy},
+		"without PIN":                 {0x9A, never, touchAlways, hsm.PINOnce, hsm.TouchAlways, attest.CheckPINPolicy},
+		"PIN always":                  {0x9A, always, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
+		"PIN once, always asked":      {0x9A, once, touchAlways, hsm.PINAlways, hsm.TouchAlways, attest.CheckPINPolicy},
+		"PIN always, as asked":        {0x9A, always, touchAlways, hsm.PINAlways, hsm.TouchAlways, ""},
+		"touch cached, always asked":  {0x9A, once, touchCached, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
+		"no touch, always asked":      {0x9A, once, never, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
+		"no touch, none asked":        {0x9A, once, never, hsm.PINOnce, hsm.TouchNever, ""},
+		"touch always, cached asked":  {0x9D, once, touchAlways, hsm.PINOnce, hsm.TouchCached, ""},
+		"no touch, cached asked":      {0x9D, once, never, hsm.PINOnce, hsm.TouchCached, attest.CheckTouchPolicy},
+		"touch cached, not enough":    {0x9D, once, touchCached, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
+		"retired":                     {0x82, once, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
+		"the last retired":            {0x95, once, touchCached, hsm.PINOnce, hsm.TouchCached, ""},
+		"retired, not enough touches": {0x83, once, never, hsm.PINOnce, hsm.TouchCached, attest.CheckTouchPolicy},
 	} {
 		key, e := second.born(c.slot, c.pin, c.touch)
 		want := pivExpect(key)
-		want.Slot, want.Serial, want.TouchAlways = c.slot, 42, c.touchAlways
+		want.Slot, want.Serial, want.PIN, want.Touch = c.slot, 42, c.leastPIN, c.least
 		p, err := attest.VerifyPIV(e, roots, want)
 		if c.check != "" {
 			refused(t, name, p, err, c.check)
@@ -287,6 +340,7 @@ func TestPIVExpectations(t *testing.T) {
 	authority, roots := pivAuthority(t, "root")
 	key, e := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	for name, c := range map[string]struct {
 		change func(*attest.PIVExpect)
 		check  attest.Check
@@ -294,7 +348,14 @@ func TestPIVExpectations(t *testing.T) {
 		"nothing":       {func(w *attest.PIVExpect) { *w = attest.PIVExpect{} }, attest.CheckExpectation},
 		"no key":        {func(w *attest.PIVExpect) { w.Key = nil }, attest.CheckExpectation},
 		"nil key":       {func(w *attest.PIVExpect) { w.Key = (*ecdsa.PublicKey)(nil) }, attest.CheckExpectation},
-		"P-384":         {func(w *attest.PIVExpect) { w.Key = p384.Public() }, attest.CheckExpectation},
+		"P-521":         {func(w *attest.PIVExpect) { w.Key = p521.Public() }, attest.CheckExpectation},
+		"another curve": {func(w *attest.PIVExpect) { w.Key = p384.Public() }, attest.CheckKey},
+		"no PIN policy": {func(w *attest.PIVExpect) { w.PIN = "" }, attest.CheckExpectation},
+		"PIN policy":    {func(w *attest.PIVExpect) { w.PIN = "never" }, attest.CheckExpectation},
+		"no touch":      {func(w *attest.PIVExpect) { w.Touch = "" }, attest.CheckExpectation},
+		"slot 81":       {func(w *attest.PIVExpect) { w.Slot = 0x81 }, attest.CheckExpectation},
+		"slot 96":       {func(w *attest.PIVExpect) { w.Slot = 0x96 }, attest.CheckExpectation},
+		"slot F9":       {func(w *attest.PIVExpect) { w.Slot = 0xF9 }, attest.CheckExpectation},
 		"slot 9B":       {func(w *attest.PIVExpect) { w.Slot = 0x9B }, attest.CheckExpectation},
 		"no serial":     {func(w *attest.PIVExpect) { w.Serial = 0 }, attest.CheckExpectation},
 		"no time":       {func(w *attest.PIVExpect) { w.At = time.Time{} }, attest.CheckExpectation},

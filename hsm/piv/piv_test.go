@@ -142,8 +142,12 @@ func enroll(ctx context.Context, reader string) (piv.Keys, error) {
 }
 
 func expect(slot piv.Slot, key crypto.PublicKey) attest.PIVExpect {
-	return attest.PIVExpect{Slot: byte(slot), Serial: 10000001, Key: key, Minimum: [3]byte{5, 4, 0},
-		TouchAlways: slot == piv.Authentication, At: time.Now()}
+	want := attest.PIVExpect{Slot: byte(slot), Serial: 10000001, Key: key, Minimum: [3]byte{5, 4, 0},
+		PIN: hsm.PINOnce, Touch: hsm.TouchCached, At: time.Now()}
+	if slot == piv.Authentication {
+		want.Touch = hsm.TouchAlways
+	}
+	return want
 }
 
 func roots(t testing.TB) []attest.Root {

@@ -21,7 +21,7 @@ import (
 // DescribeToken reads everything that the token in a reader tells about itself,
 // and judges its attestations under a policy. The zero policy trusts nobody.
 func DescribeToken(ctx context.Context, reader string, p policy.Policy) (piv.Description, error) {
-	roots, err := kiosk.RootsOf(p.PIVRoots)
+	roots, err := kiosk.RootsOf(p.TokenRoots())
 	if err != nil {
 		return piv.Description{}, err
 	}
@@ -29,14 +29,15 @@ func DescribeToken(ctx context.Context, reader string, p policy.Policy) (piv.Des
 	if err != nil {
 		return d, err
 	}
-	least := p.MinimumPIVFirmware
 	for i := range d.Slots {
 		o := &d.Slots[i]
 		if o.Evidence == nil {
 			continue
 		}
-		proof, err := attest.VerifyPIV(*o.Evidence, roots, attest.PIVExpect{Slot: byte(o.Ref), Serial: d.Serial, Key: o.Public,
-			Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens, At: time.Now()})
+		// Touches aside: that the key is the token's is what is asked here.
+		want := kiosk.TokenExpect(p, kiosk.Slot(o.Ref), o.Public, d.Serial, time.Now())
+		want.PIN, want.Touch = hsm.PINOnce, hsm.TouchNever
+		proof, err := attest.VerifyPIV(*o.Evidence, roots, want)
 		switch {
 		case len(roots) == 0:
 			o.Attested = "not verified: no roots"
@@ -68,7 +69,7 @@ type Provisioning struct {
 //
 // Errors: those of the driver, attest's, and of writing the file.
 func ProvisionToken(ctx context.Context, o Provisioning) (file string, err error) {
-	roots, err := kiosk.RootsOf(o.Policy.PIVRoots)
+	roots, err := kiosk.RootsOf(o.Policy.TokenRoots())
 	if err != nil {
 		return "", err
 	}
@@ -98,14 +99,12 @@ func ProvisionToken(ctx context.Context, o Provisioning) (file string, err error
 	if err := t.SetPIN(ctx, o.PIN); err != nil {
 		return "", err
 	}
-	keys, err := t.GenerateKeys(ctx, o.PIN, kiosk.TokenRules{}, o.Progress)
+	keys, err := kiosk.MakeTokenKeys(ctx, t, o.PIN, o.Policy, o.Progress)
 	if err != nil {
 		return "", err
 	}
-	for slot, k := range map[kiosk.Slot]kiosk.TokenKey{kiosk.SlotAuthentication: keys.Authentication, kiosk.SlotKeyManagement: keys.KeyManagement} {
-		if _, err := kiosk.VerifyTokenKey(o.Policy, roots, k, slot, info.Serial, time.Now()); err != nil {
-			return "", fmt.Errorf("slot %02X: %w", byte(slot), err)
-		}
+	if _, err := kiosk.VerifyTokenKeys(o.Policy, roots, keys, info.Serial, time.Now()); err != nil {
+		return "", err
 	}
 	admin := kiosk.NewTokenAdmin()
 	defer admin.PUK.Wipe()

@@ -88,6 +88,8 @@ func (p Policy) checkToken() error {
 		switch {
 		case !slices.Contains([]hsm.Algorithm{hsm.P256, hsm.P384, hsm.Ed25519, hsm.RSA2048}, a):
 			return fmt.Errorf("token: unknown algorithm %q: p-256, p-384, ed25519 or rsa-2048", a)
+		case a == hsm.Ed25519:
+			return errors.New("token: ed25519 is not for 9A: a token signs the message itself, and takes none as long as a record")
 		case slices.Contains(t.Algorithms[:i], a):
 			return fmt.Errorf("token: algorithm %q is given twice", a)
 		}
