@@ -153,15 +153,17 @@ func parsePIVCertificate(der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, &Error{CheckForm, err}
 	}
-	var outer struct {
-		TBS, Algorithm asn1.RawValue
-		Signature      asn1.BitString
-	}
+	var outer, algorithm, signature asn1.RawValue
 	if _, err := asn1.Unmarshal(der, &outer); err != nil {
 		return nil, &Error{CheckForm, err}
 	}
-	again, err := asn1.Marshal(outer)
-	if err != nil || !bytes.Equal(again, der) || outer.Signature.BitLength%8 != 0 {
+	rest, whole := bytes.CutPrefix(outer.Bytes, cert.RawTBSCertificate)
+	for _, part := range []*asn1.RawValue{&algorithm, &signature} {
+		if rest, err = asn1.Unmarshal(rest, part); err != nil {
+			return nil, &Error{CheckForm, err}
+		}
+	}
+	if !whole || len(rest) > 0 || len(signature.Bytes) == 0 || signature.Bytes[0] != 0 { // no unused bits
 		return nil, reject(CheckForm, "not the one encoding of a certificate")
 	}
 	return cert, nil

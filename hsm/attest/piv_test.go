@@ -570,5 +570,5 @@ func BenchmarkVerifyPIV(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed())/float64(bare), "x-bare")
+	b.ReportMetric(float64(b.Elapsed())/float64(bare), "verify/bare")
 }
