@@ -18,8 +18,9 @@ import (
 
 // Key is a private key that never leaves its device.
 //
-// Sign signs a digest made with SHA-256 and returns what crypto.Signer would:
-// ASN.1 DER for ECDSA. It waits for the device, and for a person's touch, no
+// Sign signs a digest made with SHA-256, with SHA-384 for P-384, and returns
+// what crypto.Signer would: ASN.1 DER for ECDSA. Ed25519 signs the message
+// itself. It waits for the device, and for a person's touch, no
 // longer than ctx allows. It never retries a PIN.
 type Key interface {
 	Public() crypto.PublicKey

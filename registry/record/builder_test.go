@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -44,7 +45,11 @@ func (d device) Sign(ctx context.Context, message []byte) ([]byte, error) {
 			return k.Sign(rand.Reader, message, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
 		}
 	}
-	return d.key.Sign(nil, message, crypto.SHA256)
+	hash := crypto.SHA256
+	if k, ok := d.key.(*ecdsa.PrivateKey); ok && k.Curve == elliptic.P384() {
+		hash = crypto.SHA384
+	}
+	return d.key.Sign(nil, message, hash)
 }
 
 // ecKey makes a P-256 key from a word, the same each time.
@@ -52,6 +57,17 @@ func ecKey(t testing.TB, word string) device {
 	t.Helper()
 	d := sha256.Sum256([]byte(word))
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device{key: key}
+}
+
+// ec384Key is the same of P-384.
+func ec384Key(t testing.TB, word string) device {
+	t.Helper()
+	d := sha512.Sum384([]byte(word))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), d[:])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ const recordType = "enrollkiosk-record+jws"
 // Signer is a key in its device; hsm.Key is one.
 //
 // Sign gets a SHA-256 digest and returns what crypto.Signer would: ASN.1 DER
-// for ECDSA, PKCS #1 v1.5 for RSA. An Ed25519 key gets the message itself, as
-// that algorithm hashes on its own.
+// for ECDSA, PKCS #1 v1.5 for RSA. A P-384 key gets a SHA-384 digest, and an
+// Ed25519 key the message itself, as that algorithm hashes on its own.
 type Signer interface {
 	Public() crypto.PublicKey
 	Sign(ctx context.Context, digest []byte) ([]byte, error)

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
@@ -17,13 +18,13 @@ import (
 )
 
 // ErrKey says that a public key is of a kind that records do not use: P-256,
-// Ed25519 and RSA of 2048 to 4096 bits with exponent 65537 are.
+// P-384, Ed25519 and RSA of 2048 to 4096 bits with exponent 65537 are.
 var ErrKey = errors.New("unsupported public key")
 
 // JWK is a public key (RFC 7517, RFC 8037) in the members' lexical order, which
 // makes its canonical bytes the input of its RFC 7638 thumbprint.
 type JWK struct {
-	Curve    string `json:"crv,omitzero"` // "P-256" or "Ed25519"
+	Curve    string `json:"crv,omitzero"` // "P-256", "P-384" or "Ed25519"
 	Exponent []byte `json:"e,omitzero"`
 	Type     string `json:"kty"` // "EC", "OKP" or "RSA"
 	Modulus  []byte `json:"n,omitzero"`
@@ -33,18 +34,43 @@ type JWK struct {
 
 var exponent = []byte{1, 0, 1}
 
+// curve is one that records know.
+type curve struct {
+	elliptic.Curve
+	name  string // RFC 7518 6.2.1.1
+	size  int    // bytes of a coordinate
+	alg   string // RFC 7518 3.4
+	hash  crypto.Hash
+	codec string // multicodec prefix, a varint
+}
+
+var curves = []curve{
+	{elliptic.P256(), "P-256", 32, es256, crypto.SHA256, "\x80\x24"}, // p256-pub 0x1200
+	{elliptic.P384(), "P-384", 48, es384, crypto.SHA384, "\x81\x24"}, // p384-pub 0x1201
+}
+
+func curveOf(c elliptic.Curve) (curve, bool) {
+	for _, known := range curves {
+		if known.Curve == c {
+			return known, true
+		}
+	}
+	return curve{}, false
+}
+
 // NewJWK encodes pub.
 func NewJWK(pub crypto.PublicKey) (JWK, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
+		c, ok := curveOf(k.Curve)
+		if !ok {
 			break
 		}
 		point, err := k.Bytes()
 		if err != nil {
 			return JWK{}, fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		return JWK{Type: "EC", Curve: "P-256", X: point[1:33], Y: point[33:]}, nil
+		return JWK{Type: "EC", Curve: c.name, X: point[1 : 1+c.size], Y: point[1+c.size:]}, nil
 	case ed25519.PublicKey:
 		if len(k) == ed25519.PublicKeySize {
 			return JWK{Type: "OKP", Curve: "Ed25519", X: k}, nil
@@ -62,15 +88,13 @@ func (j JWK) Public() (crypto.PublicKey, error) {
 	var pub crypto.PublicKey
 	switch j.Type {
 	case "EC":
-		if len(j.X) != 32 || len(j.Y) != 32 {
+		i := slices.IndexFunc(curves, func(c curve) bool { return c.name == j.Curve })
+		if i < 0 || len(j.X) != curves[i].size || len(j.Y) != curves[i].size || len(j.Modulus)+len(j.Exponent) != 0 {
 			return nil, ErrKey
 		}
-		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, j.X, j.Y))
+		k, err := ecdsa.ParseUncompressedPublicKey(curves[i].Curve, slices.Concat([]byte{4}, j.X, j.Y))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
-		}
-		if j.Curve != "P-256" || len(j.Modulus)+len(j.Exponent) != 0 {
-			return nil, ErrKey
 		}
 		return k, nil
 	case "OKP":
@@ -101,30 +125,37 @@ func samePublic(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// Multicodec prefixes of did:key, as varints: p256-pub 0x1200, ed25519-pub 0xed.
+// Multicodec prefixes of did:key, as varints: ed25519-pub 0xed, rsa-pub 0x1205,
+// and those of curves.
 const (
-	codecP256    = "\x80\x24"
 	codecEd25519 = "\xed\x01"
+	codecRSA     = "\x85\x24"
 	didPrefix    = "did:key:z"
-	maxDID       = 80
+	maxDID       = 800 // RSA of 4096 bits
 )
 
-// DIDKey is the did:key of pub: P-256 or Ed25519. Each key has exactly one.
+// DIDKey is the did:key of pub, of a kind that a JWK can be. Each key has exactly
+// one.
 func DIDKey(pub crypto.PublicKey) (string, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if k.Curve != elliptic.P256() {
+		c, ok := curveOf(k.Curve)
+		if !ok {
 			break
 		}
 		point, err := k.Bytes()
 		if err != nil {
 			return "", fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		compressed := append([]byte{2 | point[64]&1}, point[1:33]...)
-		return didPrefix + base58(append([]byte(codecP256), compressed...)), nil
+		compressed := append([]byte{2 | point[2*c.size]&1}, point[1:1+c.size]...)
+		return didPrefix + base58(append([]byte(c.codec), compressed...)), nil
 	case ed25519.PublicKey:
 		if len(k) == ed25519.PublicKeySize {
 			return didPrefix + base58(append([]byte(codecEd25519), k...)), nil
+		}
+	case *rsa.PublicKey:
+		if _, err := NewJWK(k); err == nil {
+			return didPrefix + base58(append([]byte(codecRSA), x509.MarshalPKCS1PublicKey(k)...)), nil
 		}
 	}
 	return "", fmt.Errorf("did:key: %w (%T)", ErrKey, pub)
@@ -136,25 +167,36 @@ func ParseDIDKey(did string) (crypto.PublicKey, error) {
 	if !ok || len(did) > maxDID {
 		return nil, fmt.Errorf("did:key: %w", ErrKey)
 	}
-	var pub crypto.PublicKey
-	raw := string(parseBase58(encoded))
-	if point, ok := strings.CutPrefix(raw, codecP256); ok {
-		x, y := elliptic.UnmarshalCompressed(elliptic.P256(), []byte(point))
-		if x == nil {
-			return nil, fmt.Errorf("did:key: %w", ErrKey)
-		}
-		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x.FillBytes(make([]byte, 32)), y.FillBytes(make([]byte, 32))))
-		if err != nil {
-			return nil, fmt.Errorf("did:key: %w: %w", ErrKey, err)
-		}
-		pub = k
-	} else if key, ok := strings.CutPrefix(raw, codecEd25519); ok {
-		pub = ed25519.PublicKey(key)
+	pub, err := parseMulticodec(string(parseBase58(encoded)))
+	if err != nil {
+		return nil, fmt.Errorf("did:key: %w: %w", ErrKey, err)
 	}
 	if again, err := DIDKey(pub); err != nil || again != did {
 		return nil, fmt.Errorf("did:key: %w", ErrKey)
 	}
 	return pub, nil
+}
+
+// parseMulticodec may return a key that no DID has: the caller encodes it again.
+func parseMulticodec(raw string) (crypto.PublicKey, error) {
+	if key, ok := strings.CutPrefix(raw, codecEd25519); ok {
+		return ed25519.PublicKey(key), nil
+	}
+	if der, ok := strings.CutPrefix(raw, codecRSA); ok {
+		return x509.ParsePKCS1PublicKey([]byte(der))
+	}
+	for _, c := range curves {
+		point, ok := strings.CutPrefix(raw, c.codec)
+		if !ok {
+			continue
+		}
+		x, y := elliptic.UnmarshalCompressed(c.Curve, []byte(point))
+		if x == nil {
+			return nil, errors.New("no point of " + c.name)
+		}
+		return ecdsa.ParseUncompressedPublicKey(c.Curve, slices.Concat([]byte{4}, x.FillBytes(make([]byte, c.size)), y.FillBytes(make([]byte, c.size))))
+	}
+	return nil, errors.New("unknown multicodec")
 }
 
 // base58 with the Bitcoin alphabet. Inputs never start with a zero byte, so the

@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/asn1"
 	"encoding/base64"
 	"errors"
@@ -31,6 +32,7 @@ type header struct {
 // Algorithms (RFC 7518 3.1, RFC 8037 3.1).
 const (
 	es256 = "ES256"
+	es384 = "ES384"
 	eddsa = "EdDSA"
 	rs256 = "RS256"
 	ps256 = "PS256"
@@ -49,9 +51,10 @@ func algorithm(s Signer) (string, error) {
 	if _, err := NewJWK(s.Public()); err != nil {
 		return "", err
 	}
-	switch s.Public().(type) {
+	switch k := s.Public().(type) {
 	case *ecdsa.PublicKey:
-		return es256, nil
+		c, _ := curveOf(k.Curve) // NewJWK has looked
+		return c.alg, nil
 	case ed25519.PublicKey:
 		return eddsa, nil
 	}
@@ -65,7 +68,12 @@ func algorithm(s Signer) (string, error) {
 // is noticed here and not at the registry.
 func sign(ctx context.Context, s Signer, alg string, input []byte) ([]byte, error) {
 	message := input
-	if alg != eddsa {
+	switch alg {
+	case eddsa:
+	case es384:
+		digest := sha512.Sum384(input)
+		message = digest[:]
+	default:
 		digest := sha256.Sum256(input)
 		message = digest[:]
 	}
@@ -73,14 +81,15 @@ func sign(ctx context.Context, s Signer, alg string, input []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	if alg == es256 {
+	if k, ok := s.Public().(*ecdsa.PublicKey); ok {
+		c, _ := curveOf(k.Curve)
 		var rs struct{ R, S *big.Int }
-		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 256 || rs.S.BitLen() > 256 {
+		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 8*c.size || rs.S.BitLen() > 8*c.size {
 			return nil, fail(CodeSignature, "the device returned no ECDSA signature")
 		}
-		sig = make([]byte, 64)
-		rs.R.FillBytes(sig[:32])
-		rs.S.FillBytes(sig[32:])
+		sig = make([]byte, 2*c.size)
+		rs.R.FillBytes(sig[:c.size])
+		rs.S.FillBytes(sig[c.size:])
 	}
 	if err := verify(alg, s.Public(), input, sig); err != nil {
 		return nil, fail(CodeSignature, "the device's own signature: %w", err)
@@ -92,22 +101,26 @@ var errSignature = errors.New("signature does not verify")
 
 func verify(alg string, pub crypto.PublicKey, input, sig []byte) error {
 	good := false
-	digest := sha256.Sum256(input)
+	digest := func(h crypto.Hash) []byte {
+		w := h.New()
+		w.Write(input)
+		return w.Sum(nil)
+	}
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if alg == es256 && len(sig) == 64 {
-			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])}
+		if c, ok := curveOf(k.Curve); ok && alg == c.alg && len(sig) == 2*c.size {
+			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:c.size]), new(big.Int).SetBytes(sig[c.size:])}
 			der, err := asn1.Marshal(rs)
-			good = err == nil && ecdsa.VerifyASN1(k, digest[:], der)
+			good = err == nil && ecdsa.VerifyASN1(k, digest(c.hash), der)
 		}
 	case ed25519.PublicKey:
 		good = alg == eddsa && ed25519.Verify(k, input, sig)
 	case *rsa.PublicKey:
 		switch alg {
 		case rs256:
-			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, digest[:], sig) == nil
+			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, digest(crypto.SHA256), sig) == nil
 		case ps256:
-			good = rsa.VerifyPSS(k, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			good = rsa.VerifyPSS(k, crypto.SHA256, digest(crypto.SHA256), sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 	}
 	if !good {

@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 
 	"enrollkiosk/registry/record"
@@ -65,7 +66,24 @@ func TestDIDKeyVectors(t *testing.T) {
 	if did, err := record.DIDKey(p256); err != nil || did != p256DID {
 		t.Errorf("%s, %v", did, err)
 	}
-	for _, did := range []string{p256DID, "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"} {
+	// W3C's did:key document, appendix of test vectors.
+	const p384DID = "did:key:z82Lm1MpAkeJcix9K8TMiLd5NMAhnwkjjCBeWHXyu3U4oT2MVJJKXkcVBgjGhnLBn2Kaau9"
+	p384, err := record.JWK{
+		Type: "EC", Curve: "P-384",
+		X: []byte(decode(t, "lInTxl8fjLKp_UCrxI0WDklahi-7-_6JbtiHjiRvMvhedhKVdHBfi2HCY8t_QJyc")),
+		Y: []byte(decode(t, "y6N1IC-2mXxHreETBW7K3mBcw0qGr3CWHCs-yl09yCQRLcyfGv7XhqAngHOu51Zv")),
+	}.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if did, err := record.DIDKey(p384); err != nil || did != p384DID {
+		t.Errorf("%s, %v", did, err)
+	}
+	ofRSA, err := record.DIDKey(rsaOnce().Public())
+	if err != nil || !strings.HasPrefix(ofRSA, "did:key:z4MX") { // as all of RSA-2048 begin there
+		t.Errorf("%s, %v", ofRSA, err)
+	}
+	for _, did := range []string{p256DID, p384DID, ofRSA, "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"} {
 		pub, err := record.ParseDIDKey(did)
 		if err != nil {
 			t.Errorf("%s: %v", did, err)
@@ -96,13 +114,13 @@ func TestDIDKeysRefused(t *testing.T) {
 }
 
 func TestUnsupportedKeys(t *testing.T) {
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	short := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537}
 	odd := &rsa.PublicKey{N: rsaOnce().N, E: 3}
-	for _, pub := range []crypto.PublicKey{nil, p384.Public(), short, odd, ed25519.PublicKey{1}, "key"} {
+	for _, pub := range []crypto.PublicKey{nil, p521.Public(), short, odd, ed25519.PublicKey{1}, "key"} {
 		if _, err := record.NewJWK(pub); !errors.Is(err, record.ErrKey) {
 			t.Errorf("%T: %v", pub, err)
 		}

@@ -63,6 +63,8 @@ func TestSignersAndPurposes(t *testing.T) {
 		"enroll":               enroll(t),
 		"enroll RS256 officer": newEnrollment(t, record.Enroll, holder(t), rsaOfficer, kiosk(t)),
 		"enroll PS256 kiosk":   newEnrollment(t, record.Enroll, holder(t), officer(t), pssKiosk),
+		"enroll ES384 holder":  newEnrollment(t, record.Enroll, party{role: record.Holder, key: ec384Key(t, "holder")}, officer(t), kiosk(t)),
+		"enroll RS256 holder":  newEnrollment(t, record.Enroll, party{role: record.Holder, key: device{key: rsaOnce()}}, officer(t), kiosk(t)),
 		"enroll EdDSA holder":  newEnrollment(t, record.Enroll, edHolder, officer(t), bareKiosk),
 		"replace, old key":     newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"replace, lost":        newEnrollment(t, record.Replace, holder(t), officer(t), supervisor(t), kiosk(t)),
@@ -120,7 +122,7 @@ func TestExceptions(t *testing.T) {
 
 func checkWithGoJOSE(t *testing.T, r record.Record) {
 	t.Helper()
-	parsed, err := jose.ParseSignedJSON(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256, jose.PS256})
+	parsed, err := jose.ParseSignedJSON(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, jose.RS256, jose.PS256})
 	if err != nil {
 		t.Fatal(err)
 	}

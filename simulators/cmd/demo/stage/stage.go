@@ -218,6 +218,7 @@ valid_days = 30
 offline_days = 30
 languages = ["en", "zh"]
 minimum_piv_firmware = "5.0.0"
+token = { custody = true }
 
 [registry]
 public = "registry/public.json"
