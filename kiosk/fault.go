@@ -64,6 +64,7 @@ const (
 	CodeTouchTimeout     Code = "K-TOKEN-08"
 	CodeTokenBusy        Code = "K-TOKEN-09"
 	CodeTokenFailed      Code = "K-TOKEN-10"
+	CodeTokenUnsupported Code = "K-TOKEN-11"   // lacks an algorithm, a policy or key agreement
 	CodeOfficerUnknown   Code = "K-OFFICER-01" // certificate not under the officers' CA, or expired
 	CodeOfficerWrongPIN  Code = "K-OFFICER-02"
 	CodeOfficerBlocked   Code = "K-OFFICER-03"
@@ -98,7 +99,7 @@ func Codes() []Code {
 		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
-		CodeTokenBusy, CodeTokenFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,

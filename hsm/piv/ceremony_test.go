@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ import (
 // it with the same administrator, a signature by making it again.
 type ceremony struct {
 	reader string
-	back   func()
+	back   func() // nil: it stays away
 	spec   piv.KeySpec
 	keys   piv.Keys
 	begun  bool
@@ -38,7 +39,7 @@ func (c *ceremony) run(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, hsm.ErrRemoved) {
+			if !errors.Is(err, hsm.ErrRemoved) || c.back == nil {
 				return err
 			}
 			c.back()
@@ -102,8 +103,13 @@ func (c *ceremony) sign(ctx context.Context, t *piv.Token) error {
 		return err
 	}
 	digest := sha256.Sum256([]byte("record"))
-	_, err = k.Sign(ctx, digest[:])
-	return err
+	if _, err := k.Sign(ctx, digest[:]); err != nil {
+		return err
+	}
+	if !k.Public().(*ecdsa.PublicKey).Equal(c.keys.Authentication.Public) {
+		return errors.New("signature of another key")
+	}
+	return nil
 }
 
 // The token is pulled at every single command of its making, before the token

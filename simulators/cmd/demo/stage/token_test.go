@@ -55,8 +55,8 @@ func TestBadTokens(t *testing.T) {
 		{pivtoken.SoftwareLeaf, kiosk.CodeAttestation, true},
 		{pivtoken.LikeNitrokey, kiosk.CodeCannotAttest, false},
 		{pivtoken.LikePivApplet, kiosk.CodeCannotAttest, false},
-		{pivtoken.NoAgreement, kiosk.CodeCannotAttest, false},
-		{pivtoken.LateAgreement, kiosk.CodeCannotAttest, true},
+		{pivtoken.NoAgreement, kiosk.CodeTokenUnsupported, false},
+		{pivtoken.LateAgreement, kiosk.CodeTokenUnsupported, true},
 	} {
 		t.Run(c.fault.String(), func(t *testing.T) {
 			p := arrive(t, s, idcard.Options{}, pivtoken.Options{Faults: c.fault})
