@@ -458,6 +458,9 @@ func TestManagementKeyOfWhatTheTokenTakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if err := token.Authenticate(ctx, mine.ManagementKey); err != nil {
+				t.Errorf("on the same connection: %v", err)
+			}
 			d, err := piv.Describe(ctx, closed(t, token, r.Name()))
 			if err != nil || d.Management.Algorithm != c.want || d.Management.Setting != piv.Replaced || !d.Ready {
 				t.Errorf("%+v, %v", d.Management, err)
