@@ -141,7 +141,7 @@ var tokenRows = []row{
 	{hsm.ErrPUKBlocked, CodeTokenPINBlocked, RemedyOtherCard},
 	{hsm.ErrTouchTimeout, CodeTouchTimeout, RemedyRetry},
 	{hsm.ErrBusy, CodeTokenBusy, RemedyRetry},
-	{hsm.ErrUnsupported, CodeCannotAttest, RemedyOtherCard},
+	{hsm.ErrUnsupported, CodeTokenUnsupported, RemedyOtherCard},
 }
 
 func tokenFault(err error) *Fault {

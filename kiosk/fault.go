@@ -67,6 +67,7 @@ const (
 	CodeTouchTimeout     Code = "K-TOKEN-08"
 	CodeTokenBusy        Code = "K-TOKEN-09"
 	CodeTokenFailed      Code = "K-TOKEN-10"
+	CodeTokenUnsupported Code = "K-TOKEN-11"   // lacks an algorithm, a policy or key agreement
 	CodeKeyBlocked       Code = "K-KEY-01"     // no tries are left for its PIN, for good
 	CodeKeyWaits         Code = "K-KEY-02"     // the TPM refuses every PIN for a while
 	CodeKeyElsewhere     Code = "K-KEY-03"     // gone, damaged, or another TPM's
@@ -105,7 +106,7 @@ func Codes() []Code {
 		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
-		CodeTokenBusy, CodeTokenFailed, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,

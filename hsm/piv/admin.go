@@ -59,7 +59,7 @@ func (t *Token) Authenticate(ctx context.Context, managementKey secret.Text) err
 // key last. Interrupted, it is repeated on the token opened anew with the same
 // two: where the new key is set already, nothing is left to do; where it is not,
 // the new PUK may be, and finding out costs one of its tries, given back at
-// once. Whoever calls it has sealed the new ones to those who shall keep them.
+// once. An old PUK that is wrong costs two. Whoever calls it has sealed the new ones to those who shall keep them.
 //
 // Errors: ErrOtherAdmin, *WrongPUK, hsm.ErrPUKBlocked, ErrLastPUKTry,
 // hsm.ErrUnsupported for what no token would take.
@@ -86,14 +86,12 @@ func (t *Token) setAdmin(ctx context.Context, old, admin Admin) error {
 	before, puk := string(old.PUK.Reveal()), string(admin.PUK.Reveal())
 	from, to := slices.Clone(old.ManagementKey.Reveal()), slices.Clone(admin.ManagementKey.Reveal())
 	algorithm, tries := t.state.admin.algorithm, t.state.PUKTries
-	var done bool // read only when aside has ended well
+	after, done := algorithm, false // read only when aside has ended well
 	err := t.aside(ctx, func(c *card) error {
 		err := c.authenticate(algorithm, from)
 		if errors.Is(err, ErrOtherAdmin) {
-			if c.authenticate(algorithm, to) == nil {
-				done = true
-				return nil
-			}
+			err = c.authenticate(algorithm, to)
+			done = err == nil
 			return err
 		}
 		if err != nil {
@@ -102,19 +100,20 @@ func (t *Token) setAdmin(ctx context.Context, old, admin Admin) error {
 		err = c.changePUK(before, puk)
 		var wrong *WrongPUK
 		if errors.As(err, &wrong) && wrong.Left > 1 && tries != 1 {
-			if c.changePUK(puk, puk) == nil { // set when it was interrupted
-				err = nil
-			}
+			err = c.changePUK(puk, puk) // set when it was interrupted
 		}
 		if err != nil {
 			return fmt.Errorf("set puk: %w", err)
 		}
-		if err := c.setManagementKey(to); err != nil {
+		if after, err = c.setManagementKey(to); err != nil {
 			return fmt.Errorf("set management key: %w", err)
 		}
 		return nil
 	})
-	if !done {
+	if err == nil {
+		t.state.admin = metadata{algorithm: after}
+	}
+	if err != nil || !done {
 		t.triedPUK(err)
 	}
 	return err

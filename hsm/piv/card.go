@@ -54,6 +54,7 @@ func within[T any](ctx context.Context, f func() (T, error), late func(T)) (T, e
 type card struct {
 	context *scard.Context
 	card    *scard.Card
+	done    <-chan struct{} // nobody waits for what comes next; nil: never
 }
 
 // onCard connects to the card in a reader for the time of work.
@@ -65,9 +66,7 @@ func onCard[T any](ctx context.Context, reader string, work func(*card) (T, erro
 	}
 	v, err := within(ctx, func() (T, error) {
 		defer c.close()
-		if ctx.Err() != nil {
-			return none, context.Cause(ctx)
-		}
+		c.done = ctx.Done()
 		return work(c)
 	}, func(T) {})
 	return v, waiting(err)
@@ -155,6 +154,11 @@ func (c *card) close() {
 func (c *card) send(command apdu.Command) ([]byte, apdu.Status, error) {
 	var answer []byte
 	for {
+		select {
+		case <-c.done:
+			return nil, 0, errLate
+		default:
+		}
 		b, err := command.Bytes()
 		if err != nil {
 			return nil, 0, err

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	upstream "github.com/go-piv/piv-go/v2/piv"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
@@ -22,7 +26,7 @@ import (
 // it with the same administrator, a signature by making it again.
 type ceremony struct {
 	reader string
-	back   func()
+	back   func() // nil: it stays away
 	spec   piv.KeySpec
 	keys   piv.Keys
 	begun  bool
@@ -35,7 +39,7 @@ func (c *ceremony) run(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, hsm.ErrRemoved) {
+			if !errors.Is(err, hsm.ErrRemoved) || c.back == nil {
 				return err
 			}
 			c.back()
@@ -99,8 +103,13 @@ func (c *ceremony) sign(ctx context.Context, t *piv.Token) error {
 		return err
 	}
 	digest := sha256.Sum256([]byte("record"))
-	_, err = k.Sign(ctx, digest[:])
-	return err
+	if _, err := k.Sign(ctx, digest[:]); err != nil {
+		return err
+	}
+	if !k.Public().(*ecdsa.PublicKey).Equal(c.keys.Authentication.Public) {
+		return errors.New("signature of another key")
+	}
+	return nil
 }
 
 // The token is pulled at every single command of its making, before the token
@@ -237,6 +246,85 @@ func TestTokenThatLiesAboutItsCredentials(t *testing.T) {
 	}
 }
 
+// Each of the three credentials alone keeps a token from being ready.
+func TestReadyWantsAllThree(t *testing.T) {
+	ctx := within(t, 10*time.Second)
+	set := map[string]func(*upstream.YubiKey) error{
+		"PIN":            func(y *upstream.YubiKey) error { return y.SetPIN(pivtoken.DefaultPIN, citizenPIN) },
+		"PUK":            func(y *upstream.YubiKey) error { return y.SetPUK(pivtoken.DefaultPUK, "31415926") },
+		"management key": func(y *upstream.YubiKey) error { return y.SetManagementKey(factoryKey, bytes.Repeat([]byte{7}, 24)) },
+	}
+	for missing := range set {
+		r, _ := insert(t, pivtoken.Options{})
+		y, err := upstream.Open(r.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, replace := range set {
+			if name != missing {
+				if err := replace(y); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		y.Close()
+		token := open(t, ctx, r.Name())
+		err = token.Ready()
+		wants(t, missing, err, hsm.ErrFactoryCredentials)
+		if token.Info().Ready || token.Info().FactoryNew || !strings.Contains(err.Error(), missing) {
+			t.Errorf("%s: %+v, %v", missing, token.Info(), err)
+		}
+	}
+}
+
+// Keys are made in empty slots only, in retired ones too, which a probe does not
+// look into.
+func TestNoKeyIsOverwritten(t *testing.T) {
+	ctx := within(t, 10*time.Second)
+	r, _ := insert(t, pivtoken.Options{})
+	y, err := upstream.Open(r.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, _ := upstream.RetiredKeyManagementSlot(0x82)
+	public, err := y.GenerateKey(upstream.DefaultManagementKey, slot,
+		upstream.Key{Algorithm: upstream.AlgorithmEC256, PINPolicy: upstream.PINPolicyOnce, TouchPolicy: upstream.TouchPolicyNever})
+	y.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := ceremony{reader: r.Name(), spec: piv.KeySpec{Retired: make([]hsm.KeyRule, 1)}}
+	wants(t, "a key in 82", e.run(ctx), hsm.ErrNotFactoryNew)
+	d, err := piv.Describe(ctx, r.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range d.Slots {
+		if o.Ref == piv.Retired(0) && !o.Public.(interface{ Equal(crypto.PublicKey) bool }).Equal(public) {
+			t.Error("the key is another one")
+		}
+	}
+}
+
+// A token that answers a key agreement with anything is not taken for one that
+// can agree.
+func TestTokenThatAgreesOnNonsense(t *testing.T) {
+	for name, answer := range map[string][]byte{
+		"another secret": append(append([]byte{0x7C, 34, 0x82, 32}, bytes.Repeat([]byte{0x5A}, 32)...), 0x90, 0x00),
+		"half a secret":  append(append([]byte{0x7C, 18, 0x82, 16}, bytes.Repeat([]byte{0x5A}, 16)...), 0x90, 0x00),
+	} {
+		r := bench(t)
+		r.Insert(altered{pivtoken.New(pivtoken.Options{Root: authority}), func(_ context.Context, c []byte) []byte {
+			if c[1] == 0x87 && c[3] == 0x9D {
+				return answer
+			}
+			return nil
+		}})
+		e := ceremony{reader: r.Name()}
+		wants(t, name, e.run(within(t, 10*time.Second)), hsm.ErrUnsupported)
+	}
+}
+
 // Whatever the algorithm, the key signs what records ask for and its evidence is
 // of it; the retired slots are filled in order.
 func TestAlgorithmsAndPolicies(t *testing.T) {
@@ -369,6 +457,9 @@ func TestManagementKeyOfWhatTheTokenTakes(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if err := token.Authenticate(ctx, mine.ManagementKey); err != nil {
+				t.Errorf("on the same connection: %v", err)
 			}
 			d, err := piv.Describe(ctx, closed(t, token, r.Name()))
 			if err != nil || d.Management.Algorithm != c.want || d.Management.Setting != piv.Replaced || !d.Ready {

@@ -73,7 +73,7 @@ func (t *Token) lock(ctx context.Context, pin secret.Text, admin Admin) error {
 	if !t.state.puk.factory {
 		before = puk
 	}
-	now := t.state
+	now, algorithm := t.state, t.state.admin.algorithm // read only when aside has ended well
 	err := t.aside(ctx, func(c *card) error {
 		if err := c.verify(presented); err != nil {
 			return err
@@ -98,14 +98,15 @@ func (t *Token) lock(ctx context.Context, pin secret.Text, admin Admin) error {
 		}
 		// Last: whoever finds another management key than the factory's knows that
 		// the rest is done.
-		if err := c.setManagementKey(key); err != nil {
+		var err error
+		if algorithm, err = c.setManagementKey(key); err != nil {
 			return fmt.Errorf("set management key: %w", err)
 		}
 		return nil
 	})
 	t.tried(err)
 	if err == nil {
-		t.state.puk.factory, t.state.admin = false, metadata{algorithm: t.state.admin.algorithm}
+		t.state.puk.factory, t.state.admin = false, metadata{algorithm: algorithm}
 	}
 	return err
 }

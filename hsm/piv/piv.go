@@ -275,7 +275,7 @@ func (t *Token) aside(ctx context.Context, work func(*card) error) error {
 		}
 		return struct{}{}, work(c)
 	})
-	if !errors.Is(refused, errLate) && !isAny(refused, hsm.ErrRemoved, hsm.ErrNoDevice, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrNotPIV) {
+	if !isAny(refused, hsm.ErrRemoved, hsm.ErrNoDevice, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrNotPIV) {
 		t.ended = nil
 	}
 	return refused

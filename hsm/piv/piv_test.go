@@ -3,9 +3,7 @@ package piv_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"os"
@@ -88,57 +86,11 @@ var admin = func() piv.Admin {
 	return piv.Admin{PUK: text("31415926"), ManagementKey: secret.New(key)}
 }()
 
-// enroll is the whole ceremony, opening the token for each part as the flow
-// does.
+// enroll is the whole ceremony, which ends when the token is taken away.
 func enroll(ctx context.Context, reader string) (piv.Keys, error) {
-	var keys piv.Keys
-	for _, part := range []func(*piv.Token) error{
-		func(t *piv.Token) error {
-			if i := t.Info(); !i.CanAttest {
-				return hsm.ErrCannotAttest
-			} else if !i.FactoryNew {
-				return hsm.ErrNotFactoryNew
-			}
-			return nil
-		},
-		func(t *piv.Token) error {
-			if err := t.SetPIN(ctx, text(citizenPIN)); err != nil {
-				return err
-			}
-			var err error
-			keys, err = t.GenerateKeys(ctx, text(citizenPIN), piv.KeySpec{}, nil)
-			return err
-		},
-		func(t *piv.Token) error { return t.Lock(ctx, text(citizenPIN), admin) },
-		func(t *piv.Token) error {
-			k, err := t.Key(ctx, piv.Authentication, text(citizenPIN))
-			if err != nil {
-				return err
-			}
-			digest := sha256.Sum256([]byte("record"))
-			signature, err := k.Sign(ctx, digest[:])
-			if err != nil {
-				return err
-			}
-			if !ecdsa.VerifyASN1(keys.Authentication.Public.(*ecdsa.PublicKey), digest[:], signature) {
-				return fmt.Errorf("signature of another key")
-			}
-			return nil
-		},
-	} {
-		t, err := piv.Open(ctx, reader)
-		if err != nil {
-			return keys, err
-		}
-		err = part(t)
-		if closeErr := t.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			return keys, err
-		}
-	}
-	return keys, nil
+	c := ceremony{reader: reader}
+	err := c.run(ctx)
+	return c.keys, err
 }
 
 func expect(slot piv.Slot, key crypto.PublicKey) attest.PIVExpect {

@@ -70,36 +70,6 @@ func removed(t *testing.T, err error) {
 	}
 }
 
-// Whatever the moment the token is pulled at, the error says so, the reader is
-// free again, and starting over works.
-func TestPulledAtEveryCommand(t *testing.T) {
-	for _, answered := range []bool{false, true} {
-		t.Run(whichCommand(answered), func(t *testing.T) {
-			everyCommand(t, func(t *testing.T, n int) bool {
-				r, token := insert(t, pivtoken.Options{})
-				defer r.Remove()
-				pulled := pullAt(r, n, answered)
-				_, err := enroll(within(t, 20*time.Second), r.Name())
-				if !pulled.Load() {
-					if err != nil {
-						t.Fatal(err)
-					}
-					return false
-				}
-				if err != nil { // the last answers are not waited for
-					removed(t, err)
-				}
-				r.Trace(nil)
-				r.Insert(token)
-				if err := startOver(within(t, 20*time.Second), r.Name()); err != nil {
-					t.Fatalf("command %d: start over: %v", n, err)
-				}
-				return true
-			})
-		})
-	}
-}
-
 // startOver resets a token that was written to and enrolls it again.
 func startOver(ctx context.Context, reader string) error {
 	t, err := piv.Open(ctx, reader)

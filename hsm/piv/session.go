@@ -211,19 +211,19 @@ func padded(pins ...string) []byte {
 
 // setManagementKey is Yubico's SET MANAGEMENT KEY. A key of 24 bytes is one for
 // AES-192, or for 3DES where the token knows no AES: what it takes tells, not
-// its version.
-func (c *card) setManagementKey(key []byte) error {
-	err := hsm.ErrUnsupported
-	for _, algorithm := range []byte{algorithmAES128, algorithmAES192, algorithmAES256, algorithm3DES} {
+// its version. It returns what the key is now.
+func (c *card) setManagementKey(key []byte) (algorithm byte, err error) {
+	err = hsm.ErrUnsupported
+	for _, algorithm = range []byte{algorithmAES128, algorithmAES192, algorithmAES256, algorithm3DES} {
 		if keyLength(algorithm) != len(key) {
 			continue
 		}
 		if _, err = c.do(aboutKind, apdu.Command{INS: insSetManagementKey, P1: 0xFF, P2: 0xFF,
 			Data: append([]byte{algorithm, refAdmin, byte(len(key))}, key...)}); !errors.Is(err, hsm.ErrUnsupported) {
-			break
+			return algorithm, err
 		}
 	}
-	return err
+	return 0, err
 }
 
 // asFactory authenticates with the factory's management key.

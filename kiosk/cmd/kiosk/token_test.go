@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ebfe/scard"
 
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/registry/policy"
@@ -260,4 +263,47 @@ func TestTokenProvisionOrderAndRefusals(t *testing.T) {
 	b.reader.Trace(nil)
 	b.reader.Insert(pulled)
 	wants(t, exitRefused, "kiosk token reset", b.s.config, "token", "provision", "--dir", dir)
+}
+
+// Called off while keys are made, it puts the token back as it was.
+func TestTokenProvisionCalledOff(t *testing.T) {
+	b := newBureau(t)
+	dir := t.TempDir()
+	var s *seat
+	started := make(chan struct{})
+	b.insert(pivtoken.Options{Observe: func(_ int, c []byte) {
+		if c[1] == 0x47 && c[3] == 0x9D {
+			<-started
+			s.cmd.Process.Signal(os.Interrupt)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}})
+	s = b.sits("provision", "--dir", dir)
+	close(started)
+	for _, prompt := range []string{"New PIN", "The same again"} {
+		s.sees(prompt)
+		s.types(tokenPIN + "\n")
+	}
+	b.leaves(s, exitInterrupted, tokenPIN)
+	says(t, wants(t, exitDone, "", b.s.config, "token", "show"), "state       factory-new")
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("%v %v", files, err)
+	}
+}
+
+// Nobody fights over a token that another program works with.
+func TestTokenBusy(t *testing.T) {
+	b := newBureau(t)
+	b.insert(pivtoken.Options{})
+	other, err := scard.EstablishContext()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Release()
+	card, err := other.Connect(b.reader.Name(), scard.ShareExclusive, scard.ProtocolAny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer card.Disconnect(scard.LeaveCard)
+	wants(t, exitFailed, "in use by another program", b.s.config, "token", "show")
 }

@@ -55,8 +55,8 @@ func TestBadTokens(t *testing.T) {
 		{pivtoken.SoftwareLeaf, kiosk.CodeAttestation, true},
 		{pivtoken.LikeNitrokey, kiosk.CodeCannotAttest, false},
 		{pivtoken.LikePivApplet, kiosk.CodeCannotAttest, false},
-		{pivtoken.NoAgreement, kiosk.CodeCannotAttest, false},
-		{pivtoken.LateAgreement, kiosk.CodeCannotAttest, true},
+		{pivtoken.NoAgreement, kiosk.CodeTokenUnsupported, false},
+		{pivtoken.LateAgreement, kiosk.CodeTokenUnsupported, true},
 	} {
 		t.Run(c.fault.String(), func(t *testing.T) {
 			p := arrive(t, s, idcard.Options{}, pivtoken.Options{Faults: c.fault})
@@ -151,6 +151,8 @@ func TestTokenExchanged(t *testing.T) {
 	}
 }
 
+// A missing touch is asked for again: when the keys are made, which starts them
+// over, and when the citizen signs.
 func TestTokenNotTouched(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(o *stage.Options) { o.Limits.Touch = moment })
@@ -158,22 +160,21 @@ func TestTokenNotTouched(t *testing.T) {
 	var asked atomic.Int32
 	p := arrive(t, s, idcard.Options{}, pivtoken.Options{Touch: func(ctx context.Context) bool {
 		switch asked.Add(1) {
-		case 1: // the agreement, when the keys are made
-		case 2: // the token's own patience ends
+		case 1, 3: // the token's own patience ends: at the agreement, at the signature
 			return false
-		case 3: // ours ends
+		case 4: // ours ends
 			<-ctx.Done()
 			return false
 		}
 		return true
 	}})
 	p.mend = func(n int, _ told) kiosk.Action {
-		if n == 2 { // as the sentence says: take it out and put it back
+		if n == 3 { // as the sentence says: take it out and put it back
 			p.swap(kiosk.DeviceToken, s.Token)
 		}
 		return kiosk.ActionRetry
 	}
-	final(t, s, p.meet(trouble(kiosk.CodeTouchTimeout), trouble(kiosk.CodeTouchTimeout)))
+	final(t, s, p.meet(trouble(kiosk.CodeTouchTimeout), trouble(kiosk.CodeTouchTimeout), trouble(kiosk.CodeTouchTimeout)))
 	works(t, s)
 }
 
