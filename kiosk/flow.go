@@ -38,6 +38,7 @@ type enrollment struct {
 	tpm          TPM
 	queue        Queue
 	delivery     Delivery
+	activity     Activity
 	chain        chain
 	id           string
 	cert         [][]byte
@@ -129,6 +130,9 @@ func (e *enrollment) run(ctx context.Context) error {
 		return err
 	}
 	e.begun = 0 // the token belongs to a record now
+	if err := e.activity.Enrolled(e.officer.digest(), saved.at); err != nil {
+		e.log.Error("the enrollment is saved and not counted", "cause", err)
+	}
 	return e.handOver(ctx, saved, events)
 }
 

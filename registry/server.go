@@ -88,6 +88,7 @@ func (r *Registry) handler() http.Handler {
 	}{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
+		{api.PathActivity, http.MethodPost, r.postActivity},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},

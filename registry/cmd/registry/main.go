@@ -26,8 +26,9 @@ const usage = `registry: takes enrollment records on and logs them.
                                                       verify a new kiosk's keys, register it, issue its certificates
   registry kiosks list --config FILE [--json]
   registry kiosks revoke ID --config FILE
+  registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
 
-Instead of --config FILE, the kiosks commands take --dir DIR; endorsements of TPMs are then not judged.
+Instead of --config FILE, the kiosks and activity commands take --dir DIR; endorsements of TPMs are then not judged.
 
 FILE is TOML; paths are relative to it:
 
@@ -68,6 +69,11 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return command.Misuse("kiosks sign, list or revoke (see registry -h)")
+	case "activity":
+		if len(args) > 1 && args[1] == "list" {
+			return activity(args[2:])
+		}
+		return command.Misuse("activity list (see registry -h)")
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
@@ -250,5 +256,37 @@ func revoke(args []string) error {
 		return err
 	}
 	fmt.Printf("%s is revoked: the registry takes nothing more from it\n", rest[0])
+	return nil
+}
+
+func activity(args []string) error {
+	f := command.Flags("registry activity list", usage)
+	where := register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
+	asJSON := f.Bool("json", false, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	dir, _, err := where.open()
+	if err != nil {
+		return err
+	}
+	kiosks, err := registry.ActivitiesIn(dir).List()
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(kiosks)
+	}
+	for _, k := range kiosks {
+		fmt.Printf("%s  reported %s\n", k.Kiosk, k.Reported.Format(time.RFC3339))
+		for _, e := range k.Entries {
+			fmt.Printf("  %s  officer %x  %d documents opened, %d enrolled\n", e.Day, e.Officer[:8], e.Reads, e.Enrollments)
+		}
+		for _, a := range k.Alarms {
+			fmt.Printf("  ALARM %s  %s  %s  officer %x  count %d\n", a.Time.Format(time.RFC3339), a.Kind, a.Day, a.Officer[:8], a.Count)
+		}
+	}
 	return nil
 }
