@@ -44,6 +44,7 @@ type Config struct {
 	Custody     Custody // nil: no citizen's key may live in this machine's TPM
 	Queue       Queue
 	Delivery    Delivery
+	Activity    Activity
 	Policy      func() (policy.Signed, error)                // the newest one that verified
 	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
 	Clock       func() Times
@@ -240,7 +241,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 }
 
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
-	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue,
+	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }
@@ -300,11 +301,31 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
+	// The policy may be newer than the sign-on.
+	if _, err := officerOf(e.officer.leaf.Raw, p, record.Officer, e.now()); err != nil {
+		return officerFault(err)
+	}
+	if err := e.withinQuota(p); err != nil {
+		return err
+	}
 	if err := e.queue.Room(ctx); err != nil {
 		return err
 	}
 	_, _, err = e.chain.check(ctx)
 	return err
+}
+
+// withinQuota says whether the policy lets this officer and this kiosk enroll one
+// more today.
+func (e *enrollment) withinQuota(p policy.Policy) error {
+	own, all := e.activity.Enrollments(e.officer.digest(), e.now())
+	if quota := p.OfficerRule(e.officer.leaf).Quota; quota > 0 && own >= quota {
+		return fmt.Errorf("%w: %d by this officer", errQuota, own)
+	}
+	if limit := p.Limits.EnrollmentsPerDay; limit > 0 && all >= limit {
+		return fmt.Errorf("%w: %d on this kiosk", errQuota, all)
+	}
+	return nil
 }
 
 // Anchors are the trust anchors of a policy.

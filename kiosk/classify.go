@@ -28,6 +28,7 @@ var (
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
 	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
 	errCannotProve    = errors.New("the document lacks a proof that the policy wants: use another one")
+	errQuota          = errors.New("no more enrollments are allowed today")
 	errOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
 )
 
@@ -201,6 +202,7 @@ var kioskRows = []row{
 	{hsm.ErrNoDevice, CodeTPMMissing, RemedyStaff},
 	{hsm.ErrUnavailable, CodeTPMMissing, RemedyStaff},
 	{errText, CodePolicyMissing, RemedyStaff},
+	{errQuota, CodeQuota, RemedyStartOver},
 	{hsm.ErrLockout, CodeTPMLockout, RemedyStaff},
 	{context.DeadlineExceeded, CodeTPMMissing, RemedyStaff}, // the disk has no deadline, the TPM has
 }

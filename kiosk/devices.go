@@ -3,6 +3,7 @@ package kiosk
 import (
 	"context"
 	"crypto"
+	"time"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
@@ -177,6 +178,18 @@ type Queue interface {
 	SetHead(ctx context.Context, head []byte) error
 	Stats(ctx context.Context) (queue.Stats, error)
 	Room(ctx context.Context) error
+}
+
+// Activity counts what is done in officers' names, durably and by days (UTC). It
+// knows officers by the SHA-256 of their certificates, and nothing of citizens.
+type Activity interface {
+	// Opened counts a document that is about to be opened: after nil the count
+	// survives a power cut.
+	Opened(officer [32]byte, at time.Time) error
+	// Enrolled counts an enrollment that has been saved.
+	Enrolled(officer [32]byte, at time.Time) error
+	// Enrollments are those of a day: the officer's own, and this kiosk's.
+	Enrollments(officer [32]byte, at time.Time) (own, all uint64)
 }
 
 // Delivery is the courier as the flow sees it.

@@ -3,6 +3,7 @@ package kiosk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -206,6 +207,10 @@ func (e *enrollment) openAndVerify(ctx context.Context, d *document) error {
 	if err := p.run(ctx, StepOpenCard, documentFault, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.ReadCard)
 		defer cancel()
+		// Counted first: no document is opened that nobody hears of.
+		if err := e.activity.Opened(e.officer.digest(), e.now()); err != nil {
+			return kioskFault(fmt.Errorf("count the opening: %w", err))
+		}
 		d.holder, err = d.source.Read(ctx, func(now inspection.Progress) {
 			p.enter(steps[now.Step])
 			if now.Total > 0 {

@@ -78,6 +78,7 @@ const (
 	CodeOfficerRemoved   Code = "K-OFFICER-04"
 	CodeOfficerOther     Code = "K-OFFICER-05" // another card than the one signed on
 	CodeSamePerson       Code = "K-OFFICER-06" // the second officer is the first one
+	CodeQuota            Code = "K-OFFICER-07" // the officer's or the kiosk's enrollments of a day are used up
 	CodeTPMMissing       Code = "K-TPM-01"
 	CodeTPMLockout       Code = "K-TPM-02"
 	CodeTPMFailed        Code = "K-TPM-03"
@@ -107,7 +108,7 @@ func Codes() []Code {
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
-		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
+		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,
 		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeTimedOut, CodeInternal}

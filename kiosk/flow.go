@@ -37,6 +37,7 @@ type enrollment struct {
 	tpm          TPM
 	queue        Queue
 	delivery     Delivery
+	activity     Activity
 	chain        chain
 	id           string
 	cert         [][]byte
@@ -136,6 +137,9 @@ func (e *enrollment) run(ctx context.Context) error {
 		return err
 	}
 	e.place.settle(ctx) // the key belongs to a record now
+	if err := e.activity.Enrolled(e.officer.digest(), saved.at); err != nil {
+		e.log.Error("the enrollment is saved and not counted", "cause", err)
+	}
 	return e.handOver(ctx, saved, events)
 }
 

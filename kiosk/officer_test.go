@@ -104,3 +104,43 @@ func TestOfficersCertificate(t *testing.T) {
 		t.Errorf("reported lost: %v", err)
 	}
 }
+
+// tally is an Activity that has counted some.
+type tally struct{ own, all uint64 }
+
+func (c tally) Opened([32]byte, time.Time) error                  { return nil }
+func (c tally) Enrolled([32]byte, time.Time) error                { return nil }
+func (c tally) Enrollments([32]byte, time.Time) (own, all uint64) { return c.own, c.all }
+
+// An officer's quota and the kiosk's limit each end the day's enrollments.
+func TestQuota(t *testing.T) {
+	now := time.Now()
+	f := newForce(t, now)
+	for name, c := range map[string]struct {
+		quota, limit uint64
+		done         tally
+		allowed      bool
+	}{
+		"none of either":        {0, 0, tally{1000, 2000}, true},
+		"the officer's last":    {3, 0, tally{2, 9}, true},
+		"the officer's quota":   {3, 0, tally{3, 9}, false},
+		"the kiosk's last":      {0, 10, tally{2, 9}, true},
+		"the kiosk's limit":     {0, 10, tally{0, 10}, false},
+		"a quota that has gone": {0, 10, tally{9, 9}, true},
+	} {
+		p := policy.Policy{OfficerCA: []policy.Root{{Certificate: f.cert.Raw}}, Limits: policy.Limits{EnrollmentsPerDay: c.limit},
+			OfficerRules: []policy.OfficerRule{{Roles: []record.Role{record.Officer}, Quota: c.quota}, {Unit: "other", Roles: []record.Role{record.Officer}, Quota: 1}}}
+		o, err := officerOf(f.officer(t, func(*x509.Certificate) {}), p, record.Officer, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &enrollment{officer: o, activity: c.done, now: time.Now}
+		err = e.withinQuota(p)
+		if c.allowed != (err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if fault := (*Fault)(nil); err != nil && (!errors.As(kioskFault(err), &fault) || fault.Code != CodeQuota || fault.Remedy != RemedyStartOver) {
+			t.Errorf("%s: told %v", name, kioskFault(err))
+		}
+	}
+}

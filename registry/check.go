@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
 
@@ -103,6 +105,8 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	if err := chain.TwoOfficers(r.Signatures()); err != nil {
 		return entry{}, err
 	}
+	var approved approval
+	var quota uint64
 	for _, sig := range r.Signatures() {
 		class, err := rules.signers.Verify(sig, p, at, c.revoked)
 		if err != nil {
@@ -110,6 +114,10 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 		}
 		if sig.Role == record.Kiosk && !sender.hasRecordKey(sig.Chain[0].RawSubjectPublicKeyInfo) {
 			return entry{}, chain.Refuse(api.CodeKiosk, "not the key that is registered for this kiosk")
+		}
+		if sig.Role == record.Officer && p.Context.Purpose == record.Enroll {
+			approved = approval{sha256.Sum256(sig.Chain[0].Raw), receipt.DayOf(at)}
+			quota = rules.policy.OfficerRule(sig.Chain[0]).Quota
 		}
 		classes = append(classes, class)
 	}
@@ -122,7 +130,7 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 		return entry{}, chain.Refuse(api.CodeSimulated, "rests on a root of class test")
 	}
 	// What no kiosk signed may be asked for through any, too.
-	e := entry{submission: s, received: now, first: sender.Counter}
+	e := entry{submission: s, received: now, first: sender.Counter, approval: approved, quota: quota}
 	if p.Context.KioskID != "" {
 		e.sender = sender.ID
 	}

@@ -72,9 +72,9 @@ type broken struct {
 
 var errFull = errors.New("no space left on device")
 
-func (s *broken) Add(ctx context.Context, e entry) (bool, error) {
+func (s *broken) Add(ctx context.Context, e entry) (added, error) {
 	if s.now.Load() {
-		return false, errFull
+		return added{}, errFull
 	}
 	return s.store.Add(ctx, e)
 }

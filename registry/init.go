@@ -24,6 +24,7 @@ const (
 	nameServer    = "server"
 	nameVault     = "vault-client"
 	dirKiosks     = "kiosks"
+	dirActivity   = "activity"
 	dirProvisions = "provisions"
 	dirLog        = "log"
 	fileStore     = "registry.db"

@@ -72,17 +72,18 @@ type VaultLink struct {
 
 // Registry is an open registry. Serve runs it.
 type Registry struct {
-	opts    Options
-	check   check
-	origin  string
-	verdict keyfile.Key
-	server  tls.Certificate
-	kiosks  Kiosks
-	store   store
-	logRole *logRole
-	vault   *vaultRole
-	files   logFiles
-	closed  sync.Once
+	opts     Options
+	check    check
+	origin   string
+	verdict  keyfile.Key
+	server   tls.Certificate
+	kiosks   Kiosks
+	activity *activities
+	store    store
+	logRole  *logRole
+	vault    *vaultRole
+	files    logFiles
+	closed   sync.Once
 
 	provisioning *provisioning
 }
@@ -129,6 +130,9 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r.store = st
 	if err := r.loadPolicies(ctx); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if r.activity, err = openActivities(o.Dir, o.Log); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	logDir := filepath.Join(o.Dir, dirLog)
@@ -249,9 +253,9 @@ func (r *Registry) take(ctx context.Context, item api.Item, sender Kiosk) (api.I
 		return answer, err
 	}
 	e, err := r.check.submission(item.Submission, item.ID, sender, r.opts.Now())
-	gap := false
+	var done added
 	if err == nil {
-		gap, err = r.store.Add(ctx, e)
+		done, err = r.store.Add(ctx, e)
 	}
 	if code := codeOf(err); code != "" {
 		rejected, err := r.reject(ctx, sender.ID, item.ID, code)
@@ -264,7 +268,13 @@ func (r *Registry) take(ctx context.Context, item api.Item, sender Kiosk) (api.I
 	if err != nil {
 		return answer, err
 	}
-	if gap {
+	// Above the quota is for people to look at: the citizen must not pay for it.
+	if e.quota > 0 && done.approved > e.quota {
+		if err := r.activity.alarm(sender.ID, Alarm{OverQuota, e.approval.day, e.approval.officer, done.approved, r.now()}); err != nil {
+			r.opts.Log.Error("alarm not kept", "kiosk", sender.ID, "error", err)
+		}
+	}
+	if done.gap {
 		missing, err := r.store.Gaps(ctx, sender.ID, sender.Counter)
 		r.opts.Log.Warn("gap in a kiosk's sequence", "kiosk", sender.ID, "missing", missing, "error", err)
 	}

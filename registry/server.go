@@ -91,6 +91,7 @@ func (r *Registry) handler() http.Handler {
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
+		{api.PathActivity, http.MethodPost, r.postActivity},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},

@@ -13,6 +13,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
 
@@ -29,9 +30,8 @@ type store interface {
 type intake interface {
 	// Add stores a record with its places in the log's and the vault's outboxes.
 	// The errors errFork, errKeyTaken and errHolder refuse it for good. A record
-	// that is there already is left as it is. gap tells that the kiosk's sequence
-	// number before this one, if there is one above e.first, has not come.
-	Add(ctx context.Context, e entry) (gap bool, err error)
+	// that is there already is left as it is.
+	Add(ctx context.Context, e entry) (added, error)
 	// Status is what is known of a record that sender sent; errNotHeld if nothing.
 	Status(ctx context.Context, sender string, id [32]byte) (status, error)
 	// Reject keeps a rejection of what sender sent and returns the one in force,
@@ -73,8 +73,22 @@ type entry struct {
 	sender     string    // kiosk that sent it; empty: any kiosk may ask for it
 	received   time.Time //
 	first      uint64    // the kiosk's counter before its first record
+	approval   approval  // of an enrollment; zero for other records
+	quota      uint64    // of the officer's approvals on that day; 0: none
 	newKey     [32]byte  // thumbprint of a key that must be new; zero if none is
 	personal   bool      // the vault must open it
+}
+
+// approval is one officer's day.
+type approval struct {
+	officer receipt.Officer
+	day     receipt.Day
+}
+
+// added is what came of an entry. It is zero for a record that is there already.
+type added struct {
+	gap      bool   // the kiosk's sequence number before this one, if there is one above first, has not come
+	approved uint64 // enrollments that the officer approved on this day, this one included
 }
 
 type leaf struct{ id, blind [32]byte }
@@ -115,10 +129,11 @@ var (
 	bucketRejections   = []byte("rejections")   // kiosk, 0, id -> the registry's decision, JSON
 	bucketPolicies     = []byte("policies")     // digest -> signed policy
 	bucketLog          = []byte("log")          // "scanned" -> log size
+	bucketApprovals    = []byte("approvals")    // officer, day -> number of enrollments
 )
 
 var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketSequences, bucketKeys, bucketHolders, bucketUnlogged,
-	bucketUnopened, bucketReceipts, bucketVerdicts, bucketRejections, bucketPolicies, bucketLog}
+	bucketUnopened, bucketReceipts, bucketVerdicts, bucketRejections, bucketPolicies, bucketLog, bucketApprovals}
 
 var keyScanned = []byte("scanned")
 
@@ -194,7 +209,7 @@ func putJSON(b *bbolt.Bucket, key []byte, v any) error {
 	return b.Put(key, value)
 }
 
-func (s *boltStore) Add(ctx context.Context, e entry) (gap bool, err error) {
+func (s *boltStore) Add(ctx context.Context, e entry) (out added, err error) {
 	r := e.submission.Record()
 	p, id := r.Payload(), r.ID()
 	err = s.update(ctx, func(tx *bbolt.Tx) error {
@@ -204,7 +219,7 @@ func (s *boltStore) Add(ctx context.Context, e entry) (gap bool, err error) {
 		if p.Context.Sequence != 0 {
 			key := sequenceKey(p.Context.KioskID, p.Context.Sequence)
 			before := p.Context.Sequence - 1
-			gap = before > e.first && tx.Bucket(bucketSequences).Get(sequenceKey(p.Context.KioskID, before)) == nil
+			out.gap = before > e.first && tx.Bucket(bucketSequences).Get(sequenceKey(p.Context.KioskID, before)) == nil
 			if tx.Bucket(bucketSequences).Get(key) != nil {
 				return errFork
 			}
@@ -234,9 +249,26 @@ func (s *boltStore) Add(ctx context.Context, e entry) (gap bool, err error) {
 				return err
 			}
 		}
+		if out.approved, err = approve(tx, e.approval); err != nil {
+			return err
+		}
 		return tx.Bucket(bucketUnlogged).Put(id[:], p.Blind[:])
 	})
-	return gap, err
+	return out, err
+}
+
+// approve counts an enrollment for its officer and day.
+func approve(tx *bbolt.Tx, a approval) (n uint64, err error) {
+	if a == (approval{}) {
+		return 0, nil
+	}
+	key := append(a.officer[:], a.day...)
+	b := tx.Bucket(bucketApprovals)
+	if value := b.Get(key); value != nil {
+		n = binary.BigEndian.Uint64(value)
+	}
+	n++
+	return n, b.Put(key, binary.BigEndian.AppendUint64(nil, n))
 }
 
 func takeKey(tx *bbolt.Tx, thumbprint, id [32]byte) error {

@@ -31,6 +31,7 @@ type Station struct {
 	queue    *queue.Queue
 	report   queue.Report
 	policies *policies
+	activity *activity
 	courier  *courier.Courier
 	client   *client.Client
 	agent    *kiosk.Agent
@@ -87,6 +88,9 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.policies, err = openPolicies(c); err != nil {
 		return nil, err
 	}
+	if s.activity, err = openActivity(c, s.clock.now().Wall); err != nil {
+		return nil, err
+	}
 	texts, err := readTexts(c.Kiosk.Texts)
 	if err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	}
 	readers := c.readers()
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
-		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client},
+		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
 		return nil, err
@@ -183,14 +187,16 @@ func (s *Station) offered(digest [32]byte) {
 	}
 }
 
-// How often the registry is asked for its policy and its time.
+// How often the registry is asked for its policy and its time, and told what
+// officers did.
 const (
 	askInterval = 15 * time.Minute
 	askAgain    = time.Minute // after a failure
 )
 
-// keepCurrent asks the registry for a newer policy and for its time: now and
-// then, whenever the line comes back, and when an answer says that there is one. That the registry cannot be reached is
+// keepCurrent asks the registry for a newer policy and for its time, and reports
+// what officers did: now and then, whenever the line comes back, and when an
+// answer says that there is a newer policy. That the registry cannot be reached is
 // the courier's to tell.
 func (s *Station) keepCurrent(ctx context.Context) error {
 	events := s.courier.Events(ctx)
@@ -198,6 +204,9 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 		err := s.policies.refresh(ctx, s.client.Policy)
 		if err == nil {
 			_, err = s.client.Time(ctx)
+		}
+		if err == nil {
+			s.reportActivity(ctx)
 		}
 		wait := askInterval
 		switch {
@@ -218,8 +227,20 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 	}
 }
 
-// pause waits, shorter when the line comes back after a failure. false: ctx has
-// ended.
+// reportActivity sends what officers did. A registry that does not take it says nothing
+// about the line; the counts stay until one does.
+func (s *Station) reportActivity(ctx context.Context) {
+	p, err := s.policies.current()
+	if err == nil {
+		err = s.activity.report(ctx, s.config.Kiosk.ID, p.Policy().LogOrigin, s.clock.now().Wall, s.tpm.RecordKey(), s.client.Report)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("officers' activity is not reported", "cause", err)
+	}
+}
+
+// pause waits, shorter when the line comes back after a failure, and reports after
+// each delivery. false: ctx has ended.
 func (s *Station) pause(ctx context.Context, wait time.Duration, events <-chan courier.Event, failed bool) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -232,6 +253,9 @@ func (s *Station) pause(ctx context.Context, wait time.Duration, events <-chan c
 		case ev := <-events:
 			if failed && ev.Stage == courier.Reached {
 				return true
+			}
+			if ev.Stage == courier.Accepted {
+				s.reportActivity(ctx)
 			}
 		case digest := <-s.newer:
 			// What it offers may be one that is not taken: once is enough.

@@ -21,10 +21,11 @@ import (
 	"enrollkiosk/registry/record"
 )
 
-// Paths. Records need mutual TLS 1.3; the kiosk is known by its client
+// Paths. Records and activity need mutual TLS 1.3; the kiosk is known by its client
 // certificate. The rest is public.
 const (
-	PathRecords    = "/v1/records" // POST; GET with /{id}
+	PathRecords    = "/v1/records"  // POST; GET with /{id}
+	PathActivity   = "/v1/activity" // POST: receipt.SignActivity's JWS; answered with the time
 	PathPolicy     = "/v1/policy"
 	PathTime       = "/v1/time"           // the registry's signed time, application/jose
 	PathLog        = "/v1/log/"           // C2SP tlog-tiles

@@ -28,7 +28,7 @@ import (
 	"enrollkiosk/registry/record"
 )
 
-// MaxSize is the largest receipt or statement, in bytes.
+// MaxSize is the largest receipt or statement but a report, in bytes.
 const MaxSize = 16 << 10
 
 // The typ of each signed statement.
@@ -211,7 +211,7 @@ type SignOn struct {
 
 // Statement is what this package signs and verifies as a compact JWS.
 type Statement interface {
-	Provisional | Verdict | Time | SignOn
+	Provisional | Verdict | Time | SignOn | Activity
 }
 
 // Verified is a statement whose signature has been checked; only the Verify
@@ -317,7 +317,11 @@ func sign[T Statement](ctx context.Context, typ string, claims T, by record.Sign
 }
 
 func verify[T Statement](b []byte, typ string, accept func(crypto.PublicKey) bool) (Verified[T], error) {
-	if len(b) > MaxSize {
+	return verifyLimited[T](b, typ, MaxSize, accept)
+}
+
+func verifyLimited[T Statement](b []byte, typ string, limit int, accept func(crypto.PublicKey) bool) (Verified[T], error) {
+	if len(b) > limit {
 		return Verified[T]{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
 	}
 	payload, err := record.VerifyCompact(b, typ, accept)

@@ -269,6 +269,20 @@ func (c *Client) Policy(ctx context.Context) (signed []byte, err error) {
 	return signed, nil
 }
 
+// Report sends what officers did at this kiosk: receipt.SignActivity's JWS.
+func (c *Client) Report(ctx context.Context, signed []byte) error {
+	p, err := c.policy()
+	if err == nil {
+		err = c.do(ctx, http.MethodPost, api.PathActivity, signed, api.MediaJOSE, receipt.MaxSize, func(b []byte) error {
+			return c.hear(b, p.Policy())
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("report activity: %w", err)
+	}
+	return nil
+}
+
 // Time fetches the registry's clock, verified.
 func (c *Client) Time(ctx context.Context) (t time.Time, err error) {
 	p, err := c.policy()
@@ -315,6 +329,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, want 
 	return err
 }
 
+// mediaOf is what is posted to a path.
+var mediaOf = map[string]string{api.PathRecords: api.MediaJSON, api.PathActivity: api.MediaJOSE}
+
 func (c *Client) once(ctx context.Context, method, path string, body []byte, want string, limit int64, read func([]byte) error) (stale bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
@@ -331,7 +348,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	req.Header.Set("Accept", want+", "+api.MediaProblem)
 	req.Header.Set("User-Agent", "enrollkiosk")
 	if body != nil {
-		req.Header.Set("Content-Type", api.MediaJSON)
+		req.Header.Set("Content-Type", mediaOf[path])
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

@@ -91,6 +91,39 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
+// A report arrives as it is, and the answer is the registry's time.
+func TestReport(t *testing.T) {
+	r := testregistry.New(t, nil)
+	var heard time.Time
+	c := connect(t, r, func(o *client.Options) { o.Heard = func(at time.Time) { heard = at } })
+	if err := c.Report(t.Context(), []byte("a.b.c")); err != nil || heard.IsZero() {
+		t.Errorf("%v, heard %v", err, heard)
+	}
+	if got := r.Reports(); len(got) != 1 || string(got[0]) != "a.b.c" {
+		t.Errorf("arrived: %q", got)
+	}
+	nobody := connect(t, r, func(o *client.Options) { o.Certificate = tls.Certificate{} })
+	if err := nobody.Report(t.Context(), []byte("a.b.c")); !errors.Is(err, client.ErrNotAllowed) {
+		t.Errorf("without a certificate: %v", err)
+	}
+	other := testregistry.New(t, nil) // another registry's time is none
+	c = connect(t, r, func(o *client.Options) {
+		served := o.Policy
+		o.Policy = func() (policy.Signed, error) {
+			if len(r.Reports()) > 1 {
+				return other.Policy, nil
+			}
+			return served()
+		}
+	})
+	if err := c.Report(t.Context(), []byte("a.b.c")); err != nil {
+		t.Errorf("its own: %v", err)
+	}
+	if err := c.Report(t.Context(), []byte("a.b.c")); !errors.Is(err, client.ErrNonsense) {
+		t.Errorf("another registry's time: %v", err)
+	}
+}
+
 func TestSignedDecisions(t *testing.T) {
 	r := testregistry.New(t, nil)
 	c := connect(t, r, nil)

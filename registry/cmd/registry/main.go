@@ -29,8 +29,9 @@ const usage = `registry: takes enrollment records on and logs them.
                                                       register it, once the fingerprint is the one that the kiosk shows
   registry kiosks reject ID --config FILE
   registry kiosks revoke ID --config FILE
+  registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
 
-Instead of --config FILE, the kiosks commands but code take --dir DIR. All work while the registry serves.
+Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
 FILE is TOML; paths are relative to it:
 
@@ -77,6 +78,11 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return command.Misuse("kiosks code, list, show, approve, reject or revoke (see registry -h)")
+	case "activity":
+		if len(args) > 1 && args[1] == "list" {
+			return activity(args[2:])
+		}
+		return command.Misuse("activity list (see registry -h)")
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
@@ -149,11 +155,16 @@ func registerFlags(f *flag.FlagSet) register {
 }
 
 func (r register) open() (registry.Kiosks, error) {
+	dir, err := r.where()
+	return registry.KiosksIn(dir), err
+}
+
+func (r register) where() (dir string, err error) {
 	if *r.dir != "" {
-		return registry.KiosksIn(*r.dir), nil
+		return *r.dir, nil
 	}
 	c, err := registry.Load(*r.config)
-	return registry.KiosksIn(c.Registry.Dir), err
+	return c.Registry.Dir, err
 }
 
 // refused marks what a person at the register is told no for.
@@ -356,5 +367,37 @@ func revoke(args []string) error {
 		return err
 	}
 	fmt.Printf("%s is revoked: the registry takes nothing more from it\n", rest[0])
+	return nil
+}
+
+func activity(args []string) error {
+	f := command.Flags("registry activity list", usage)
+	of := registerFlags(f)
+	asJSON := f.Bool("json", false, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	dir, err := of.where()
+	if err != nil {
+		return err
+	}
+	kiosks, err := registry.ActivitiesIn(dir).List()
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(kiosks)
+	}
+	for _, k := range kiosks {
+		fmt.Printf("%s  reported %s\n", k.Kiosk, k.Reported.Format(time.RFC3339))
+		for _, e := range k.Entries {
+			fmt.Printf("  %s  officer %x  %d documents opened, %d enrolled\n", e.Day, e.Officer[:8], e.Reads, e.Enrollments)
+		}
+		for _, a := range k.Alarms {
+			fmt.Printf("  ALARM %s  %s  %s  officer %x  count %d\n", a.Time.Format(time.RFC3339), a.Kind, a.Day, a.Officer[:8], a.Count)
+		}
+	}
 	return nil
 }

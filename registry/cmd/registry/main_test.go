@@ -67,6 +67,27 @@ func write(t *testing.T, dir, name, text string) string {
 	return file
 }
 
+// What kiosks reported can be read while the registry serves, and without it.
+func TestActivityList(t *testing.T) {
+	dir := t.TempDir()
+	ends(t, command.Done, "", "activity", "list", "--dir", dir)
+	ends(t, command.Usage, "activity list", "activity")
+	if err := os.Mkdir(filepath.Join(dir, "activity"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	officer := strings.Repeat("ab", 32)
+	write(t, dir, "activity/KIOSK-0001.json", fmt.Sprintf(`{"kiosk": "KIOSK-0001", "counter": 9, "reported": "2026-11-28T09:30:00Z",
+		"entries": [{"day": "2026-11-28", "officer": %q, "reads": 7, "enrollments": 2}],
+		"alarms": [{"kind": "reads-without-enrollment", "day": "2026-11-28", "officer": %[1]q, "count": 5, "time": "2026-11-28T09:31:00Z"}]}`, officer))
+	for _, says := range []string{"KIOSK-0001  reported 2026-11-28T09:30:00Z", "officer abababababababab  7 documents opened, 2 enrolled",
+		"ALARM 2026-11-28T09:31:00Z  reads-without-enrollment  2026-11-28  officer abababababababab  count 5"} {
+		ends(t, command.Done, says, "activity", "list", "--dir", dir)
+	}
+	ends(t, command.Done, `"officer": "`+officer+`"`, "activity", "list", "--dir", dir, "--json")
+	write(t, dir, "activity/KIOSK-0002.json", `{"kiosk": "KIOSK-0003"}`)
+	ends(t, command.Failed, "KIOSK-0002.json is damaged", "activity", "list", "--dir", dir)
+}
+
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	ends(t, command.Usage, "registry -h")

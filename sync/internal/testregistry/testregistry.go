@@ -67,6 +67,7 @@ type Registry struct {
 	times    map[api.ID]int    // how often each record was submitted
 	reject   map[api.ID]string // records to reject, with the code
 	requests int
+	reports  [][]byte
 	delay    int // status requests before a receipt is ready
 	decision receipt.Status
 }
@@ -213,6 +214,7 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathRecords, r.post)
 	mux.HandleFunc("GET "+api.PathRecords+"/{id}", r.get)
+	mux.HandleFunc("POST "+api.PathActivity, r.report)
 	mux.HandleFunc("GET "+api.PathPolicy, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, r.Policy.Bytes()) })
 	mux.HandleFunc("GET "+api.PathTime, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, []byte(r.Time())) })
 	s := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13,
@@ -320,6 +322,27 @@ func (r *Registry) post(w http.ResponseWriter, q *http.Request) {
 	}
 	r.mu.Unlock()
 	r.answer(w, q, &out)
+}
+
+// report takes what a kiosk says of its officers, unread.
+func (r *Registry) report(w http.ResponseWriter, q *http.Request) {
+	if len(q.TLS.PeerCertificates) == 0 || q.Header.Get("Content-Type") != api.MediaJOSE {
+		problem(w, http.StatusForbidden, api.CodeNoKiosk)
+		return
+	}
+	b, err := io.ReadAll(q.Body)
+	must(err)
+	r.mu.Lock()
+	r.reports = append(r.reports, b)
+	r.mu.Unlock()
+	write(w, api.MediaJOSE, 200, []byte(r.Time()))
+}
+
+// Reports are what kiosks said of their officers.
+func (r *Registry) Reports() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reports
 }
 
 func (r *Registry) take(item api.Item) api.ItemVerdict {
