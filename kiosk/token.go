@@ -79,9 +79,9 @@ func TokenExpect(p policy.Policy, slot Slot, key crypto.PublicKey, serial uint32
 	least, rules := p.MinimumPIVFirmware, p.TokenRules()
 	want := attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: key,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		RevokedCertificates: p.RevokedAttestations, PIN: rules.PIN, Touch: rules.Touch, At: at}
+		RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
 	if slot == SlotKeyManagement {
-		want.PIN, want.Touch = hsm.PINOnce, rules.KeyAgreementTouch
+		want.PIN, want.Touch = hsm.PINOnce, hsm.TouchPolicy(rules.KeyAgreementTouch)
 	}
 	return want
 }
@@ -104,7 +104,7 @@ func VerifyTokenKeys(p policy.Policy, roots []attest.Root, keys TokenKeys, seria
 	if err != nil {
 		return attest.Proof{}, err
 	}
-	if a, _ := hsm.AlgorithmOf(proof.Key()); !slices.Contains(p.TokenRules().Algorithms, a) {
+	if a, _ := hsm.AlgorithmOf(proof.Key()); !slices.Contains(p.TokenRules().Algorithms, policy.Algorithm(a)) {
 		return attest.Proof{}, fmt.Errorf("key of algorithm %q: %w", a, hsm.ErrUnsupported)
 	}
 	if _, err := verify(SlotKeyManagement, keys.KeyManagement); err != nil {
@@ -122,10 +122,10 @@ func VerifyTokenKeys(p policy.Policy, roots []attest.Root, keys TokenKeys, seria
 // first of its algorithms that the token has.
 func MakeTokenKeys(ctx context.Context, t Token, pin secret.Text, p policy.Policy, progress func(hsm.Progress)) (keys TokenKeys, err error) {
 	rules := p.TokenRules()
-	wish := TokenRules{KeyManagement: hsm.KeyRule{Touch: rules.KeyAgreementTouch}}
+	wish := TokenRules{KeyManagement: hsm.KeyRule{Touch: hsm.TouchPolicy(rules.KeyAgreementTouch)}}
 	var refused error
 	for _, a := range rules.Algorithms {
-		wish.Authentication = hsm.KeyRule{Algorithm: a, PIN: rules.PIN, Touch: rules.Touch}
+		wish.Authentication = hsm.KeyRule{Algorithm: hsm.Algorithm(a), PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch)}
 		wish.Retired = slices.Repeat([]hsm.KeyRule{wish.Authentication}, int(rules.Retired))
 		keys, err = t.GenerateKeys(ctx, pin, wish, progress)
 		switch {

@@ -83,7 +83,7 @@ func (a Activities) List() ([]KioskActivity, error) {
 			return nil, fmt.Errorf("activity: %w", err)
 		}
 		if k.Kiosk != id {
-			return nil, fmt.Errorf("activity: %s speaks of another kiosk", e.Name())
+			return nil, fmt.Errorf("activity: %s is damaged: it speaks of another kiosk", e.Name())
 		}
 		out = append(out, k)
 	}

@@ -207,7 +207,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	var proof attest.Proof
 	switch {
 	case evidence.PIV != nil:
-		if a, _ := hsm.AlgorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, a) {
+		if a, _ := hsm.AlgorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, policy.Algorithm(a)) {
 			return "", chain.Refuse(api.CodeAttestation, "the policy allows no key of algorithm %q", a)
 		}
 		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, pivExpect(r.policy, key, at))
@@ -236,5 +236,5 @@ func pivExpect(p policy.Policy, key crypto.PublicKey, at time.Time) attest.PIVEx
 	least, rules := p.MinimumPIVFirmware, p.TokenRules()
 	return attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		RevokedCertificates: p.RevokedAttestations, PIN: rules.PIN, Touch: rules.Touch, At: at}
+		RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
 }

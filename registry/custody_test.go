@@ -97,6 +97,7 @@ func (m keeper) pin(w *registrytest.World, id string) {
 // code for attestations.
 func TestCustody(t *testing.T) {
 	w := registrytest.New(t)
+	w.Accept(t, "[token]\ncustody = true\n", nil)
 	k := w.Kiosk(t, "KIOSK-0001")
 	elsewhere := t.TempDir()
 	if err := simulated.Manufacture(t.Context(), elsewhere); err != nil {

@@ -95,8 +95,8 @@ func TestTokenRules(t *testing.T) {
 		"defaults":                 {"", "", registrytest.Spec{}, false},
 		"less touch":               {"", "", registrytest.Spec{Attest: cached}, true},
 		"less touch is enough":     {"", "[token]\ntouch = \"cached\"\n", registrytest.Spec{Attest: cached}, false},
-		"another algorithm":        {"", "[token]\nalgorithms = [\"ed25519\", \"rsa-2048\"]\n", registrytest.Spec{}, true},
-		"the second best":          {"", "[token]\nalgorithms = [\"ed25519\", \"p-256\"]\n", registrytest.Spec{}, false},
+		"another algorithm":        {"", "[token]\nalgorithms = [\"p-384\", \"rsa-2048\"]\n", registrytest.Spec{}, true},
+		"the second best":          {"", "[token]\nalgorithms = [\"p-384\", \"p-256\"]\n", registrytest.Spec{}, false},
 		"a revoked attestation":    {"revoked_attestations = [%q]\n", "", registrytest.Spec{}, true},
 		"another one's revocation": {"revoked_attestations = [\"" + fmt.Sprintf("%064x", 1) + "\"]\n", "", registrytest.Spec{}, false},
 	} {

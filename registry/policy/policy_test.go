@@ -20,7 +20,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"enrollkiosk/hsm"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -96,8 +95,8 @@ func specimen(t testing.TB) policy.Policy {
 		Consents:            []policy.Text{{ID: "enroll", Version: 2, Required: true, Digests: []policy.Translation{{Language: "en", SHA256: english}, {Language: "zh-Hans", SHA256: chinese}}}},
 		RevokedAttestations: [][32]byte{sha256.Sum256([]byte("leaked"))},
 		OfficerRules:        []policy.OfficerRule{{Unit: "desk", Roles: []record.Role{record.Officer, policy.Desk}, Quota: 40}, {Roles: []record.Role{record.Supervisor}}},
-		Token: policy.Token{Algorithms: []hsm.Algorithm{hsm.P384, hsm.P256}, PIN: hsm.PINAlways, Touch: hsm.TouchCached,
-			KeyAgreementTouch: hsm.TouchAlways, Retired: 20, Custody: true},
+		Token: policy.Token{Algorithms: []policy.Algorithm{policy.P384, policy.P256}, PIN: policy.PINAlways, Touch: policy.TouchCached,
+			KeyAgreementTouch: policy.TouchAlways, Retired: 20, Custody: true},
 		Limits:    policy.Limits{ReadsWithoutEnrollment: 5, EnrollmentsPerDay: 100},
 		Languages: []string{"en", "zh-Hans"}, Files: []uint16{0x010E, 0x010F}, OfflineDays: 14,
 	}
@@ -228,8 +227,8 @@ func TestMalformedPoliciesAreNotSigned(t *testing.T) {
 		"role twice":             func(p *policy.Policy) { p.OfficerRules[0].Roles[1] = record.Officer },
 		"officers' CRL":          func(p *policy.Policy) { p.OfficerCRLs = [][]byte{{0x30, 0}} },
 		"algorithm":              func(p *policy.Policy) { p.Token.Algorithms[0] = "rsa-1024" },
-		"Ed25519 in 9A":          func(p *policy.Policy) { p.Token.Algorithms[0] = hsm.Ed25519 },
-		"algorithm twice":        func(p *policy.Policy) { p.Token.Algorithms[0] = hsm.P256 },
+		"Ed25519 in 9A":          func(p *policy.Policy) { p.Token.Algorithms[0] = policy.Ed25519 },
+		"algorithm twice":        func(p *policy.Policy) { p.Token.Algorithms[0] = policy.P256 },
 		"pin policy":             func(p *policy.Policy) { p.Token.PIN = "never" },
 		"touch policy":           func(p *policy.Policy) { p.Token.Touch = "sometimes" },
 		"9D's touch policy":      func(p *policy.Policy) { p.Token.KeyAgreementTouch = "once" },

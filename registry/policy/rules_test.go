@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"enrollkiosk/hsm"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -89,7 +88,7 @@ func TestAbsentRulesChangeNoDigest(t *testing.T) {
 	if got := s.Policy().OfficerRule(&x509.Certificate{}); got.May(record.Officer) {
 		t.Error("no rule trusts somebody")
 	}
-	want := policy.Token{Algorithms: []hsm.Algorithm{hsm.P256}, PIN: hsm.PINOnce, Touch: hsm.TouchAlways, KeyAgreementTouch: hsm.TouchCached}
+	want := policy.Token{Algorithms: []policy.Algorithm{policy.P256}, PIN: policy.PINOnce, Touch: policy.TouchAlways, KeyAgreementTouch: policy.TouchCached}
 	if got := s.Policy().TokenRules(); !reflect.DeepEqual(got, want) {
 		t.Errorf("defaults: %+v", got)
 	}

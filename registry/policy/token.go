@@ -7,20 +7,44 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"enrollkiosk/hsm"
 )
 
 // Token are the rules for citizens' keys. What is absent has the default that
 // [Policy.TokenRules] fills in.
 type Token struct {
-	Algorithms        []hsm.Algorithm `json:"algorithms,omitzero"`          // of the key in 9A, the preferred one first
-	PIN               hsm.PINPolicy   `json:"pin,omitzero"`                 // of the key in 9A
-	Touch             hsm.TouchPolicy `json:"touch,omitzero"`               // of the key in 9A
-	KeyAgreementTouch hsm.TouchPolicy `json:"key_agreement_touch,omitzero"` // of the key in 9D
-	Retired           uint64          `json:"retired,omitzero"`             // how many retired slots (82 to 95) get a key
-	Custody           bool            `json:"custody,omitzero"`             // a citizen's key may live in the kiosk's TPM
+	Algorithms        []Algorithm `json:"algorithms,omitzero"`          // of the key in 9A, the preferred one first
+	PIN               PIN         `json:"pin,omitzero"`                 // of the key in 9A
+	Touch             Touch       `json:"touch,omitzero"`               // of the key in 9A
+	KeyAgreementTouch Touch       `json:"key_agreement_touch,omitzero"` // of the key in 9D
+	Retired           uint64      `json:"retired,omitzero"`             // how many retired slots (82 to 95) get a key
+	Custody           bool        `json:"custody,omitzero"`             // a citizen's key may live in the kiosk's TPM
 }
+
+// Algorithm is a kind of key, named as package hsm does.
+type Algorithm string
+
+// Algorithms of keys on tokens.
+const (
+	P256    Algorithm = "p-256"
+	P384    Algorithm = "p-384"
+	Ed25519 Algorithm = "ed25519"
+	RSA2048 Algorithm = "rsa-2048"
+)
+
+// PIN says how often a key asks for the PIN.
+type PIN string
+
+// Touch says how often a key asks for a touch.
+type Touch string
+
+// Policies of keys on tokens (Yubico, "PIN and touch policies").
+const (
+	PINOnce     PIN   = "once" // in a session
+	PINAlways   PIN   = "always"
+	TouchNever  Touch = "never"
+	TouchCached Touch = "cached" // for 15 s
+	TouchAlways Touch = "always"
+)
 
 // retiredSlots is how many retired slots a token has (SP 800-73-4 Part 1 table 4b).
 const retiredSlots = 20
@@ -30,16 +54,16 @@ const retiredSlots = 20
 func (p Policy) TokenRules() Token {
 	t := p.Token
 	if len(t.Algorithms) == 0 {
-		t.Algorithms = []hsm.Algorithm{hsm.P256}
+		t.Algorithms = []Algorithm{P256}
 	}
 	if t.PIN == "" {
-		t.PIN = hsm.PINOnce
+		t.PIN = PINOnce
 	}
 	if t.Touch == "" {
-		t.Touch = hsm.TouchAlways
+		t.Touch = TouchAlways
 	}
 	if t.KeyAgreementTouch == "" {
-		t.KeyAgreementTouch = hsm.TouchCached
+		t.KeyAgreementTouch = TouchCached
 	}
 	return t
 }
@@ -86,19 +110,19 @@ func (p Policy) checkToken() error {
 	t := p.TokenRules()
 	for i, a := range t.Algorithms {
 		switch {
-		case !slices.Contains([]hsm.Algorithm{hsm.P256, hsm.P384, hsm.Ed25519, hsm.RSA2048}, a):
+		case !slices.Contains([]Algorithm{P256, P384, Ed25519, RSA2048}, a):
 			return fmt.Errorf("token: unknown algorithm %q: p-256, p-384, ed25519 or rsa-2048", a)
-		case a == hsm.Ed25519:
+		case a == Ed25519:
 			return errors.New("token: ed25519 is not for 9A: a token signs the message itself, and takes none as long as a record")
 		case slices.Contains(t.Algorithms[:i], a):
 			return fmt.Errorf("token: algorithm %q is given twice", a)
 		}
 	}
-	if t.PIN != hsm.PINOnce && t.PIN != hsm.PINAlways {
+	if t.PIN != PINOnce && t.PIN != PINAlways {
 		return fmt.Errorf("token: unknown pin policy %q: once or always", t.PIN)
 	}
-	for name, touch := range map[string]hsm.TouchPolicy{"touch": t.Touch, "key_agreement_touch": t.KeyAgreementTouch} {
-		if touch != hsm.TouchNever && touch != hsm.TouchCached && touch != hsm.TouchAlways {
+	for name, touch := range map[string]Touch{"touch": t.Touch, "key_agreement_touch": t.KeyAgreementTouch} {
+		if touch != TouchNever && touch != TouchCached && touch != TouchAlways {
 			return fmt.Errorf("token: unknown %s policy %q: never, cached or always", name, touch)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"enrollkiosk/hsm"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/tomlfile"
@@ -77,12 +76,12 @@ type officers struct {
 }
 
 type tokenRules struct {
-	Algorithms        []hsm.Algorithm `toml:"algorithms"`
-	PIN               hsm.PINPolicy   `toml:"pin"`
-	Touch             hsm.TouchPolicy `toml:"touch"`
-	KeyAgreementTouch hsm.TouchPolicy `toml:"key_agreement_touch"`
-	Retired           uint64          `toml:"retired"`
-	Custody           bool            `toml:"custody"`
+	Algorithms        []policy.Algorithm `toml:"algorithms"`
+	PIN               policy.PIN         `toml:"pin"`
+	Touch             policy.Touch       `toml:"touch"`
+	KeyAgreementTouch policy.Touch       `toml:"key_agreement_touch"`
+	Retired           uint64             `toml:"retired"`
+	Custody           bool               `toml:"custody"`
 }
 
 type policyLimits struct {

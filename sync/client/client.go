@@ -329,9 +329,6 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, want 
 	return err
 }
 
-// mediaOf is what is posted to a path.
-var mediaOf = map[string]string{api.PathRecords: api.MediaJSON, api.PathActivity: api.MediaJOSE}
-
 func (c *Client) once(ctx context.Context, method, path string, body []byte, want string, limit int64, read func([]byte) error) (stale bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
@@ -348,7 +345,11 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	req.Header.Set("Accept", want+", "+api.MediaProblem)
 	req.Header.Set("User-Agent", "enrollkiosk")
 	if body != nil {
-		req.Header.Set("Content-Type", mediaOf[path])
+		media := api.MediaJSON
+		if path == api.PathActivity {
+			media = api.MediaJOSE
+		}
+		req.Header.Set("Content-Type", media)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
