@@ -56,13 +56,15 @@ func (s *slow) Transmit(ctx context.Context, command []byte) []byte {
 //
 //   - Each of the four parts opens the token anew, because a person may have
 //     exchanged it: SELECT, version, serial number, and metadata of PIN, PUK and
-//     management key say which token it is and how far it came (16 commands on a
-//     new token, fewer on one that is begun), then SELECT and version by piv-go
+//     management key say which token it is and how far it came (18 commands on a
+//     new token, 13 on one that is begun), then SELECT and version by piv-go
 //     and the serial number once more, because it connects anew.
 //   - Metadata of 9A, 9C, 9D, 9E and their certificates: nothing is overwritten.
 //     The certificates are asked for only while the token may still be new.
 //   - F9's certificate, ATTEST and GENERAL AUTHENTICATE on an empty slot: a token
 //     that cannot attest or agree is refused before anything is written.
+//   - A token that is begun is asked too whether it can attest: whoever is told to
+//     reset it shall not find out afterwards that it is of no use.
 //   - Each session of our own: SELECT and serial number, and twice GENERAL
 //     AUTHENTICATE for the management key. piv-go would take three commands for
 //     each key and each object.

@@ -2,9 +2,10 @@ package piv_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type ceremony struct {
 	reader string
 	back   func() // nil: it stays away
 	spec   piv.KeySpec
+	digest int // bytes that the key signs; 0: 32
 	keys   piv.Keys
 	begun  bool
 }
@@ -102,11 +104,12 @@ func (c *ceremony) sign(ctx context.Context, t *piv.Token) error {
 	if err != nil {
 		return err
 	}
-	digest := sha256.Sum256([]byte("record"))
-	if _, err := k.Sign(ctx, digest[:]); err != nil {
+	digest := make([]byte, cmp.Or(c.digest, 32))
+	rand.Read(digest)
+	if _, err := k.Sign(ctx, digest); err != nil {
 		return err
 	}
-	if !k.Public().(*ecdsa.PublicKey).Equal(c.keys.Authentication.Public) {
+	if !k.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(c.keys.Authentication.Public) {
 		return errors.New("signature of another key")
 	}
 	return nil

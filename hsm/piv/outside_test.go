@@ -8,9 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/simulators/pivtoken"
 )
@@ -82,5 +84,32 @@ func TestOtherProgramsUseTheToken(t *testing.T) {
 	says(foreign(t, dir, "pkcs15-tool", "--reader", r.Name(), "--list-certificates"), "Certificate for PIV Authentication", "Certificate for Key Management")
 	if _, err := piv.Probe(ctx, r.Name()); err != nil {
 		t.Errorf("after all of them: %v", err)
+	}
+}
+
+// Yubico's tool verifies what keys of the other algorithms sign and agree on.
+func TestOtherProgramsUseOtherAlgorithms(t *testing.T) {
+	for algorithm, says := range map[hsm.Algorithm]string{hsm.P384: "Successful ECDSA verification", hsm.RSA2048: "Successful RSA verification"} {
+		t.Run(string(algorithm), func(t *testing.T) {
+			r, _ := insert(t, pivtoken.Options{})
+			c := ceremony{reader: r.Name(), spec: piv.KeySpec{Authentication: hsm.KeyRule{Algorithm: algorithm}, KeyManagement: hsm.KeyRule{Algorithm: hsm.P384}}}
+			c.digest = map[hsm.Algorithm]int{hsm.P384: 48, hsm.RSA2048: 32}[algorithm]
+			if err := c.run(within(t, time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			tool := func(args ...string) string {
+				return foreign(t, dir, "yubico-piv-tool", append([]string{"-r", r.Name()}, args...)...)
+			}
+			for _, slot := range []string{"9a", "9d"} {
+				tool("-a", "read-certificate", "-s", slot, "-o", slot+".pem")
+			}
+			if out := tool("-a", "verify-pin", "-P", citizenPIN, "-a", "test-signature", "-s", "9a", "-i", "9a.pem"); !strings.Contains(out, says) {
+				t.Errorf("%s", out)
+			}
+			if out := tool("-a", "verify-pin", "-P", citizenPIN, "-a", "test-decipher", "-s", "9d", "-i", "9d.pem"); !strings.Contains(out, "Successfully performed ECDH exchange") {
+				t.Errorf("%s", out)
+			}
+		})
 	}
 }

@@ -223,9 +223,10 @@ func (c *card) attests() (bool, error) {
 // agrees asks for a key agreement (SP 800-73-4 Part 2, 3.2.4 and A.4) with an
 // empty slot. A card without the operation may say so: PivApplet 0.9 answers
 // 6A81, but looks for PIN and key first and answers 6982 or 6A86 for an empty
-// slot, whether it can or not; YubiKeys say that the key is missing. So a
-// refusal counts and anything else proves nothing: the proof is the agreement
-// that GenerateKeys runs.
+// slot, whether it can or not. YubiKeys, which can, are reported to answer 6A80
+// for an empty slot (yubico-piv-tool issue 222), CanoKeys 6A88 (canokey-core pull
+// request 69). So only a refusal of the operation counts, and anything else
+// proves nothing: the proof is the agreement that GenerateKeys runs.
 func (c *card) agrees() (bool, error) {
 	point := tlv.Encode(0x85, basePoint)
 	_, status, err := c.send(apdu.Command{INS: insAuthenticate, P1: algorithmP256, P2: refSpare,

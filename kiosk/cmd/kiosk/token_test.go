@@ -263,6 +263,26 @@ func TestTokenProvisionOrderAndRefusals(t *testing.T) {
 	b.reader.Trace(nil)
 	b.reader.Insert(pulled)
 	wants(t, exitRefused, "kiosk token reset", b.s.config, "token", "provision", "--dir", dir)
+	says(t, wants(t, exitDone, "", b.s.config, "token", "show"), "begun and not finished")
+
+	// A reset that is interrupted is finished by another one.
+	reset := func(code int, text string) {
+		t.Helper()
+		s := b.sits("reset", "--serial", "10000001")
+		s.sees("to confirm")
+		s.types("10000001\n")
+		s.sees(text)
+		b.leaves(s, code)
+	}
+	b.reader.Trace(func(e pcscd.TraceEvent) {
+		if !e.Answered && e.Command[1] == 0x24 && e.Command[3] == 0x81 { // the PIN is blocked, the PUK not yet
+			b.reader.Pull()
+		}
+	})
+	reset(exitHardware, "the same command finishes it")
+	b.reader.Trace(nil)
+	b.reader.Insert(pulled)
+	reset(exitDone, "factory-new")
 }
 
 // Called off while keys are made, it puts the token back as it was.
