@@ -80,6 +80,7 @@ type Spec struct {
 	Supervisor *Officer
 	Kiosk      *Kiosk                                                             // who signs instead
 	Attest     func(own *CA, leaf *x509.Certificate)                              // alters what the token says
+	Custody    bool                                                               // the key is said to be in the kiosk's TPM; its evidence is none
 	Identity   func(c record.Context, holder crypto.PublicKey) record.Identity    // default: nothing that verifies
 	Payload    func(*record.Payload)                                              //
 	Roles      func([]record.SignerRef, map[record.Role]Party) []record.SignerRef // alters who signs
@@ -134,8 +135,11 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	var evidence *record.Attestation
 	switch s.Purpose {
 	case record.Enroll, record.Replace, record.Update:
-		evidence = w.attest(t, s.Holder.Public(), s.Attest)
-		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.PIV, Class: w.tokens, Attestation: evidence.Digest()}
+		where := record.PIV
+		if evidence = w.attest(t, s.Holder.Public(), s.Attest); s.Custody {
+			where, evidence = record.TPM, &record.Attestation{TPM: &record.TPMEvidence{Public: []byte{1}, CreationData: []byte{1}, Attest: []byte{1}, Signature: []byte{1}}}
+		}
+		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: where, Class: w.tokens, Attestation: evidence.Digest()}
 		p.Purposes = []record.Consent{{ID: "enrollment", Version: 1}}
 		p.CancelSHA = record.CancelHash([]byte("cancel"))
 		p.Exceptions = s.Exceptions
