@@ -2,12 +2,25 @@ package kiosk
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"log/slog"
+	"math/big"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
+	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/policy"
+	"enrollkiosk/registry/record"
 )
 
 // shift is a desk whose officer has signed on. The test plays the card.
@@ -210,4 +223,94 @@ func TestCardThatWasNeverSeen(t *testing.T) {
 			t.Error("a card that left while it proved itself is there")
 		}
 	})
+}
+
+// plainCard is an officer's card that has no serial number, as not every maker's has.
+type plainCard struct {
+	Token // the rest of it is not asked
+	key   *ecdsa.PrivateKey
+	cert  []byte
+}
+
+func (c plainCard) Open(context.Context, Device) (Token, error)             { return c, nil }
+func (c plainCard) Info() TokenInfo                                         { return TokenInfo{} }
+func (c plainCard) Close() error                                            { return nil }
+func (c plainCard) Certificate(context.Context, Slot) ([]byte, error)       { return c.cert, nil }
+func (c plainCard) Key(context.Context, Slot, secret.Text) (hsm.Key, error) { return c, nil }
+func (c plainCard) Public() crypto.PublicKey                                { return c.key.Public() }
+func (c plainCard) Sign(_ context.Context, digest []byte) ([]byte, error) {
+	return c.key.Sign(rand.Reader, digest, crypto.SHA256)
+}
+
+func (f force) plainCard(t *testing.T, number string) plainCard {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(9), Subject: pkix.Name{SerialNumber: number}, KeyUsage: x509.KeyUsageDigitalSignature,
+		NotBefore: f.cert.NotBefore, NotAfter: f.cert.NotAfter}
+	der, err := x509.CreateCertificate(rand.Reader, c, f.cert, key.Public(), f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plainCard{key: key, cert: der}
+}
+
+// ofForce is a policy under which the force's officers work.
+func ofForce(t *testing.T, f force) policy.Signed {
+	t.Helper()
+	root := plainCard{key: f.key}
+	_, vkey, err := note.GenerateKey(rand.Reader, "registry.example/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal, err := record.GenerateAuthorityKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := policy.Sign(t.Context(), policy.Policy{Version: 1, Issued: f.cert.NotBefore.UTC().Truncate(time.Second), Expires: f.cert.NotAfter.UTC().Truncate(time.Second),
+		LogOrigin: "registry.example/log", LogKey: vkey, Authority: seal.Public(), OfficerCA: []policy.Root{{Certificate: f.cert.Raw, Class: record.Test}},
+		OfficerRules: []policy.OfficerRule{{Roles: []record.Role{record.Officer}}}}, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := policy.RootHash(root.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := policy.Parse(b, hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The desk is unlocked by the very card, also where cards have no serial number:
+// no other officer's, and no copy of the certificate.
+func TestUnlockedByTheSameCard(t *testing.T) {
+	f := newForce(t, time.Now())
+	own, other := f.plainCard(t, "0001"), f.plainCard(t, "0002")
+	copied := plainCard{key: other.key, cert: own.cert}
+	signed := ofForce(t, f)
+	pin := secret.FromString("246813")
+	on := func(c plainCard, known officer) (officer, error) {
+		a := New(Config{ID: "KIOSK-0001", Tokens: c, Policy: func() (policy.Signed, error) { return signed, nil }, Languages: []string{"en"},
+			Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler), Clock: func() Times { return Times{Wall: time.Now()} }})
+		return a.recognise(t.Context(), known, pin)
+	}
+	known, err := on(own, officer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		card plainCard
+		code Code
+	}{"the same": {own, ""}, "another officer's": {other, CodeOfficerOther}, "a copy of the certificate": {copied, CodeOfficerUnknown}} {
+		o, err := on(c.card, known)
+		var fault *Fault
+		if c.code == "" && (err != nil || o.number != "0001") || c.code != "" && (!errors.As(err, &fault) || fault.Code != c.code) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

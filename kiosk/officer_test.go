@@ -8,10 +8,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/big"
 	"testing"
 	"time"
 
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -141,6 +144,25 @@ func TestQuota(t *testing.T) {
 		}
 		if fault := (*Fault)(nil); err != nil && (!errors.As(kioskFault(err), &fault) || fault.Code != CodeQuota || fault.Remedy != RemedyStartOver) {
 			t.Errorf("%s: told %v", name, kioskFault(err))
+		}
+	}
+}
+
+// Without a policy that is valid now nobody signs on, nothing begins, and the
+// person is told why.
+func TestNoPolicyNoEnrollment(t *testing.T) {
+	for cause, code := range map[error]Code{ErrPolicy: CodePolicyMissing, policy.ErrExpired: CodePolicyExpired, policy.ErrNotYet: CodeClock,
+		ErrOffline: CodeOffline, ErrClock: CodeClock, ErrCertificate: CodeKioskCertificate} {
+		none := func() (policy.Signed, error) { return policy.Signed{}, fmt.Errorf("policy: %w", cause) }
+		a := New(Config{Policy: none, Languages: []string{"en"}, Limits: DefaultLimits(), Log: slog.New(slog.DiscardHandler),
+			Clock: func() Times { return Times{Wall: time.Now()} }})
+		_, signingOn := a.recognise(t.Context(), officer{}, secret.FromString("246813"))
+		e := &enrollment{d: newDesk(), newestPolicy: none, now: time.Now, limits: DefaultLimits()}
+		for what, err := range map[string]error{"sign on": signingOn, "begin": e.prepare(t.Context())} {
+			var f *Fault
+			if !errors.As(err, &f) || f.Code != code || f.Remedy != RemedyStaff {
+				t.Errorf("%v, %s: %v", cause, what, err)
+			}
 		}
 	}
 }

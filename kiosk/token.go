@@ -213,7 +213,8 @@ func CheckPIN(pin secret.Text) PINProblem {
 }
 
 // officer is a signed-on officer: a card whose certificate is under the force's
-// authority, and whose PIN was right.
+// authority, and whose PIN was right. It is a number here and no person: that the
+// citizen is the officer, only the vault can tell.
 type officer struct {
 	chain  [][]byte // certificate chain of slot 9C, leaf first, DER
 	leaf   *x509.Certificate

@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"enrollkiosk/hsm/attest"
+	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/record"
@@ -116,5 +119,27 @@ func TestTokenRules(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		})
+	}
+}
+
+// A key in a kiosk's TPM is looked at only where the policy allows such keys.
+func TestCustodyByPolicy(t *testing.T) {
+	t.Parallel()
+	for rules, says := range map[string]string{"": "the policy wants citizens' keys on tokens", "[token]\ncustody = true\n": attest.ErrRejected.Error()} {
+		w := registrytest.New(t)
+		w.Accept(t, rules, nil)
+		r := serve(t, w.RegistryOptions(noVault))
+		k := w.Kiosk(t, "KIOSK-0001")
+		s := k.Make(t, registrytest.Spec{Custody: func([32]byte) (record.Signer, record.TPMEvidence) {
+			return registrytest.NewDevice(t), record.TPMEvidence{Public: []byte{1}, CreationData: []byte{1}, Attest: []byte{1}, Signature: []byte{1}}
+		}})
+		kiosk, err := registry.KiosksIn(w.RegistryDir()).Find(k.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := registry.Check(r.Registry, s.Bytes(), s.ID(), kiosk, time.Now()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", rules, err)
+		}
+		connect(t, w, r.URL, k.TLS).rejected(w, item(s), api.CodeAttestation)
 	}
 }

@@ -303,6 +303,7 @@ const (
 	CodeID             = "registry-id"              // sent under another id than its own
 	CodeSealed         = "vault-seal"               // the identity cannot be opened
 	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
+	CodeOwnEnrollment  = "vault-officer"            // an officer who signed is the holder: another officer must enroll him
 	CodeReview         = "vault-review"             // a person decides; says nothing about why
 )
 

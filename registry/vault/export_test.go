@@ -27,6 +27,21 @@ func Review(t testing.TB, v *Vault, id [32]byte) (other string, refused bool) {
 	return r.Other, r.Refused
 }
 
+// ReviewedOfficer is the officer that a record's review is about.
+func ReviewedOfficer(t testing.TB, v *Vault, id [32]byte) (number string, refused bool) {
+	t.Helper()
+	var r review
+	if err := v.store.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketReviews).Get(id[:]); b != nil {
+			return json.Unmarshal(b, &r)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return r.Officer, r.Refused
+}
+
 // Known verifies the document in an identity that was opened, and returns what
 // the vault would know it and its holder by.
 func Known(v *Vault, p record.Payload, id record.Identity, at time.Time) (document, person [32]byte, err error) {
@@ -34,6 +49,6 @@ func Known(v *Vault, p record.Payload, id record.Identity, at time.Time) (docume
 	if err != nil {
 		return document, person, err
 	}
-	t := v.tokensOf(holder.Kind(), holder.Person(at))
+	t := tokensOf(v.officers.key, holder.Kind(), holder.Person(at))
 	return t.document, t.person, nil
 }

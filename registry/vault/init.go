@@ -25,6 +25,7 @@ const (
 	nameTLSRoot  = "tls-root"
 	nameServer   = "server"
 	fileStore    = "vault.db"
+	dirOfficers  = "officers"
 
 	// FilePublic holds what the world must know of the keys: an api.VaultKeys.
 	FilePublic = "public.json"

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/policy"
@@ -233,17 +234,17 @@ type tokens struct {
 	person   [32]byte
 }
 
-func (v *Vault) tokensOf(kind identity.Kind, p identity.Person) tokens {
+func tokensOf(key secret.Text, kind identity.Kind, p identity.Person) tokens {
 	text := func(s string) []byte { return []byte(strings.ToUpper(strings.TrimSpace(s))) }
 	return tokens{
-		document: v.token("enrollkiosk/document/v1", text(string(kind)), text(p.Issuer), p.Number.Reveal()),
-		person:   v.token("enrollkiosk/person/v1", text(p.Issuer), p.Surname.Reveal(), p.GivenNames.Reveal(), p.Birth.Reveal()),
+		document: token(key, "enrollkiosk/document/v1", text(string(kind)), text(p.Issuer), p.Number.Reveal()),
+		person:   token(key, "enrollkiosk/person/v1", text(p.Issuer), p.Surname.Reveal(), p.GivenNames.Reveal(), p.Birth.Reveal()),
 	}
 }
 
 // token is HMAC-SHA256 over label and fields, each with its length before it.
-func (v *Vault) token(label string, fields ...[]byte) (out [32]byte) {
-	mac := hmac.New(sha256.New, v.persons.Reveal())
+func token(key secret.Text, label string, fields ...[]byte) (out [32]byte) {
+	mac := hmac.New(sha256.New, key.Reveal())
 	for _, f := range append([][]byte{[]byte(label)}, fields...) {
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], uint32(len(f)))

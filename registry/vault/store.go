@@ -29,11 +29,13 @@ var (
 )
 
 // review is what a person must look at: a record, and an enrollment that it
-// collides with or whose person has the same name and date of birth.
+// collides with or whose person has the same name and date of birth, or an officer
+// who is the holder.
 type review struct {
 	DID     string    `json:"did"`
-	Other   string    `json:"other"`   // did
-	Refused bool      `json:"refused"` // else the record is active
+	Other   string    `json:"other"`             // did; empty when it is about an officer
+	Officer string    `json:"officer,omitempty"` // number of the officer who would have enrolled himself
+	Refused bool      `json:"refused"`           // else the record is active
 	Time    time.Time `json:"time"`
 }
 
@@ -89,9 +91,10 @@ func (s *store) policies() (out [][]byte, err error) {
 
 // outcome is a verdict with what it does to the store.
 type outcome struct {
-	code   string // empty: active
-	person tokens
-	other  string // did that a review is about; empty if there is none
+	code    string // empty: active
+	person  tokens
+	other   string // did that a review is about; empty if there is none
+	officer string // number of the officer that a review is about; likewise
 }
 
 // outcome compares a person with those enrolled. A document may stand under one
@@ -99,7 +102,7 @@ type outcome struct {
 // was. Another person of the same name, date of birth and issuer is no
 // reason to refuse, in a country of many people: a review notes it.
 func (s *store) outcome(p record.Payload, id [32]byte, found examined) (o outcome, err error) {
-	o = outcome{code: found.code, person: found.person}
+	o = outcome{code: found.code, person: found.person, officer: found.officer}
 	if o.code != "" {
 		return o, nil
 	}
@@ -149,8 +152,8 @@ func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome)
 		if err := tx.Bucket(bucketVerdicts).Put(id[:], verdict); err != nil {
 			return err
 		}
-		if o.other != "" {
-			b, err := json.Marshal(review{DID: p.Holder.DID, Other: o.other, Refused: o.code != "", Time: time.Now().UTC()})
+		if o.other != "" || o.officer != "" {
+			b, err := json.Marshal(review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: time.Now().UTC()})
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,6 @@ import (
 	"sync"
 	"time"
 
-	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/internal/keyfile"
@@ -65,7 +64,7 @@ type Vault struct {
 	judge    judge
 	identity record.AuthorityPrivateKey
 	verdict  keyfile.Key
-	persons  secret.Text
+	officers Officers // with the key that tells persons apart
 	server   tls.Certificate
 	client   [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
 	store    *store
@@ -89,7 +88,7 @@ func Open(_ context.Context, o Options) (*Vault, error) {
 	if v.identity, err = record.ParseAuthorityKey(private); err != nil {
 		return nil, err
 	}
-	if v.persons, err = readSecret(filepath.Join(o.Dir, filePersons)); err != nil {
+	if v.officers, err = OfficersIn(o.Dir); err != nil {
 		return nil, err
 	}
 	if v.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
@@ -117,7 +116,7 @@ func Open(_ context.Context, o Options) (*Vault, error) {
 
 // Close releases the directory. Serve must have returned.
 func (v *Vault) Close() error {
-	v.persons.Wipe()
+	v.officers.Close()
 	return v.store.Close()
 }
 
@@ -219,8 +218,9 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 // examined is what is left of an identity after it has been verified: nothing
 // that anyone without this vault's key can make anything of.
 type examined struct {
-	code   string // why it is refused; empty if it holds
-	person tokens
+	code    string // why it is refused; empty if it holds
+	person  tokens
+	officer string // number of the officer who is the holder; empty
 }
 
 // examine opens and verifies; everything personal ends here.
@@ -246,7 +246,23 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 	if err := rules.consents(p, identity); err != nil {
 		return v.refused(r, err), nil
 	}
-	return examined{person: v.tokensOf(holder.Kind(), holder.Person(at))}, nil
+	found := examined{person: tokensOf(v.officers.key, holder.Kind(), holder.Person(at))}
+	for _, s := range r.Signatures() {
+		if s.Role != record.Officer && s.Role != record.Supervisor {
+			continue
+		}
+		number := s.Chain[0].Subject.SerialNumber
+		own, err := v.officers.is(number, found.person)
+		if err != nil {
+			return examined{}, err
+		}
+		if own {
+			refused := v.refused(r, chain.Refuse(api.CodeOwnEnrollment, "the %s is the holder", s.Role))
+			refused.officer = number
+			return refused, nil
+		}
+	}
+	return found, nil
 }
 
 func (v *Vault) refused(r record.Record, err error) examined {

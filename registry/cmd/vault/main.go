@@ -26,9 +26,18 @@ const usage = `vault: opens sealed identities for the identity authority and sig
   vault policy sign --dir DIR --in POLICY.toml --out FILE
                                                       sign a policy with DIR's root key
   vault policy show FILE [--root HEX] [--json]        say what a signed policy decides; with --root only if that root signed it
+  vault officers add --dir DIR --number N [--in FILE.json]
+                                                      keep keyed hashes of an officer's own document, so that the officer cannot
+                                                      enroll himself; read from standard input without --in
+  vault officers list --dir DIR [--json]
+  vault officers remove --dir DIR --number N
   vault serve --config FILE                           run until SIGTERM
 
 DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
+
+FILE.json is {"issuer": "UTO", "document": "L898902C3", "surname": "ERIKSSON", "given_names": "ANNA MARIA", "birth": "1974-08-12"}, as in the
+machine readable zone; "kind" names another kind of document than "emrtd", whose names stand as on its chip. N is the number in the officer's
+certificate. Add the next document, and another name, beside the first.
 
 FILE is TOML, as is POLICY.toml; paths are relative to them:
 
@@ -115,6 +124,11 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return command.Misuse("policy sign or show (see vault -h)")
+	case "officers":
+		if len(args) > 1 {
+			return officers(args[1], args[2:])
+		}
+		return command.Misuse("officers add, list or remove (see vault -h)")
 	case "serve":
 		return serve(ctx, args[1:])
 	case "-h", "-help", "--help", "help":
@@ -230,4 +244,73 @@ func serve(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("ready https://%s\n", l.Addr())
 	return errors.Join(v.Serve(ctx, l), v.Close())
+}
+
+func officers(what string, args []string) error {
+	f := command.Flags("vault officers "+what, usage)
+	dir, number, in, asJSON := f.String("dir", "", ""), f.String("number", "", ""), f.String("in", "", ""), f.Bool("json", false, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	if *dir == "" || *number == "" && what != "list" {
+		return command.Misuse("--dir is needed, and --number to add or remove (see vault -h)")
+	}
+	known, err := vault.OfficersIn(*dir)
+	if err != nil {
+		return err
+	}
+	defer known.Close()
+	switch what {
+	case "add":
+		return addOfficer(known, *number, *in)
+	case "list":
+		return listOfficers(known, *asJSON)
+	case "remove":
+		if err := known.Remove(*number); err != nil {
+			return err
+		}
+		fmt.Printf("removed %s\n", *number)
+		return nil
+	}
+	return command.Misuse("officers add, list or remove (see vault -h)")
+}
+
+func addOfficer(known vault.Officers, number, in string) error {
+	from := os.Stdin
+	if in != "" {
+		file, err := os.Open(in)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		from = file
+	}
+	d, err := vault.ParseOfficerDocument(from)
+	if err == nil {
+		err = known.Add(number, d, time.Now())
+	}
+	if errors.Is(err, vault.ErrOfficerDocument) {
+		return command.Misuse("%w", err)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("added a document of %s\n", number)
+	return nil
+}
+
+func listOfficers(known vault.Officers, asJSON bool) error {
+	list, err := known.List()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	for _, o := range list {
+		fmt.Printf("%s  documents: %d, the last added %s\n", o.Number, len(o.Documents), o.Documents[len(o.Documents)-1].Added.Format(time.DateOnly))
+	}
+	return nil
 }

@@ -195,6 +195,30 @@ func TestPolicyShow(t *testing.T) {
 	}
 }
 
+// Officers' documents are kept as hashes, from a file or standard input.
+func TestOfficers(t *testing.T) {
+	w := registrytest.New(t)
+	const anna = `{"issuer": "UTO", "document": "D23145890", "surname": "ERIKSSON", "given_names": "ANNA MARIA", "birth": "1974-08-12"}`
+	in := write(t, w.Dir, "anna.json", anna)
+	dir := w.VaultDir()
+	ends(t, command.Done, "", "officers", "list", "--dir", dir)
+	ends(t, command.Done, "added a document of 4711", "officers", "add", "--dir", dir, "--number", "4711", "--in", in)
+	c := program(t, "officers", "add", "--dir", dir, "--number", "4712")
+	c.Stdin = strings.NewReader(anna)
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "4712") || strings.Contains(string(out), "ERIKSSON") {
+		t.Errorf("%v: %s", err, out)
+	}
+	ends(t, command.Done, "4711  documents: 1", "officers", "list", "--dir", dir)
+	ends(t, command.Done, `"number": "4712"`, "officers", "list", "--dir", dir, "--json")
+	ends(t, command.Done, "removed 4711", "officers", "remove", "--dir", dir, "--number", "4711")
+	ends(t, command.Failed, "no document is kept", "officers", "remove", "--dir", dir, "--number", "4711")
+	ends(t, command.Usage, "birth is not YYYY-MM-DD", "officers", "add", "--dir", dir, "--number", "1", "--in", write(t, w.Dir, "bad.json", strings.Replace(anna, "1974-", "74-", 1)))
+	ends(t, command.Usage, "1 to 64 bytes", "officers", "add", "--dir", dir, "--number", strings.Repeat("1", 65), "--in", in)
+	ends(t, command.Usage, "--number", "officers", "add", "--dir", dir, "--in", in)
+	ends(t, command.Usage, "officers add, list or remove", "officers")
+	ends(t, command.Usage, "officers add, list or remove", "officers", "shoot", "--dir", dir, "--number", "1")
+}
+
 // Certificates of a master list that are of no use are named, and the policy is
 // signed without them; usage tells how to describe lists and documents.
 func TestPolicySignWithMasterList(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk"
@@ -335,17 +336,23 @@ func TestOfficersCardLeaves(t *testing.T) {
 		t.Errorf("%d PINs were sent", pins.Load())
 	}
 	s.Take(kiosk.DeviceOfficer)
-	states, err := s.Kiosk.Desk().States(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	states, err := s.Kiosk.Desk().States(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	signedOff := false
 	for st := range states {
-		if st.Screen == kiosk.ScreenSignOn {
+		if signedOff = st.Screen == kiosk.ScreenSignOn; signedOff {
 			if st.Locked || st.Officer != "" {
 				t.Errorf("signed off: locked %v, officer %q", st.Locked, st.Officer)
 			}
 			break
 		}
+	}
+	if !signedOff {
+		t.Error("the officer stays signed on without the card")
 	}
 	works(t, s)
 }
