@@ -152,7 +152,10 @@ func (t *Token) take(ctx context.Context) error {
 			t.yubikey = yubikey
 			break
 		}
-		if errors.Is(err, errLate) {
+		switch {
+		case errors.Is(err, errLate) && busy != nil: // not even failing was quick
+			return busy
+		case errors.Is(err, errLate):
 			return waiting(err)
 		}
 		// If it answers, then only an exclusive connection could not be had.

@@ -47,20 +47,15 @@ func whichCommand(answered bool) string {
 }
 
 // everyCommand calls try with 1, 2, 3... until it says that there was no such
-// command. try cleans up after itself.
+// command. try cleans up after itself. One at a time: libpcsclite (seen with
+// 1.9.9) crashes now and then when one thread disconnects from a card while another
+// looks up its own: SCardRemoveHandle changes a list that others are reading.
 func everyCommand(t *testing.T, try func(t *testing.T, n int) (reached bool)) {
-	const shards = 4
-	t.Run("shards", func(t *testing.T) {
-		for shard := range shards {
-			t.Run(fmt.Sprint(shard), func(t *testing.T) {
-				t.Parallel()
-				n := shard + 1
-				for ; try(t, n) && !t.Failed(); n += shards {
-				}
-				t.Logf("less than %d commands", n)
-			})
-		}
-	})
+	n := 1
+	for try(t, n) && !t.Failed() {
+		n++
+	}
+	t.Logf("less than %d commands", n)
 }
 
 func removed(t *testing.T, err error) {
