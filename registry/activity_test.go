@@ -182,6 +182,7 @@ func TestForgedReports(t *testing.T) {
 		"another kiosk's":   other.sign(other.days(3), other.kiosk.Record),
 		"by another kiosk":  r.sign(honest, other.kiosk.Record),
 		"by anybody":        r.sign(honest, registrytest.NewDevice(t)),
+		"in another's name": r.sign(change(func(a *receipt.Activity) { a.Kiosk = "KIOSK-0002" }), r.kiosk.Record),
 		"for another log":   r.sign(change(func(a *receipt.Activity) { a.Audience = "other.example/log" }), r.kiosk.Record),
 		"from the future":   r.sign(change(func(a *receipt.Activity) { a.Time = a.Time.AddDate(0, 0, 2) }), r.kiosk.Record),
 		"altered":           altered,

@@ -23,6 +23,9 @@ func TestSignOn(t *testing.T) {
 	if err != nil || v.Claims() != want {
 		t.Errorf("%+v, %v", v.Claims(), err)
 	}
+	if h := decoded(t, strings.Split(string(b), ".")[0]); !strings.HasPrefix(h, `{"alg":"ES256","typ":"enrollkiosk-sign-on+jws","jwk":{`) {
+		t.Errorf("header %s", h)
+	}
 	_, other := newDevice(t)
 	if _, err := receipt.VerifySignOn(b, record.AcceptAny(other)); !errors.Is(err, receipt.ErrSignature) {
 		t.Errorf("another card's: %v", err)

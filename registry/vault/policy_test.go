@@ -182,6 +182,19 @@ func TestMistakesAboutTrust(t *testing.T) {
 	}
 }
 
+// A CRL that has been due for replacement is a slip of whoever signs: it is named.
+func TestOutdatedOfficersCRL(t *testing.T) {
+	w := registrytest.New(t)
+	w.Set(t, "officer_crls = [\"officers.crl\"]\n", map[string][]byte{"officers.crl": w.Officers.CRL(t, time.Now(), w.Officer)})
+	if p, _, _, err := signs(t, w, "", nil, time.Now()); err != nil || len(p.OfficerCRLs) != 1 {
+		t.Fatalf("in time: %v", err)
+	}
+	_, _, _, err := signs(t, w, "", nil, time.Now().AddDate(0, 0, 8))
+	if err == nil || !strings.Contains(err.Error(), "officers.crl is outdated since") {
+		t.Errorf("a week later: %v", err)
+	}
+}
+
 // What the description says of documents is what the policy has.
 func TestDocumentRules(t *testing.T) {
 	w := registrytest.New(t)
