@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"registry/receipt": {"registry/record", "registry/internal/canonical", "github.com/transparency-dev/formats/...",
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
 	"registry/api": {"registry/record", "registry/receipt", "registry/internal/canonical"},
-	"registry/vault": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
+	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/record", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/tomlfile"
@@ -40,6 +41,7 @@ type policyFile struct {
 	TPMRoots  []rootFile `toml:"tpm_roots"`
 	OfficerCA []rootFile `toml:"officer_ca"`
 
+	PIVMakers        []string     `toml:"piv_makers"`           // whose roots and intermediates are known here, of class production: yubico
 	PIVIntermediates []string     `toml:"piv_intermediates"`    // each after the one that issued it
 	Attestations     []string     `toml:"revoked_attestations"` // SHA-256 of certificates, hexadecimal
 	OfficerCRLs      []string     `toml:"officer_crls"`
@@ -160,6 +162,18 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 	}
 	if err := f.addRegistry(&p, file); err != nil {
 		return p, err
+	}
+	for _, name := range f.PIVMakers {
+		if name != "yubico" {
+			return p, fmt.Errorf("piv_makers: %q is not known: only yubico is", name)
+		}
+		roots, intermediates := attest.Yubico()
+		for _, c := range roots {
+			p.PIVRoots = append(p.PIVRoots, policy.Root{Certificate: c.Raw, Class: record.Production})
+		}
+		for _, c := range intermediates {
+			p.PIVIntermediates = append(p.PIVIntermediates, c.Raw)
+		}
 	}
 	type rootList struct {
 		name string

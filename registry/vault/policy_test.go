@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
@@ -216,5 +217,32 @@ func TestDocumentRules(t *testing.T) {
 		if !ok || !slices.Equal(got.MayLack, want.MayLack) || got.Class != want.Class || !slices.EqualFunc(got.Roots, want.Roots, same) {
 			t.Errorf("%s: may lack %v, %d roots, class %q", want.Kind, got.MayLack, len(got.Roots), got.Class)
 		}
+	}
+}
+
+// A known maker's authorities come with the program: roots of class production,
+// each intermediate under one of them.
+func TestKnownMaker(t *testing.T) {
+	w := registrytest.New(t)
+	w.Set(t, "piv_makers = [\"yubico\"]\n", nil)
+	p := w.Sign(t, 2, time.Now()).Policy()
+	roots, intermediates := attest.Yubico()
+	vouched := p.TokenRoots()
+	for _, c := range slices.Concat(roots, intermediates) {
+		at := slices.IndexFunc(vouched, func(r policy.Root) bool { return bytes.Equal(r.Certificate, c.Raw) })
+		if at < 0 || vouched[at].Class != record.Production {
+			t.Errorf("%s is not trusted as production", c.Subject)
+		}
+	}
+	in := filepath.Join(w.Dir, "policy.toml")
+	text, err := os.ReadFile(in)
+	if err == nil {
+		err = os.WriteFile(in, bytes.Replace(text, []byte(`"yubico"`), []byte(`"somebody"`), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vault.SignPolicy(t.Context(), w.VaultDir(), in, time.Now()); err == nil || !strings.Contains(err.Error(), "only yubico") {
+		t.Errorf("an unknown maker: %v", err)
 	}
 }

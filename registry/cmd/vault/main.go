@@ -61,6 +61,7 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   revoked_attestations = []          # likewise of attestation certificates: tokens' own (F9) and those above
   crls = ["csca.crl"]
   officer_crls = ["officers.crl"]    # complete CRLs of the officer_ca
+  piv_makers = ["yubico"]            # token makers whose authorities this program knows; others: [[piv_roots]]
   piv_intermediates = []             # between piv_roots and tokens' own certificates, each after its issuer
   [registry]
   public = "registry/public.json"
