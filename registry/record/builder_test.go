@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -37,6 +38,10 @@ func (d device) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		return nil, err
 	}
 	switch k := d.key.(type) {
+	case *ecdsa.PrivateKey:
+		if k.Curve == elliptic.P384() {
+			return k.Sign(nil, message, crypto.SHA384)
+		}
 	case ed25519.PrivateKey:
 		return k.Sign(nil, message, crypto.Hash(0))
 	case *rsa.PrivateKey:
@@ -52,6 +57,17 @@ func ecKey(t testing.TB, word string) device {
 	t.Helper()
 	d := sha256.Sum256([]byte(word))
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device{key: key}
+}
+
+// p384Key is as ecKey.
+func p384Key(t testing.TB, word string) device {
+	t.Helper()
+	d := sha512.Sum384([]byte(word))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), d[:])
 	if err != nil {
 		t.Fatal(err)
 	}

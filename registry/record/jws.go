@@ -6,8 +6,10 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/asn1"
 	"encoding/base64"
 	"errors"
@@ -28,9 +30,11 @@ type header struct {
 	Prev      [32]byte `json:"prev,omitzero"` // kiosk: SHA-256 of the earlier signatures, concatenated
 }
 
-// Algorithms (RFC 7518 3.1, RFC 8037 3.1).
+// Algorithms (RFC 7518 3.1, RFC 8037 3.1); ES384 goes with P-384 alone, ES256 with
+// P-256 alone.
 const (
 	es256 = "ES256"
+	es384 = "ES384"
 	eddsa = "EdDSA"
 	rs256 = "RS256"
 	ps256 = "PS256"
@@ -49,8 +53,11 @@ func algorithm(s Signer) (string, error) {
 	if _, err := NewJWK(s.Public()); err != nil {
 		return "", err
 	}
-	switch s.Public().(type) {
+	switch k := s.Public().(type) {
 	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P384() {
+			return es384, nil
+		}
 		return es256, nil
 	case ed25519.PublicKey:
 		return eddsa, nil
@@ -61,26 +68,46 @@ func algorithm(s Signer) (string, error) {
 	return rs256, nil
 }
 
+// digest is what a key signs for input: see Signer.
+func digest(alg string, input []byte) []byte {
+	switch alg {
+	case eddsa:
+		return input
+	case es384:
+		d := sha512.Sum384(input)
+		return d[:]
+	}
+	d := sha256.Sum256(input)
+	return d[:]
+}
+
+// coordinate is the size of r and of s in an ECDSA signature (RFC 7518 3.4); 0
+// for other algorithms.
+func coordinate(alg string) int {
+	switch alg {
+	case es256:
+		return 32
+	case es384:
+		return 48
+	}
+	return 0
+}
+
 // sign makes a JWS signature and verifies it, so that a faulty or swapped device
 // is noticed here and not at the registry.
 func sign(ctx context.Context, s Signer, alg string, input []byte) ([]byte, error) {
-	message := input
-	if alg != eddsa {
-		digest := sha256.Sum256(input)
-		message = digest[:]
-	}
-	sig, err := s.Sign(ctx, message)
+	sig, err := s.Sign(ctx, digest(alg, input))
 	if err != nil {
 		return nil, err
 	}
-	if alg == es256 {
+	if size := coordinate(alg); size > 0 {
 		var rs struct{ R, S *big.Int }
-		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 256 || rs.S.BitLen() > 256 {
+		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 8*size || rs.S.BitLen() > 8*size {
 			return nil, fail(CodeSignature, "the device returned no ECDSA signature")
 		}
-		sig = make([]byte, 64)
-		rs.R.FillBytes(sig[:32])
-		rs.S.FillBytes(sig[32:])
+		sig = make([]byte, 2*size)
+		rs.R.FillBytes(sig[:size])
+		rs.S.FillBytes(sig[size:])
 	}
 	if err := verify(alg, s.Public(), input, sig); err != nil {
 		return nil, fail(CodeSignature, "the device's own signature: %w", err)
@@ -92,22 +119,24 @@ var errSignature = errors.New("signature does not verify")
 
 func verify(alg string, pub crypto.PublicKey, input, sig []byte) error {
 	good := false
-	digest := sha256.Sum256(input)
+	message := digest(alg, input)
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if alg == es256 && len(sig) == 64 {
-			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])}
+		// A curve has one algorithm: its own.
+		size := coordinate(alg)
+		if 8*size == k.Params().BitSize && len(sig) == 2*size {
+			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])}
 			der, err := asn1.Marshal(rs)
-			good = err == nil && ecdsa.VerifyASN1(k, digest[:], der)
+			good = err == nil && ecdsa.VerifyASN1(k, message, der)
 		}
 	case ed25519.PublicKey:
-		good = alg == eddsa && ed25519.Verify(k, input, sig)
+		good = alg == eddsa && ed25519.Verify(k, message, sig)
 	case *rsa.PublicKey:
 		switch alg {
 		case rs256:
-			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, digest[:], sig) == nil
+			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, message, sig) == nil
 		case ps256:
-			good = rsa.VerifyPSS(k, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			good = rsa.VerifyPSS(k, crypto.SHA256, message, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 	}
 	if !good {

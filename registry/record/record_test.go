@@ -58,12 +58,18 @@ func TestSignersAndPurposes(t *testing.T) {
 	rsaOfficer.chain = chain(t, "officer 1", rsaOfficer.key)
 	pssKiosk := party{role: record.Kiosk, key: device{key: rsaOnce(), pss: true}}
 	edHolder := party{role: record.Holder, key: edKey("holder")}
+	p384Holder := party{role: record.Holder, key: p384Key(t, "holder")}
+	p384Officer := party{role: record.Officer, key: p384Key(t, "officer")}
+	p384Officer.chain = chain(t, "officer 2", p384Officer.key)
+	rsaHolder := party{role: record.Holder, key: device{key: rsaOnce()}}
 	bareKiosk := party{role: record.Kiosk, key: ecKey(t, "bare kiosk")}
 	for name, e := range map[string]*enrollment{
 		"enroll":               enroll(t),
 		"enroll RS256 officer": newEnrollment(t, record.Enroll, holder(t), rsaOfficer, kiosk(t)),
 		"enroll PS256 kiosk":   newEnrollment(t, record.Enroll, holder(t), officer(t), pssKiosk),
 		"enroll EdDSA holder":  newEnrollment(t, record.Enroll, edHolder, officer(t), bareKiosk),
+		"enroll ES384":         newEnrollment(t, record.Enroll, p384Holder, p384Officer, kiosk(t)),
+		"enroll RS256 holder":  newEnrollment(t, record.Enroll, rsaHolder, officer(t), kiosk(t)),
 		"replace, old key":     newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"replace, lost":        newEnrollment(t, record.Replace, holder(t), officer(t), supervisor(t), kiosk(t)),
 		"enroll, exception":    withExceptions(newEnrollment(t, record.Enroll, holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof),
@@ -118,7 +124,7 @@ func TestExceptions(t *testing.T) {
 
 func checkWithGoJOSE(t *testing.T, r record.Record) {
 	t.Helper()
-	parsed, err := jose.ParseSignedJSON(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256, jose.PS256})
+	parsed, err := jose.ParseSignedJSON(string(r.Bytes()), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, jose.RS256, jose.PS256})
 	if err != nil {
 		t.Fatal(err)
 	}
