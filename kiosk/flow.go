@@ -338,9 +338,13 @@ func (e *enrollment) verifyToken(k TokenKey, slot Slot, serial uint32) (attest.P
 	}
 	p := e.policy.Policy()
 	least := p.MinimumPIVFirmware
+	touch := hsm.TouchAlways
+	if slot == SlotKeyManagement {
+		touch = hsm.TouchCached
+	}
 	return attest.VerifyPIV(k.Evidence, e.roots, attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: public,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		TouchAlways: slot == SlotAuthentication, At: e.now()})
+		PIN: hsm.PINOnce, Touch: touch, At: e.now()})
 }
 
 // frozen is a payload that nothing changes any more, with what must not be lost

@@ -201,7 +201,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 		least := r.policy.MinimumPIVFirmware
 		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
 			Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: r.policy.RevokedTokens,
-			TouchAlways: true, At: at})
+			PIN: hsm.PINOnce, Touch: hsm.TouchAlways, At: at})
 	case evidence.TPM != nil:
 		binding := p.Context.KeyBinding()
 		proof, err = attest.VerifyTPM(hsm.TPMEvidence(*evidence.TPM), attest.TPMExpect{AK: sender.AttestationKey, Class: sender.Class,

@@ -70,7 +70,7 @@ func VerifyEndorsement(certificate []byte, intermediates [][]byte, roots []Root,
 	// critical, and crypto/x509 leaves such names to its caller. It was read
 	// above; nothing else critical may stay unread.
 	cert.UnhandledCriticalExtensions = slices.DeleteFunc(cert.UnhandledCriticalExtensions, oidSubjectAltName.Equal)
-	if e.class, err = chain(cert, between, roots, at); err != nil {
+	if e.class, err = chain(cert, between, roots, at, nil); err != nil {
 		return Endorsement{}, err
 	}
 	if !slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal) {

@@ -142,8 +142,12 @@ func enroll(ctx context.Context, reader string) (piv.Keys, error) {
 }
 
 func expect(slot piv.Slot, key crypto.PublicKey) attest.PIVExpect {
+	touch := hsm.TouchCached
+	if slot == piv.Authentication {
+		touch = hsm.TouchAlways
+	}
 	return attest.PIVExpect{Slot: byte(slot), Serial: 10000001, Key: key, Minimum: [3]byte{5, 4, 0},
-		TouchAlways: slot == piv.Authentication, At: time.Now()}
+		PIN: hsm.PINOnce, Touch: touch, At: time.Now()}
 }
 
 func roots(t testing.TB) []attest.Root {
