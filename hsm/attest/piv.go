@@ -141,8 +141,11 @@ func VerifyPIV(e hsm.PIVEvidence, roots []Root, want PIVExpect) (Proof, error) {
 		return Proof{}, reject(CheckFirmware, "%d.%d.%d", s.firmware[0], s.firmware[1], s.firmware[2])
 	}
 	for _, x := range own.Extensions {
-		if x.Id.Equal(oidPIVFirmware) && !bytes.Equal(x.Value, s.firmware[:]) {
+		switch {
+		case x.Id.Equal(oidPIVFirmware) && !bytes.Equal(x.Value, s.firmware[:]):
 			return Proof{}, reject(CheckFirmware, "the token's own certificate says another one")
+		case x.Id.Equal(oidPIVFIPS): // the maker's mark of the whole token
+			s.fips = true
 		}
 	}
 	if want.FIPS && !s.fips {

@@ -396,26 +396,39 @@ type maker struct {
 
 func newMaker(t testing.TB, change func(own *x509.Certificate)) maker {
 	t.Helper()
-	var m maker
-	for _, k := range []**ecdsa.PrivateKey{&m.rootKey, &m.ownKey} {
-		var err error
-		if *k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ca := func(name string) *x509.Certificate {
-		return &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-			KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
-	}
-	root := ca("maker")
-	m.root = m.issue(t, root, root, m.rootKey, m.rootKey)
-	own := ca("token")
+	m := maker{rootKey: p256Key(t), ownKey: p256Key(t)}
+	root := authorityCertificate("maker", -1)
+	m.root = issue(t, root, root, m.rootKey, m.rootKey)
+	own := authorityCertificate("token", -1)
 	change(own)
-	m.own = m.issue(t, own, m.root, m.ownKey, m.rootKey)
+	m.own = issue(t, own, m.root, m.ownKey, m.rootKey)
 	return m
 }
 
-func (m maker) issue(t testing.TB, c, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+func p256Key(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// authorityCertificate is a template for a CA; a negative length is none.
+func authorityCertificate(name string, pathLength int) *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		MaxPathLen: pathLength, MaxPathLenZero: pathLength == 0, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+}
+
+// statementCertificate is a template for the attestation of a key in 9A, serial 42.
+func statementCertificate() *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
+		ExtraExtensions: []pkix.Extension{yubico(3, []byte(defaultFirmware)...), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
+}
+
+func issue(t testing.TB, c, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by)
 	if err != nil {
@@ -493,15 +506,10 @@ func TestPIVProfile(t *testing.T) {
 			c.ExtraExtensions = append(c.ExtraExtensions, yubico(10, make([]byte, 3000)...))
 		}), attest.CheckForm},
 	} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-			NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
-			ExtraExtensions: []pkix.Extension{yubico(3, []byte(defaultFirmware)...), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
+		key := p256Key(t)
+		leaf := statementCertificate()
 		m := newMaker(t, func(own *x509.Certificate) { c.change(own, leaf) })
-		cert := m.issue(t, leaf, m.own, key, m.ownKey)
+		cert := issue(t, leaf, m.own, key, m.ownKey)
 		want := pivExpect(key.Public())
 		want.Serial = 42
 		p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: cert.Raw, Intermediate: m.own.Raw}, certificates(t, attest.Production, m.root.Raw), want)
@@ -516,11 +524,8 @@ func TestPIVProfile(t *testing.T) {
 // A statement signed by the token's key under another issuer's name.
 func TestPIVIssuerOfAnotherName(t *testing.T) {
 	m := newMaker(t, func(*x509.Certificate) {})
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-		NotAfter:        time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
-		ExtraExtensions: []pkix.Extension{yubico(3, 5, 7, 4), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
-	cert := m.issue(t, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "somebody"}}, key, m.ownKey)
+	key, leaf := p256Key(t), statementCertificate()
+	cert := issue(t, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "somebody"}}, key, m.ownKey)
 	want := pivExpect(key.Public())
 	want.Serial = 42
 	p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: cert.Raw, Intermediate: m.own.Raw}, certificates(t, attest.Test, m.root.Raw), want)
@@ -530,10 +535,9 @@ func TestPIVIssuerOfAnotherName(t *testing.T) {
 // An extension twice: which one counts?
 func TestPIVStatementTwice(t *testing.T) {
 	m := newMaker(t, func(*x509.Certificate) {})
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-		NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), ExtraExtensions: []pkix.Extension{yubico(3, 5, 7, 4), yubico(7, 2, 1, 42),
-			yubico(8, never, never), yubico(8, once, touchAlways), yubico(9, 1)}}, m.own, key.Public(), m.ownKey)
+	key, leaf := p256Key(t), statementCertificate()
+	leaf.ExtraExtensions = append([]pkix.Extension{yubico(8, never, never)}, leaf.ExtraExtensions...)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, m.own, key.Public(), m.ownKey)
 	if err != nil {
 		t.Fatal(err)
 	}
