@@ -547,25 +547,46 @@ func TestPIVStatementTwice(t *testing.T) {
 	refused(t, "twice", p, err, attest.CheckForm)
 }
 
+// FuzzVerifyPIV shows foreign bytes to a verifier of a virtual token, made anew
+// in each process, and to one of a genuine YubiKey, whose bytes the corpus has.
 func FuzzVerifyPIV(f *testing.F) {
 	authority, roots := pivAuthority(f, "fuzz")
-	key, e := newTerminal(f, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
-	want := pivExpect(key)
-	signed := [][]byte{certificates(f, attest.Test, e.Certificate)[0].Certificate.RawTBSCertificate, certificates(f, attest.Test, e.Intermediate)[0].Certificate.RawTBSCertificate}
+	token := newTerminal(f, pivtoken.New(pivtoken.Options{Root: authority}))
+	key, e := token.born(authentication, once, touchAlways)
 	f.Add(e.Certificate, e.Intermediate)
 	f.Add(e.Intermediate, e.Certificate)
 	f.Add(e.Certificate, authority.Root())
-	f.Fuzz(func(t *testing.T, certificate, intermediate []byte) {
-		p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: certificate, Intermediate: intermediate}, roots, want)
-		if err != nil {
-			refused(t, "fuzz", p, err)
-			return
+	for _, a := range algorithms {
+		_, other := token.bornAs(a, 0x82, once, touchCached)
+		f.Add(other.Certificate, other.Intermediate)
+	}
+	yubikey, _, yubikeyWant := genuine(f, "firmware-5.4.3.pem")
+	f.Add(yubikey.Certificate, yubikey.Intermediate)
+	yubicoRoots, _ := attest.Yubico()
+	verifiers := []struct {
+		e     hsm.PIVEvidence
+		roots []attest.Root
+		want  attest.PIVExpect
+	}{{e, roots, pivExpect(key)}, {yubikey, yubicoRoots, yubikeyWant}}
+	for _, v := range verifiers {
+		if _, err := attest.VerifyPIV(v.e, v.roots, v.want); err != nil {
+			f.Fatal(err)
 		}
-		// What is signed is what was signed; the signature may be the twin.
-		for i, b := range [][]byte{certificate, intermediate} {
-			cert := certificates(t, attest.Test, b)[0].Certificate
-			if !bytes.Equal(cert.RawTBSCertificate, signed[i]) {
-				t.Error("another statement was accepted")
+	}
+	f.Fuzz(func(t *testing.T, certificate, intermediate []byte) {
+		for _, v := range verifiers {
+			v.want.RevokedCertificates = [][32]byte{{1}} // has every path compared
+			p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: certificate, Intermediate: intermediate}, v.roots, v.want)
+			if err != nil {
+				refused(t, "fuzz", p, err)
+				continue
+			}
+			// What is signed is what was signed; the signature may be the twin.
+			for got, want := range map[string][]byte{string(certificate): v.e.Certificate, string(intermediate): v.e.Intermediate} {
+				pair := certificates(t, attest.Test, []byte(got), want)
+				if !bytes.Equal(pair[0].Certificate.RawTBSCertificate, pair[1].Certificate.RawTBSCertificate) {
+					t.Error("another statement was accepted")
+				}
 			}
 		}
 	})

@@ -599,13 +599,21 @@ func FuzzVerifyTPM(f *testing.F) {
 	f.Add(r.Evidence.Public, r.Evidence.CreationData, r.Evidence.Attest, r.Evidence.Signature)
 	f.Fuzz(func(t *testing.T, public, creation, statement, signature []byte) {
 		e := hsm.TPMEvidence{Public: public, CreationData: creation, Attest: statement, Signature: signature}
-		p, err := attest.VerifyTPM(e, r.expect())
-		if (err == nil) != p.Valid() {
+		want := r.expect()
+		p, err := attest.VerifyTPM(e, want)
+		if (err == nil) != p.Valid() || err != nil && !errors.Is(err, attest.ErrRejected) {
 			t.Fatalf("proof %v with error %v", p.Valid(), err)
 		}
-		// Anything accepted is the recorded statement; only r and s of the
+		// The recorded key is nobody's.
+		want.UserAuth = true
+		if p, err := attest.VerifyTPM(e, want); err == nil || p.Valid() {
+			t.Fatal("a person's key")
+		}
+		// Anything accepted is one of the recorded statements; only r and s of the
 		// signature may have another genuine form.
-		if err == nil && (!bytes.Equal(public, r.Evidence.Public) || !bytes.Equal(creation, r.Evidence.CreationData) || !bytes.Equal(statement, r.Evidence.Attest)) {
+		if err == nil && !slices.ContainsFunc([]hsm.TPMEvidence{r.Evidence, r.OtherKey}, func(of hsm.TPMEvidence) bool {
+			return bytes.Equal(public, of.Public) && bytes.Equal(creation, of.CreationData) && bytes.Equal(statement, of.Attest)
+		}) {
 			t.Fatal("forged")
 		}
 	})
