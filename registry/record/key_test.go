@@ -141,7 +141,7 @@ func TestMulticodecs(t *testing.T) {
 // in its header, also where the signature is good for it.
 func TestAlgorithmFollowsTheKey(t *testing.T) {
 	const typ = "test+jws"
-	any := func(crypto.PublicKey) bool { return true }
+	anyKey := func(crypto.PublicKey) bool { return true }
 	algorithms := []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, jose.RS256, jose.PS256}
 	for alg, d := range map[jose.SignatureAlgorithm]device{
 		jose.ES256: ecKey(t, "x"), jose.ES384: p384Key(t, "x"), jose.EdDSA: edKey("x"), jose.RS256: {key: rsaOnce()}, jose.PS256: {key: rsaOnce(), pss: true},
@@ -151,10 +151,10 @@ func TestAlgorithmFollowsTheKey(t *testing.T) {
 			t.Errorf("%s: %v", alg, err)
 			continue
 		}
-		if got, err := record.VerifyCompact(b, typ, any); err != nil || string(got) != "payload" {
+		if got, err := record.VerifyCompact(b, typ, anyKey); err != nil || string(got) != "payload" {
 			t.Errorf("%s: %q, %v", alg, got, err)
 		}
-		foreign, err := jose.ParseSigned(string(b), []jose.SignatureAlgorithm{alg})
+		foreign, err := jose.ParseSignedCompact(string(b), []jose.SignatureAlgorithm{alg})
 		if err != nil {
 			t.Errorf("%s: %v", alg, err)
 			continue
@@ -169,7 +169,7 @@ func TestAlgorithmFollowsTheKey(t *testing.T) {
 			}
 			header := b64.EncodeToString([]byte(strings.Replace(decode(t, parts[0]), string(alg), string(other), 1)))
 			input := header + "." + parts[1]
-			if _, err := record.VerifyCompact([]byte(input+"."+parts[2]), typ, any); !errors.Is(err, record.ErrSignature) {
+			if _, err := record.VerifyCompact([]byte(input+"."+parts[2]), typ, anyKey); !errors.Is(err, record.ErrSignature) {
 				t.Errorf("%s as %s: %v", alg, other, err)
 			}
 			// A P-384 key that signs SHA-256, and a P-256 key that signs SHA-384.
@@ -196,7 +196,7 @@ func TestAlgorithmFollowsTheKey(t *testing.T) {
 					continue
 				}
 				sig := append(rs.R.FillBytes(make([]byte, size)), rs.S.FillBytes(make([]byte, size))...)
-				if _, err := record.VerifyCompact([]byte(input+"."+b64.EncodeToString(sig)), typ, any); !errors.Is(err, record.ErrSignature) {
+				if _, err := record.VerifyCompact([]byte(input+"."+b64.EncodeToString(sig)), typ, anyKey); !errors.Is(err, record.ErrSignature) {
 					t.Errorf("%s key signs as %s, %d bytes: %v", alg, other, len(sig), err)
 				}
 			}
