@@ -44,7 +44,7 @@ type PIVExpect struct {
 	At     time.Time        // when all certificates must be valid
 
 	Minimum [3]byte // least firmware
-	FIPS    bool    // the token must carry Yubico's mark of a FIPS 140 certification
+	FIPS    bool    // statement or F9 certificate must carry Yubico's mark of a FIPS 140 certification
 
 	// Intermediates are the maker's certificates between its roots and the
 	// tokens'. They need not be trusted: they only fill in a path.

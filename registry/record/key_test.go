@@ -204,6 +204,28 @@ func TestAlgorithmFollowsTheKey(t *testing.T) {
 	}
 }
 
+func FuzzParseDIDKey(f *testing.F) {
+	for _, d := range []device{ecKey(f, "x"), p384Key(f, "x"), edKey("x"), {key: rsaOnce()}} {
+		did, err := record.DIDKey(d.Public())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(did)
+	}
+	f.Fuzz(func(t *testing.T, did string) {
+		pub, err := record.ParseDIDKey(did)
+		if err != nil {
+			if !errors.Is(err, record.ErrKey) || pub != nil {
+				t.Fatalf("%v, key %v", err, pub)
+			}
+			return
+		}
+		if again, err := record.DIDKey(pub); err != nil || again != did {
+			t.Fatalf("%q comes back as %q, %v", did, again, err)
+		}
+	})
+}
+
 func TestDIDKeysRefused(t *testing.T) {
 	const good = "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169"
 	for _, did := range []string{
