@@ -6,24 +6,24 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"errors"
-	"slices"
 )
 
-// Algorithm is what a key signs or agrees with.
+// Algorithm is a kind of key that a citizen can be given (NIST SP 800-78-5,
+// table 1). Its text stands in policies and on the command line.
 type Algorithm string
 
+// The algorithms; the list is closed.
 const (
 	P256    Algorithm = "p-256"
 	P384    Algorithm = "p-384"
 	Ed25519 Algorithm = "ed25519"
-	RSA2048 Algorithm = "rsa-2048"
+	RSA2048 Algorithm = "rsa-2048" // with exponent 65537
 )
 
-// AlgorithmOf is the algorithm of a public key: ok is false for one of a kind or
-// size that citizens' keys are not.
-func AlgorithmOf(key crypto.PublicKey) (a Algorithm, ok bool) {
-	switch k := key.(type) {
+// AlgorithmOf names the algorithm of a public key; false for any other kind of
+// key or size.
+func AlgorithmOf(public crypto.PublicKey) (Algorithm, bool) {
+	switch k := public.(type) {
 	case *ecdsa.PublicKey:
 		switch {
 		case k == nil:
@@ -33,47 +33,28 @@ func AlgorithmOf(key crypto.PublicKey) (a Algorithm, ok bool) {
 			return P384, true
 		}
 	case ed25519.PublicKey:
-		return Ed25519, len(k) == ed25519.PublicKeySize
+		if len(k) == ed25519.PublicKeySize {
+			return Ed25519, true
+		}
 	case *rsa.PublicKey:
-		return RSA2048, k != nil && k.N.BitLen() == 2048 && k.E == 65537
+		if k != nil && k.N != nil && k.N.BitLen() == 2048 && k.E == 65537 {
+			return RSA2048, true
+		}
 	}
 	return "", false
 }
 
-// PINPolicy says how often a token wants the PIN for a key.
-type PINPolicy string
+// Valid reports whether a is one of the list.
+func (a Algorithm) Valid() bool { return a == P256 || a == P384 || a == Ed25519 || a == RSA2048 }
 
-const (
-	PINOnce   PINPolicy = "once" // in each session
-	PINAlways PINPolicy = "always"
-)
-
-// Covers says whether a key of policy p wants the PIN at least as often as least
-// says. An unknown policy covers nothing, and nothing covers one.
-func (p PINPolicy) Covers(least PINPolicy) bool {
-	return covers([]PINPolicy{PINOnce, PINAlways}, p, least)
+// Hash makes the digest that Key.Sign takes: SHA-384 for P-384, SHA-256 for
+// P-256 and RSA. It is 0 for Ed25519, which signs the message itself.
+func (a Algorithm) Hash() crypto.Hash {
+	switch a {
+	case P384:
+		return crypto.SHA384
+	case Ed25519:
+		return 0
+	}
+	return crypto.SHA256
 }
-
-// TouchPolicy says how often a token wants to be touched for a key.
-type TouchPolicy string
-
-const (
-	TouchNever  TouchPolicy = "never"
-	TouchCached TouchPolicy = "cached" // at most every 15 s
-	TouchAlways TouchPolicy = "always"
-)
-
-// Covers says whether a key of policy p wants a touch at least as often as least
-// says. An unknown policy covers nothing, and nothing covers one.
-func (p TouchPolicy) Covers(least TouchPolicy) bool {
-	return covers([]TouchPolicy{TouchNever, TouchCached, TouchAlways}, p, least)
-}
-
-// covers compares places in an order that goes up.
-func covers[P comparable](order []P, p, least P) bool {
-	from := slices.Index(order, least)
-	return from >= 0 && slices.Index(order, p) >= from
-}
-
-// ErrFactoryCredentials means that a token must not be handed out.
-var ErrFactoryCredentials = errors.New("the token still has its factory PIN, PUK or management key: reset it and prepare it again")

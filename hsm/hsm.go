@@ -10,6 +10,7 @@ package hsm
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -18,17 +19,18 @@ import (
 
 // Key is a private key that never leaves its device.
 //
-// Sign signs a digest made with SHA-256, with SHA-384 for P-384, and returns
-// what crypto.Signer would: ASN.1 DER for ECDSA. Ed25519 signs the message
-// itself. It waits for the device, and for a person's touch, no
-// longer than ctx allows. It never retries a PIN.
+// Sign signs a digest made with the hash of the key's [Algorithm], or for
+// Ed25519 the message itself, and returns what crypto.Signer would: ASN.1 DER
+// for ECDSA, PKCS #1 v1.5 for RSA. It waits for the device, and for a person's
+// touch, no longer than ctx allows. It never retries a PIN.
 type Key interface {
 	Public() crypto.PublicKey
 	Sign(ctx context.Context, digest []byte) ([]byte, error)
 }
 
 // Signer adapts k to crypto.Signer for TLS and X.509; each signature gets at
-// most limit.
+// most limit. Another hash than the one that k takes, or RSA with PSS, is
+// ErrUnsupported.
 func Signer(k Key, limit time.Duration) crypto.Signer { return signer{k, limit} }
 
 type signer struct {
@@ -39,7 +41,11 @@ type signer struct {
 func (s signer) Public() crypto.PublicKey { return s.key.Public() }
 
 func (s signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if opts.HashFunc() != crypto.SHA256 {
+	want := crypto.SHA256 // also of what is no Algorithm, such as an officer's longer RSA key
+	if a, ok := AlgorithmOf(s.key.Public()); ok {
+		want = a.Hash()
+	}
+	if _, pss := opts.(*rsa.PSSOptions); pss || opts.HashFunc() != want {
 		return nil, fmt.Errorf("sign with %v: %w", opts.HashFunc(), ErrUnsupported)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.limit)
@@ -106,7 +112,9 @@ const (
 	Storing    Progress = "storing"
 )
 
-// Errors of every device. Each says, in its own words, what the person can do.
+// Errors of every device: a closed list. Each says, in its own words, what the
+// person can do. ErrLockout may also come as a *[Lockout], a wrong PIN comes as a
+// *[WrongPIN].
 var (
 	ErrNoDevice      = errors.New("no device found: connect it and try again")
 	ErrBusy          = errors.New("the device is in use by another program: close it and try again")
@@ -120,7 +128,23 @@ var (
 	ErrUnsupported   = errors.New("the device cannot do this: use another one")
 	ErrUnavailable   = errors.New("the device stopped answering: call staff")
 	ErrLockout       = errors.New("the TPM refuses for a while after wrong attempts: call staff")
+
+	ErrFactoryCredentials = errors.New("the token still has its factory PIN, PUK or management key: give it new ones first")
 )
+
+// Lockout is ErrLockout with the time when the device will listen again; a zero
+// Until means that nobody knows.
+type Lockout struct{ Until time.Time }
+
+func (e *Lockout) Error() string {
+	if e.Until.IsZero() {
+		return ErrLockout.Error()
+	}
+	return fmt.Sprintf("the TPM refuses until %s after wrong attempts: try again then or call staff", e.Until.Format(time.RFC3339))
+}
+
+// Is makes every Lockout an ErrLockout.
+func (e *Lockout) Is(target error) bool { return target == ErrLockout }
 
 // WrongPIN is a refused PIN with Left tries before it blocks.
 type WrongPIN struct{ Left int }
@@ -128,15 +152,3 @@ type WrongPIN struct{ Left int }
 func (e *WrongPIN) Error() string {
 	return fmt.Sprintf("wrong PIN, %d tries left", e.Left)
 }
-
-// Lockout is an ErrLockout whose end is known. A zero Until is unknown.
-type Lockout struct{ Until time.Time }
-
-func (e *Lockout) Error() string {
-	if e.Until.IsZero() {
-		return ErrLockout.Error()
-	}
-	return fmt.Sprintf("the TPM refuses until %s after wrong attempts: wait until then or call staff", e.Until.Format(time.DateTime))
-}
-
-func (e *Lockout) Is(target error) bool { return target == ErrLockout }

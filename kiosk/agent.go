@@ -297,7 +297,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = RootsOf(p.TokenRoots()); err != nil {
+	if e.roots, err = RootsOf(p.PIVRoots); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)

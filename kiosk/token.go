@@ -80,6 +80,11 @@ func TokenExpect(p policy.Policy, slot Slot, key crypto.PublicKey, serial uint32
 	want := attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: key,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
 		RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
+	for _, der := range p.PIVIntermediates {
+		if c, err := x509.ParseCertificate(der); err == nil { // policy.Parse has looked at it
+			want.Intermediates = append(want.Intermediates, c)
+		}
+	}
 	if slot == SlotKeyManagement {
 		want.PIN, want.Touch = hsm.PINOnce, hsm.TouchPolicy(rules.KeyAgreementTouch)
 	}

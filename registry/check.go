@@ -3,7 +3,9 @@ package registry
 import (
 	"crypto"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -42,6 +44,7 @@ type rules struct {
 	policy  policy.Policy
 	signers chain.Signers
 	tokens  []attest.Root
+	between []*x509.Certificate // the token makers' intermediates
 }
 
 func newRules(s policy.Signed) (*rules, error) {
@@ -50,8 +53,17 @@ func newRules(s policy.Signed) (*rules, error) {
 	if r.signers, err = chain.NewSigners(r.policy); err != nil {
 		return nil, err
 	}
-	r.tokens, err = attestRoots(r.policy.TokenRoots())
-	return r, err
+	if r.tokens, err = attestRoots(r.policy.PIVRoots); err != nil {
+		return nil, err
+	}
+	for _, der := range r.policy.PIVIntermediates {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("piv intermediate: %w", err)
+		}
+		r.between = append(r.between, c)
+	}
+	return r, nil
 }
 
 // check decides what a submission, the policy and the sender decide. What other
@@ -210,7 +222,7 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 		if a, _ := hsm.AlgorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, policy.Algorithm(a)) {
 			return "", chain.Refuse(api.CodeAttestation, "the policy allows no key of algorithm %q", a)
 		}
-		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, pivExpect(r.policy, key, at))
+		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, r.pivExpect(key, at))
 	case evidence.TPM != nil:
 		if !r.policy.TokenRules().Custody {
 			return "", chain.Refuse(api.CodeAttestation, "the policy wants citizens' keys on tokens, none in a kiosk's TPM")
@@ -231,10 +243,11 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 	return p.Holder.Class, nil
 }
 
-// pivExpect is what a policy wants a token to say about the citizen's key.
-func pivExpect(p policy.Policy, key crypto.PublicKey, at time.Time) attest.PIVExpect {
+// pivExpect is what the policy wants a token to say about the citizen's key.
+func (r *rules) pivExpect(key crypto.PublicKey, at time.Time) attest.PIVExpect {
+	p := r.policy
 	least, rules := p.MinimumPIVFirmware, p.TokenRules()
 	return attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
 		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
+		Intermediates: r.between, RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
 }

@@ -98,29 +98,44 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func reject(c Check, format string, a ...any) error { return &Error{c, fmt.Errorf(format, a...)} }
 
-// chain returns the first root that leaf leads to at the given time. Roots are
-// tried one by one, so that it is the one used.
-func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Root, at time.Time) (Root, error) {
+// chain returns the class of the first root that leaf leads to at the given
+// time over a path that accept is content with; accept may be nil. Roots are
+// tried one by one, so that the class is that of the root used. Where there is
+// no path, the error is a CheckChain, or accept's last one.
+func chain(leaf *x509.Certificate, intermediates []*x509.Certificate, roots []Root, at time.Time, accept func(path []*x509.Certificate) error) (string, error) {
 	if at.IsZero() {
-		return Root{}, reject(CheckExpectation, "no time to judge the chain at")
+		return "", reject(CheckExpectation, "no time to judge the chain at")
 	}
 	pool := x509.NewCertPool()
 	for _, c := range intermediates {
 		pool.AddCert(c)
 	}
-	err := errors.New("no root configured")
+	none := reject(CheckChain, "no root configured")
+	var refused error
 	for _, r := range roots {
 		if r.Certificate == nil || r.Class != Production && r.Class != Test {
-			return Root{}, reject(CheckExpectation, "root without certificate or class")
+			return "", reject(CheckExpectation, "root without certificate or class")
 		}
 		one := x509.NewCertPool()
 		one.AddCert(r.Certificate)
-		if _, err = leaf.Verify(x509.VerifyOptions{
+		paths, err := leaf.Verify(x509.VerifyOptions{
 			Roots: one, Intermediates: pool, CurrentTime: at,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // the caller checks the leaf's own
-		}); err == nil {
-			return r, nil
+		})
+		if err != nil {
+			none = &Error{CheckChain, err}
+		}
+		for _, path := range paths {
+			if accept != nil {
+				if refused = accept(path); refused != nil {
+					continue
+				}
+			}
+			return r.Class, nil
 		}
 	}
-	return Root{}, &Error{CheckChain, err}
+	if refused != nil {
+		return "", refused
+	}
+	return "", none
 }

@@ -14,10 +14,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/pem"
 	"fmt"
 	"math/big"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -73,33 +71,50 @@ func newTerminal(t testing.TB, token *pivtoken.Token) terminal {
 }
 
 // born has a P-256 key made in a slot and attested.
-func (c terminal) born(slot, pin, touch byte) (*ecdsa.PublicKey, hsm.PIVEvidence) {
+func (c terminal) born(slot, pin, touch byte) (crypto.PublicKey, hsm.PIVEvidence) {
 	c.t.Helper()
-	b, e := c.bornAs(0x11, slot, pin, touch)
-	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), b[len(b)-65:])
+	return c.bornAs(hsm.P256, slot, pin, touch)
+}
+
+// bornAs has a key of any algorithm made and attested.
+func (c terminal) bornAs(a hsm.Algorithm, slot, pin, touch byte) (crypto.PublicKey, hsm.PIVEvidence) {
+	c.t.Helper()
+	number := map[hsm.Algorithm]byte{hsm.RSA2048: 0x07, hsm.P256: 0x11, hsm.P384: 0x14, hsm.Ed25519: 0xE0}[a]
+	b := c.send(0x47, 0, slot, []byte{0xAC, 9, 0x80, 1, number, 0xAA, 1, pin, 0xAB, 1, touch})
+	unwrap := func(b []byte) (v asn1.RawValue, rest []byte) {
+		rest, err := asn1.Unmarshal(b, &v)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return v, rest
+	}
+	template, _ := unwrap(b)
+	first, rest := unwrap(template.Bytes)
+	var public crypto.PublicKey
+	var err error
+	switch a {
+	case hsm.P256:
+		public, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), first.Bytes)
+	case hsm.P384:
+		public, err = ecdsa.ParseUncompressedPublicKey(elliptic.P384(), first.Bytes)
+	case hsm.Ed25519:
+		public = ed25519.PublicKey(first.Bytes)
+	case hsm.RSA2048:
+		e, _ := unwrap(rest)
+		public = &rsa.PublicKey{N: new(big.Int).SetBytes(first.Bytes), E: int(new(big.Int).SetBytes(e.Bytes).Int64())}
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return public, e
+	object, _ := unwrap(c.send(0xCB, 0x3F, 0xFF, []byte{0x5C, 3, 0x5F, 0xFF, 1}))
+	content, _ := unwrap(object.Bytes)
+	return public, hsm.PIVEvidence{Certificate: c.send(0xF9, slot, 0, nil), Intermediate: content.Bytes}
 }
 
-// bornAs has a key of an algorithm made in a slot and attested; b is the token's
-// answer to the first.
-func (c terminal) bornAs(algorithm, slot, pin, touch byte) (b []byte, e hsm.PIVEvidence) {
-	c.t.Helper()
-	b = c.send(0x47, 0, slot, []byte{0xAC, 9, 0x80, 1, algorithm, 0xAA, 1, pin, 0xAB, 1, touch})
-	own := c.send(0xCB, 0x3F, 0xFF, []byte{0x5C, 3, 0x5F, 0xFF, 1})
-	var object, content asn1.RawValue
-	if _, err := asn1.Unmarshal(own, &object); err != nil {
-		c.t.Fatal(err)
-	}
-	if _, err := asn1.Unmarshal(object.Bytes, &content); err != nil {
-		c.t.Fatal(err)
-	}
-	return b, hsm.PIVEvidence{Certificate: c.send(0xF9, slot, 0, nil), Intermediate: content.Bytes}
+func same(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
-
-func newToken(a *pivtoken.Authority) *pivtoken.Token { return pivtoken.New(pivtoken.Options{Root: a}) }
 
 const (
 	once, always    = 2, 3 // PIN
@@ -123,7 +138,7 @@ func pivAuthority(t testing.TB, seed string) (*pivtoken.Authority, []attest.Root
 
 func pivExpect(key crypto.PublicKey) attest.PIVExpect {
 	return attest.PIVExpect{Slot: authentication, Serial: defaultSerial, Key: key, Minimum: [3]byte{5, 4, 3},
-		Revoked: []uint64{1, 2, 1 << 40}, PIN: hsm.PINOnce, Touch: hsm.TouchAlways, At: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+		PIN: hsm.PINOnce, Touch: hsm.TouchAlways, Revoked: []uint64{1, 2, 1 << 40}, At: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
 
 func TestVerifyPIV(t *testing.T) {
@@ -134,7 +149,7 @@ func TestVerifyPIV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.Valid() || p.Fresh() || p.Where() != attest.PIV || p.Class() != attest.Test || !key.Equal(p.Key()) {
+	if !p.Valid() || p.Fresh() || p.Where() != attest.PIV || p.Class() != attest.Test || !same(key, p.Key()) {
 		t.Errorf("proof %+v", p)
 	}
 
@@ -155,106 +170,51 @@ func TestVerifyPIV(t *testing.T) {
 	}
 }
 
-// A genuine YubiKey, and one whose own certificate does not say that it may
-// issue: public data of the tokens' maker and of the library that drives them.
-func TestVerifyGenuineYubiKeys(t *testing.T) {
-	read := func(name string) (key crypto.PublicKey, e hsm.PIVEvidence, roots []attest.Root) {
-		b, err := os.ReadFile("testdata/yubico/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var der [][]byte
-		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-			der = append(der, block.Bytes)
-		}
-		leaf := certificates(t, attest.Production, der[0])[0].Certificate
-		return leaf.PublicKey, hsm.PIVEvidence{Certificate: der[0], Intermediate: der[1]}, certificates(t, attest.Production, der[2])
-	}
-	key, e, roots := read("firmware-5.4.3.pem")
-	want := attest.PIVExpect{Slot: authentication, Serial: 0xF00F14, Key: key, PIN: hsm.PINOnce, Touch: hsm.TouchNever, Minimum: [3]byte{5, 4, 3}, At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	p, err := attest.VerifyPIV(e, roots, want)
-	if err != nil || p.Class() != attest.Production {
-		t.Errorf("firmware 5.4.3: %v", err)
-	}
-	want.Touch = hsm.TouchAlways
-	p, err = attest.VerifyPIV(e, roots, want)
-	refused(t, "no touch", p, err, attest.CheckTouchPolicy)
-	want.Touch, want.Minimum = hsm.TouchNever, [3]byte{5, 7, 0}
-	p, err = attest.VerifyPIV(e, roots, want)
-	refused(t, "older firmware", p, err, attest.CheckFirmware)
-
-	key, old, oldRoots := read("firmware-4.3.7.pem")
-	want = attest.PIVExpect{Slot: authentication, AnySerial: true, Key: key, PIN: hsm.PINOnce, Touch: hsm.TouchNever, At: want.At}
-	p, err = attest.VerifyPIV(old, oldRoots, want)
-	refused(t, "firmware 4.3.7", p, err, attest.CheckLeaf)
-	p, err = attest.VerifyPIV(hsm.PIVEvidence{Certificate: e.Certificate, Intermediate: old.Intermediate}, slices.Concat(roots, oldRoots), want)
-	refused(t, "one token's certificate, another's statement", p, err, attest.CheckLeaf)
-}
-
-// generated reads the token's own answer, not its attestation.
-func generated(t *testing.T, algorithm byte, b []byte) crypto.PublicKey {
-	t.Helper()
-	switch algorithm {
-	case 0x14:
-		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P384(), b[len(b)-97:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	case 0xE0:
-		return ed25519.PublicKey(b[len(b)-32:])
-	case 0x07: // 7F49 82.... 81 82 0100 n, 82 03 010001
-		return &rsa.PublicKey{N: new(big.Int).SetBytes(b[len(b)-5-256 : len(b)-5]), E: 65537}
-	}
-	k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), b[len(b)-65:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-// Every algorithm; of the evidence of each, every bit.
+// TestPIVEveryByteCounts damages the evidence of a key of each kind.
 func TestPIVEveryByteCounts(t *testing.T) {
 	authority, roots := pivAuthority(t, "root")
-	for name, algorithm := range map[string]byte{"P-256": 0x11, "P-384": 0x14, "Ed25519": 0xE0, "RSA-2048": 0x07} {
-		t.Run(name, func(t *testing.T) {
+	for _, a := range algorithms {
+		t.Run(string(a), func(t *testing.T) {
 			t.Parallel()
-			answer, genuine := newTerminal(t, newToken(authority)).bornAs(algorithm, authentication, once, touchAlways)
-			key := generated(t, algorithm, answer)
-			p, err := attest.VerifyPIV(genuine, roots, pivExpect(key))
-			if err != nil || !p.Key().(interface{ Equal(crypto.PublicKey) bool }).Equal(key) {
-				t.Fatal(err)
-			}
-			everyByte(t, genuine, roots, pivExpect(key))
+			key, e := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority})).bornAs(a, authentication, once, touchAlways)
+			everyByteCounts(t, e, roots, pivExpect(key))
 		})
 	}
 }
 
-func everyByte(t *testing.T, genuine hsm.PIVEvidence, roots []attest.Root, want attest.PIVExpect) {
+// everyByteCounts turns each bit of evidence that is good, cuts it and lengthens
+// it everywhere.
+func everyByteCounts(t *testing.T, genuine hsm.PIVEvidence, roots []attest.Root, want attest.PIVExpect) {
+	t.Helper()
+	if p, err := attest.VerifyPIV(genuine, roots, want); err != nil || !same(p.Key(), want.Key) {
+		t.Fatalf("genuine: %v", err)
+	}
 	for name, member := range map[string]func(*hsm.PIVEvidence) *[]byte{
 		"certificate":  func(e *hsm.PIVEvidence) *[]byte { return &e.Certificate },
 		"intermediate": func(e *hsm.PIVEvidence) *[]byte { return &e.Intermediate },
 	} {
 		original := *member(&genuine)
-		with := func(b []byte) hsm.PIVEvidence {
+		try := func(what string, b []byte, checks ...attest.Check) {
+			t.Helper()
 			e := genuine
 			*member(&e) = b
-			return e
+			p, err := attest.VerifyPIV(e, roots, want)
+			refused(t, name+", "+what, p, err, checks...)
 		}
 		for i := range original {
 			for _, mask := range []byte{0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xFF} {
 				changed := bytes.Clone(original)
 				changed[i] ^= mask
-				p, err := attest.VerifyPIV(with(changed), roots, want)
-				refused(t, fmt.Sprintf("%s, byte %d", name, i), p, err)
+				try(fmt.Sprintf("byte %d", i), changed)
 			}
-			p, err := attest.VerifyPIV(with(original[:i]), roots, want)
-			refused(t, name+" cut", p, err, attest.CheckForm)
+			try("cut", original[:i], attest.CheckForm)
+			try("front cut", original[i+1:], attest.CheckForm)
+			try(fmt.Sprintf("byte more at %d", i), slices.Insert(bytes.Clone(original), i, 0))
+			try(fmt.Sprintf("byte less at %d", i), slices.Delete(bytes.Clone(original), i, i+1))
+			try("with a tail", slices.Concat(original, make([]byte, i+1)), attest.CheckForm)
 		}
-		for _, tail := range [][]byte{{0}, {0xFF}, original} {
-			p, err := attest.VerifyPIV(with(slices.Concat(original, tail)), roots, want)
-			refused(t, name+" with a tail", p, err, attest.CheckForm)
-		}
+		try("twice", slices.Concat(original, original), attest.CheckForm)
+		try("in a longer form of its length", slices.Concat([]byte{0x30, 0x83, 0}, original[2:]), attest.CheckForm)
 		// Bytes behind the signature, inside the outer sequence: no signature
 		// covers them and crypto/x509 does not look.
 		inner := slices.Concat(original[4:], []byte{5, 0})
@@ -262,8 +222,52 @@ func everyByte(t *testing.T, genuine hsm.PIVEvidence, roots []attest.Root, want 
 		if _, err := x509.ParseCertificate(stretched); err != nil {
 			t.Errorf("this test no longer tests anything: %v", err)
 		}
-		p, err := attest.VerifyPIV(with(stretched), roots, want)
-		refused(t, name+" stretched", p, err, attest.CheckForm)
+		try("stretched", stretched, attest.CheckForm)
+	}
+}
+
+var algorithms = []hsm.Algorithm{hsm.P256, hsm.P384, hsm.Ed25519, hsm.RSA2048}
+
+// TestPIVAlgorithmsAndSlots verifies a key of each kind in each slot that may
+// hold one, and swaps between two tokens what can be swapped.
+func TestPIVAlgorithmsAndSlots(t *testing.T) {
+	authority, roots := pivAuthority(t, "root")
+	for _, a := range algorithms {
+		t.Run(string(a), func(t *testing.T) {
+			t.Parallel()
+			mine := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority}))
+			theirs := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority, Serial: 42}))
+			slots := []byte{0x9A, 0x9C, 0x9D, 0x9E, 0x82, 0x95}
+			if a == hsm.RSA2048 {
+				slots = []byte{0x9A, 0x82} // slow to make
+			}
+			for _, slot := range slots {
+				key, e := mine.bornAs(a, slot, always, touchAlways)
+				want := pivExpect(key)
+				want.Slot, want.PIN = slot, hsm.PINAlways
+				p, err := attest.VerifyPIV(e, roots, want)
+				if err != nil || !same(p.Key(), key) {
+					t.Errorf("slot %02X: %v", slot, err)
+				}
+				want.Slot ^= 0x07 // 9D, 9B, 9A, 99, 85, 92
+				check := attest.CheckSlot
+				if want.Slot == 0x9B || want.Slot == 0x99 {
+					check = attest.CheckExpectation
+				}
+				p, err = attest.VerifyPIV(e, roots, want)
+				refused(t, "another slot", p, err, check)
+			}
+			key, e := mine.bornAs(a, authentication, once, touchAlways)
+			otherKey, other := theirs.bornAs(a, authentication, once, touchAlways)
+			p, err := attest.VerifyPIV(other, roots, pivExpect(otherKey))
+			refused(t, "another token", p, err, attest.CheckSerial)
+			p, err = attest.VerifyPIV(e, roots, pivExpect(otherKey))
+			refused(t, "another token's key", p, err, attest.CheckKey)
+			p, err = attest.VerifyPIV(hsm.PIVEvidence{Certificate: e.Certificate, Intermediate: other.Intermediate}, roots, pivExpect(key))
+			refused(t, "another token's certificate", p, err, attest.CheckLeaf)
+			p, err = attest.VerifyPIV(hsm.PIVEvidence{Certificate: other.Certificate, Intermediate: e.Intermediate}, roots, pivExpect(key))
+			refused(t, "another token's statement", p, err, attest.CheckLeaf)
+		})
 	}
 }
 
@@ -307,26 +311,25 @@ func TestPIVEvidenceOfOtherThings(t *testing.T) {
 	for name, c := range map[string]struct {
 		slot, pin, touch byte
 		leastPIN         hsm.PINPolicy
-		least            hsm.TouchPolicy
+		leastTouch       hsm.TouchPolicy
 		check            attest.Check // none: accepted
 	}{
-		"without PIN":                 {0x9A, never, touchAlways, hsm.PINOnce, hsm.TouchAlways, attest.CheckPINPolicy},
-		"PIN always":                  {0x9A, always, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
-		"PIN once, always asked":      {0x9A, once, touchAlways, hsm.PINAlways, hsm.TouchAlways, attest.CheckPINPolicy},
-		"PIN always, as asked":        {0x9A, always, touchAlways, hsm.PINAlways, hsm.TouchAlways, ""},
-		"touch cached, always asked":  {0x9A, once, touchCached, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
-		"no touch, always asked":      {0x9A, once, never, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
-		"no touch, none asked":        {0x9A, once, never, hsm.PINOnce, hsm.TouchNever, ""},
-		"touch always, cached asked":  {0x9D, once, touchAlways, hsm.PINOnce, hsm.TouchCached, ""},
-		"no touch, cached asked":      {0x9D, once, never, hsm.PINOnce, hsm.TouchCached, attest.CheckTouchPolicy},
-		"touch cached, not enough":    {0x9D, once, touchCached, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
-		"retired":                     {0x82, once, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
-		"the last retired":            {0x95, once, touchCached, hsm.PINOnce, hsm.TouchCached, ""},
-		"retired, not enough touches": {0x83, once, never, hsm.PINOnce, hsm.TouchCached, attest.CheckTouchPolicy},
+		"without PIN":                {0x9A, never, touchAlways, hsm.PINOnce, hsm.TouchAlways, attest.CheckPINPolicy},
+		"PIN once":                   {0x9C, once, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
+		"PIN once, not enough":       {0x9C, once, touchAlways, hsm.PINAlways, hsm.TouchAlways, attest.CheckPINPolicy},
+		"PIN always":                 {0x9A, always, touchAlways, hsm.PINAlways, hsm.TouchAlways, ""},
+		"PIN always, once asked":     {0x9A, always, touchAlways, hsm.PINOnce, hsm.TouchAlways, ""},
+		"touch cached, not enough":   {0x9A, once, touchCached, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
+		"touch cached":               {0x9D, once, touchCached, hsm.PINOnce, hsm.TouchCached, ""},
+		"touch cached, none asked":   {0x9D, once, touchCached, hsm.PINOnce, hsm.TouchNever, ""},
+		"touch always, cached asked": {0x9D, once, touchAlways, hsm.PINOnce, hsm.TouchCached, ""},
+		"no touch, always asked":     {0x9A, once, never, hsm.PINOnce, hsm.TouchAlways, attest.CheckTouchPolicy},
+		"no touch, cached asked":     {0x9D, once, never, hsm.PINOnce, hsm.TouchCached, attest.CheckTouchPolicy},
+		"no touch":                   {0x9A, once, never, hsm.PINOnce, hsm.TouchNever, ""},
 	} {
 		key, e := second.born(c.slot, c.pin, c.touch)
 		want := pivExpect(key)
-		want.Slot, want.Serial, want.PIN, want.Touch = c.slot, 42, c.leastPIN, c.least
+		want.Slot, want.Serial, want.PIN, want.Touch = c.slot, 42, c.leastPIN, c.leastTouch
 		p, err := attest.VerifyPIV(e, roots, want)
 		if c.check != "" {
 			refused(t, name, p, err, c.check)
@@ -339,8 +342,16 @@ func TestPIVEvidenceOfOtherThings(t *testing.T) {
 func TestPIVExpectations(t *testing.T) {
 	authority, roots := pivAuthority(t, "root")
 	key, e := newTerminal(t, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
-	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	p521, _ := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := &rsa.PublicKey{N: new(big.Int).Rsh(large.N, 3072-1024), E: 65537}
+	odd := &rsa.PublicKey{N: new(big.Int).Rsh(large.N, 1024), E: 3}
 	for name, c := range map[string]struct {
 		change func(*attest.PIVExpect)
 		check  attest.Check
@@ -349,14 +360,18 @@ func TestPIVExpectations(t *testing.T) {
 		"no key":        {func(w *attest.PIVExpect) { w.Key = nil }, attest.CheckExpectation},
 		"nil key":       {func(w *attest.PIVExpect) { w.Key = (*ecdsa.PublicKey)(nil) }, attest.CheckExpectation},
 		"P-521":         {func(w *attest.PIVExpect) { w.Key = p521.Public() }, attest.CheckExpectation},
-		"another curve": {func(w *attest.PIVExpect) { w.Key = p384.Public() }, attest.CheckKey},
+		"RSA-3072":      {func(w *attest.PIVExpect) { w.Key = large.Public() }, attest.CheckExpectation},
+		"RSA-1024":      {func(w *attest.PIVExpect) { w.Key = small }, attest.CheckExpectation},
+		"RSA, e = 3":    {func(w *attest.PIVExpect) { w.Key = odd }, attest.CheckExpectation},
+		"short Ed25519": {func(w *attest.PIVExpect) { w.Key = ed25519.PublicKey{1} }, attest.CheckExpectation},
 		"no PIN policy": {func(w *attest.PIVExpect) { w.PIN = "" }, attest.CheckExpectation},
-		"PIN policy":    {func(w *attest.PIVExpect) { w.PIN = "never" }, attest.CheckExpectation},
+		"unknown PIN":   {func(w *attest.PIVExpect) { w.PIN = "never" }, attest.CheckExpectation},
 		"no touch":      {func(w *attest.PIVExpect) { w.Touch = "" }, attest.CheckExpectation},
+		"slot 9B":       {func(w *attest.PIVExpect) { w.Slot = 0x9B }, attest.CheckExpectation},
 		"slot 81":       {func(w *attest.PIVExpect) { w.Slot = 0x81 }, attest.CheckExpectation},
 		"slot 96":       {func(w *attest.PIVExpect) { w.Slot = 0x96 }, attest.CheckExpectation},
 		"slot F9":       {func(w *attest.PIVExpect) { w.Slot = 0xF9 }, attest.CheckExpectation},
-		"slot 9B":       {func(w *attest.PIVExpect) { w.Slot = 0x9B }, attest.CheckExpectation},
+		"no mark":       {func(w *attest.PIVExpect) { w.FIPS = true }, attest.CheckFIPS},
 		"no serial":     {func(w *attest.PIVExpect) { w.Serial = 0 }, attest.CheckExpectation},
 		"no time":       {func(w *attest.PIVExpect) { w.At = time.Time{} }, attest.CheckExpectation},
 		"another slot":  {func(w *attest.PIVExpect) { w.Slot = 0x9C }, attest.CheckSlot},
@@ -381,26 +396,39 @@ type maker struct {
 
 func newMaker(t testing.TB, change func(own *x509.Certificate)) maker {
 	t.Helper()
-	var m maker
-	for _, k := range []**ecdsa.PrivateKey{&m.rootKey, &m.ownKey} {
-		var err error
-		if *k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ca := func(name string) *x509.Certificate {
-		return &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-			KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
-	}
-	root := ca("maker")
-	m.root = m.issue(t, root, root, m.rootKey, m.rootKey)
-	own := ca("token")
+	m := maker{rootKey: p256Key(t), ownKey: p256Key(t)}
+	root := authorityCertificate("maker", -1)
+	m.root = issue(t, root, root, m.rootKey, m.rootKey)
+	own := authorityCertificate("token", -1)
 	change(own)
-	m.own = m.issue(t, own, m.root, m.ownKey, m.rootKey)
+	m.own = issue(t, own, m.root, m.ownKey, m.rootKey)
 	return m
 }
 
-func (m maker) issue(t testing.TB, c, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+func p256Key(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// authorityCertificate is a template for a CA; a negative length is none.
+func authorityCertificate(name string, pathLength int) *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		MaxPathLen: pathLength, MaxPathLenZero: pathLength == 0, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+}
+
+// statementCertificate is a template for the attestation of a key in 9A, serial 42.
+func statementCertificate() *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
+		ExtraExtensions: []pkix.Extension{yubico(3, []byte(defaultFirmware)...), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
+}
+
+func issue(t testing.TB, c, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by)
 	if err != nil {
@@ -478,15 +506,10 @@ func TestPIVProfile(t *testing.T) {
 			c.ExtraExtensions = append(c.ExtraExtensions, yubico(10, make([]byte, 3000)...))
 		}), attest.CheckForm},
 	} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-			NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
-			ExtraExtensions: []pkix.Extension{yubico(3, []byte(defaultFirmware)...), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
+		key := p256Key(t)
+		leaf := statementCertificate()
 		m := newMaker(t, func(own *x509.Certificate) { c.change(own, leaf) })
-		cert := m.issue(t, leaf, m.own, key, m.ownKey)
+		cert := issue(t, leaf, m.own, key, m.ownKey)
 		want := pivExpect(key.Public())
 		want.Serial = 42
 		p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: cert.Raw, Intermediate: m.own.Raw}, certificates(t, attest.Production, m.root.Raw), want)
@@ -501,11 +524,8 @@ func TestPIVProfile(t *testing.T) {
 // A statement signed by the token's key under another issuer's name.
 func TestPIVIssuerOfAnotherName(t *testing.T) {
 	m := newMaker(t, func(*x509.Certificate) {})
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-		NotAfter:        time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
-		ExtraExtensions: []pkix.Extension{yubico(3, 5, 7, 4), yubico(7, 2, 1, 42), yubico(8, once, touchAlways), yubico(9, 1)}}
-	cert := m.issue(t, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "somebody"}}, key, m.ownKey)
+	key, leaf := p256Key(t), statementCertificate()
+	cert := issue(t, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "somebody"}}, key, m.ownKey)
 	want := pivExpect(key.Public())
 	want.Serial = 42
 	p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: cert.Raw, Intermediate: m.own.Raw}, certificates(t, attest.Test, m.root.Raw), want)
@@ -515,10 +535,9 @@ func TestPIVIssuerOfAnotherName(t *testing.T) {
 // An extension twice: which one counts?
 func TestPIVStatementTwice(t *testing.T) {
 	m := newMaker(t, func(*x509.Certificate) {})
-	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "YubiKey PIV Attestation 9a"},
-		NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), ExtraExtensions: []pkix.Extension{yubico(3, 5, 7, 4), yubico(7, 2, 1, 42),
-			yubico(8, never, never), yubico(8, once, touchAlways), yubico(9, 1)}}, m.own, key.Public(), m.ownKey)
+	key, leaf := p256Key(t), statementCertificate()
+	leaf.ExtraExtensions = append([]pkix.Extension{yubico(8, never, never)}, leaf.ExtraExtensions...)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, m.own, key.Public(), m.ownKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -528,21 +547,47 @@ func TestPIVStatementTwice(t *testing.T) {
 	refused(t, "twice", p, err, attest.CheckForm)
 }
 
+// FuzzVerifyPIV shows foreign bytes to a verifier of a virtual token, made anew
+// in each process, and to one of a genuine YubiKey, whose bytes the corpus has.
 func FuzzVerifyPIV(f *testing.F) {
 	authority, roots := pivAuthority(f, "fuzz")
-	key, e := newTerminal(f, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
-	want := pivExpect(key)
+	token := newTerminal(f, pivtoken.New(pivtoken.Options{Root: authority}))
+	key, e := token.born(authentication, once, touchAlways)
 	f.Add(e.Certificate, e.Intermediate)
 	f.Add(e.Intermediate, e.Certificate)
 	f.Add(e.Certificate, authority.Root())
-	f.Fuzz(func(t *testing.T, certificate, intermediate []byte) {
-		p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: certificate, Intermediate: intermediate}, roots, want)
-		if err != nil {
-			refused(t, "fuzz", p, err)
-			return
+	for _, a := range algorithms {
+		_, other := token.bornAs(a, 0x82, once, touchCached)
+		f.Add(other.Certificate, other.Intermediate)
+	}
+	yubikey, _, yubikeyWant := genuine(f, "firmware-5.4.3.pem")
+	f.Add(yubikey.Certificate, yubikey.Intermediate)
+	yubicoRoots, _ := attest.Yubico()
+	verifiers := []struct {
+		e     hsm.PIVEvidence
+		roots []attest.Root
+		want  attest.PIVExpect
+	}{{e, roots, pivExpect(key)}, {yubikey, yubicoRoots, yubikeyWant}}
+	for _, v := range verifiers {
+		if _, err := attest.VerifyPIV(v.e, v.roots, v.want); err != nil {
+			f.Fatal(err)
 		}
-		if !bytes.Equal(certificate, e.Certificate) || !bytes.Equal(intermediate, e.Intermediate) {
-			t.Error("other bytes were accepted")
+	}
+	f.Fuzz(func(t *testing.T, certificate, intermediate []byte) {
+		for _, v := range verifiers {
+			v.want.RevokedCertificates = [][32]byte{{1}} // has every path compared
+			p, err := attest.VerifyPIV(hsm.PIVEvidence{Certificate: certificate, Intermediate: intermediate}, v.roots, v.want)
+			if err != nil {
+				refused(t, "fuzz", p, err)
+				continue
+			}
+			// What is signed is what was signed; the signature may be the twin.
+			for got, want := range map[string][]byte{string(certificate): v.e.Certificate, string(intermediate): v.e.Intermediate} {
+				pair := certificates(t, attest.Test, []byte(got), want)
+				if !bytes.Equal(pair[0].Certificate.RawTBSCertificate, pair[1].Certificate.RawTBSCertificate) {
+					t.Error("another statement was accepted")
+				}
+			}
 		}
 	})
 }
@@ -553,9 +598,8 @@ func BenchmarkVerifyPIV(b *testing.B) {
 	key, e := newTerminal(b, pivtoken.New(pivtoken.Options{Root: authority})).born(authentication, once, touchAlways)
 	want := pivExpect(key)
 	certs := certificates(b, attest.Test, e.Certificate, e.Intermediate, authority.Root())
-	var bare time.Duration
+	var bare, whole time.Duration
 	for b.Loop() {
-		b.StopTimer()
 		start := time.Now()
 		for i := range 2 {
 			c, by := certs[i].Certificate, certs[i+1].Certificate
@@ -565,10 +609,11 @@ func BenchmarkVerifyPIV(b *testing.B) {
 			}
 		}
 		bare += time.Since(start)
-		b.StartTimer()
+		start = time.Now()
 		if _, err := attest.VerifyPIV(e, roots, want); err != nil {
 			b.Fatal(err)
 		}
+		whole += time.Since(start)
 	}
-	b.ReportMetric(float64(b.Elapsed())/float64(bare), "verify/bare")
+	b.ReportMetric(float64(whole)/float64(bare), "verify/bare")
 }

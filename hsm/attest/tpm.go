@@ -28,8 +28,8 @@ const (
 	CheckPCR            Check = "pcr"           // bound to a platform state that nobody asked for
 )
 
-// TPMExpect is what the verifier knows beforehand. Every member but UserAuth is
-// needed.
+// TPMExpect is what the verifier knows beforehand. Every member is needed but
+// UserAuth.
 type TPMExpect struct {
 	// AK is the attestation key's TPMT_PUBLIC, pinned when the kiosk was
 	// enrolled. That it lives in a genuine TPM is known from then.
@@ -44,15 +44,21 @@ type TPMExpect struct {
 	// public area. It must be a primary key of the owner hierarchy, and the AK
 	// must be under it too.
 	ParentName []byte
-	// UserAuth wants a key that signs under its user's authorization value only
-	// and is protected against guessing it: userWithAuth, and not noDA.
+	// UserAuth is for a person's key: the TPM uses it only with its auth value
+	// (userWithAuth), and counts wrong ones (noDA clear). What the value is, no
+	// evidence can say.
 	UserAuth bool
 }
 
 // VerifyTPM checks a TPM2_CertifyCreation statement (TPM 2.0 Part 3, 18.3): a
 // P-256 signing key was created in the TPM that holds the AK, under ParentName,
-// bound to OutsideInfo; it can never leave; and the TPM said so for
-// QualifyingData. The Proof is Fresh if the nonce was.
+// bound to OutsideInfo, without a policy and without PCRs; it can never leave; and
+// the TPM said so for QualifyingData. The Proof is Fresh if the nonce was.
+//
+// One statement has several genuine signatures, and they are accepted: a TPM may
+// make another, s may be its complement n-s, and TPMs write r and s in 32 bytes or
+// without their leading zeros. Public area, creation data and statement have one
+// encoding each.
 func VerifyTPM(e hsm.TPMEvidence, want TPMExpect) (Proof, error) {
 	if len(want.QualifyingData) == 0 || len(want.QualifyingData) > 32 || want.OutsideInfo == [32]byte{} ||
 		want.Class != Production && want.Class != Test {
@@ -111,7 +117,7 @@ func VerifyTPM(e hsm.TPMEvidence, want TPMExpect) (Proof, error) {
 		return Proof{}, reject(CheckAttributes, "%#08x", public.attributes)
 	}
 	if want.UserAuth && public.attributes&(attrUserWithAuth|attrNoDA) != attrUserWithAuth {
-		return Proof{}, reject(CheckAttributes, "%#08x: not under its user's authorization, guarded against guessing", public.attributes)
+		return Proof{}, reject(CheckAttributes, "%#08x: usable without the person's secret, or that can be guessed", public.attributes)
 	}
 	if creation.pcrSelections != 0 {
 		return Proof{}, reject(CheckPCR, "the key was created with a platform state")
@@ -353,6 +359,11 @@ func parseSignature(b []byte) (r, s *big.Int, err error) {
 	rb, sb := c.sized(32), c.sized(32)
 	if err := c.end(); err != nil {
 		return nil, nil, err
+	}
+	for _, b := range [][]byte{rb, sb} {
+		if len(b) == 0 || len(b) < 32 && b[0] == 0 {
+			return nil, nil, reject(CheckForm, "%s: number of %d bytes, neither 32 nor as few as it needs", c.what, len(b))
+		}
 	}
 	return new(big.Int).SetBytes(rb), new(big.Int).SetBytes(sb), nil
 }

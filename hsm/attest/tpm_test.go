@@ -14,8 +14,10 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -117,11 +119,19 @@ func TestEveryBitCounts(t *testing.T) {
 			p, err := attest.VerifyTPM(e, r.expect())
 			refused(t, name+" cut", p, err, attest.CheckForm)
 		}
-		for _, tail := range [][]byte{{0}, {0xFF}, original} {
-			e := r.Evidence
-			*members(&e)[name] = slices.Concat(original, tail)
-			p, err := attest.VerifyTPM(e, r.expect())
-			refused(t, name+" with a tail", p, err, attest.CheckForm)
+		for n := range original {
+			for what, b := range map[string][]byte{
+				"with a tail":  slices.Concat(original, make([]byte, n+1)),
+				"front cut":    original[n+1:],
+				"a byte more":  slices.Insert(bytes.Clone(original), n, 0),
+				"a byte less":  slices.Delete(bytes.Clone(original), n, n+1),
+				"twice in one": slices.Concat(original, original),
+			} {
+				e := r.Evidence
+				*members(&e)[name] = b
+				p, err := attest.VerifyTPM(e, r.expect())
+				refused(t, name+" "+what, p, err)
+			}
 		}
 	}
 }
@@ -169,6 +179,105 @@ func TestMixedEvidence(t *testing.T) {
 		p, err := attest.VerifyTPM(e, r.expect())
 		refused(t, name, p, err, c.check)
 	}
+}
+
+// TestEveryMixture puts genuine parts of two genuine statements together in every
+// way: only a whole one passes.
+func TestEveryMixture(t *testing.T) {
+	r := recorded(t)
+	for name, other := range map[string]hsm.TPMEvidence{"another key": r.OtherKey, "an older nonce": r.OtherNonce} {
+		for parts := 1; parts < 1<<4; parts++ {
+			e, from := r.Evidence, other
+			for i, member := range []string{"public", "creation data", "attest", "signature"} {
+				if parts&(1<<i) != 0 {
+					*members(&e)[member] = *members(&from)[member]
+				}
+			}
+			whole := reflect.DeepEqual(e, r.Evidence) || reflect.DeepEqual(e, r.OtherKey)
+			if p, err := attest.VerifyTPM(e, r.expect()); whole {
+				if err != nil {
+					t.Errorf("%s, parts %04b: %v", name, parts, err)
+				}
+			} else {
+				refused(t, fmt.Sprintf("%s, parts %04b", name, parts), p, err)
+			}
+		}
+	}
+}
+
+// TestSignatureForms makes every form of one genuine signature that is accepted,
+// and the nearest ones that are not.
+func TestSignatureForms(t *testing.T) {
+	r := recorded(t)
+	f := newForger(t, r.AK)
+	want := r.expect()
+	want.AK = f.ak
+	e := f.sign(t, f.honest(r))
+	for e.Signature[6] != 0 { // r begins with a zero: one in 256
+		e = f.sign(t, f.honest(r))
+	}
+	x, y := e.Signature[6:38], e.Signature[40:]
+	complement := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(y)).FillBytes(make([]byte, 32))
+	short := bytes.TrimLeft(x, "\x00")
+	order := elliptic.P256().Params().N.Bytes()
+	for name, c := range map[string]struct {
+		x, y  []byte
+		check attest.Check // none: accepted
+	}{
+		"32 bytes each":         {x, y, ""},
+		"without leading zeros": {short, y, ""},
+		"the complement of s":   {x, complement, ""},
+		"exchanged":             {y, x, attest.CheckSignature},
+		"one zero too many":     {append([]byte{0}, x...), y, attest.CheckForm},
+		"r is empty":            {nil, y, attest.CheckForm},
+		"s is empty":            {x, nil, attest.CheckForm},
+		"r is a zero":           {[]byte{0}, y, attest.CheckForm},
+		"r is zero":             {make([]byte, 32), y, attest.CheckSignature},
+		"s is zero":             {x, make([]byte, 32), attest.CheckSignature},
+		"s is the order":        {x, order, attest.CheckSignature},
+		"r is above the order":  {bytes.Repeat([]byte{0xFF}, 32), y, attest.CheckSignature},
+	} {
+		e := e
+		e.Signature = slices.Concat([]byte{0, 0x18, 0, 0x0B}, sized(c.x), sized(c.y))
+		p, err := attest.VerifyTPM(e, want)
+		if c.check != "" {
+			refused(t, name, p, err, c.check)
+		} else if err != nil || !p.Valid() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestPersonalKey wants what a person's key must have, and only where it is asked for.
+func TestPersonalKey(t *testing.T) {
+	r := recorded(t)
+	f := newForger(t, r.AK)
+	const userWithAuth, adminWithPolicy, noDA = 1 << 6, 1 << 7, 1 << 10
+	for attributes, good := range map[uint32]bool{
+		userWithAuth: true, userWithAuth | adminWithPolicy: true, userWithAuth | noDA: false, noDA: false, 0: false, adminWithPolicy: false, adminWithPolicy | noDA: false,
+	} {
+		s := f.honest(r)
+		s.public = bytes.Clone(s.public)
+		a := binary.BigEndian.Uint32(s.public[4:]) &^ (userWithAuth | adminWithPolicy | noDA)
+		binary.BigEndian.PutUint32(s.public[4:], a|attributes)
+		want := r.expect()
+		want.AK = f.ak
+		if _, err := attest.VerifyTPM(f.sign(t, s), want); err != nil {
+			t.Errorf("%#x, not asked for: %v", attributes, err)
+		}
+		want.UserAuth = true
+		p, err := attest.VerifyTPM(f.sign(t, s), want)
+		if !good {
+			refused(t, fmt.Sprintf("%#x", attributes), p, err, attest.CheckAttributes)
+		} else if err != nil {
+			t.Errorf("%#x: %v", attributes, err)
+		}
+	}
+	// The kiosk's own record key has no auth value that anybody counts.
+	want := r.expect()
+	want.UserAuth = true
+	p, err := attest.VerifyTPM(r.Evidence, want)
+	refused(t, "record key", p, err, attest.CheckAttributes)
 }
 
 // forger has the private half of an attestation key, as no one outside a TPM
@@ -490,13 +599,21 @@ func FuzzVerifyTPM(f *testing.F) {
 	f.Add(r.Evidence.Public, r.Evidence.CreationData, r.Evidence.Attest, r.Evidence.Signature)
 	f.Fuzz(func(t *testing.T, public, creation, statement, signature []byte) {
 		e := hsm.TPMEvidence{Public: public, CreationData: creation, Attest: statement, Signature: signature}
-		p, err := attest.VerifyTPM(e, r.expect())
-		if (err == nil) != p.Valid() {
+		want := r.expect()
+		p, err := attest.VerifyTPM(e, want)
+		if (err == nil) != p.Valid() || err != nil && !errors.Is(err, attest.ErrRejected) {
 			t.Fatalf("proof %v with error %v", p.Valid(), err)
 		}
-		// Anything accepted is the recorded statement; only r and s of the
+		// The recorded key is nobody's.
+		want.UserAuth = true
+		if p, err := attest.VerifyTPM(e, want); err == nil || p.Valid() {
+			t.Fatal("a person's key")
+		}
+		// Anything accepted is one of the recorded statements; only r and s of the
 		// signature may have another genuine form.
-		if err == nil && (!bytes.Equal(public, r.Evidence.Public) || !bytes.Equal(creation, r.Evidence.CreationData) || !bytes.Equal(statement, r.Evidence.Attest)) {
+		if err == nil && !slices.ContainsFunc([]hsm.TPMEvidence{r.Evidence, r.OtherKey}, func(of hsm.TPMEvidence) bool {
+			return bytes.Equal(public, of.Public) && bytes.Equal(creation, of.CreationData) && bytes.Equal(statement, of.Attest)
+		}) {
 			t.Fatal("forged")
 		}
 	})

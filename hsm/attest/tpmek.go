@@ -70,11 +70,9 @@ func VerifyEndorsement(certificate []byte, intermediates [][]byte, roots []Root,
 	// critical, and crypto/x509 leaves such names to its caller. It was read
 	// above; nothing else critical may stay unread.
 	cert.UnhandledCriticalExtensions = slices.DeleteFunc(cert.UnhandledCriticalExtensions, oidSubjectAltName.Equal)
-	root, err := chain(cert, between, roots, at)
-	if err != nil {
+	if e.class, err = chain(cert, between, roots, at, nil); err != nil {
 		return Endorsement{}, err
 	}
-	e.class = root.Class
 	if !slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal) {
 		return Endorsement{}, reject(CheckEndorsement, "extended key usage is not 2.23.133.8.1")
 	}

@@ -21,7 +21,7 @@ import (
 // DescribeToken reads everything that the token in a reader tells about itself,
 // and judges its attestations under a policy. The zero policy trusts nobody.
 func DescribeToken(ctx context.Context, reader string, p policy.Policy) (piv.Description, error) {
-	roots, err := kiosk.RootsOf(p.TokenRoots())
+	roots, err := kiosk.RootsOf(p.PIVRoots)
 	if err != nil {
 		return piv.Description{}, err
 	}
@@ -69,7 +69,7 @@ type Provisioning struct {
 //
 // Errors: those of the driver, attest's, and of writing the file.
 func ProvisionToken(ctx context.Context, o Provisioning) (file string, err error) {
-	roots, err := kiosk.RootsOf(o.Policy.TokenRoots())
+	roots, err := kiosk.RootsOf(o.Policy.PIVRoots)
 	if err != nil {
 		return "", err
 	}

@@ -163,37 +163,21 @@ func TestOfficersCRLOfOthers(t *testing.T) {
 	}
 }
 
-// Intermediates have the class of their root, and fall with a revoked issuer.
-func TestTokenRoots(t *testing.T) {
+// Intermediates lead to a root, each over those before it.
+func TestIntermediates(t *testing.T) {
 	maker := newAuthority(t, "maker", nil)
 	first := newAuthority(t, "first", &maker)
 	second := newAuthority(t, "second", &first)
 	p := specimen(t)
 	p.PIVRoots, p.PIVIntermediates = []policy.Root{root(maker)}, [][]byte{first.cert.Raw, second.cert.Raw}
-	for name, c := range map[string]struct {
-		revoked *x509.Certificate
-		left    int
-	}{"none": {nil, 3}, "the last": {second.cert, 2}, "one between": {first.cert, 1}, "the root": {maker.cert, 0}} {
-		p.RevokedAttestations = nil
-		if c.revoked != nil {
-			p.RevokedAttestations = [][32]byte{sha256.Sum256(c.revoked.Raw)}
-		}
-		roots := parse(t, p, newDevice(t)).Policy().TokenRoots()
-		if len(roots) != c.left {
-			t.Errorf("%s revoked: %d roots", name, len(roots))
-		}
-		for _, r := range roots {
-			if r.Class != record.Test {
-				t.Errorf("class %q", r.Class)
-			}
-		}
+	if got := parse(t, p, newDevice(t)).Policy().PIVIntermediates; len(got) != 2 {
+		t.Errorf("%d intermediates", len(got))
 	}
-	p.PIVIntermediates = [][]byte{second.cert.Raw, first.cert.Raw}
-	if _, err := policy.Sign(t.Context(), p, newDevice(t)); !errors.Is(err, policy.ErrForm) {
-		t.Errorf("before its issuer: %v", err)
-	}
-	p.RevokedAttestations = [][32]byte{sha256.Sum256(maker.cert.Raw)}
-	if !p.AttestationRevoked(first.cert.Raw, maker.cert.Raw) || p.AttestationRevoked(first.cert.Raw) {
-		t.Error("revoked attestations")
+	for name, list := range map[string][][]byte{"before its issuer": {second.cert.Raw, first.cert.Raw}, "without its issuer": {second.cert.Raw},
+		"of nobody": {newAuthority(t, "stranger", nil).cert.Raw}} {
+		p.PIVIntermediates = list
+		if _, err := policy.Sign(t.Context(), p, newDevice(t)); !errors.Is(err, policy.ErrForm) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

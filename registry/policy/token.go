@@ -2,7 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -68,40 +67,29 @@ func (p Policy) TokenRules() Token {
 	return t
 }
 
-// TokenRoots are all that may have issued a token's own certificate (F9): PIVRoots
-// and the PIVIntermediates under them, but none that is revoked or whose issuer is.
-func (p Policy) TokenRoots() []Root {
-	return p.tokenRoots(func(der []byte) bool { return p.AttestationRevoked(der) })
-}
-
-func (p Policy) tokenRoots(revoked func(der []byte) bool) (list []Root) {
+// checkIntermediates holds that each leads to a root, over those before it.
+func (p Policy) checkIntermediates() error {
+	var known []*x509.Certificate
 	for _, r := range p.PIVRoots {
-		if !revoked(r.Certificate) {
-			list = append(list, r)
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return errors.New("piv root")
 		}
+		known = append(known, c)
 	}
 	for _, der := range p.PIVIntermediates {
 		c, err := x509.ParseCertificate(der)
-		if err != nil || revoked(der) {
-			continue
+		if err != nil || !c.IsCA {
+			return errors.New("piv intermediate: no certificate of an authority")
 		}
-		for _, r := range list {
-			issuer, err := x509.ParseCertificate(r.Certificate)
-			if err == nil && bytes.Equal(issuer.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(issuer) == nil {
-				list = append(list, Root{Certificate: der, Class: r.Class})
-				break
-			}
+		if !slices.ContainsFunc(known, func(issuer *x509.Certificate) bool {
+			return bytes.Equal(issuer.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(issuer) == nil
+		}) {
+			return errors.New("piv intermediate: none of the roots, nor an intermediate before it, has issued it")
 		}
+		known = append(known, c)
 	}
-	return list
-}
-
-// AttestationRevoked says whether one of these attestation certificates, DER,
-// counts no more: a token's own (F9), or one above it.
-func (p Policy) AttestationRevoked(certificates ...[]byte) bool {
-	return slices.ContainsFunc(certificates, func(der []byte) bool {
-		return slices.Contains(p.RevokedAttestations, sha256.Sum256(der))
-	})
+	return nil
 }
 
 // checkToken holds that rules are known ones, and that every intermediate leads
@@ -129,15 +117,7 @@ func (p Policy) checkToken() error {
 	if t.Retired > retiredSlots {
 		return fmt.Errorf("token: a token has %d retired slots", retiredSlots)
 	}
-	for _, der := range p.PIVIntermediates {
-		if c, err := x509.ParseCertificate(der); err != nil || !c.IsCA {
-			return errors.New("piv intermediate: no certificate of an authority")
-		}
-	}
-	if n := len(p.tokenRoots(func([]byte) bool { return false })); n != len(p.PIVRoots)+len(p.PIVIntermediates) {
-		return errors.New("piv intermediate: none of the roots, nor an intermediate before it, has issued it")
-	}
-	return nil
+	return p.checkIntermediates()
 }
 
 // Limits are what the registry tells people about when it is passed.

@@ -38,6 +38,10 @@ func (d device) Sign(ctx context.Context, message []byte) ([]byte, error) {
 		return nil, err
 	}
 	switch k := d.key.(type) {
+	case *ecdsa.PrivateKey:
+		if k.Curve == elliptic.P384() {
+			return k.Sign(nil, message, crypto.SHA384)
+		}
 	case ed25519.PrivateKey:
 		return k.Sign(nil, message, crypto.Hash(0))
 	case *rsa.PrivateKey:
@@ -45,11 +49,7 @@ func (d device) Sign(ctx context.Context, message []byte) ([]byte, error) {
 			return k.Sign(rand.Reader, message, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256})
 		}
 	}
-	hash := crypto.SHA256
-	if k, ok := d.key.(*ecdsa.PrivateKey); ok && k.Curve == elliptic.P384() {
-		hash = crypto.SHA384
-	}
-	return d.key.Sign(nil, message, hash)
+	return d.key.Sign(nil, message, crypto.SHA256)
 }
 
 // ecKey makes a P-256 key from a word, the same each time.
@@ -63,8 +63,8 @@ func ecKey(t testing.TB, word string) device {
 	return device{key: key}
 }
 
-// ec384Key is the same of P-384.
-func ec384Key(t testing.TB, word string) device {
+// p384Key is as ecKey.
+func p384Key(t testing.TB, word string) device {
 	t.Helper()
 	d := sha512.Sum384([]byte(word))
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), d[:])

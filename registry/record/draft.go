@@ -16,9 +16,10 @@ const recordType = "enrollkiosk-record+jws"
 
 // Signer is a key in its device; hsm.Key is one.
 //
-// Sign gets a SHA-256 digest and returns what crypto.Signer would: ASN.1 DER
-// for ECDSA, PKCS #1 v1.5 for RSA. A P-384 key gets a SHA-384 digest, and an
-// Ed25519 key the message itself, as that algorithm hashes on its own.
+// Sign gets what the key's algorithm signs: a SHA-256 digest for P-256 and RSA, a
+// SHA-384 digest for P-384, the message itself for Ed25519, which hashes on its
+// own. It returns what crypto.Signer would: ASN.1 DER for ECDSA, PKCS #1 v1.5 for
+// RSA.
 type Signer interface {
 	Public() crypto.PublicKey
 	Sign(ctx context.Context, digest []byte) ([]byte, error)

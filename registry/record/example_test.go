@@ -260,6 +260,8 @@ func TestScriptVerifies(t *testing.T) {
 		"replace":           newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"revoke":            newEnrollment(t, record.Revoke, holder(t)),
 		"RS256 and Ed25519": newEnrollment(t, record.Enroll, party{role: record.Holder, key: edKey("holder")}, rsaOfficer, kiosk(t)),
+		"ES384":             newEnrollment(t, record.Enroll, party{role: record.Holder, key: p384Key(t, "holder")}, officer(t), kiosk(t)),
+		"RS256 holder":      newEnrollment(t, record.Enroll, party{role: record.Holder, key: device{key: rsaOnce()}}, officer(t), kiosk(t)),
 		"PS256":             newEnrollment(t, record.Update, holder(t), officer(t), party{role: record.Kiosk, key: device{key: rsaOnce(), pss: true}}),
 	} {
 		t.Run(name, func(t *testing.T) {

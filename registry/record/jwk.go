@@ -34,43 +34,19 @@ type JWK struct {
 
 var exponent = []byte{1, 0, 1}
 
-// curve is one that records know.
-type curve struct {
-	elliptic.Curve
-	name  string // RFC 7518 6.2.1.1
-	size  int    // bytes of a coordinate
-	alg   string // RFC 7518 3.4
-	hash  crypto.Hash
-	codec string // multicodec prefix, a varint
-}
-
-var curves = []curve{
-	{elliptic.P256(), "P-256", 32, es256, crypto.SHA256, "\x80\x24"}, // p256-pub 0x1200
-	{elliptic.P384(), "P-384", 48, es384, crypto.SHA384, "\x81\x24"}, // p384-pub 0x1201
-}
-
-func curveOf(c elliptic.Curve) (curve, bool) {
-	for _, known := range curves {
-		if known.Curve == c {
-			return known, true
-		}
-	}
-	return curve{}, false
-}
-
 // NewJWK encodes pub.
 func NewJWK(pub crypto.PublicKey) (JWK, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		c, ok := curveOf(k.Curve)
-		if !ok {
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
 			break
 		}
 		point, err := k.Bytes()
 		if err != nil {
 			return JWK{}, fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		return JWK{Type: "EC", Curve: c.name, X: point[1 : 1+c.size], Y: point[1+c.size:]}, nil
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		return JWK{Type: "EC", Curve: k.Params().Name, X: x, Y: y}, nil
 	case ed25519.PublicKey:
 		if len(k) == ed25519.PublicKeySize {
 			return JWK{Type: "OKP", Curve: "Ed25519", X: k}, nil
@@ -88,15 +64,18 @@ func (j JWK) Public() (crypto.PublicKey, error) {
 	var pub crypto.PublicKey
 	switch j.Type {
 	case "EC":
-		i := slices.IndexFunc(curves, func(c curve) bool { return c.name == j.Curve })
-		if i < 0 || len(j.X) != curves[i].size || len(j.Y) != curves[i].size || len(j.Modulus)+len(j.Exponent) != 0 {
+		curve := elliptic.P256()
+		if j.Curve == "P-384" {
+			curve = elliptic.P384()
+		}
+		if size := curve.Params().BitSize / 8; len(j.X) != size || len(j.Y) != size {
 			return nil, ErrKey
 		}
-		k, err := ecdsa.ParseUncompressedPublicKey(curves[i].Curve, slices.Concat([]byte{4}, j.X, j.Y))
+		k, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, j.X, j.Y))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
-		return k, nil
+		pub = k
 	case "OKP":
 		pub = ed25519.PublicKey(j.X)
 	case "RSA":
@@ -125,40 +104,44 @@ func samePublic(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// Multicodec prefixes of did:key, as varints: ed25519-pub 0xed, rsa-pub 0x1205,
-// and those of curves.
+// Multicodec prefixes of did:key, as varints: p256-pub 0x1200, p384-pub 0x1201,
+// ed25519-pub 0xed, rsa-pub 0x1205. A did:key with RSA of 4096 bits has 730
+// characters.
 const (
+	codecP256    = "\x80\x24"
+	codecP384    = "\x81\x24"
 	codecEd25519 = "\xed\x01"
 	codecRSA     = "\x85\x24"
 	didPrefix    = "did:key:z"
-	maxDID       = 800 // RSA of 4096 bits
+	maxDID       = 730
 )
 
-// DIDKey is the did:key of pub, of a kind that a JWK can be. Each key has exactly
-// one.
+// DIDKey is the did:key of pub: a compressed point, an Ed25519 key, or an
+// RSAPublicKey in DER (RFC 8017 A.1.1). Each key of a kind that records use has
+// exactly one.
 func DIDKey(pub crypto.PublicKey) (string, error) {
+	if _, err := NewJWK(pub); err != nil {
+		return "", fmt.Errorf("did:key: %w", err)
+	}
+	var raw []byte
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		c, ok := curveOf(k.Curve)
-		if !ok {
-			break
+		codec := codecP256
+		if k.Curve == elliptic.P384() {
+			codec = codecP384
 		}
 		point, err := k.Bytes()
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", ErrKey, err)
+			return "", fmt.Errorf("did:key: %w: %w", ErrKey, err)
 		}
-		compressed := append([]byte{2 | point[2*c.size]&1}, point[1:1+c.size]...)
-		return didPrefix + base58(append([]byte(c.codec), compressed...)), nil
+		sign := 2 | point[len(point)-1]&1
+		raw = slices.Concat([]byte(codec), []byte{sign}, point[1:1+len(point)/2])
 	case ed25519.PublicKey:
-		if len(k) == ed25519.PublicKeySize {
-			return didPrefix + base58(append([]byte(codecEd25519), k...)), nil
-		}
+		raw = slices.Concat([]byte(codecEd25519), k)
 	case *rsa.PublicKey:
-		if _, err := NewJWK(k); err == nil {
-			return didPrefix + base58(append([]byte(codecRSA), x509.MarshalPKCS1PublicKey(k)...)), nil
-		}
+		raw = slices.Concat([]byte(codecRSA), x509.MarshalPKCS1PublicKey(k))
 	}
-	return "", fmt.Errorf("did:key: %w (%T)", ErrKey, pub)
+	return didPrefix + base58(raw), nil
 }
 
 // ParseDIDKey is DIDKey's inverse; every other text is refused.
@@ -167,7 +150,7 @@ func ParseDIDKey(did string) (crypto.PublicKey, error) {
 	if !ok || len(did) > maxDID {
 		return nil, fmt.Errorf("did:key: %w", ErrKey)
 	}
-	pub, err := parseMulticodec(string(parseBase58(encoded)))
+	pub, err := decodeKey(string(parseBase58(encoded)))
 	if err != nil {
 		return nil, fmt.Errorf("did:key: %w: %w", ErrKey, err)
 	}
@@ -177,26 +160,30 @@ func ParseDIDKey(did string) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// parseMulticodec may return a key that no DID has: the caller encodes it again.
-func parseMulticodec(raw string) (crypto.PublicKey, error) {
+// decodeKey reads a key behind its codec; nil for another codec.
+func decodeKey(raw string) (crypto.PublicKey, error) {
+	if point, ok := strings.CutPrefix(raw, codecP256); ok {
+		return decompress(elliptic.P256(), []byte(point))
+	}
+	if point, ok := strings.CutPrefix(raw, codecP384); ok {
+		return decompress(elliptic.P384(), []byte(point))
+	}
 	if key, ok := strings.CutPrefix(raw, codecEd25519); ok {
 		return ed25519.PublicKey(key), nil
 	}
 	if der, ok := strings.CutPrefix(raw, codecRSA); ok {
 		return x509.ParsePKCS1PublicKey([]byte(der))
 	}
-	for _, c := range curves {
-		point, ok := strings.CutPrefix(raw, c.codec)
-		if !ok {
-			continue
-		}
-		x, y := elliptic.UnmarshalCompressed(c.Curve, []byte(point))
-		if x == nil {
-			return nil, errors.New("no point of " + c.name)
-		}
-		return ecdsa.ParseUncompressedPublicKey(c.Curve, slices.Concat([]byte{4}, x.FillBytes(make([]byte, c.size)), y.FillBytes(make([]byte, c.size))))
+	return nil, nil
+}
+
+func decompress(curve elliptic.Curve, point []byte) (crypto.PublicKey, error) {
+	x, y := elliptic.UnmarshalCompressed(curve, point)
+	if x == nil {
+		return nil, errors.New("no point of the curve")
 	}
-	return nil, errors.New("unknown multicodec")
+	size := curve.Params().BitSize / 8
+	return ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, x.FillBytes(make([]byte, size)), y.FillBytes(make([]byte, size))))
 }
 
 // base58 with the Bitcoin alphabet. Inputs never start with a zero byte, so the

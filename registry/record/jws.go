@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -29,7 +30,8 @@ type header struct {
 	Prev      [32]byte `json:"prev,omitzero"` // kiosk: SHA-256 of the earlier signatures, concatenated
 }
 
-// Algorithms (RFC 7518 3.1, RFC 8037 3.1).
+// Algorithms (RFC 7518 3.1, RFC 8037 3.1); ES384 goes with P-384 alone, ES256 with
+// P-256 alone.
 const (
 	es256 = "ES256"
 	es384 = "ES384"
@@ -53,8 +55,10 @@ func algorithm(s Signer) (string, error) {
 	}
 	switch k := s.Public().(type) {
 	case *ecdsa.PublicKey:
-		c, _ := curveOf(k.Curve) // NewJWK has looked
-		return c.alg, nil
+		if k.Curve == elliptic.P384() {
+			return es384, nil
+		}
+		return es256, nil
 	case ed25519.PublicKey:
 		return eddsa, nil
 	}
@@ -64,32 +68,46 @@ func algorithm(s Signer) (string, error) {
 	return rs256, nil
 }
 
+// digest is what a key signs for input: see Signer.
+func digest(alg string, input []byte) []byte {
+	switch alg {
+	case eddsa:
+		return input
+	case es384:
+		d := sha512.Sum384(input)
+		return d[:]
+	}
+	d := sha256.Sum256(input)
+	return d[:]
+}
+
+// coordinate is the size of r and of s in an ECDSA signature (RFC 7518 3.4); 0
+// for other algorithms.
+func coordinate(alg string) int {
+	switch alg {
+	case es256:
+		return 32
+	case es384:
+		return 48
+	}
+	return 0
+}
+
 // sign makes a JWS signature and verifies it, so that a faulty or swapped device
 // is noticed here and not at the registry.
 func sign(ctx context.Context, s Signer, alg string, input []byte) ([]byte, error) {
-	message := input
-	switch alg {
-	case eddsa:
-	case es384:
-		digest := sha512.Sum384(input)
-		message = digest[:]
-	default:
-		digest := sha256.Sum256(input)
-		message = digest[:]
-	}
-	sig, err := s.Sign(ctx, message)
+	sig, err := s.Sign(ctx, digest(alg, input))
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := s.Public().(*ecdsa.PublicKey); ok {
-		c, _ := curveOf(k.Curve)
+	if size := coordinate(alg); size > 0 {
 		var rs struct{ R, S *big.Int }
-		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 8*c.size || rs.S.BitLen() > 8*c.size {
+		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) > 0 || rs.R.Sign() <= 0 || rs.S.Sign() <= 0 || rs.R.BitLen() > 8*size || rs.S.BitLen() > 8*size {
 			return nil, fail(CodeSignature, "the device returned no ECDSA signature")
 		}
-		sig = make([]byte, 2*c.size)
-		rs.R.FillBytes(sig[:c.size])
-		rs.S.FillBytes(sig[c.size:])
+		sig = make([]byte, 2*size)
+		rs.R.FillBytes(sig[:size])
+		rs.S.FillBytes(sig[size:])
 	}
 	if err := verify(alg, s.Public(), input, sig); err != nil {
 		return nil, fail(CodeSignature, "the device's own signature: %w", err)
@@ -101,26 +119,24 @@ var errSignature = errors.New("signature does not verify")
 
 func verify(alg string, pub crypto.PublicKey, input, sig []byte) error {
 	good := false
-	digest := func(h crypto.Hash) []byte {
-		w := h.New()
-		w.Write(input)
-		return w.Sum(nil)
-	}
+	message := digest(alg, input)
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if c, ok := curveOf(k.Curve); ok && alg == c.alg && len(sig) == 2*c.size {
-			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:c.size]), new(big.Int).SetBytes(sig[c.size:])}
+		// A curve has one algorithm: its own.
+		size := coordinate(alg)
+		if 8*size == k.Params().BitSize && len(sig) == 2*size {
+			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])}
 			der, err := asn1.Marshal(rs)
-			good = err == nil && ecdsa.VerifyASN1(k, digest(c.hash), der)
+			good = err == nil && ecdsa.VerifyASN1(k, message, der)
 		}
 	case ed25519.PublicKey:
-		good = alg == eddsa && ed25519.Verify(k, input, sig)
+		good = alg == eddsa && ed25519.Verify(k, message, sig)
 	case *rsa.PublicKey:
 		switch alg {
 		case rs256:
-			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, digest(crypto.SHA256), sig) == nil
+			good = rsa.VerifyPKCS1v15(k, crypto.SHA256, message, sig) == nil
 		case ps256:
-			good = rsa.VerifyPSS(k, crypto.SHA256, digest(crypto.SHA256), sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+			good = rsa.VerifyPSS(k, crypto.SHA256, message, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 		}
 	}
 	if !good {

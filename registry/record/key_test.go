@@ -7,11 +7,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"math/big"
 	"strings"
 	"testing"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"enrollkiosk/registry/record"
 )
@@ -52,6 +57,9 @@ func TestThumbprintVectors(t *testing.T) {
 	}
 }
 
+// rsaDID is an example of the did:key method specification.
+const rsaDID = "did:key:z4MXj1wBzi9jUstyPMS4jQqB6KdJaiatPkAtVtGc6bQEQEEsKTic4G7Rou3iBf9vPmT5dbkm9qsZsuVNjq8HCuW1w24nhBFGkRE4cd2Uf2tfrB3N7h4mnyPp1BF3ZttHTYv3DLUPi1zMdkULiow3M1GfXkoC6DoxDUm1jmN6GBj22SjVsr6dxezRVQc7aj9TxE7JLbMH1wh5X3kA58H3DFW8rnYMakFGbca5CB2Jf6CnGQZmL7o5uJAdTwXfy2iiiyPxXEGerMhHwhjTA1mKYobyk2CpeEcmvynADfNZ5MBvcCS7m3XkFCMNUYBS9NQ3fze6vMSUPsNa6GVYmKx2x6JrdEjCk3qRMMmyjnjCMfR4pXbRMZa3i"
+
 // Examples of the did:key method specification.
 func TestDIDKeyVectors(t *testing.T) {
 	p256, err := record.JWK{
@@ -66,8 +74,6 @@ func TestDIDKeyVectors(t *testing.T) {
 	if did, err := record.DIDKey(p256); err != nil || did != p256DID {
 		t.Errorf("%s, %v", did, err)
 	}
-	// W3C's did:key document, appendix of test vectors.
-	const p384DID = "did:key:z82Lm1MpAkeJcix9K8TMiLd5NMAhnwkjjCBeWHXyu3U4oT2MVJJKXkcVBgjGhnLBn2Kaau9"
 	p384, err := record.JWK{
 		Type: "EC", Curve: "P-384",
 		X: []byte(decode(t, "lInTxl8fjLKp_UCrxI0WDklahi-7-_6JbtiHjiRvMvhedhKVdHBfi2HCY8t_QJyc")),
@@ -76,14 +82,13 @@ func TestDIDKeyVectors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const p384DID = "did:key:z82Lm1MpAkeJcix9K8TMiLd5NMAhnwkjjCBeWHXyu3U4oT2MVJJKXkcVBgjGhnLBn2Kaau9"
 	if did, err := record.DIDKey(p384); err != nil || did != p384DID {
 		t.Errorf("%s, %v", did, err)
 	}
-	ofRSA, err := record.DIDKey(rsaOnce().Public())
-	if err != nil || !strings.HasPrefix(ofRSA, "did:key:z4MX") { // as all of RSA-2048 begin there
-		t.Errorf("%s, %v", ofRSA, err)
-	}
-	for _, did := range []string{p256DID, p384DID, ofRSA, "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"} {
+	for _, did := range []string{p256DID, p384DID, rsaDID,
+		"did:key:z82LkvCwHNreneWpsgPEbV3gu1C6NFJEBg4srfJ5gdxEsMGRJUz2sG9FE42shbn2xkZJh54", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK",
+	} {
 		pub, err := record.ParseDIDKey(did)
 		if err != nil {
 			t.Errorf("%s: %v", did, err)
@@ -96,6 +101,129 @@ func TestDIDKeyVectors(t *testing.T) {
 	if pub, err := record.ParseDIDKey(p256DID); err != nil || !p256.(*ecdsa.PublicKey).Equal(pub) {
 		t.Errorf("another key: %v", err)
 	}
+	if pub, err := record.ParseDIDKey(rsaDID); err != nil || pub.(*rsa.PublicKey).N.BitLen() != 2048 || pub.(*rsa.PublicKey).E != 65537 {
+		t.Errorf("RSA: %v", err)
+	}
+	// The longest: RSA of 4096 bits.
+	long := &rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 4096), big.NewInt(1)), E: 65537}
+	did, err := record.DIDKey(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pub, err := record.ParseDIDKey(did); err != nil || !long.Equal(pub) {
+		t.Errorf("RSA of 4096 bits: %d characters, %v", len(did), err)
+	}
+}
+
+// TestMulticodecs wants the codes of the multicodec table, as varints, before
+// each kind of key.
+func TestMulticodecs(t *testing.T) {
+	for prefix, d := range map[uint64]device{0x1200: ecKey(t, "x"), 0x1201: p384Key(t, "x"), 0xED: edKey("x"), 0x1205: {key: rsaOnce()}} {
+		did, err := record.DIDKey(d.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := new(big.Int)
+		for _, c := range strings.TrimPrefix(did, "did:key:z") {
+			n.Add(n.Mul(n, big.NewInt(58)), big.NewInt(int64(strings.IndexRune("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", c))))
+		}
+		if got, _ := binary.Uvarint(n.Bytes()); got != prefix {
+			t.Errorf("%T: codec %#x, want %#x", d.Public(), got, prefix)
+		}
+		if pub, err := record.ParseDIDKey(did); err != nil || !pub.(interface{ Equal(crypto.PublicKey) bool }).Equal(d.Public()) {
+			t.Errorf("%s: %v", did, err)
+		}
+	}
+}
+
+// TestAlgorithmFollowsTheKey makes and checks a compact JWS with each kind of
+// key, here and with an independent JOSE library, and refuses every other alg
+// in its header, also where the signature is good for it.
+func TestAlgorithmFollowsTheKey(t *testing.T) {
+	const typ = "test+jws"
+	anyKey := func(crypto.PublicKey) bool { return true }
+	algorithms := []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.EdDSA, jose.RS256, jose.PS256}
+	for alg, d := range map[jose.SignatureAlgorithm]device{
+		jose.ES256: ecKey(t, "x"), jose.ES384: p384Key(t, "x"), jose.EdDSA: edKey("x"), jose.RS256: {key: rsaOnce()}, jose.PS256: {key: rsaOnce(), pss: true},
+	} {
+		b, err := record.SignCompact(t.Context(), typ, []byte("payload"), d)
+		if err != nil {
+			t.Errorf("%s: %v", alg, err)
+			continue
+		}
+		if got, err := record.VerifyCompact(b, typ, anyKey); err != nil || string(got) != "payload" {
+			t.Errorf("%s: %q, %v", alg, got, err)
+		}
+		foreign, err := jose.ParseSignedCompact(string(b), []jose.SignatureAlgorithm{alg})
+		if err != nil {
+			t.Errorf("%s: %v", alg, err)
+			continue
+		}
+		if got, err := foreign.Verify(d.Public()); err != nil || string(got) != "payload" {
+			t.Errorf("%s by go-jose: %q, %v", alg, got, err)
+		}
+		parts := strings.Split(string(b), ".")
+		for _, other := range algorithms {
+			if other == alg {
+				continue
+			}
+			header := b64.EncodeToString([]byte(strings.Replace(decode(t, parts[0]), string(alg), string(other), 1)))
+			input := header + "." + parts[1]
+			if _, err := record.VerifyCompact([]byte(input+"."+parts[2]), typ, anyKey); !errors.Is(err, record.ErrSignature) {
+				t.Errorf("%s as %s: %v", alg, other, err)
+			}
+			// A P-384 key that signs SHA-256, and a P-256 key that signs SHA-384.
+			k, ok := d.key.(*ecdsa.PrivateKey)
+			if !ok || other != jose.ES256 && other != jose.ES384 {
+				continue
+			}
+			digest := sha512.Sum384([]byte(input))
+			hash, message := crypto.SHA384, digest[:]
+			if other == jose.ES256 {
+				short := sha256.Sum256([]byte(input))
+				hash, message = crypto.SHA256, short[:]
+			}
+			der, err := k.Sign(nil, message, hash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var rs struct{ R, S *big.Int }
+			if _, err := asn1.Unmarshal(der, &rs); err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range []int{32, 48} {
+				if rs.R.BitLen() > 8*size || rs.S.BitLen() > 8*size {
+					continue
+				}
+				sig := append(rs.R.FillBytes(make([]byte, size)), rs.S.FillBytes(make([]byte, size))...)
+				if _, err := record.VerifyCompact([]byte(input+"."+b64.EncodeToString(sig)), typ, anyKey); !errors.Is(err, record.ErrSignature) {
+					t.Errorf("%s key signs as %s, %d bytes: %v", alg, other, len(sig), err)
+				}
+			}
+		}
+	}
+}
+
+func FuzzParseDIDKey(f *testing.F) {
+	for _, d := range []device{ecKey(f, "x"), p384Key(f, "x"), edKey("x"), {key: rsaOnce()}} {
+		did, err := record.DIDKey(d.Public())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(did)
+	}
+	f.Fuzz(func(t *testing.T, did string) {
+		pub, err := record.ParseDIDKey(did)
+		if err != nil {
+			if !errors.Is(err, record.ErrKey) || pub != nil {
+				t.Fatalf("%v, key %v", err, pub)
+			}
+			return
+		}
+		if again, err := record.DIDKey(pub); err != nil || again != did {
+			t.Fatalf("%q comes back as %q, %v", did, again, err)
+		}
+	})
 }
 
 func TestDIDKeysRefused(t *testing.T) {
@@ -106,6 +234,9 @@ func TestDIDKeysRefused(t *testing.T) {
 		good + "#" + good[8:], good + " ",
 		"did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU216O", // O is no base58
 		"did:key:z6LSbysY2xFMRpGMhb7tFTLMpeuPRaqaWM1yECx2AtzE3KCc",  // X25519 cannot sign
+		rsaDID + "1", rsaDID[:len(rsaDID)-1], rsaDID + rsaDID[9:],
+		"did:key:z82Lm1MpAkeJcix9K8TMiLd5NMAhnwkjjCBeWHXyu3U4oT2MVJJKXkcVBgjGhnLBn2Kaau6",                          // no point of P-384
+		"did:key:z2J9gaYxrKVpdoG9A4gRnmpnRCcxU6agDtFVVBVdn1JedouoZN7SzcyREXXzWgt3gGiwpoHq7K68X4m32D8HgzG8wv3sY5j7", // P-521
 	} {
 		if _, err := record.ParseDIDKey(did); !errors.Is(err, record.ErrKey) {
 			t.Errorf("%q: %v", did, err)
@@ -137,6 +268,8 @@ func TestUnsupportedKeys(t *testing.T) {
 		"type":           func(j *record.JWK) { j.Type = "oct" },
 		"with a modulus": func(j *record.JWK) { j.Modulus = []byte{1} },
 		"as Ed25519":     func(j *record.JWK) { j.Type, j.Curve = "OKP", "Ed25519" },
+		"P-521":          func(j *record.JWK) { j.Curve = "P-521" },
+		"no curve":       func(j *record.JWK) { j.Curve = "" },
 	} {
 		j := good
 		change(&j)

@@ -58,14 +58,18 @@ func TestSignersAndPurposes(t *testing.T) {
 	rsaOfficer.chain = chain(t, "officer 1", rsaOfficer.key)
 	pssKiosk := party{role: record.Kiosk, key: device{key: rsaOnce(), pss: true}}
 	edHolder := party{role: record.Holder, key: edKey("holder")}
+	p384Holder := party{role: record.Holder, key: p384Key(t, "holder")}
+	p384Officer := party{role: record.Officer, key: p384Key(t, "officer")}
+	p384Officer.chain = chain(t, "officer 2", p384Officer.key)
+	rsaHolder := party{role: record.Holder, key: device{key: rsaOnce()}}
 	bareKiosk := party{role: record.Kiosk, key: ecKey(t, "bare kiosk")}
 	for name, e := range map[string]*enrollment{
 		"enroll":               enroll(t),
 		"enroll RS256 officer": newEnrollment(t, record.Enroll, holder(t), rsaOfficer, kiosk(t)),
 		"enroll PS256 kiosk":   newEnrollment(t, record.Enroll, holder(t), officer(t), pssKiosk),
-		"enroll ES384 holder":  newEnrollment(t, record.Enroll, party{role: record.Holder, key: ec384Key(t, "holder")}, officer(t), kiosk(t)),
-		"enroll RS256 holder":  newEnrollment(t, record.Enroll, party{role: record.Holder, key: device{key: rsaOnce()}}, officer(t), kiosk(t)),
 		"enroll EdDSA holder":  newEnrollment(t, record.Enroll, edHolder, officer(t), bareKiosk),
+		"enroll ES384":         newEnrollment(t, record.Enroll, p384Holder, p384Officer, kiosk(t)),
+		"enroll RS256 holder":  newEnrollment(t, record.Enroll, rsaHolder, officer(t), kiosk(t)),
 		"replace, old key":     newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), kiosk(t)),
 		"replace, lost":        newEnrollment(t, record.Replace, holder(t), officer(t), supervisor(t), kiosk(t)),
 		"replace, exception":   withExceptions(newEnrollment(t, record.Replace, oldHolder(t), holder(t), officer(t), supervisor(t), kiosk(t)), record.NoChipProof),

@@ -168,8 +168,8 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 			return p, fmt.Errorf("piv_makers: %q is not known: only yubico is", name)
 		}
 		roots, intermediates := attest.Yubico()
-		for _, c := range roots {
-			p.PIVRoots = append(p.PIVRoots, policy.Root{Certificate: c.Raw, Class: record.Production})
+		for _, r := range roots {
+			p.PIVRoots = append(p.PIVRoots, policy.Root{Certificate: r.Certificate.Raw, Class: record.Class(r.Class)})
 		}
 		for _, c := range intermediates {
 			p.PIVIntermediates = append(p.PIVIntermediates, c.Raw)

@@ -227,11 +227,16 @@ func TestKnownMaker(t *testing.T) {
 	w.Set(t, "piv_makers = [\"yubico\"]\n", nil)
 	p := w.Sign(t, 2, time.Now()).Policy()
 	roots, intermediates := attest.Yubico()
-	vouched := p.TokenRoots()
-	for _, c := range slices.Concat(roots, intermediates) {
-		at := slices.IndexFunc(vouched, func(r policy.Root) bool { return bytes.Equal(r.Certificate, c.Raw) })
-		if at < 0 || vouched[at].Class != record.Production {
-			t.Errorf("%s is not trusted as production", c.Subject)
+	for _, r := range roots {
+		if !slices.ContainsFunc(p.PIVRoots, func(o policy.Root) bool {
+			return bytes.Equal(o.Certificate, r.Certificate.Raw) && o.Class == record.Production
+		}) {
+			t.Errorf("%s is not trusted as production", r.Certificate.Subject)
+		}
+	}
+	for _, c := range intermediates {
+		if !slices.ContainsFunc(p.PIVIntermediates, func(der []byte) bool { return bytes.Equal(der, c.Raw) }) {
+			t.Errorf("%s is not in the policy", c.Subject)
 		}
 	}
 	in := filepath.Join(w.Dir, "policy.toml")
