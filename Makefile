@@ -64,7 +64,7 @@ verify:
 conformance: deps
 	cd smartcard/conformance && $(GO) test -run TestConformance -count=1 -args -table
 
-# Every fuzz target of the identity document packages, a moment each.
+# Fuzz targets of cards, tokens, TPM, attestations and messages, a moment each.
 fuzz: deps
 	GO=$(GO) scripts/fuzz 2s
 
