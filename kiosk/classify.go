@@ -143,6 +143,8 @@ var tokenRows = []row{
 	{hsm.ErrTouchTimeout, CodeTouchTimeout, RemedyRetry},
 	{hsm.ErrBusy, CodeTokenBusy, RemedyRetry},
 	{hsm.ErrUnsupported, CodeTokenUnsupported, RemedyOtherCard},
+	{hsm.ErrFactoryCredentials, CodeTokenFailed, RemedyRetry},
+	{hsm.ErrUnavailable, CodeTokenFailed, RemedyRetry},
 }
 
 func tokenFault(err error) *Fault {

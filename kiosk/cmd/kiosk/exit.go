@@ -58,7 +58,7 @@ func exitCode(err error) int {
 	case errors.As(err, &config), errors.As(err, &usage), is(api.ErrCode, station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
 		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, wire.ErrForeigner, words.ErrLanguage):
 		return exitUsage
-	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
+	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrLockout, tpm.ErrAltered, tpm.ErrOwned, tpm.ErrKeyFile, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
 		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
