@@ -376,7 +376,7 @@ func simulated(p policy.Policy) bool {
 func officerOf(der []byte, p policy.Policy, role record.Role, at time.Time) (officer, error) {
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
+		return officer{}, fmt.Errorf("%w: %w", ErrOfficerUnknown, err)
 	}
 	pool := x509.NewCertPool()
 	for _, r := range p.OfficerCA {
@@ -387,18 +387,26 @@ func officerOf(der []byte, p policy.Policy, role record.Role, at time.Time) (off
 		pool.AddCert(c)
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return officer{}, fmt.Errorf("%w: %w", errOfficerUnknown, err)
+		return officer{}, fmt.Errorf("%w: %w", ErrOfficerUnknown, err)
 	}
 	if r := p.Revocations(); r.Named(leaf) || r.Listed(leaf, at) {
-		return officer{}, fmt.Errorf("%w: the card was reported lost", errOfficerUnknown)
+		return officer{}, fmt.Errorf("%w: the card was reported lost", ErrOfficerUnknown)
 	}
 	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 || leaf.Subject.SerialNumber == "" {
-		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", errOfficerUnknown)
+		return officer{}, fmt.Errorf("%w: certificate is not for signing or has no number", ErrOfficerUnknown)
 	}
 	if !p.OfficerRule(leaf).May(role) {
-		return officer{}, fmt.Errorf("%w: the policy does not give the role %s to its unit", errOfficerUnknown, role)
+		return officer{}, fmt.Errorf("%w: the policy does not give the role %s to its unit", ErrOfficerUnknown, role)
 	}
 	return officer{chain: [][]byte{der}, leaf: leaf, number: leaf.Subject.SerialNumber}, nil
+}
+
+// DeskOfficer reads the certificate of slot 9C, DER, of an officer who serves at
+// the desk for tokens, and returns the officer's number. That the card holds its
+// key is not shown by this. Errors wrap ErrOfficerUnknown.
+func DeskOfficer(der []byte, p policy.Policy, at time.Time) (number string, err error) {
+	o, err := officerOf(der, p, policy.Desk, at)
+	return o.number, err
 }
 
 // watch keeps Health current: readers, queue and line. It writes the newest

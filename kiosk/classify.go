@@ -29,7 +29,7 @@ var (
 	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
 	errCannotProve    = errors.New("the document lacks a proof that the policy wants: use another one")
 	errQuota          = errors.New("no more enrollments are allowed today")
-	errOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
+	ErrOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
 )
 
 // fault makes a Fault of err by the first row that err matches; other is for
@@ -179,7 +179,7 @@ var officerRows = []row{
 	{hsm.ErrNoDevice, CodeOfficerRemoved, RemedyRetry},
 	{hsm.ErrBusy, CodeOfficerRemoved, RemedyRetry},
 	{hsm.ErrUnavailable, CodeOfficerRemoved, RemedyRetry},
-	{errOfficerUnknown, CodeOfficerUnknown, RemedyOtherCard},
+	{ErrOfficerUnknown, CodeOfficerUnknown, RemedyOtherCard},
 	{hsm.ErrNotPIV, CodeOfficerUnknown, RemedyOtherCard},
 	{hsm.ErrCannotAttest, CodeOfficerUnknown, RemedyOtherCard}, // not one of ours
 	{hsm.ErrPINBlocked, CodeOfficerBlocked, RemedyOtherCard},

@@ -85,11 +85,11 @@ func TestOfficersCertificate(t *testing.T) {
 		"two units":       f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"back", "front"} }),
 		"not for signing": f.officer(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
 	} {
-		if _, err := officerOf(der, p, record.Officer, now); !errors.Is(err, errOfficerUnknown) {
+		if _, err := officerOf(der, p, record.Officer, now); !errors.Is(err, ErrOfficerUnknown) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := officerOf(good, p, record.Supervisor, now); !errors.Is(err, errOfficerUnknown) {
+	if _, err := officerOf(good, p, record.Supervisor, now); !errors.Is(err, ErrOfficerUnknown) {
 		t.Errorf("an officer supervises: %v", err)
 	}
 	if _, err := officerOf(f.officer(t, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"back"} }), p, record.Supervisor, now); err != nil {
@@ -97,13 +97,13 @@ func TestOfficersCertificate(t *testing.T) {
 	}
 	for since, lost := range map[time.Time]bool{now.Add(-time.Minute): true, now.Add(time.Minute): false} {
 		p.OfficerCRLs = [][]byte{f.crl(t, since)}
-		if _, err := officerOf(good, p, record.Officer, now); errors.Is(err, errOfficerUnknown) != lost {
+		if _, err := officerOf(good, p, record.Officer, now); errors.Is(err, ErrOfficerUnknown) != lost {
 			t.Errorf("on the force's CRL since %v: %v", since, err)
 		}
 	}
 	p.OfficerCRLs = nil
 	p.RevokedOfficers = [][32]byte{sha256.Sum256(good)}
-	if _, err := officerOf(good, p, record.Officer, now); !errors.Is(err, errOfficerUnknown) {
+	if _, err := officerOf(good, p, record.Officer, now); !errors.Is(err, ErrOfficerUnknown) {
 		t.Errorf("reported lost: %v", err)
 	}
 }

@@ -284,7 +284,7 @@ func checkOfficer(ctx context.Context, tokens Tokens, p policy.Policy, role reco
 	err = withToken(ctx, tokens, DeviceOfficer, serial, func(t Token) error {
 		der, err := t.Certificate(ctx, SlotSignature)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errOfficerUnknown, err)
+			return fmt.Errorf("%w: %w", ErrOfficerUnknown, err)
 		}
 		if o, err = officerOf(der, p, role, on.Time); err != nil {
 			return err
@@ -313,7 +313,7 @@ func (o officer) prove(ctx context.Context, t Token, on receipt.SignOn, pin secr
 		return ok && leaf.Equal(key)
 	}
 	if v, err := receipt.VerifySignOn(b, own); err != nil || v.Claims() != on {
-		return fmt.Errorf("%w: the card does not hold the certificate's key: %w", errOfficerUnknown, err)
+		return fmt.Errorf("%w: the card does not hold the certificate's key: %w", ErrOfficerUnknown, err)
 	}
 	return nil
 }

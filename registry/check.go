@@ -120,7 +120,7 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	var approved approval
 	var quota uint64
 	for _, sig := range r.Signatures() {
-		class, err := rules.signers.Verify(sig, p, at, c.revoked)
+		class, err := rules.signers.Verify(sig, p.Context.KioskID, at, c.revoked)
 		if err != nil {
 			return entry{}, err
 		}

@@ -38,6 +38,7 @@ type Kiosk struct {
 	RecordKey      []byte                `json:"record_key"`      // SubjectPublicKeyInfo
 	TLSKey         []byte                `json:"tls_key"`         // SubjectPublicKeyInfo
 	EndorsementKey []byte                `json:"endorsement_key"` // SubjectPublicKeyInfo: which TPM it is
+	Endorsement    api.Endorsement       `json:"endorsement"`     // the same key, as its maker knows it
 	AttestationKey []byte                `json:"attestation_key"` // TPMT_PUBLIC
 	StorageKeyName []byte                `json:"storage_key_name"`
 	BootPCRs       [][]byte              `json:"boot_pcrs"` // SHA-256 PCRs 0 to 7 when it was approved

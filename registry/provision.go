@@ -133,7 +133,7 @@ func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.Pro
 	if err != nil {
 		return none, err
 	}
-	c, err := v.claim(q, e, now)
+	c, err := v.claim(q, q.Endorsements[which], e, now)
 	if err != nil {
 		return none, err
 	}
@@ -205,8 +205,8 @@ func (v *provisioning) endorsed(list []api.Endorsement, known []byte, now time.T
 }
 
 // claim reads what a kiosk says of its keys.
-func (v *provisioning) claim(q api.ProvisionBegin, e attest.Endorsement, now time.Time) (c claim, err error) {
-	c.kiosk = Kiosk{ID: q.KioskID, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: e.Class(),
+func (v *provisioning) claim(q api.ProvisionBegin, own api.Endorsement, e attest.Endorsement, now time.Time) (c claim, err error) {
+	c.kiosk = Kiosk{ID: q.KioskID, Endorsement: own, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: e.Class(),
 		Manufacturer: e.Manufacturer(), Model: e.Model(), Counter: q.Counter, Registered: now.UTC().Truncate(time.Second)}
 	if c.kiosk.EndorsementKey, err = x509.MarshalPKIXPublicKey(e.Key()); err != nil {
 		return c, err

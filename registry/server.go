@@ -81,7 +81,7 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (r *Registry) handler() http.Handler {
-	posts, provisions := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions)
+	posts, provisions, unblocks := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
 	routes := []struct {
 		path, method string
 		serve        http.HandlerFunc
@@ -92,6 +92,7 @@ func (r *Registry) handler() http.Handler {
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
 		{api.PathActivity, http.MethodPost, r.postActivity},
+		{api.PathTokenUnblock, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postUnblock(w, q, unblocks) }},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},

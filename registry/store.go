@@ -37,6 +37,9 @@ type intake interface {
 	// Reject keeps a rejection of what sender sent and returns the one in force,
 	// which is the first. It never touches a record that is held.
 	Reject(ctx context.Context, sender string, id [32]byte, d decision) (decision, error)
+	// Brought is the id of the record that brought a DID; errHolder if there is none,
+	// or the DID has ended.
+	Brought(ctx context.Context, did string) ([32]byte, error)
 	// KeepPolicy remembers a policy for good, Policies returns all.
 	KeepPolicy(ctx context.Context, digest [32]byte, signed []byte) error
 	Policies(ctx context.Context) ([][]byte, error)
@@ -295,18 +298,31 @@ func holderOf(tx *bbolt.Tx, did string) (holder, error) {
 	return h, nil
 }
 
+// living is holderOf a DID that has not ended; errHolder if it has.
+func living(tx *bbolt.Tx, did string) (holder, error) {
+	h, err := holderOf(tx, did)
+	if err == nil && h.EndedBy != nil {
+		err = errHolder
+	}
+	return h, err
+}
+
+func (s *boltStore) Brought(ctx context.Context, did string) (id [32]byte, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		h, err := living(tx, did)
+		if err == nil {
+			copy(id[:], h.Record)
+		}
+		return err
+	})
+	return id, err
+}
+
 // moveHolder follows what a record does to DIDs.
 func moveHolder(tx *bbolt.Tx, p record.Payload, id [32]byte) error {
 	b := tx.Bucket(bucketHolders)
-	living := func(did string) (holder, error) {
-		h, err := holderOf(tx, did)
-		if err == nil && h.EndedBy != nil {
-			err = errHolder
-		}
-		return h, err
-	}
 	end := func(did string) error {
-		h, err := living(did)
+		h, err := living(tx, did)
 		if err != nil {
 			return err
 		}
@@ -319,7 +335,7 @@ func moveHolder(tx *bbolt.Tx, p record.Payload, id [32]byte) error {
 			return err
 		}
 	case record.Update:
-		_, err := living(p.Holder.DID)
+		_, err := living(tx, p.Holder.DID)
 		return err
 	case record.Revoke:
 		return end(p.Holder.DID)

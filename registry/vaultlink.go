@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -50,7 +51,7 @@ func newVaultRole(link VaultLink, certificate tls.Certificate, keys []record.JWK
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
-	return &vaultRole{store: store, url: strings.TrimSuffix(link.URL, "/") + api.PathOpen, keys: keys, log: log, kick: make(chan struct{}, 1),
+	return &vaultRole{store: store, url: strings.TrimSuffix(link.URL, "/"), keys: keys, log: log, kick: make(chan struct{}, 1),
 		client: &http.Client{
 			Timeout: vaultTimeout,
 			Transport: &http.Transport{
@@ -156,16 +157,7 @@ func (v *vaultRole) open(ctx context.Context, id [32]byte) error {
 }
 
 func (v *vaultRole) post(ctx context.Context, submission []byte) (api.OpenResult, error) {
-	body, err := jsonReader(api.OpenRequest{Record: submission})
-	if err != nil {
-		return api.OpenResult{}, err
-	}
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url, body)
-	if err != nil {
-		return api.OpenResult{}, err
-	}
-	q.Header.Set("Content-Type", api.MediaJSON)
-	a, err := v.client.Do(q)
+	a, err := v.ask(ctx, api.PathOpen, api.OpenRequest{Record: submission})
 	if err != nil {
 		return api.OpenResult{}, err
 	}
@@ -175,4 +167,40 @@ func (v *vaultRole) post(ctx context.Context, submission []byte) (api.OpenResult
 		return api.OpenResult{}, fmt.Errorf("vault answers %d", a.StatusCode)
 	}
 	return api.Decode[api.OpenResult](a.Body)
+}
+
+// unblock has the vault answer a request. Its refusal is a *chain.Refusal; any
+// other error says that it may be asked again.
+func (v *vaultRole) unblock(ctx context.Context, order api.UnblockOrder) ([]byte, error) {
+	a, err := v.ask(ctx, api.PathUnblock, order)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Body.Close()
+	switch media := a.Header.Get("Content-Type"); {
+	case a.StatusCode == http.StatusOK && api.IsMedia(media, api.MediaJSON):
+		r, err := api.Decode[api.UnblockResult](a.Body)
+		return []byte(r.Answer), err
+	case a.StatusCode == http.StatusForbidden && api.IsMedia(media, api.MediaProblem):
+		p, err := api.Decode[api.Problem](a.Body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, chain.Refuse(p.Code, "the vault refuses: %s", p.Title)
+	}
+	io.Copy(io.Discard, io.LimitReader(a.Body, 4<<10))
+	return nil, fmt.Errorf("vault answers %d", a.StatusCode)
+}
+
+func (v *vaultRole) ask(ctx context.Context, path string, message any) (*http.Response, error) {
+	body, err := jsonReader(message)
+	if err != nil {
+		return nil, err
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url+path, body)
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("Content-Type", api.MediaJSON)
+	return v.client.Do(q)
 }

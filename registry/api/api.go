@@ -34,6 +34,9 @@ const (
 	PathReady      = "/readyz"
 	PathOpen       = "/v1/open" // of the vault
 
+	PathTokenUnblock = "/v1/tokens/unblock" // POST: record.Unblock's JWS; answered with the vault's
+	PathUnblock      = "/v1/unblock"        // of the vault
+
 	// A new kiosk has no client certificate yet: it is known by its code, then by
 	// its TPM.
 	PathProvision      = "/v1/provision" // GET with /{session}
@@ -46,6 +49,7 @@ const (
 	MediaJSON    = "application/json"
 	MediaProblem = "application/problem+json"
 	MediaJOSE    = "application/jose"
+	MediaJOSEJS  = "application/jose+json"
 	MediaText    = "text/plain; charset=utf-8"
 )
 
@@ -284,6 +288,13 @@ const (
 	CodeProvisionAttestation = "provision-attestation" // 403: the TPM has not proved what it should
 	CodeProvisionSession     = "provision-session"     // 404: over or unknown; begin again
 	CodeProvisionRejected    = "provision-rejected"    // 403: a person at the registry said no
+
+	// Why a token is not unblocked, all 403, beside registry-kiosk, -officer,
+	// -officer-revoked, -policy, -simulated, -time and -holder, vault-seal and
+	// vault-officer.
+	CodeUnblockTPM   = "vault-unblock-tpm"   // the TPM is not the kiosk's, or not the one that the officer signed for
+	CodeUnblockToken = "vault-unblock-token" // no active record of the holder says how to administer a token
+	CodeUnblockLimit = "vault-unblock-limit" // too many unblockings of the token, or by the officer
 )
 
 // Codes of verdicts beside record's: why a record is rejected by the registry
@@ -322,7 +333,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus
+	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult
 	Check() error
 }
 

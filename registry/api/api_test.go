@@ -166,6 +166,10 @@ func TestLimitsFit(t *testing.T) {
 	if n := len(`{"record":""}`) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission); n > api.MaxBody {
 		t.Errorf("the largest open request is %d bytes", n)
 	}
+	const particulars = 16 << 10 // names, endorsement and attestation key
+	if n := base64.RawURLEncoding.EncodedLen(record.MaxUnblock) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission) + particulars; n > api.MaxBody {
+		t.Errorf("the largest unblock order is %d bytes", n)
+	}
 }
 
 // The contract for others names every path, status and code that this package has.
@@ -181,7 +185,7 @@ func TestContractDocument(t *testing.T) {
 	}
 	for _, word := range []string{
 		"openapi: 3.1.", api.PathRecords + ":", api.PathRecords + "/{id}:", api.PathPolicy + ":", api.PathTime + ":", api.PathCheckpoint + ":", api.PathLog + "tile/",
-		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
+		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathTokenUnblock + ":", api.PathUnblock + ":", api.MediaJOSEJS, api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
 	} {
 		if !strings.Contains(doc, word) {
 			t.Errorf("docs/openapi.yaml lacks %q", word)
@@ -211,6 +215,7 @@ func FuzzDecode(f *testing.F) {
 		for _, err := range []error{
 			second(api.Decode[api.Batch](bytes.NewReader(b))), second(api.Decode[api.BatchResult](bytes.NewReader(b))),
 			second(api.Decode[api.RecordStatus](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
+			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
 		} {
 			if err != nil && !errors.Is(err, api.ErrForm) && !errors.Is(err, api.ErrSize) {
 				t.Errorf("untyped: %v", err)

@@ -14,7 +14,7 @@ import (
 
 // Desk is the role of whoever serves at the desk for tokens: unlocks, replaces,
 // takes back. It signs no enrollment record.
-const Desk record.Role = "desk"
+const Desk = record.Desk
 
 // OfficerRule says what the officers of one unit may do.
 type OfficerRule struct {

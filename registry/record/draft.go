@@ -32,7 +32,15 @@ type PSSSigner interface{ PSS() bool }
 // Draft is a frozen payload that collects its signatures, one role after
 // another in the order of Payload.Signers.
 type Draft struct {
-	payload    Payload
+	payload Payload
+	signing
+}
+
+// signing is the bytes of a frozen payload with the signatures made so far, in
+// the order of refs.
+type signing struct {
+	typ        string
+	refs       []SignerRef
 	bytes      []byte
 	signatures []signature
 }
@@ -56,10 +64,11 @@ func New(p Payload) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{bytes: b}
+	d := &Draft{}
 	if err := canonical.Unmarshal(b, &d.payload); err != nil {
 		return nil, fail(CodeForm, "payload: %w", err)
 	}
+	d.signing = signing{typ: recordType, refs: d.payload.Signers, bytes: b}
 	return d, nil
 }
 
@@ -67,18 +76,18 @@ func New(p Payload) (*Draft, error) {
 func (d *Draft) ID() [32]byte { return ID(d.bytes) }
 
 // Next is the role that must sign now; "" when all have.
-func (d *Draft) Next() Role {
-	if len(d.signatures) == len(d.payload.Signers) {
+func (d *signing) Next() Role {
+	if len(d.signatures) == len(d.refs) {
 		return ""
 	}
-	return d.payload.Signers[len(d.signatures)].Role
+	return d.refs[len(d.signatures)].Role
 }
 
 // Sign signs for role, which must be Next, with the key that the payload names
 // for it. chain is the certificate chain, leaf first, DER, or nil for a bare
 // key. A device's error is wrapped; every other is an *Error. After an error the
 // draft is as before and Sign may be called again.
-func (d *Draft) Sign(ctx context.Context, role Role, s Signer, chain [][]byte) error {
+func (d *signing) Sign(ctx context.Context, role Role, s Signer, chain [][]byte) error {
 	if role != d.Next() {
 		return fail(CodeSigners, "%s signs out of turn, next is %q", role, d.Next())
 	}
@@ -86,10 +95,10 @@ func (d *Draft) Sign(ctx context.Context, role Role, s Signer, chain [][]byte) e
 	if err != nil {
 		return fail(CodeSigners, "%s: %w", role, err)
 	}
-	if ref != d.payload.Signers[len(d.signatures)] {
+	if ref != d.refs[len(d.signatures)] {
 		return fail(CodeSigners, "%s: not the key that the payload names", role)
 	}
-	h := header{Type: recordType, Role: role}
+	h := header{Type: d.typ, Role: role}
 	if h.Algorithm, err = algorithm(s); err != nil {
 		return fail(CodeSigners, "%s: %w", role, err)
 	}
@@ -122,10 +131,19 @@ func (d *Draft) Sign(ctx context.Context, role Role, s Signer, chain [][]byte) e
 
 // Record returns the finished record, through Parse like any other.
 func (d *Draft) Record() (Record, error) {
-	if next := d.Next(); next != "" {
-		return Record{}, fail(CodeSigners, "%s has not signed", next)
+	b, err := d.envelope()
+	if err != nil {
+		return Record{}, err
 	}
-	return Parse(canonical.Marshal(envelope{d.bytes, d.signatures}))
+	return Parse(b)
+}
+
+// envelope is the JWS once all have signed.
+func (d *signing) envelope() ([]byte, error) {
+	if next := d.Next(); next != "" {
+		return nil, fail(CodeSigners, "%s has not signed", next)
+	}
+	return canonical.Marshal(envelope{d.bytes, d.signatures}), nil
 }
 
 // NewVoid makes the record of a sequence number that was reserved and not used:

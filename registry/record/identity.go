@@ -115,9 +115,13 @@ func (s Sealed) check(c Context, wanted bool) error {
 		}
 		return nil
 	}
-	if s.KEM != kemID || s.KDF != kdfID || s.AEAD != aeadID || s.Key != c.AuthorityKeyID ||
+	return s.checkSuite(c.AuthorityKeyID)
+}
+
+func (s Sealed) checkSuite(key string) error {
+	if s.KEM != kemID || s.KDF != kdfID || s.AEAD != aeadID || s.Key != key ||
 		len(s.Enc) != encSize || len(s.Ciphertext)%padBlock != 16 {
-		return fail(CodeForm, "identity: suite, key or length")
+		return fail(CodeForm, "sealed: suite, key or length")
 	}
 	return nil
 }
@@ -163,24 +167,28 @@ func Seal(c Context, authority AuthorityKey, id Identity) (Sealed, error) {
 	if err := id.checkFiles(); err != nil {
 		return Sealed{}, err
 	}
-	pub, err := hpke.MLKEM768X25519().NewPublicKey(authority.Public)
-	if err != nil {
-		return Sealed{}, fail(CodeSeal, "authority key: %w", err)
-	}
-	enc, sender, err := hpke.NewSender(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
-	if err != nil {
-		return Sealed{}, fail(CodeSeal, "encapsulate: %w", err)
-	}
 	plain, err := id.plaintext()
 	if err != nil {
 		return Sealed{}, err
 	}
 	defer clear(plain)
-	ciphertext, err := sender.Seal(c.Bytes(), plain)
+	return authority.seal(sealInfo, c.Bytes(), plain)
+}
+
+func (k AuthorityKey) seal(info string, data, plain []byte) (Sealed, error) {
+	pub, err := hpke.MLKEM768X25519().NewPublicKey(k.Public)
+	if err != nil {
+		return Sealed{}, fail(CodeSeal, "authority key: %w", err)
+	}
+	enc, sender, err := hpke.NewSender(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info))
+	if err != nil {
+		return Sealed{}, fail(CodeSeal, "encapsulate: %w", err)
+	}
+	ciphertext, err := sender.Seal(data, plain)
 	if err != nil {
 		return Sealed{}, fail(CodeSeal, "encrypt: %w", err)
 	}
-	return Sealed{kemID, kdfID, aeadID, authority.ID, enc, ciphertext}, nil
+	return Sealed{kemID, kdfID, aeadID, k.ID, enc, ciphertext}, nil
 }
 
 // checkFiles holds that the document is of a known kind and has what identifies it.
@@ -200,8 +208,7 @@ func (id Identity) checkFiles() error {
 	return nil
 }
 
-// plaintext is the length of the JSON in 4 bytes, the JSON, and zeros to a full
-// block.
+// plaintext is the JSON, padded.
 func (id Identity) plaintext() ([]byte, error) {
 	w := identityWire{Document: id.Document, Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report, Consents: id.Consents}
 	for _, f := range slices.Sorted(maps.Keys(id.Files)) {
@@ -221,9 +228,26 @@ func (id Identity) plaintext() ([]byte, error) {
 	if len(text) > MaxRecord {
 		return nil, fail(CodeSize, "identity of %d bytes", len(text))
 	}
+	return pad(text), nil
+}
+
+// pad is the length of text in 4 bytes, text, and zeros to a full block.
+func pad(text []byte) []byte {
 	size := (4 + len(text) + padBlock - 1) / padBlock * padBlock
 	plain := binary.BigEndian.AppendUint32(make([]byte, 0, size), uint32(len(text)))
-	return append(plain, text...)[:size], nil
+	return append(plain, text...)[:size]
+}
+
+// unpad is pad's inverse; every other form is refused. The text stands in plain.
+func unpad(plain []byte) ([]byte, error) {
+	if len(plain) < 4 || uint64(binary.BigEndian.Uint32(plain)) > uint64(len(plain)-4) {
+		return nil, fail(CodeForm, "sealed: length")
+	}
+	n := binary.BigEndian.Uint32(plain)
+	if padding := plain[4+n:]; len(padding) >= padBlock || bytes.Trim(padding, "\x00") != nil {
+		return nil, fail(CodeForm, "sealed: padding")
+	}
+	return plain[4 : 4+n], nil
 }
 
 // OpenSealed decrypts what Seal made in the same context. The error is an
@@ -235,27 +259,35 @@ func OpenSealed(c Context, key AuthorityPrivateKey, s Sealed) (Identity, error) 
 	if err := s.check(c, true); err != nil {
 		return Identity{}, err
 	}
-	if s.Key != (*key.p).id {
-		return Identity{}, fail(CodeSeal, "sealed to another authority key")
-	}
-	recipient, err := hpke.NewRecipient(s.Enc, (*key.p).key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(sealInfo))
+	plain, err := key.open(sealInfo, c.Bytes(), s)
 	if err != nil {
-		return Identity{}, fail(CodeSeal, "decapsulate: %w", err)
-	}
-	plain, err := recipient.Open(c.Bytes(), s.Ciphertext)
-	if err != nil {
-		return Identity{}, fail(CodeSeal, "decrypt: %w", err)
+		return Identity{}, err
 	}
 	defer clear(plain)
-	if len(plain) < 4 || uint64(binary.BigEndian.Uint32(plain)) > uint64(len(plain)-4) {
-		return Identity{}, fail(CodeForm, "identity: length")
+	text, err := unpad(plain)
+	if err != nil {
+		return Identity{}, err
 	}
-	text := plain[4:]
-	n := binary.BigEndian.Uint32(plain)
-	if padding := text[n:]; len(padding) >= padBlock || bytes.Trim(padding, "\x00") != nil {
-		return Identity{}, fail(CodeForm, "identity: padding")
+	return parseIdentity(text)
+}
+
+// open is seal's inverse.
+func (k AuthorityPrivateKey) open(info string, data []byte, s Sealed) ([]byte, error) {
+	if k.p == nil {
+		return nil, ErrZero
 	}
-	return parseIdentity(text[:n])
+	if s.Key != (*k.p).id {
+		return nil, fail(CodeSeal, "sealed to another authority key")
+	}
+	recipient, err := hpke.NewRecipient(s.Enc, (*k.p).key, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info))
+	if err != nil {
+		return nil, fail(CodeSeal, "decapsulate: %w", err)
+	}
+	plain, err := recipient.Open(data, s.Ciphertext)
+	if err != nil {
+		return nil, fail(CodeSeal, "decrypt: %w", err)
+	}
+	return plain, nil
 }
 
 func parseIdentity(text []byte) (Identity, error) {
@@ -276,7 +308,8 @@ func parseIdentity(text []byte) (Identity, error) {
 		id.Checks = append(id.Checks, Check{c.Code, c.Passed, secret.FromString(c.Note)})
 	}
 	if a := w.TokenAdmin; a != nil {
-		id.TokenAdmin = &TokenAdmin{secret.New(a.PUK), secret.New(a.ManagementKey)}
+		admin := a.admin()
+		id.TokenAdmin = &admin
 	}
 	if err := id.checkFiles(); err != nil {
 		return Identity{}, err

@@ -52,46 +52,72 @@ func open(b []byte, e envelope) (Record, error) {
 	if err := canonical.Unmarshal(e.Payload, &r.payload); err != nil {
 		return Record{}, fail(CodeCanonical, "payload: %w", err)
 	}
-	headers := make([]header, len(e.Signatures))
-	for i, s := range e.Signatures {
-		if err := canonical.Unmarshal(s.Protected, &headers[i]); err != nil {
-			return Record{}, fail(CodeCanonical, "protected header %d: %w", i, err)
-		}
+	headers, err := e.headers()
+	if err != nil {
+		return Record{}, err
 	}
 	if err := r.payload.check(); err != nil {
 		return Record{}, err
 	}
-	refs := r.payload.Signers
-	if len(headers) != len(refs) {
-		return Record{}, fail(CodeSigners, "%d signatures, %d signers", len(headers), len(refs))
-	}
-	for i, h := range headers {
-		s, err := h.signer(refs[i])
-		if err != nil {
-			return Record{}, fail(CodeSigners, "signature %d, %s: %w", i, refs[i].Role, err)
-		}
-		if slices.ContainsFunc(r.signatures, func(o Signature) bool { return samePublic(o.Public, s.Public) }) {
-			return Record{}, fail(CodeSigners, "%s has another role's key", s.Role)
-		}
-		if want := hashSignatures(e.Signatures[:i]); h.Role == Kiosk && h.Prev != want || h.Role != Kiosk && h.Prev != [32]byte{} {
-			return Record{}, fail(CodeSigners, "%s: hash of the earlier signatures", h.Role)
-		}
-		s.Value = e.Signatures[i].Signature
-		r.signatures = append(r.signatures, s)
+	if r.signatures, err = e.signers(headers, recordType, r.payload.Signers); err != nil {
+		return Record{}, err
 	}
 	if err := r.checkReplaced(); err != nil {
 		return Record{}, err
 	}
+	if err := e.verify(b, r.signatures); err != nil {
+		return Record{}, err
+	}
+	return Record{r}, nil
+}
+
+// headers decodes the protected headers.
+func (e envelope) headers() ([]header, error) {
+	headers := make([]header, len(e.Signatures))
+	for i, s := range e.Signatures {
+		if err := canonical.Unmarshal(s.Protected, &headers[i]); err != nil {
+			return nil, fail(CodeCanonical, "protected header %d: %w", i, err)
+		}
+	}
+	return headers, nil
+}
+
+// signers are the signatures under headers of a type, if they are those of refs
+// and all keys differ. They are not verified yet.
+func (e envelope) signers(headers []header, typ string, refs []SignerRef) ([]Signature, error) {
+	if len(headers) != len(refs) {
+		return nil, fail(CodeSigners, "%d signatures, %d signers", len(headers), len(refs))
+	}
+	var out []Signature
+	for i, h := range headers {
+		s, err := h.signer(typ, refs[i])
+		if err != nil {
+			return nil, fail(CodeSigners, "signature %d, %s: %w", i, refs[i].Role, err)
+		}
+		if slices.ContainsFunc(out, func(o Signature) bool { return samePublic(o.Public, s.Public) }) {
+			return nil, fail(CodeSigners, "%s has another role's key", s.Role)
+		}
+		if want := hashSignatures(e.Signatures[:i]); h.Role == Kiosk && h.Prev != want || h.Role != Kiosk && h.Prev != [32]byte{} {
+			return nil, fail(CodeSigners, "%s: hash of the earlier signatures", h.Role)
+		}
+		s.Value = e.Signatures[i].Signature
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// verify verifies signatures of the envelope whose bytes are b.
+func (e envelope) verify(b []byte, signatures []Signature) error {
 	// The payload's text stands in b; its decoding was exact, so its place is known.
 	payload := b[len(`{"payload":"`):][:b64.EncodedLen(len(e.Payload))]
 	input := make([]byte, 0, len(b))
-	for i, s := range r.signatures {
+	for i, s := range signatures {
 		input = signingInput(input[:0], e.Signatures[i].Protected, payload)
 		if err := verify(s.Algorithm, s.Public, input, s.Value); err != nil {
-			return Record{}, fail(CodeSignature, "%s: %w", s.Role, err)
+			return fail(CodeSignature, "%s: %w", s.Role, err)
 		}
 	}
-	return Record{r}, nil
+	return nil
 }
 
 // checkReplaced holds that an old holder's signature and the replaced DID are of one key.
@@ -108,8 +134,8 @@ func (r *parsed) checkReplaced() error {
 }
 
 // signer is h's key, if h is the header that ref asks for.
-func (h header) signer(ref SignerRef) (Signature, error) {
-	if h.Type != recordType {
+func (h header) signer(typ string, ref SignerRef) (Signature, error) {
+	if h.Type != typ {
 		return Signature{}, errors.New("typ")
 	}
 	if h.Role != ref.Role {

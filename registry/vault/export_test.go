@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"testing"
 	"time"
@@ -51,4 +52,14 @@ func Known(v *Vault, p record.Payload, id record.Identity, at time.Time) (docume
 	}
 	t := tokensOf(v.officers.key, holder.Kind(), holder.Person(at))
 	return t.document, t.person, nil
+}
+
+// Serve counts n unblockings for an officer's day.
+func Serve(t testing.TB, v *Vault, officer string, day time.Time, n uint64) {
+	t.Helper()
+	if err := v.store.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketDesks).Put(deskKey(unblocking{Officer: officer, Time: day}), binary.BigEndian.AppendUint64(nil, n))
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
@@ -34,6 +35,7 @@ type rules struct {
 	policy  policy.Policy
 	anchors trust.Anchors
 	signers chain.Signers
+	tpms    []attest.Root // of endorsement certificates
 }
 
 func newRules(s policy.Signed) (*rules, error) {
@@ -41,6 +43,9 @@ func newRules(s policy.Signed) (*rules, error) {
 	var err error
 	if r.anchors, err = anchorsOf(r.policy); err != nil {
 		return nil, fmt.Errorf("trust anchors: %w", err)
+	}
+	if r.tpms, err = tpmRoots(r.policy); err != nil {
+		return nil, err
 	}
 	r.signers, err = chain.NewSigners(r.policy)
 	return r, err
@@ -64,7 +69,7 @@ func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, e
 		return at, err
 	}
 	for _, s := range rec.Signatures() {
-		class, err := r.signers.Verify(s, p, at, j.revoked)
+		class, err := r.signers.Verify(s, p.Context.KioskID, at, j.revoked)
 		if err != nil {
 			return at, err
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/internal/reply"
 )
 
@@ -67,6 +68,7 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 func (v *Vault) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.PathOpen, v.open)
+	mux.HandleFunc(api.PathUnblock, v.unblock)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
 		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
 	})
@@ -76,23 +78,33 @@ func (v *Vault) handler() http.Handler {
 	return mux
 }
 
-func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
+// message reads the body of a POST; false: it was refused.
+func message[M interface {
+	api.OpenRequest | api.UnblockOrder
+	Check() error
+}](w http.ResponseWriter, q *http.Request) (m M, ok bool) {
 	if q.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		reply.Problem(w, http.StatusMethodNotAllowed, api.CodeMethod, "use POST", 0)
-		return
+		return m, false
 	}
 	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
 		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
-		return
+		return m, false
 	}
-	request, err := api.Decode[api.OpenRequest](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	m, err := api.Decode[M](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
 	switch {
 	case errors.Is(err, api.ErrSize):
 		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "too large for a record", 0)
-		return
 	case err != nil:
-		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no request to open", 0)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is not what is asked here", 0)
+	}
+	return m, err == nil
+}
+
+func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
+	request, ok := message[api.OpenRequest](w, q)
+	if !ok {
 		return
 	}
 	verdict, err := v.Judge(q.Context(), request.Record)
@@ -109,5 +121,28 @@ func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
 	default:
 		w.Header().Set("Cache-Control", "no-store")
 		reply.JSON(w, api.OpenResult{Verdict: string(verdict)})
+	}
+}
+
+func (v *Vault) unblock(w http.ResponseWriter, q *http.Request) {
+	order, ok := message[api.UnblockOrder](w, q)
+	if !ok {
+		return
+	}
+	answer, err := v.Unblock(q.Context(), order)
+	var refused *chain.Refusal
+	switch {
+	case errors.As(err, &refused):
+		v.opts.Log.Warn("token not unblocked", "code", refused.Code, "error", err)
+		reply.Problem(w, http.StatusForbidden, refused.Code, "the token is not unblocked", 0)
+	case errors.Is(err, ErrNoRequest):
+		v.opts.Log.Warn("no request to unblock", "error", err)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a request to unblock a token with its holder's record", 0)
+	case err != nil:
+		v.opts.Log.Error("token not unblocked", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+	default:
+		w.Header().Set("Cache-Control", "no-store")
+		reply.JSON(w, api.UnblockResult{Answer: string(answer)})
 	}
 }

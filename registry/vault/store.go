@@ -26,7 +26,13 @@ var (
 	bucketNames    = []byte("names")    // person token, did -> empty
 	bucketHolders  = []byte("holders")  // did -> document token, person token
 	bucketReviews  = []byte("reviews")  // record id -> a review, JSON
+
+	bucketUnblocks = []byte("unblocks") // did, 0, number -> an unblocking, JSON
+	bucketAnswers  = []byte("answers")  // request id -> JWS
+	bucketDesks    = []byte("desks")    // day, 0, number of the officer -> how many unblockings
 )
+
+var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews, bucketUnblocks, bucketAnswers, bucketDesks}
 
 // review is what a person must look at: a record, and an enrollment that it
 // collides with or whose person has the same name and date of birth, or an officer
@@ -51,7 +57,7 @@ func openStore(file string) (*store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews} {
+		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}

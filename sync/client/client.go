@@ -345,11 +345,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	req.Header.Set("Accept", want+", "+api.MediaProblem)
 	req.Header.Set("User-Agent", "enrollkiosk")
 	if body != nil {
-		media := api.MediaJSON
-		if path == api.PathActivity {
-			media = api.MediaJOSE
-		}
-		req.Header.Set("Content-Type", media)
+		req.Header.Set("Content-Type", mediaOf(path))
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -374,4 +370,15 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 		return false, fmt.Errorf("%w: %w", ErrNonsense, err)
 	}
 	return false, nil
+}
+
+// mediaOf is what a request's body is.
+func mediaOf(path string) string {
+	switch path {
+	case api.PathActivity:
+		return api.MediaJOSE
+	case api.PathTokenUnblock:
+		return api.MediaJOSEJS
+	}
+	return api.MediaJSON
 }

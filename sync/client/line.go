@@ -172,6 +172,8 @@ func refusal(res *http.Response) error {
 	switch {
 	case strings.HasPrefix(p.Code, "provision-"):
 		return &ProvisionRefused{Code: p.Code, Check: p.Refused}
+	case s == http.StatusForbidden && unblockRefusal(p.Code):
+		return &UnblockRefused{p.Code}
 	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusProxyAuthRequired:
 		return fmt.Errorf("%w: %s", ErrNotAllowed, p.Code)
 	case s >= 300 && s < 400, s == http.StatusNetworkAuthenticationRequired: // RFC 6585 section 6

@@ -33,6 +33,7 @@ const usage = `kiosk enrolls citizens into the digital identity.
   kiosk token show                 say everything that a token tells about itself
   kiosk token provision            make a factory-new token ready outside an enrollment
   kiosk token change-pin           have a citizen choose another PIN
+  kiosk token unblock              unblock an enrolled token: the citizen chooses a new PIN
   kiosk token reset --serial N     make a token factory-new; its keys are destroyed
   kiosk trust import FILE          verify and install a master list of countries' certificates
   kiosk queue list | show ID       what waits for the registry
@@ -67,6 +68,7 @@ var commands = map[string]func(context.Context, *command) error{
 	"token show":       runTokenShow,
 	"token provision":  runTokenProvision,
 	"token change-pin": runTokenChangePIN,
+	"token unblock":    runTokenUnblock,
 	"token reset":      runTokenReset,
 	"trust import":     runTrustImport,
 	"queue list":       runQueueList,

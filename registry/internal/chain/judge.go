@@ -39,21 +39,22 @@ func NewSigners(p policy.Policy) (s Signers, err error) {
 	return s, err
 }
 
-// Verify checks who made a signature on p at a time, and returns the class of
-// the root behind them; "" for holders, who have no certificate. revoked says
-// which officers may not sign any more. Errors are *Refusal.
-func (s Signers) Verify(sig record.Signature, p record.Payload, at time.Time, revoked Revocations) (record.Class, error) {
+// Verify checks who made a signature at a time, on what the kiosk of an id made,
+// and returns the class of the root behind them; "" for holders, who have no
+// certificate. revoked says which officers may not sign any more. Errors are
+// *Refusal.
+func (s Signers) Verify(sig record.Signature, kioskID string, at time.Time, revoked Revocations) (record.Class, error) {
 	switch sig.Role {
 	case record.Kiosk:
 		class, err := s.kiosks.Verify(sig.Chain, at)
 		if err != nil {
 			return "", Refuse(api.CodeKiosk, "kiosk: %w", err)
 		}
-		if sig.Chain[0].Subject.CommonName != p.Context.KioskID {
+		if sig.Chain[0].Subject.CommonName != kioskID {
 			return "", Refuse(api.CodeKiosk, "the certificate is another kiosk's")
 		}
 		return class, nil
-	case record.Officer, record.Supervisor:
+	case record.Officer, record.Supervisor, record.Desk:
 		class, err := s.officers.Verify(sig.Chain, at)
 		if err != nil {
 			return "", Refuse(api.CodeOfficer, "%s: %w", sig.Role, err)
@@ -141,3 +142,32 @@ func Captured(t record.Times, known, now time.Time, offline time.Duration) (time
 
 // Offline is how long a policy lets a kiosk work without the registry.
 func Offline(p policy.Policy) time.Duration { return time.Duration(p.OfflineDays) * 24 * time.Hour }
+
+// unblockWindow is how far a request to unblock a token may be from the clock of
+// whoever judges it.
+const unblockWindow = 10 * time.Minute
+
+// Unblock checks what registry and vault both check of a request to unblock a
+// token: that it was made for a registry, now, by an officer of the service desk
+// and a kiosk. It returns the classes of their roots. Errors are *Refusal.
+func (s Signers) Unblock(u record.Unblock, origin string, now time.Time, revoked Revocations) (classes []record.Class, err error) {
+	c := u.Context()
+	switch {
+	case c.Audience != origin:
+		return nil, Refuse(record.CodeAudience, "made for another registry")
+	case c.Time.Before(now.Add(-unblockWindow)) || c.Time.After(now.Add(unblockWindow)):
+		return nil, Refuse(api.CodeTime, "made at %s", c.Time.Format(time.RFC3339))
+	case now.After(s.policy.Expires):
+		return nil, Refuse(api.CodePolicy, "the policy in force has expired")
+	case c.AuthorityKeyID != s.policy.Authority.ID:
+		return nil, Refuse(api.CodePolicy, "another authority's key")
+	}
+	for _, sig := range u.Signatures() {
+		class, err := s.Verify(sig, c.KioskID, now, revoked)
+		if err != nil {
+			return nil, err
+		}
+		classes = append(classes, class)
+	}
+	return classes, nil
+}
