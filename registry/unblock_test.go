@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"net/http"
