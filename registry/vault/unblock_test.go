@@ -2,7 +2,6 @@ package vault_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -139,39 +138,12 @@ type asking struct {
 
 func (c *counter) request(a asking) record.Unblock {
 	c.t.Helper()
-	p := c.w.Policy.Policy()
-	u := record.UnblockContext{Version: record.Version, Audience: p.LogOrigin, KioskID: c.k.ID, DID: c.enrolled.Record().Payload().Holder.DID, Serial: 1234567,
-		Time: time.Now().UTC().Truncate(time.Second), PolicyDigest: c.w.Policy.Digest(), AuthorityKeyID: p.Authority.ID,
-		EKNames: [][]byte{c.m.ekName}, AKName: c.m.ak.Name}
-	rand.Read(u.Nonce[:])
-	if a.context != nil {
-		a.context(&u)
+	s := registrytest.UnblockSpec{DID: c.enrolled.Record().Payload().Holder.DID, EKNames: [][]byte{c.m.ekName}, AKName: c.m.ak.Name,
+		Officer: c.officer, Context: a.context, Kiosk: a.kiosk, Next: a.next}
+	if a.officer != nil {
+		s.Officer = *a.officer
 	}
-	if a.officer == nil {
-		a.officer = &c.officer
-	}
-	if a.kiosk == nil {
-		a.kiosk = c.k
-	}
-	if a.next == nil {
-		next := admin(1)
-		a.next = &next
-	}
-	d, err := record.NewUnblock(u, p.Authority, *a.next, a.officer.Chain, a.kiosk.Chain)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := d.Sign(c.t.Context(), record.Desk, *a.officer, a.officer.Chain); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := d.Sign(c.t.Context(), record.Kiosk, a.kiosk.Record, a.kiosk.Chain); err != nil {
-		c.t.Fatal(err)
-	}
-	out, err := d.Unblock()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return out
+	return c.k.Unblock(c.t, s)
 }
 
 // order is what an honest registry makes of a request.
