@@ -5,12 +5,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/station"
+	"enrollkiosk/registry/record"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
@@ -355,4 +361,49 @@ func TestOfficersCardLeaves(t *testing.T) {
 		t.Error("the officer stays signed on without the card")
 	}
 	works(t, s)
+}
+
+// The policy's wishes for citizens' keys are what the token makes: another curve,
+// retired slots too, all attested.
+func TestKeysAsThePolicyWants(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	if err := s.SignPolicy(t.Context(), func(text string) string {
+		text = strings.Replace(text, "version = 1\n", "version = 2\n", 1)
+		return strings.Replace(text, "token = { custody = true }", `token = { algorithms = ["p-384", "p-256"], pin = "always", touch = "cached", retired = 2 }`, 1)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	start(t, s)
+	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	var did string
+	p.OnState = func(st kiosk.State) {
+		if st.Review != nil {
+			did = st.Review.DID
+		}
+	}
+	final(t, s, p.meet())
+	public, err := record.ParseDIDKey(did)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := hsm.AlgorithmOf(public); a != hsm.P384 {
+		t.Errorf("the holder's key is of algorithm %q", a)
+	}
+	p.Bring(kiosk.DeviceToken)
+	seen(t, s, func(h kiosk.Health) bool { return h.Readers[kiosk.DeviceToken] == kiosk.ReaderCard })
+	d, err := station.DescribeToken(t.Context(), s.Config.Readers.Token+" 00 00", s.Policy.Policy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, slot := range d.Slots {
+		if slot.Public != nil && slot.Ref != 0xF9 {
+			keys = append(keys, fmt.Sprintf("%v %s", slot.Ref, slot.Attested))
+		}
+	}
+	const good = " verified, root of class test"
+	if want := []string{"9A" + good, "9D" + good, "82" + good, "83" + good}; !slices.Equal(keys, want) {
+		t.Errorf("keys on the token: %q", keys)
+	}
 }
