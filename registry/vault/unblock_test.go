@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -114,13 +115,19 @@ func newCounter(t testing.TB, further ...machine) *counter {
 	return c
 }
 
-// enroll makes an active record whose identity has the administrator.
-func (c *counter) enroll(p idcard.Person, s registrytest.Spec) record.Submission {
+// sealing is an identity with the administrator.
+func (c *counter) sealing(p idcard.Person) func(record.Context, crypto.PublicKey) record.Identity {
 	c.t.Helper()
-	s.Identity = identityOf(c.t, card(c.t, p, idcard.Options{}), func(id *record.Identity) {
+	return identityOf(c.t, card(c.t, p, idcard.Options{}), func(id *record.Identity) {
 		a := record.TokenAdmin{PUK: secret.New(bytes.Clone(c.admin.PUK.Reveal())), ManagementKey: secret.New(bytes.Clone(c.admin.ManagementKey.Reveal()))}
 		id.TokenAdmin = &a
 	})
+}
+
+// enroll makes an active record with it.
+func (c *counter) enroll(p idcard.Person, s registrytest.Spec) record.Submission {
+	c.t.Helper()
+	s.Identity = c.sealing(p)
 	out := c.k.Make(c.t, s)
 	if got := judged(c.t, c.w, c.v, out); got.Code != "" {
 		c.t.Fatalf("%+v", got)
@@ -327,6 +334,8 @@ func TestUnblockRefusals(t *testing.T) {
 	c2 := *c
 	c2.enrolled = c.k.Make(t, registrytest.Spec{Holder: &unjudged})
 	c2.refuses("a record without a verdict", c2.order(c2.request(asking{})), api.CodeUnblockToken)
+	c2.enrolled = c.k.Make(t, registrytest.Spec{Holder: &c.holder, Identity: c.sealing(idcard.SpecimenPerson())})
+	c2.refuses("another record of the same key", c2.order(c2.request(asking{})), api.CodeUnblockToken)
 	c.enroll(idcard.SpecimenPerson(), registrytest.Spec{Purpose: record.Replace, Old: &c.holder})
 	c.refuses("a replaced key", c.order(c.request(asking{})), api.CodeUnblockToken)
 	c2.enrolled = c.k.Make(t, registrytest.Spec{Identity: identityOf(t, card(t, another("X00000002", "VERA"), idcard.Options{}), nil)})
