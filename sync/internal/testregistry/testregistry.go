@@ -61,6 +61,9 @@ type Registry struct {
 	// Change, when set, gets each answer before it is sent.
 	Change func(path string, answer any)
 
+	// Unblock answers requests to unblock a token.
+	Unblock func(request []byte) (media string, status int, answer []byte)
+
 	mu       sync.Mutex
 	tree     *testonly.Tree
 	records  map[api.ID]*held
@@ -215,6 +218,16 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	mux.HandleFunc("POST "+api.PathRecords, r.post)
 	mux.HandleFunc("GET "+api.PathRecords+"/{id}", r.get)
 	mux.HandleFunc("POST "+api.PathActivity, r.report)
+	mux.HandleFunc("POST "+api.PathTokenUnblock, func(w http.ResponseWriter, q *http.Request) {
+		b, err := io.ReadAll(q.Body)
+		must(err)
+		if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJOSEJS) {
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+			return
+		}
+		media, status, answer := r.Unblock(b)
+		write(w, media, status, answer)
+	})
 	mux.HandleFunc("GET "+api.PathPolicy, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, r.Policy.Bytes()) })
 	mux.HandleFunc("GET "+api.PathTime, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, []byte(r.Time())) })
 	s := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13,
@@ -376,6 +389,17 @@ func (r *Registry) Verdict(v receipt.Verdict, byVault bool) []byte {
 		by = r.vault
 	}
 	b, err := receipt.SignVerdict(context.Background(), v, by)
+	must(err)
+	return b
+}
+
+// Answer signs one to a request to unblock a token, as the vault or as the registry.
+func (r *Registry) Answer(a record.UnblockAnswer, byVault bool) []byte {
+	by := r.verdicts
+	if byVault {
+		by = r.vault
+	}
+	b, err := record.SignUnblockAnswer(context.Background(), a, by)
 	must(err)
 	return b
 }

@@ -390,14 +390,19 @@ func TestNoAdministratorIsLeft(t *testing.T) {
 	}
 	s.Bring(kiosk.DeviceToken)
 	s.Officer(0)
-	for _, pin := range []string{"271828", "161803"} {
+	pins := []string{"271828", "161803"}
+	for _, pin := range pins {
 		block(t, s)
 		if err := released(t, s).Unblock(t.Context(), tokenReader(s), secret.FromString(pin), false); err != nil {
 			t.Fatal(err)
 		}
-		secrets[pin] = true
 	}
 	s.Reader(kiosk.DeviceToken).Trace(nil)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, pin := range pins {
+		secrets[pin] = true
+	}
 	if err := errors.Join(s.StopRegistry(), s.StopVault()); err != nil {
 		t.Fatal(err)
 	}
