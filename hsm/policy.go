@@ -45,3 +45,11 @@ func covers[P ~string](list []P, p, least P) bool {
 	at := slices.Index(list, least)
 	return at >= 0 && slices.Index(list, p) >= at
 }
+
+// KeyRule says how a token makes a key. An empty member leaves the choice to
+// the driver.
+type KeyRule struct {
+	Algorithm Algorithm
+	PIN       PINPolicy
+	Touch     TouchPolicy
+}

@@ -91,17 +91,11 @@ type key struct {
 
 func (k *key) Public() crypto.PublicKey { return k.public }
 
-// hash is what the key signs a digest of: SHA-384 for P-384, none for Ed25519.
+// hash is what the key signs a digest of. RSA of every length has that of
+// hsm.RSA2048.
 func (k *key) hash() crypto.Hash {
-	switch p := k.public.(type) {
-	case *ecdsa.PublicKey:
-		if p.Curve == elliptic.P384() {
-			return crypto.SHA384
-		}
-	case ed25519.PublicKey:
-		return 0
-	}
-	return crypto.SHA256
+	a, _ := hsm.AlgorithmOf(k.public)
+	return a.Hash()
 }
 
 // digest is the length of what the key signs: 0 for any, -1 if it is of a kind

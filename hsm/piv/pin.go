@@ -86,14 +86,17 @@ func (t *Token) sendPIN(ctx context.Context, pin secret.Text, work func(*piv.Yub
 
 // mayTry refuses to risk the last try. The count is the token's own, kept since
 // it was probed: asking again could undo a verified PIN on some firmware.
-func (t *Token) mayTry() error {
+func (t *Token) mayTry() error { return t.risk(t.state.PINTries, hsm.ErrPINBlocked, ErrLastTry) }
+
+// risk uses up the caller's insistence, whatever comes of it.
+func (t *Token) risk(left int, blocked, last error) error {
 	insist := t.insist
 	t.insist = false
 	switch {
-	case t.state.PINTries == 0:
-		return hsm.ErrPINBlocked
-	case t.state.PINTries == 1 && !insist:
-		return ErrLastTry
+	case left == 0:
+		return blocked
+	case left == 1 && !insist:
+		return last
 	}
 	return nil
 }
@@ -143,15 +146,7 @@ func (t *Token) unblock(ctx context.Context, puk, pin secret.Text) error {
 
 // mayTryPUK is mayTry for the PUK, as far as the token says how many are left.
 func (t *Token) mayTryPUK() error {
-	insist := t.insist
-	t.insist = false
-	switch {
-	case t.state.PUKTries == 0:
-		return hsm.ErrPUKBlocked
-	case t.state.PUKTries == 1 && !insist:
-		return ErrLastPUKTry
-	}
-	return nil
+	return t.risk(t.state.PUKTries, hsm.ErrPUKBlocked, ErrLastPUKTry)
 }
 
 // triedPUK counts a PUK that was sent.

@@ -161,20 +161,17 @@ func (w *World) Production(t testing.TB, simulated string) {
 // policy. Files are written beside it.
 func (w *World) Accept(t testing.TB, documents string, files map[string][]byte) {
 	t.Helper()
-	for name, b := range files {
-		w.write(t, name, b)
-	}
-	body, err := os.ReadFile(filepath.Join(w.Dir, "policy.body"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.write(t, "policy.body", append(body, documents...))
-	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
+	w.describe(t, "", documents, files)
 }
 
 // Set adds keys that stand before all sections to the World's policy. Files are
 // written beside it.
 func (w *World) Set(t testing.TB, keys string, files map[string][]byte) {
+	t.Helper()
+	w.describe(t, keys, "", files)
+}
+
+func (w *World) describe(t testing.TB, before, after string, files map[string][]byte) {
 	t.Helper()
 	for name, b := range files {
 		w.write(t, name, b)
@@ -183,7 +180,7 @@ func (w *World) Set(t testing.TB, keys string, files map[string][]byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.write(t, "policy.body", append([]byte(keys), body...))
+	w.write(t, "policy.body", []byte(before+string(body)+after))
 	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
 }
 
