@@ -3,7 +3,9 @@ package registry
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -104,4 +106,14 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
 	return err
+}
+
+// Snapshot writes the store of a registry that serves.
+func Snapshot(r *Registry) func(context.Context, io.Writer) error {
+	return r.store.(*boltStore).Snapshot
+}
+
+// Examine compares store and log of a registry that serves.
+func Examine(r *Registry) (Report, error) {
+	return examine(context.Background(), r.store, LogDir(filepath.Join(r.opts.Dir, dirLog)), r.opts.Policy.Policy().LogKey)
 }

@@ -23,6 +23,7 @@ type store interface {
 	intake
 	outbox
 	openings
+	inventory
 	Close() error
 }
 
@@ -458,6 +459,21 @@ func (s *boltStore) Logged(ctx context.Context, receipts map[[32]byte][]byte, sc
 		}
 		return tx.Bucket(bucketLog).Put(keyScanned, binary.BigEndian.AppendUint64(nil, scanned))
 	})
+}
+
+func (s *boltStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketRecords).Cursor()
+		k, v := c.Seek(after[:])
+		if bytes.Equal(k, after[:]) {
+			k, v = c.Next()
+		}
+		for ; k != nil && len(out) < limit; k, v = c.Next() {
+			out = append(out, stock{[32]byte(k), bytes.Clone(v), bytes.Clone(tx.Bucket(bucketReceipts).Get(k))})
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (s *boltStore) Unopened(ctx context.Context, after [32]byte, limit int) (out [][32]byte, err error) {
