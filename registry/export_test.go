@@ -117,3 +117,11 @@ func Snapshot(r *Registry) func(context.Context, io.Writer) error {
 func Examine(r *Registry) (Report, error) {
 	return examine(context.Background(), r.store, LogDir(filepath.Join(r.opts.Dir, dirLog)), r.opts.Policy.Policy().LogKey)
 }
+
+// Routes are the methods and paths that are served.
+func Routes(r *Registry) (out []string) {
+	for _, route := range r.routes() {
+		out = append(out, route.method+" "+route.path)
+	}
+	return out
+}

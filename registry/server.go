@@ -80,12 +80,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (r *Registry) handler() http.Handler {
+// route is a path of http.ServeMux with its one method.
+type route struct {
+	path, method string
+	serve        http.HandlerFunc
+}
+
+// routes are those of docs/openapi.yaml.
+func (r *Registry) routes() []route {
 	posts, provisions, unblocks := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
-	routes := []struct {
-		path, method string
-		serve        http.HandlerFunc
-	}{
+	return []route{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
@@ -99,8 +103,11 @@ func (r *Registry) handler() http.Handler {
 		{api.PathLive, http.MethodGet, func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }},
 		{api.PathReady, http.MethodGet, r.getReady},
 	}
+}
+
+func (r *Registry) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, route := range routes {
+	for _, route := range r.routes() {
 		mux.HandleFunc(route.path, func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
