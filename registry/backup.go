@@ -36,7 +36,7 @@ func Backup(ctx context.Context, dir, to, keys string, snapshot func(context.Con
 	if err != nil {
 		return backup.Manifest{}, err
 	}
-	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore, "control.sock"}, Signer: signer, Now: now,
+	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore, fileConsole}, Signer: signer, Now: now,
 		Apart: dirLog, CopyApart: func(ctx context.Context, to string) error {
 			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, []string{pub.LogKey})
 			return err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"net"
 	"net/http"
 	"os"
@@ -167,7 +166,7 @@ func (r *Registry) listenConsole() (stop func(context.Context) error, err error)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "this registry does not know the command: it is of another version", 0)
 	})
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ErrorLog: silent}
 	go s.Serve(l)
 	return func(ctx context.Context) error {
 		os.Remove(filepath.Join(r.opts.Dir, fileConsole)) // whoever finds it left over finds nobody behind

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"

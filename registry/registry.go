@@ -58,8 +58,11 @@ type Options struct {
 	// CheckpointInterval is how often the log may publish a checkpoint, at least
 	// and by default 200 ms. Receipts wait for one.
 	CheckpointInterval time.Duration
-	Now                func() time.Time // default time.Now
-	Log                *slog.Logger     // default: none
+	// Connections are open at most at once, ConnectionsPerAddress from one address;
+	// 512 and 384 by default.
+	Connections, ConnectionsPerAddress int
+	Now                                func() time.Time // default time.Now
+	Log                                *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -77,6 +80,9 @@ type Registry struct {
 	origin   string
 	verdict  keyfile.Key
 	server   tls.Certificate
+	client   tls.Certificate // shown to the vault
+	limits   limits
+	metrics  *metrics
 	kiosks   Kiosks
 	activity *activities
 	store    store
@@ -97,7 +103,14 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, kiosks: KiosksIn(o.Dir)}
+	r := &Registry{opts: o, kiosks: KiosksIn(o.Dir), limits: defaultLimits()}
+	if o.Connections > 0 {
+		r.limits.connections = o.Connections
+	}
+	if o.ConnectionsPerAddress > 0 {
+		r.limits.perAddress = o.ConnectionsPerAddress
+	}
+	r.metrics = newMetrics(r)
 	var err error
 	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
 		return nil, err
@@ -105,8 +118,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if r.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
 		return nil, err
 	}
-	client, err := keyfile.TLS(o.Dir, nameVault)
-	if err != nil {
+	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
 		return nil, err
 	}
 	pub, err := ReadPublic(o.Dir)
@@ -140,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	if r.files.root, err = os.OpenRoot(logDir); err == nil {
-		r.vault, err = newVaultRole(o.Vault, client, o.Policy.Policy().VerdictKeys.Vault, st, o.Log)
+		r.vault, err = newVaultRole(o.Vault, r.client, o.Policy.Policy().VerdictKeys.Vault, st, o.Log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())

@@ -14,25 +14,14 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
 
-// Limits of the server.
-const (
-	headerTimeout  = 5 * time.Second
-	readTimeout    = 30 * time.Second // a whole request; a batch at 35 kB/s
-	writeTimeout   = 60 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeader      = 16 << 10
-	maxConnections = 512
-	maxPosts       = 32 // batches being verified at once; more are asked to come again
-	retryAfter     = 5  // seconds
-	shutdownWait   = 10 * time.Second
-)
+// silent is the log of an HTTP server: peers that hang up are no news.
+var silent = log.New(io.Discard, "", 0)
 
 // Serve answers on l until ctx ends, and runs the roles behind. It returns nil
 // after an orderly end.
@@ -47,8 +36,8 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s := &http.Server{
 		Handler:           r.handler(),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: log.New(io.Discard, "", 0), // peers that hang up are no news
+		ReadHeaderTimeout: r.limits.header, ReadTimeout: r.limits.read, WriteTimeout: r.limits.write, IdleTimeout: r.limits.idle,
+		MaxHeaderBytes: maxHeader, ErrorLog: silent, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{r.server},
 			// Policy, time and log are public; records ask for the certificate.
@@ -67,7 +56,9 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 
 	ended := make(chan error, 1)
-	go func() { ended <- s.ServeTLS(limit(l, maxConnections), "", "") }()
+	bounded := r.limit(l)
+	r.metrics.server.Store(bounded)
+	go func() { ended <- s.ServeTLS(bounded, "", "") }()
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
 	select {
 	case err := <-ended:
@@ -95,7 +86,8 @@ type route struct {
 
 // routes are those of docs/openapi.yaml.
 func (r *Registry) routes() []route {
-	posts, provisions, unblocks := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
+	posts := &turns{all: r.limits.posts, each: r.limits.postsPerKiosk}
+	provisions, unblocks := make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
 	return []route{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
@@ -115,7 +107,7 @@ func (r *Registry) routes() []route {
 func (r *Registry) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range r.routes() {
-		mux.HandleFunc(route.path, func(w http.ResponseWriter, q *http.Request) {
+		mux.HandleFunc(route.path, r.metrics.measured(route.path, route.method, func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if q.Method != route.method && !(route.method == http.MethodGet && q.Method == http.MethodHead) {
@@ -124,7 +116,7 @@ func (r *Registry) handler() http.Handler {
 				return
 			}
 			route.serve(w, q)
-		})
+		}))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
@@ -152,7 +144,7 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 	return k, true
 }
 
-func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts chan struct{}) {
+func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts *turns) {
 	sender, ok := r.sender(q)
 	if !ok {
 		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
@@ -174,23 +166,28 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
 		return
 	}
-	select {
-	case posts <- struct{}{}:
-		defer func() { <-posts }()
-	default:
+	release, own := posts.take(sender.ID)
+	switch {
+	case own: // one kiosk does not keep the others from being heard
+		reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "this kiosk sends too much at once: send again", retryAfter)
+		return
+	case release == nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
+	defer release()
 	var result api.BatchResult
 	for _, item := range batch.Items {
 		v, err := r.take(q.Context(), item, sender)
 		if err != nil {
 			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
+			r.metrics.failures.Inc()
 			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
 			if errors.Is(err, errUnknownPolicy) {
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
+		r.metrics.records.WithLabelValues(string(v.Status), v.Code).Inc()
 		result.Verdicts = append(result.Verdicts, v)
 	}
 	signed, err := r.signedTime(q.Context())
@@ -290,45 +287,4 @@ func jsonReader(v any) (io.Reader, error) {
 
 func writeText(w http.ResponseWriter, text string) {
 	reply.Bytes(w, http.StatusOK, api.MediaText, []byte(text))
-}
-
-// limit bounds the number of open connections: the rest wait to be accepted.
-func limit(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &slot{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type slot struct {
-	net.Conn
-	free func()
-}
-
-func (s *slot) Close() error {
-	defer s.free()
-	return s.Conn.Close()
 }

@@ -44,6 +44,8 @@ type intake interface {
 	// KeepPolicy remembers a policy for good, Policies returns all.
 	KeepPolicy(ctx context.Context, digest [32]byte, signed []byte) error
 	Policies(ctx context.Context) ([][]byte, error)
+	// Backlog is what waits for the log and the vault.
+	Backlog(ctx context.Context) (backlog, error)
 	// Gaps is the number of sequence numbers below a kiosk's highest of which no
 	// record has come, counted from the number after first.
 	Gaps(ctx context.Context, kiosk string, first uint64) (uint64, error)
@@ -96,6 +98,14 @@ type added struct {
 }
 
 type leaf struct{ id, blind [32]byte }
+
+// backlog is how many records wait, and since when.
+type backlog struct{ unlogged, unopened queueDepth }
+
+type queueDepth struct {
+	count  uint64
+	oldest time.Time // received; zero if none waits
+}
 
 // decision is a signed verdict with what it says: rejected by the registry,
 // active or refused by the vault.
@@ -422,6 +432,25 @@ func (s *boltStore) Gaps(ctx context.Context, kiosk string, first uint64) (gaps 
 		return nil
 	})
 	return gaps, err
+}
+
+func (s *boltStore) Backlog(ctx context.Context) (out backlog, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		for name, q := range map[*[]byte]*queueDepth{&bucketUnlogged: &out.unlogged, &bucketUnopened: &out.unopened} {
+			c := tx.Bucket(*name).Cursor()
+			for k, _ := c.First(); k != nil; k, _ = c.Next() {
+				var h held
+				if value := tx.Bucket(bucketHeld).Get(k); value == nil || json.Unmarshal(value, &h) != nil {
+					return fmt.Errorf("record's particulars: %w", errNotHeld)
+				}
+				if q.count++; q.oldest.IsZero() || h.Received.Before(q.oldest) {
+					q.oldest = h.Received
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (s *boltStore) Unlogged(ctx context.Context, limit int) (out []leaf, err error) {
