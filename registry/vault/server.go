@@ -69,6 +69,7 @@ func (v *Vault) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.PathOpen, v.open)
 	mux.HandleFunc(api.PathUnblock, v.unblock)
+	mux.HandleFunc(api.PathOutcomes, v.outcomes)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
 		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
 	})
@@ -80,7 +81,7 @@ func (v *Vault) handler() http.Handler {
 
 // message reads the body of a POST; false: it was refused.
 func message[M interface {
-	api.OpenRequest | api.UnblockOrder
+	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest
 	Check() error
 }](w http.ResponseWriter, q *http.Request) (m M, ok bool) {
 	if q.Method != http.MethodPost {
@@ -145,4 +146,19 @@ func (v *Vault) unblock(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		reply.JSON(w, api.UnblockResult{Answer: string(answer)})
 	}
+}
+
+func (v *Vault) outcomes(w http.ResponseWriter, q *http.Request) {
+	asked, ok := message[api.OutcomesRequest](w, q)
+	if !ok {
+		return
+	}
+	out, err := v.Outcomes(asked.After)
+	if err != nil {
+		v.opts.Log.Error("outcomes not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	reply.JSON(w, out)
 }
