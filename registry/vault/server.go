@@ -13,6 +13,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 )
 
@@ -47,12 +48,16 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 			},
 		},
 	}
+	stopConsole, err := console.Listen(v.opts.Dir, v.consoleRoutes())
+	if err != nil {
+		return err
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.ServeTLS(l, "", "") }()
 	v.opts.Log.Info("vault serves", "address", l.Addr().String())
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
@@ -62,7 +67,7 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 	}
 	<-ended
 	v.opts.Log.Info("vault stops")
-	return nil
+	return stopConsole(last)
 }
 
 func (v *Vault) handler() http.Handler {
