@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -55,7 +56,7 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
-	stopConsole, err := r.listenConsole()
+	stopConsole, err := console.Listen(r.opts.Dir, r.consoleRoutes())
 	if err != nil {
 		return err
 	}

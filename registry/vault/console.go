@@ -20,45 +20,23 @@ func (v *Vault) consoleRoutes() map[string]http.HandlerFunc {
 	}
 }
 
-// Console is how an operator's command reaches the vault's store: through the
-// vault that serves, or, when none does, by opening it. Both answer alike.
-type Console struct {
-	*console.Client
-	end func() error
-}
+// Console is how an operator's command reaches the store: through the vault
+// that holds it, or, when none runs, by opening it. It must be closed.
+type Console = console.Console
 
-// OpenConsole opens the console of the vault that c describes. It must be closed.
+// OpenConsole opens the console of the vault that c describes.
 func OpenConsole(ctx context.Context, c Config) (*Console, error) {
-	client, err := console.Dial(ctx, c.Vault.Dir)
-	if err == nil {
-		return &Console{client, func() error { return nil }}, nil
-	}
-	if !errors.Is(err, console.ErrNobody) {
-		return nil, err
-	}
-	o, err := c.Options()
-	if err != nil {
-		return nil, err
-	}
-	v, err := Open(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	stop, err := console.Listen(o.Dir, v.consoleRoutes())
-	if err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
-	end := func() error { return errors.Join(stop(context.Background()), v.Close()) }
-	if client, err = console.Dial(ctx, c.Vault.Dir); err != nil {
-		return nil, errors.Join(err, end())
-	}
-	return &Console{client, end}, nil
-}
-
-// Close gives the store back.
-func (c *Console) Close() error {
-	c.Client.Close()
-	return c.end()
+	return console.Open(ctx, c.Vault.Dir, func() (map[string]http.HandlerFunc, func() error, error) {
+		o, err := c.Options()
+		if err != nil {
+			return nil, nil, err
+		}
+		v, err := Open(ctx, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return v.consoleRoutes(), v.Close, nil
+	})
 }
 
 // Refused is an answer other than yes.

@@ -97,10 +97,10 @@ func TestReviews(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("%q, %v", line, err)
 	}
+	ends(t, command.Done, ids[2], "reviews", "list", "--config", file)
 	if info, err := os.Stat(filepath.Join(w.VaultDir(), "console.sock")); err != nil || info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("console: %v, %v", info, err)
 	}
-	ends(t, command.Done, ids[2], "reviews", "list", "--config", file)
 	ends(t, command.Done, "decided  active on ", "reviews", "resolve", ids[1], "--decision", "active", "--by", "review desk 7", "--reason", "old token lost, papers compared", "--config", file)
 	ends(t, command.Refused, "somebody has decided already: active, by review desk 7", "reviews", "resolve", ids[1], "--decision", "refused", "--by", "another", "--reason", "x", "--config", file)
 	ends(t, command.Refused, "look at the review again", "reviews", "resolve", ids[2], "--decision", "active", "--by", "another", "--reason", "x", "--config", file)

@@ -64,28 +64,45 @@ func Listen(dir string, routes map[string]http.HandlerFunc) (stop func(context.C
 	}, nil
 }
 
-// ErrNobody means that no process serves the directory.
-var ErrNobody = errors.New("nobody serves this directory")
-
-// Client asks.
-type Client struct{ http *http.Client }
-
-// Dial reaches the process that serves a directory; ErrNobody if none does.
-func Dial(ctx context.Context, dir string) (*Client, error) {
-	conn, err := dial(ctx, dir)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, ErrNobody
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reach who serves %s: %w", dir, err)
-	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dial(ctx, dir)
-	}}}}, conn.Close()
+// Console asks the process that holds a store.
+type Console struct {
+	http *http.Client
+	end  func() error
 }
 
-// Close drops connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Open reaches the process that serves a directory. When none does, open opens the
+// store, and this process answers itself until Close: both answer alike.
+func Open(ctx context.Context, dir string, open func() (routes map[string]http.HandlerFunc, shut func() error, err error)) (*Console, error) {
+	c := &Console{end: func() error { return nil }, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) }}}}
+	conn, err := dial(ctx, dir)
+	if err == nil {
+		return c, conn.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("reach who serves %s: %w", dir, err)
+	}
+	routes, shut, err := open()
+	if err != nil {
+		// Somebody may have begun to serve, and has the store since.
+		if conn, again := dial(ctx, dir); again == nil {
+			return c, conn.Close()
+		}
+		return nil, err
+	}
+	stop, err := Listen(dir, routes)
+	if err != nil {
+		return nil, errors.Join(err, shut())
+	}
+	c.end = func() error { return errors.Join(stop(context.Background()), shut()) }
+	return c, nil
+}
+
+// Close gives the store back.
+func (c *Console) Close() error {
+	c.http.CloseIdleConnections()
+	return c.end()
+}
 
 // Refused is an answer other than yes.
 type Refused struct {
@@ -99,7 +116,7 @@ func (e *Refused) Error() string { return e.Title }
 // Do asks. in is nil, an io.Reader, or a value to be sent as JSON; out is nil, an
 // io.Writer, or a pointer to what the JSON answer is read into. A refusal is a
 // *Refused.
-func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+func (c *Console) Do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	switch in := in.(type) {
 	case nil:
