@@ -3,12 +3,9 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -79,16 +76,14 @@ var errLogBusy = errors.New("another process still has the log's directory")
 func (r *Registry) runLog(ctx context.Context, term uint64) error {
 	// Who lost the role without knowing it yet may still append: not to this
 	// directory while it is locked.
-	dir, err := os.Open(r.logDir())
+	dir, err := lockDir(r.logDir())
+	if errors.Is(err, errStoreBusy) {
+		err = errLogBusy
+	}
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return err
 	}
 	defer dir.Close() // ends the lock
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return errLogBusy
-	} else if err != nil {
-		return fmt.Errorf("lock log: %w", err)
-	}
 	l, err := openLog(r.logDir(), r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -98,13 +99,14 @@ type Registry struct {
 	logging  leading
 	vault    *vaultRole
 	files    logFiles
+	dir      *os.File // locked
 	closed   sync.Once
 
 	provisioning *provisioning
 }
 
-// Open opens a registry's directory. One process at a time can, unless there is
-// a database.
+// Open opens a registry's directory. One process at a time can. Registries that
+// share a database have a directory each, with the same keys.
 func Open(ctx context.Context, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -136,9 +138,12 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if r.signer, err = logSigner(o.Dir); err != nil {
 		return nil, err
 	}
+	if r.dir, err = lockDir(o.Dir); err != nil {
+		return nil, err
+	}
 	st, err := openStore(ctx, o, r.origin)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, r.dir.Close())
 	}
 	r.store, r.outbox = st, st
 	r.kiosks = Kiosks{o.Dir, st}
@@ -174,13 +179,27 @@ func openStore(ctx context.Context, o Options, origin string) (store, error) {
 	return openPostgres(ctx, o, origin)
 }
 
+// lockDir keeps other processes out of a directory until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errors.Join(errStoreBusy, f.Close())
+	} else if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock directory: %w", err), f.Close())
+	}
+	return f, nil
+}
+
 // Close releases the directory. Serve must have returned.
 func (r *Registry) Close() (err error) {
 	r.closed.Do(func() {
 		if r.files.root != nil {
 			err = r.files.root.Close()
 		}
-		err = errors.Join(err, r.store.Close())
+		err = errors.Join(err, r.store.Close(), r.dir.Close())
 	})
 	return err
 }
