@@ -54,7 +54,7 @@ func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
 		r.consoleFailed(w, err)
 		return
 	}
-	if r.logRole.failing.Load() {
+	if r.logging.failing.Load() {
 		s.Failing = append(s.Failing, "log")
 	}
 	if r.vault.failing.Load() {
