@@ -36,7 +36,7 @@ func Backup(ctx context.Context, dir, to, keys string, snapshot func(context.Con
 	if err != nil {
 		return backup.Manifest{}, err
 	}
-	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore, fileConsole}, Signer: signer, Now: now,
+	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore}, Signer: signer, Now: now,
 		Apart: dirLog, CopyApart: func(ctx context.Context, to string) error {
 			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, []string{pub.LogKey})
 			return err
@@ -50,17 +50,6 @@ func Backup(ctx context.Context, dir, to, keys string, snapshot func(context.Con
 	}
 	// What a disk has taken is only known when it is read.
 	return m, m.Verify(to)
-}
-
-// Snapshot writes the store as it is at one moment, while it is written to.
-func (s *boltStore) Snapshot(ctx context.Context, w io.Writer) error {
-	tx, err := s.db.Begin(false)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	_, err = tx.WriteTo(w)
-	return errors.Join(err, ctx.Err())
 }
 
 // RestoreOptions say what a registry is put back from.
@@ -119,7 +108,7 @@ func Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 			return nil // a database elsewhere: see Check
 		}
-		st, err := openStore(file)
+		st, err := openBolt(file)
 		if err != nil {
 			return err
 		}

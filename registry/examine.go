@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	t_api "github.com/transparency-dev/tessera/api"
@@ -20,6 +21,13 @@ type inventory interface {
 	// in the order of ids.
 	Inventory(ctx context.Context, after [32]byte, limit int) ([]stock, error)
 	Scanned(ctx context.Context) (uint64, error)
+}
+
+// snapshotter is a store that can be copied while it is used. Databases have means
+// of their own.
+type snapshotter interface {
+	// Snapshot writes the store as it is at one moment.
+	Snapshot(ctx context.Context, w io.Writer) error
 }
 
 // stock is one record as it is held.

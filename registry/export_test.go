@@ -4,10 +4,17 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
 )
 
 // Gaps is how many sequence numbers of a kiosk are missing.
@@ -20,7 +27,7 @@ func Gaps(r *Registry, kiosk string) (uint64, error) {
 func LoseReceipts(r *Registry, n int32) <-chan struct{} {
 	l := &loser{outbox: r.store, lost: make(chan struct{})}
 	l.left.Store(n)
-	r.logRole.store = l
+	r.outbox = l
 	return l.lost
 }
 
@@ -30,14 +37,14 @@ type loser struct {
 	lost chan struct{}
 }
 
-func (l *loser) Logged(ctx context.Context, receipts map[[32]byte][]byte, scanned uint64) error {
+func (l *loser) Logged(ctx context.Context, term uint64, receipts map[[32]byte][]byte, scanned uint64) error {
 	if n := l.left.Add(-1); n >= 0 {
 		if n == 0 {
 			close(l.lost)
 		}
 		return errors.New("lost")
 	}
-	return l.outbox.Logged(ctx, receipts, scanned)
+	return l.outbox.Logged(ctx, term, receipts, scanned)
 }
 
 // ErrBusy is what a second process gets.
@@ -55,9 +62,9 @@ type stalled struct {
 	gate chan struct{}
 }
 
-func (s *stalled) Status(ctx context.Context, sender string, id [32]byte) (status, error) {
+func (s *stalled) Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error) {
 	<-s.gate
-	return s.store.Status(ctx, sender, id)
+	return s.store.Status(ctx, sender, ids...)
 }
 
 // BreakStore makes the store refuse to write until it is mended: a full disk.
@@ -75,18 +82,18 @@ type broken struct {
 
 var errFull = errors.New("no space left on device")
 
-func (s *broken) Add(ctx context.Context, e entry) (added, error) {
+func (s *broken) Add(ctx context.Context, entries []entry) ([]added, error) {
 	if s.now.Load() {
-		return added{}, errFull
+		return nil, errFull
 	}
-	return s.store.Add(ctx, e)
+	return s.store.Add(ctx, entries)
 }
 
-func (s *broken) Reject(ctx context.Context, sender string, id [32]byte, d decision) (decision, error) {
+func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error) {
 	if s.now.Load() {
-		return decision{}, errFull
+		return nil, errFull
 	}
-	return s.store.Reject(ctx, sender, id, d)
+	return s.store.Reject(ctx, sender, rejections)
 }
 
 // Handler is what Serve serves, without TLS.
@@ -95,7 +102,7 @@ func Handler(r *Registry) http.Handler { return r.handler() }
 // Verifier is all that the registry checks of a kiosk's submission before it
 // stores it. The kiosk's standing is looked up once, as it is for a batch.
 func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) error, error) {
-	k, err := r.kiosks.Find(kiosk)
+	k, err := r.kiosks.Find(context.Background(), kiosk)
 	return func(submission []byte, id [32]byte) error {
 		_, err := r.check.submission(submission, id, k, r.opts.Now())
 		return err
@@ -108,14 +115,124 @@ func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.T
 	return err
 }
 
+// The store and what goes in and out of it, for its conformance test.
+type (
+	Store    = store
+	Entry    = entry
+	Decision = decision
+	Session  = session
+	Tally    = tally
+)
+
+// Refusals and other answers of a store.
+var (
+	ErrFork        = errFork
+	ErrKeyTaken    = errKeyTaken
+	ErrHolder      = errHolder
+	ErrNotHeld     = errNotHeld
+	ErrDeposed     = errDeposed
+	ErrSessionOver = errSessionOver
+)
+
+// OpenStore opens the store that o asks for.
+func OpenStore(ctx context.Context, o Options, origin string) (Store, error) {
+	o.Log = slog.New(slog.DiscardHandler)
+	return openStore(ctx, o, origin)
+}
+
+// StoreOf is a registry's store.
+func StoreOf(r *Registry) Store { return r.store }
+
+// NewEntry is what the front makes of a submission by sender. An enrollment is
+// approved by officer.
+func NewEntry(s record.Submission, sender string, officer byte) Entry {
+	p := s.Record().Payload()
+	e := entry{submission: s, sender: sender, received: time.Now()}
+	switch p.Context.Purpose {
+	case record.Enroll, record.Replace:
+		e.newKey, e.personal = p.Holder.Key.Thumbprint(), true
+	}
+	if p.Context.Purpose == record.Enroll {
+		e.approval = approval{receipt.Officer{officer}, "2026-11-28"}
+	}
+	return e
+}
+
+func (a added) Refused() error   { return a.refused }
+func (a added) Gap() bool        { return a.gap }
+func (a added) Approved() uint64 { return a.approved }
+
+func (s status) Decision() Decision { return s.decision }
+func (s status) Receipt() []byte    { return s.receipt }
+
+func (l leaf) ID() [32]byte    { return l.id }
+func (l leaf) Blind() [32]byte { return l.blind }
+
+func (t tally) Counts() [3]uint64 { return [3]uint64{t.reads, t.enrollments, t.kiosks} }
+
+// ChangeKiosk changes what a store has of an id.
+func ChangeKiosk(ctx context.Context, s Store, id string, f func(k **Kiosk, p **Provision) error) error {
+	return s.ChangeKiosk(ctx, id, func(st *standing) error { return f(&st.kiosk, &st.provision) })
+}
+
+// Migrate applies migrations to the database of a store.
+func Migrate(ctx context.Context, s Store, migrations fs.FS) error {
+	return s.(*postgresStore).migrate(ctx, migrations)
+}
+
+// CheckDatabaseAddress says whether an address may be a store.
+func CheckDatabaseAddress(address string) error {
+	_, err := postgresConfig(address)
+	return err
+}
+
+func (s stock) ID() []byte      { return s.id[:] }
+func (s stock) Record() []byte  { return s.record }
+func (s stock) Receipt() []byte { return s.receipt }
+
+// Depth is how many records wait, and since when.
+type Depth struct {
+	Count  uint64
+	Oldest time.Time
+}
+
+// Depths are what waits for the log and the vault.
+func Depths(s Store) (unlogged, unopened Depth, err error) {
+	b, err := s.Backlog(context.Background())
+	return Depth{b.unlogged.count, b.unlogged.oldest}, Depth{b.unopened.count, b.unopened.oldest}, err
+}
+
+// Hurry makes a registry lose patience with its clients soon, and gives it few places.
+func Hurry(r *Registry, patience time.Duration, connections, perAddress int) {
+	r.limits.header, r.limits.read, r.limits.write, r.limits.idle = patience, patience, patience, patience
+	r.limits.connections, r.limits.perAddress = connections, perAddress
+}
+
+// Metrics is what Prometheus is told.
+func Metrics(r *Registry) http.Handler {
+	return promhttp.HandlerFor(r.metrics.all, promhttp.HandlerOpts{})
+}
+
+// HoldProvisioning takes all places of provisioning until it is released.
+func HoldProvisioning(r *Registry) (release func()) {
+	for range cap(r.provisions) {
+		r.provisions <- struct{}{}
+	}
+	return func() {
+		for range cap(r.provisions) {
+			<-r.provisions
+		}
+	}
+}
+
 // Snapshot writes the store of a registry that serves.
 func Snapshot(r *Registry) func(context.Context, io.Writer) error {
-	return r.store.(*boltStore).Snapshot
+	return r.store.(snapshotter).Snapshot
 }
 
 // Examine compares store and log of a registry that serves.
 func Examine(r *Registry) (Report, error) {
-	return examine(context.Background(), r.store, LogDir(filepath.Join(r.opts.Dir, dirLog)), r.opts.Policy.Policy().LogKey)
+	return examine(context.Background(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().LogKey)
 }
 
 // Routes are the methods and paths that are served.
@@ -125,3 +242,27 @@ func Routes(r *Registry) (out []string) {
 	}
 	return out
 }
+
+// KillStore makes the store fail at all that is not the register's: the database
+// is away. Whoever has standing keeps it.
+func KillStore(r *Registry) {
+	d := dead{r.store}
+	r.store, r.activity.store, r.provisioning.kiosks.store, r.provisioning.sessions = d, d, d, d
+}
+
+type dead struct{ store }
+
+var errDead = errors.New("connection refused")
+
+func (dead) Status(context.Context, string, ...[32]byte) (map[[32]byte]status, error) {
+	return nil, errDead
+}
+func (dead) ChangeActivity(context.Context, string, []receipt.ActivityEntry, func(*KioskActivity, []tally)) error {
+	return errDead
+}
+func (dead) Provision(context.Context, string) (Provision, error) { return Provision{}, errDead }
+func (dead) ChangeSession(context.Context, api.ID, time.Time, func(*session) error) (session, error) {
+	return session{}, errDead
+}
+func (dead) Unlogged(context.Context, int) ([]leaf, error) { return nil, errDead }
+func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, errDead }

@@ -47,6 +47,9 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	if c := started.Load(); c != nil {
+		c.Close()
+	}
 	os.Exit(code)
 }
 
@@ -58,6 +61,13 @@ func everything() bool {
 		}
 	}
 	return true
+}
+
+func mkdir(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // state makes one specimen state for all tests: its keys take time.

@@ -124,7 +124,11 @@ func origin(a net.Addr) string {
 }
 
 // open is how many connections there are.
-func (l *limited) open() int { return len(l.slots) }
+func (l *limited) open() int {
+	l.clients.mu.Lock()
+	defer l.clients.mu.Unlock()
+	return l.clients.count
+}
 
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.closed) })

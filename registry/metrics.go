@@ -56,12 +56,13 @@ var (
 	descOldest      = prometheus.NewDesc("registry_waiting_oldest_seconds", "Since when the oldest of them waits; 0 if none does.", []string{"for"}, nil)
 	descLog         = prometheus.NewDesc("registry_log_leaves", "Leaves of the log up to which all is accounted for.", nil, nil)
 	descFailing     = prometheus.NewDesc("registry_failing", "1 while the log, the vault or the store does not work.", []string{"what"}, nil)
+	descLeads       = prometheus.NewDesc("registry_leads", "1 while this process has a role.", []string{"role"}, nil)
 	descPolicy      = prometheus.NewDesc("registry_policy_expires_timestamp_seconds", "When the policy in force expires.", nil, nil)
 	descCertificate = prometheus.NewDesc("registry_certificate_expires_timestamp_seconds", "When a certificate of the registry expires.", []string{"name"}, nil)
 )
 
 func (state) Describe(c chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descConnections, descWaiting, descOldest, descLog, descFailing, descPolicy, descCertificate} {
+	for _, d := range []*prometheus.Desc{descConnections, descWaiting, descOldest, descLog, descFailing, descLeads, descPolicy, descCertificate} {
 		c <- d
 	}
 }
@@ -83,8 +84,10 @@ func (s state) Collect(c chan<- prometheus.Metric) {
 	scanned, err2 := s.r.store.Scanned(ctx)
 	failed := errors.Join(err, err2) != nil
 	gauge(descFailing, flag(failed), "store")
-	gauge(descFailing, flag(s.r.logRole.failing.Load()), "log")
+	gauge(descFailing, flag(s.r.logging.failing.Load()), "log")
 	gauge(descFailing, flag(s.r.vault.failing.Load()), "vault")
+	gauge(descLeads, flag(s.r.logging.leads.Load()), string(RoleLog))
+	gauge(descLeads, flag(s.r.vault.leads.Load()), string(RoleVault))
 	if !failed {
 		for name, q := range map[string]queueDepth{"log": waiting.unlogged, "vault": waiting.unopened} {
 			gauge(descWaiting, float64(q.count), name)

@@ -15,7 +15,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/transparency-dev/tessera/api/layout"
+
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -44,14 +47,15 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
-	stopConsole, err := r.listenConsole()
+	stopConsole, err := console.Listen(r.opts.Dir, r.consoleRoutes())
 	if err != nil {
 		return err
 	}
 	roles, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { r.logRole.run(roles) })
-	running.Go(func() { r.vault.run(roles) })
+	running.Go(func() { r.lead(roles, RoleLog, r.logging, r.runLog) })
+	running.Go(func() { r.lead(roles, RoleVault, r.vault.leading, r.vault.run) })
+	defer r.vault.client.CloseIdleConnections()
 	defer running.Wait()
 	defer stop()
 
@@ -87,7 +91,7 @@ type route struct {
 // routes are those of docs/openapi.yaml.
 func (r *Registry) routes() []route {
 	posts := &turns{all: r.limits.posts, each: r.limits.postsPerKiosk}
-	provisions, unblocks := make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
+	provisions, unblocks := r.provisions, make(chan struct{}, maxUnblocks)
 	return []route{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
@@ -132,7 +136,7 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 		return Kiosk{}, false
 	}
 	leaf := q.TLS.PeerCertificates[0]
-	k, err := r.kiosks.Find(leaf.Subject.CommonName)
+	k, err := r.kiosks.Find(q.Context(), leaf.Subject.CommonName)
 	if err != nil {
 		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
 		return Kiosk{}, false
@@ -177,13 +181,13 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts *tu
 	}
 	defer release()
 	var result api.BatchResult
-	for _, item := range batch.Items {
-		v, err := r.take(q.Context(), item, sender)
-		if err != nil {
-			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
+	for _, t := range r.take(q.Context(), batch.Items, sender) {
+		v := t.verdict
+		if t.err != nil {
+			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
 			r.metrics.failures.Inc()
-			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(err, errUnknownPolicy) {
+			v = api.ItemVerdict{ID: v.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+			if errors.Is(t.err, errUnknownPolicy) {
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
@@ -210,14 +214,15 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
 		return
 	}
-	known, err := r.store.Status(q.Context(), sender.ID, id)
-	switch {
-	case errors.Is(err, errNotHeld):
-		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
-		return
-	case err != nil:
+	found, err := r.store.Status(q.Context(), sender.ID, id)
+	if err != nil {
 		r.opts.Log.Error("record not read", "record", id, "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	known, held := found[id]
+	if !held {
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	}
 	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
@@ -248,9 +253,13 @@ func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
 
 func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	path := q.PathValue("path")
+	if r.files.root == nil {
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the log is served by another registry", retryAfter)
+		return
+	}
 	b, err := r.files.read(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist) && path != layout.CheckpointPath: // which there always is
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "not in the log", 0)
 	case err != nil:
 		r.opts.Log.Error("log not read", "error", err)
@@ -265,19 +274,35 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// getReady says whether records are taken on and logged. The vault may be away.
+// getReady says whether records are taken on and logged, and which roles this
+// process has. The vault may be away.
 func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	_, err := r.store.Unlogged(q.Context(), 1)
 	switch {
-	case err != nil || r.logRole.failing.Load():
+	case err != nil || r.logging.failing.Load():
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
+		return
 	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
-	case r.vault.failing.Load():
-		writeText(w, "ready, but the vault does not answer\n")
-	default:
-		writeText(w, "ready\n")
+		return
 	}
+	text := "ready\n"
+	if r.vault.failing.Load() {
+		text = "ready, but the vault does not answer\n"
+	}
+	for _, l := range []struct {
+		role Role
+		leading
+	}{{RoleLog, r.logging}, {RoleVault, r.vault.leading}} {
+		has := "another's"
+		if !r.may(l.role) {
+			has = "never here"
+		} else if l.leads.Load() {
+			has = "here"
+		}
+		text += string(l.role) + ": " + has + "\n"
+	}
+	writeText(w, text)
 }
 
 func jsonReader(v any) (io.Reader, error) {

@@ -29,6 +29,7 @@ type desk struct {
 	tpm       *applicant
 	spec      registrytest.UnblockSpec
 	holder    registrytest.Device
+	enrolled  record.Submission
 	vault     string
 	stopVault func()
 	url       string
@@ -66,6 +67,7 @@ func newDesk(t *testing.T) *desk {
 		id.TokenAdmin = &enrolledAdmin
 		return id
 	}})
+	d.enrolled = enrolled
 	d.c.send(enrolled)
 	if got := d.c.until(enrolled.ID(), "verdict", isDecided); got.Status != api.Active {
 		t.Fatalf("%+v", got)
@@ -178,7 +180,7 @@ func TestTokenUnblockRefusals(t *testing.T) {
 	}
 	d.c.send(d.k.Make(t, registrytest.Spec{Purpose: record.Revoke, Holder: &d.holder, Context: func(c *record.Context) { c.KioskID, c.Sequence = "", 0 }}))
 	d.refused(d.request(t, nil), http.StatusForbidden, api.CodeHolder)
-	if err := registry.KiosksIn(d.w.RegistryDir()).Revoke(d.k.ID, time.Now()); err != nil {
+	if err := registry.KiosksIn(d.w.RegistryDir()).Revoke(t.Context(), d.k.ID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	d.refused(good, http.StatusForbidden, api.CodeNoKiosk)
