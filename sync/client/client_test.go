@@ -50,6 +50,19 @@ func submit(t testing.TB, c *client.Client, i client.Item) client.Verdict {
 	return v[0]
 }
 
+// status asks for one item.
+func status(t testing.TB, c *client.Client, i client.Item) (client.Status, error) {
+	t.Helper()
+	s, err := c.Status(t.Context(), []client.Item{i})
+	if err != nil {
+		return client.Status{}, err
+	}
+	if len(s) != 1 || s[0].ID != i.ID {
+		t.Fatalf("status: %+v", s)
+	}
+	return s[0], s[0].Err
+}
+
 func TestDelivery(t *testing.T) {
 	r := testregistry.New(t, nil)
 	var heard time.Time
@@ -60,10 +73,10 @@ func TestDelivery(t *testing.T) {
 		if v := submit(t, c, i); v.Status != api.Pending {
 			t.Errorf("%s: %+v", name, v)
 		}
-		if st, err := c.Status(t.Context(), i); err != nil || st.Receipt != nil {
+		if st, err := status(t, c, i); err != nil || st.Receipt != nil {
 			t.Errorf("%s: a receipt before the log has the leaf: %v, %v", name, st, err)
 		}
-		st, err := c.Status(t.Context(), i)
+		st, err := status(t, c, i)
 		if err != nil || !r.IsReceipt(st.Receipt, s.ID()) {
 			t.Errorf("%s: %+v, %v", name, st, err)
 		}
@@ -86,7 +99,7 @@ func TestDelivery(t *testing.T) {
 	if b, err := c.Policy(t.Context()); err != nil || string(b) != string(r.Policy.Bytes()) {
 		t.Errorf("policy: %v", err)
 	}
-	if _, err := c.Status(t.Context(), item(testregistry.Void(t, 9))); !errors.Is(err, client.ErrNotFound) {
+	if _, err := status(t, c, item(testregistry.Void(t, 9))); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("status of a record never sent: %v", err)
 	}
 }
@@ -139,7 +152,7 @@ func TestSignedDecisions(t *testing.T) {
 	r.Decide(receipt.Refused)
 	s := item(r.Enroll(t, 2))
 	submit(t, c, s)
-	st, err := c.Status(t.Context(), s)
+	st, err := status(t, c, s)
 	if err != nil || st.Status != api.Refused || st.Code != api.CodeReview || st.Verdict == nil {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -153,7 +166,7 @@ func TestLies(t *testing.T) {
 	i, o := item(s), item(other)
 	submit(t, c, i)
 	submit(t, c, o)
-	otherStatus, err := c.Status(t.Context(), o)
+	otherStatus, err := status(t, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,11 +198,11 @@ func TestLies(t *testing.T) {
 		"unsigned rejection": func(a *api.RecordStatus) { a.Receipt, a.Status, a.Code, a.Verdict = "", api.Rejected, "c", "jws" },
 	} {
 		r.Change = func(_ string, answer any) {
-			if a, ok := answer.(*api.RecordStatus); ok {
-				lie(a)
+			if a, ok := answer.(*api.StatusResult); ok {
+				lie(&a.Statuses[0])
 			}
 		}
-		if st, err := c.Status(t.Context(), i); !errors.Is(err, client.ErrNonsense) {
+		if st, err := status(t, c, i); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, st, err)
 		}
 	}
