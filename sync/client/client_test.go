@@ -202,22 +202,22 @@ func TestLies(t *testing.T) {
 		},
 		"unsigned rejection": func(a *api.RecordStatus) { a.Receipt, a.Status, a.Code, a.Verdict = "", api.Rejected, "c", "jws" },
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
 				lie(&a.Statuses[0])
 			}
-		}
+		})
 		if st, err := status(t, c, i); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, st, err)
 		}
 	}
 	// The others of the same answer are believed.
 	two := []client.Item{i, o}
-	r.Change = func(_ string, answer any) {
+	r.Change(func(_ string, answer any) {
 		if a, ok := answer.(*api.StatusResult); ok {
 			a.Statuses[0].Receipt = string(otherStatus.Receipt)
 		}
-	}
+	})
 	if got, err := c.Status(t.Context(), two); err != nil || len(got) != 2 || !errors.Is(got[0].Err, client.ErrNonsense) || got[0].Receipt != nil ||
 		got[1].Err != nil || !r.IsReceipt(got[1].Receipt, o.ID) {
 		t.Errorf("one lie in two: %+v, %v", got, err)
@@ -226,11 +226,11 @@ func TestLies(t *testing.T) {
 		"left out": func(a *api.StatusResult) { a.Statuses = a.Statuses[1:] },
 		"lost":     func(a *api.StatusResult) { a.Statuses[0] = api.RecordStatus{ID: i.ID, Status: api.Unknown} },
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
 				lie(a)
 			}
-		}
+		})
 		got, err := c.Status(t.Context(), two)
 		if err != nil || name == "left out" && (len(got) != 1 || got[0].ID != o.ID) || name == "lost" && !errors.Is(got[0].Err, client.ErrNotFound) {
 			t.Errorf("%s: %+v, %v", name, got, err)
@@ -256,11 +256,11 @@ func TestLies(t *testing.T) {
 			a.Time = verdict(receipt.Verdict{Record: i.ID, Status: receipt.Rejected, Code: "c"}, false)
 		},
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.BatchResult); ok {
 				lie(a)
 			}
-		}
+		})
 		if v, err := c.Submit(t.Context(), []client.Item{i}); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, v, err)
 		}

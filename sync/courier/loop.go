@@ -393,7 +393,8 @@ func (c *Courier) taken(ctx context.Context, f *flight) error {
 	l := &c.loop
 	c.answered(f)
 	l.width = min(2*l.width, maxWidth)
-	l.items, l.bytes = min(2*l.items, api.MaxItems), min(2*l.bytes, api.MaxBatchData)
+	// Slower than they were halved: what was too much once is not tried again at once.
+	l.items, l.bytes = min(l.items+max(l.items/4, 1), api.MaxItems), min(l.bytes+max(l.bytes/4, 1), api.MaxBatchData)
 	if l.blamed != (queue.ID{}) {
 		if !slices.ContainsFunc(f.items, func(i client.Item) bool { return i.ID == l.blamed }) {
 			// The line carries others: it was the record.

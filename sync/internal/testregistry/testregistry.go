@@ -59,9 +59,6 @@ type Registry struct {
 	log                   note.Signer
 	policy                policy.Policy
 
-	// Change, when set, gets each answer before it is sent.
-	Change func(path string, answer any)
-
 	// Unblock answers requests to unblock a token.
 	Unblock func(request []byte) (media string, status int, answer []byte)
 
@@ -74,6 +71,7 @@ type Registry struct {
 	reports  [][]byte
 	delay    int // status requests before a receipt is ready
 	decision receipt.Status
+	change   func(path string, answer any)
 }
 
 type held struct {
@@ -253,6 +251,13 @@ func (r *Registry) Time() string {
 	return string(b)
 }
 
+// Change has f get each answer before it is sent; nil ends that.
+func (r *Registry) Change(f func(path string, answer any)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.change = f
+}
+
 // Reject makes the registry reject a record.
 func (r *Registry) Reject(id [32]byte, code string) {
 	r.mu.Lock()
@@ -304,8 +309,11 @@ func (r *Registry) Requests() int {
 }
 
 func (r *Registry) answer(w http.ResponseWriter, q *http.Request, v any) {
-	if r.Change != nil {
-		r.Change(q.URL.Path, v)
+	r.mu.Lock()
+	change := r.change
+	r.mu.Unlock()
+	if change != nil {
+		change(q.URL.Path, v)
 	}
 	b, err := json.Marshal(v)
 	must(err)
