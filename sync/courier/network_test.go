@@ -238,13 +238,13 @@ func TestUnsignedRejectionsNeverQuarantine(t *testing.T) {
 		return string(r.Verdict(v, byVault))
 	}
 	for name, forge := range map[string]func(id [32]byte) string{
-		"unsigned":               func([32]byte) string { return "e30.e30.AAAA" },
-		"by another registry":    func(id [32]byte) string { return verdict(elsewhere, id, receipt.Rejected, false) },
-		"by the vault":           func(id [32]byte) string { return verdict(r, id, receipt.Rejected, true) },
-		"about another record":   func([32]byte) string { return verdict(r, good.ID(), receipt.Rejected, false) },
-		"a refusal":              func(id [32]byte) string { return verdict(r, id, receipt.Refused, true) },
-		"a byte of the claims":   func(id [32]byte) string { return flip(verdict(r, id, receipt.Rejected, false), 1, 3) },
-		"a byte of the header":   func(id [32]byte) string { return flip(verdict(r, id, receipt.Rejected, false), 0, 3) },
+		"unsigned":                func([32]byte) string { return "e30.e30.AAAA" },
+		"by another registry":     func(id [32]byte) string { return verdict(elsewhere, id, receipt.Rejected, false) },
+		"by the vault":            func(id [32]byte) string { return verdict(r, id, receipt.Rejected, true) },
+		"about another record":    func([32]byte) string { return verdict(r, good.ID(), receipt.Rejected, false) },
+		"a refusal":               func(id [32]byte) string { return verdict(r, id, receipt.Refused, true) },
+		"a byte of the claims":    func(id [32]byte) string { return flip(verdict(r, id, receipt.Rejected, false), 1, 3) },
+		"a byte of the header":    func(id [32]byte) string { return flip(verdict(r, id, receipt.Rejected, false), 0, 3) },
 		"a byte of the signature": func(id [32]byte) string { return flip(verdict(r, id, receipt.Rejected, false), 2, 9) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -79,6 +79,7 @@ type held struct {
 	asked      int
 	index      uint64
 	receipt    []byte
+	ready      []byte // the receipt, made beforehand
 	verdict    []byte
 	status     api.Status
 	code       string
@@ -263,6 +264,24 @@ func (r *Registry) Reject(id [32]byte, code string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reject[id] = code
+}
+
+// Expect makes ready what the registry is going to answer about records, so that
+// answering takes it no time.
+func (r *Registry) Expect(all []record.Submission) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range all {
+		h := &held{submission: s, index: r.tree.Size(), status: api.Pending}
+		p := s.Record().Payload()
+		leaf := receipt.Leaf(p.Blind, s.ID())
+		r.tree.AppendData(leaf[:])
+		r.records[s.ID()] = h
+		h.status, h.verdict = api.Active, r.Verdict(receipt.Verdict{Record: s.ID(), DID: p.Holder.DID, Status: receipt.Active}, true)
+	}
+	for _, s := range all {
+		r.records[s.ID()].ready = r.receipt(r.records[s.ID()])
+	}
 }
 
 // Lose makes the registry forget a record that it has accepted.
@@ -463,7 +482,9 @@ func (r *Registry) tell(id api.ID) api.RecordStatus {
 	}
 	h.asked++
 	if h.receipt == nil && h.asked > r.delay {
-		h.receipt = r.receipt(h)
+		if h.receipt = h.ready; h.receipt == nil {
+			h.receipt = r.receipt(h)
+		}
 	}
 	if did := h.submission.Record().Payload().Holder.DID; h.status == api.Pending && did != "" && r.decision != "" {
 		v := receipt.Verdict{Record: id, DID: did, Status: r.decision}
