@@ -2,7 +2,7 @@ package queue
 
 import (
 	"bytes"
-	"errors"
+	"context"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -20,10 +20,11 @@ func (o Options) Unsynced() Options {
 	return o
 }
 
-// Forget does what Purge must never do: it removes a record's bytes before any
-// receipt. The other negative control.
+// Forget does what Purge must never do: it purges a record that has no receipt.
+// The other negative control.
 func (q *Queue) Forget(id ID) error {
-	return errors.Join(q.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) }), q.spool.drop(id))
+	return q.change(context.Background(), id, func(e *Entry) error { e.State = Purged; return nil },
+		func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) })
 }
 
 // Spoil turns a bit of a value that bbolt holds.
