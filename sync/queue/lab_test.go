@@ -68,7 +68,7 @@ func (o labOp) String() string { return o.what + " " + strconv.Itoa(o.n) }
 // together is how many records are put at once by "puts".
 const together = 5
 
-const labLength = 150
+const labLength = 120
 
 func labScript(seed uint64, variant string) (out []labOp) {
 	chance := rand.New(rand.NewPCG(seed, 0))
@@ -83,44 +83,59 @@ func labScript(seed uint64, variant string) (out []labOp) {
 		sets[from] = slices.Delete(s, i, i+1)
 		return n, true
 	}
+	move := func(from, to string) bool {
+		n, ok := take(from)
+		if ok {
+			out = append(out, labOp{to, n})
+			sets[to] = append(sets[to], n)
+		}
+		return ok
+	}
 	next := 0
-	for len(out) < labLength {
-		switch k := chance.IntN(100); {
-		case k < 20:
-			out = append(out, labOp{"put", next})
-			sets["put"] = append(sets["put"], next)
-			next++
-		case k < 26:
-			out = append(out, labOp{"puts", next})
-			for range together {
+	some := func(length int) {
+		for length += len(out); len(out) < length; {
+			switch k := chance.IntN(100); {
+			case k < 20:
+				out = append(out, labOp{"put", next})
 				sets["put"] = append(sets["put"], next)
 				next++
+			case k < 23:
+				out = append(out, labOp{"puts", next})
+				for range together {
+					sets["put"] = append(sets["put"], next)
+					next++
+				}
+			case k < 30:
+				out = append(out, labOp{"head", len(out)})
+			case k < 90:
+				if chance.IntN(9) == 0 {
+					move("put", "quarantine")
+				} else if variant == purgedTooSoon {
+					move("put", "forget")
+				} else {
+					_ = chance.IntN(2) == 0 && move("receipt", "purge") || chance.IntN(2) == 0 && move("send", "receipt") || move("put", "send")
+				}
+			case k < 93:
+				out = append(out, labOp{"read all", 0})
+			case k < 98:
+				out = append(out, labOp{"open again", 0})
+			default:
+				out = append(out, labOp{"rebuild", 0})
 			}
-		case k < 32:
-			out = append(out, labOp{"head", len(out)})
-		case k < 92:
-			step := [...]struct{ from, to string }{{"put", "send"}, {"send", "receipt"}, {"receipt", "purge"}, {"put", "quarantine"}}[[...]int{0, 0, 0, 1, 1, 1, 2, 2, 2, 3}[chance.IntN(10)]]
-			if variant == purgedTooSoon && step.to == "send" {
-				step.to = "forget"
-			}
-			if n, ok := take(step.from); ok {
-				out = append(out, labOp{step.to, n})
-				sets[step.to] = append(sets[step.to], n)
-			}
-		case k < 94:
-			out = append(out, labOp{"read all", 0})
-		case k < 97:
-			out = append(out, labOp{"open again", 0})
-		case k < 98:
-			out = append(out, labOp{"rebuild", 0})
 		}
 	}
+	some(labLength)
+	// Everything is delivered, and most of the database is empty.
+	for variant != purgedTooSoon && (move("receipt", "purge") || move("send", "receipt") || move("put", "send")) {
+	}
+	out = append(out, labOp{"open again", 0})
+	some(labLength / 4)
 	return out
 }
 
 func labItem(n int) queue.Item {
 	i := item(n)
-	if n%3 == 0 {
+	if n%3 == 0 && n%4 > 0 {
 		i.Data = bytes.Repeat(i.Data, 20) // several blocks
 	}
 	return i
@@ -128,20 +143,23 @@ func labItem(n int) queue.Item {
 
 // labWork is the child on the disk that records.
 func labWork(dir string, seed uint64, variant string) error {
-	o := queue.Options{}
+	o := queue.Options{}.Small()
 	if variant == unsynced {
 		o = o.Unsynced()
 	}
 	dir = filepath.Join(dir, "queue")
-	q, _, err := queue.Open(ctx, dir, o)
+	q, r, err := queue.Open(ctx, dir, o)
 	if err != nil {
 		return err
 	}
+	compacted := 0
 	again := func(damage func() error) error {
 		if err := errors.Join(q.Close(), damage()); err != nil {
 			return err
 		}
-		q, _, err = queue.Open(ctx, dir, o)
+		if q, r, err = queue.Open(ctx, dir, o); r.Compacted > 0 {
+			compacted++
+		}
 		return err
 	}
 	do := func(op labOp) error {
@@ -193,6 +211,7 @@ func labWork(dir string, seed uint64, variant string) error {
 			return fmt.Errorf("no go-ahead: %w", err)
 		}
 	}
+	fmt.Fprintln(os.Stderr, compacted)
 	return q.Close()
 }
 
@@ -235,7 +254,7 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 	}
 	found, err := q.Head(ctx)
 	if err != nil || string(found) != head && string(found) != doing.String() && (doing.what != "put" || !bytes.Equal(found, labItem(doing.n).Head)) {
-		return fmt.Errorf("head %q, want %q or that of %q: %w", found, head, doing, err)
+		return fmt.Errorf("head %q, want %q or that of %q: %v", found, head, doing, err)
 	}
 	known, queued := 0, 0
 	last := slices.Max(append(mapKeys(was), doing.n)) + together
@@ -270,7 +289,7 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 				return fmt.Errorf("record %d is purged, and not at the registry", n)
 			}
 		} else if data, err := q.Data(ctx, i.ID); err != nil || !bytes.Equal(data, i.Data) {
-			return fmt.Errorf("record %d is lost after %q: %w", n, was[n], err)
+			return fmt.Errorf("record %d is lost after %q: %v", n, was[n], err)
 		}
 		if e.State == queue.Quarantined {
 			was[n] = "quarantine"
@@ -278,23 +297,24 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 			was[n] = "put"
 		}
 	}
-	entries, err := q.List(ctx, 1<<20, func(queue.Entry) bool { return true })
-	if err != nil || len(entries) != known {
-		return fmt.Errorf("%d records, %d known: %w", len(entries), known, err)
+	here, err := q.List(ctx, 1<<20, func(e queue.Entry) bool { return e.State == queue.Queued || e.State == queue.Quarantined })
+	delivered, err2 := q.Delivered(ctx, time.Time{}, time.Time{}, 1<<20)
+	if err := errors.Join(err, err2); err != nil || len(here)+len(delivered) != known {
+		return fmt.Errorf("%d records here and %d delivered, %d known: %v", len(here), len(delivered), known, err)
 	}
 	waiting, err := q.Waiting(ctx, 1<<20, 1<<30, all)
 	if err != nil || len(waiting) != queued {
-		return fmt.Errorf("%d waiting, %d queued: %w", len(waiting), queued, err)
+		return fmt.Errorf("%d waiting, %d queued: %v", len(waiting), queued, err)
 	}
 	// The courier sends them all, even those that the registry has: it takes a
 	// record once, and gives the same receipt.
-	delivered := map[queue.ID]bool{}
+	sent := map[queue.ID]bool{}
 	for _, w := range waiting {
 		n := slices.IndexFunc(mapKeys(was), func(n int) bool { return labItem(n).ID == w.ID })
-		if n < 0 || delivered[w.ID] {
+		if n < 0 || sent[w.ID] {
 			return fmt.Errorf("record %s is delivered twice, or unknown", w.ID)
 		}
-		delivered[w.ID] = true
+		sent[w.ID] = true
 		if n = mapKeys(was)[n]; registry[n] == 0 {
 			registry[n]++
 		}
@@ -312,10 +332,10 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 		return err
 	}
 	if q, r, err = queue.Open(ctx, dir, queue.Options{}); err != nil || r.Rebuilt || len(r.SetAside)+r.Recovered+r.Repaired > 0 {
-		return fmt.Errorf("opened again: %+v, %w", r, err)
+		return fmt.Errorf("opened again: %+v, %v", r, err)
 	}
 	if data, err := q.Data(ctx, item(1<<20).ID); err != nil || !bytes.Equal(data, item(1<<20).Data) {
-		return fmt.Errorf("the next record is lost: %w", err)
+		return fmt.Errorf("the next record is lost: %v", err)
 	}
 	return nil
 }
@@ -367,12 +387,12 @@ func labInside(args []string) error {
 	fmt.Printf("seed %d\n", seed)
 	failed := false
 	run := func(fs crashlab.FileSystem, variant string, cuts int) error {
-		start, made, events := time.Now(), 0, 0
+		start, made, events, compactions := time.Now(), 0, 0, 0
 		var wrong []string
 		for part := uint64(0); made < cuts; part++ {
 			// A script for every hundred cuts.
 			n := min(100, cuts-made)
-			recording, err := record(filepath.Join(dir, "record"), fs, seed+part, variant)
+			recording, compacted, err := record(filepath.Join(dir, "record"), fs, seed+part, variant)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", fs.Name, variant, err)
 			}
@@ -381,12 +401,17 @@ func labInside(args []string) error {
 				return fmt.Errorf("%s, %s: %w", fs.Name, variant, err)
 			}
 			wrong = append(wrong, found...)
-			made, events = made+n, events+recording.Len()
+			made, events, compactions = made+n, events+recording.Len(), compactions+compacted
 		}
-		fmt.Printf("%-5s %-25s %d of %d cuts among %d writes and flushes lost something (%.0f s)\n", fs.Name, variant, len(wrong), made, events, time.Since(start).Seconds())
+		fmt.Printf("%-5s %-25s %d of %d cuts among %d writes, flushes and acknowledgements lost something; %d compactions (%.0f s)\n",
+			fs.Name, variant, len(wrong), made, events, compactions, time.Since(start).Seconds())
 		if variant == asShipped {
-			for _, w := range wrong {
+			if compactions == 0 && made >= 100 {
 				failed = true
+				fmt.Println("      no database was compacted: the work does not reach it")
+			}
+			failed = failed || len(wrong) > 0
+			for _, w := range wrong[:min(len(wrong), 5)] {
 				fmt.Println("     ", w)
 			}
 		} else if len(wrong) < made/10 {
@@ -406,35 +431,36 @@ func labInside(args []string) error {
 	return nil
 }
 
-// record has a child work on a disk that records.
-func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ *crashlab.Recording, err error) {
+// record has a child work on a disk that records, and says how often its database
+// was compacted.
+func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ *crashlab.Recording, compacted int, err error) {
 	mounted := filepath.Join(dir, "mounted")
 	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "fuse"), 0o700), os.MkdirAll(mounted, 0o700)); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	also := func(f func() error) { err = errors.Join(err, f()) }
 	disk := crashlab.NewDisk(fs.Size)
 	name, stop, err := disk.Serve(filepath.Join(dir, "fuse"))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer also(stop)
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer also(file.Close)
 	loop, err := crashlab.Loop(file)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer loop.Close()
 	if err := fs.Make(loop.Name()); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	unmount, err := fs.Mount(loop.Name(), mounted)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer also(unmount)
 	syscall.Sync()
@@ -447,14 +473,14 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for s := bufio.NewScanner(out); s.Scan(); {
 		disk.Note(s.Text())
@@ -463,9 +489,10 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("the work: %w: %s", err, stderr.String())
+		return nil, 0, fmt.Errorf("the work: %w: %s", err, stderr.String())
 	}
-	return disk.Stop(), nil
+	compacted, err = strconv.Atoi(strings.TrimSpace(stderr.String()))
+	return disk.Stop(), compacted, err
 }
 
 // audits cuts n times, and returns what was found wrong.
