@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -58,10 +59,15 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
+	stopConsole, err := console.Listen(r.opts.Dir, r.consoleRoutes())
+	if err != nil {
+		return err
+	}
 	roles, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { r.logRole.run(roles) })
-	running.Go(func() { r.vault.run(roles) })
+	running.Go(func() { r.lead(roles, RoleLog, r.logging, r.runLog) })
+	running.Go(func() { r.lead(roles, RoleVault, r.vault.leading, r.vault.run) })
+	defer r.vault.client.CloseIdleConnections()
 	defer running.Wait()
 	defer stop()
 
@@ -70,13 +76,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
 	defer cancel()
 	if err := s.Shutdown(last); err != nil {
 		s.Close() // whoever is still connected sends again
+	}
+	if err := stopConsole(last); err != nil {
+		r.opts.Log.Warn("a command was cut off", "error", err)
 	}
 	<-ended
 	r.opts.Log.Info("registry stops")
@@ -130,7 +139,7 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 		return Kiosk{}, false
 	}
 	leaf := q.TLS.PeerCertificates[0]
-	k, err := r.kiosks.Find(leaf.Subject.CommonName)
+	k, err := r.kiosks.Find(q.Context(), leaf.Subject.CommonName)
 	if err != nil {
 		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
 		return Kiosk{}, false
@@ -178,12 +187,12 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		return
 	}
 	var result api.BatchResult
-	for _, item := range batch.Items {
-		v, err := r.take(q.Context(), item, sender)
-		if err != nil {
-			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
-			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(err, errUnknownPolicy) {
+	for _, t := range r.take(q.Context(), batch.Items, sender) {
+		v := t.verdict
+		if t.err != nil {
+			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
+			v = api.ItemVerdict{ID: v.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+			if errors.Is(t.err, errUnknownPolicy) {
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
@@ -247,18 +256,22 @@ func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no list of record ids", 0)
 		return
 	}
+	ids := make([][32]byte, len(query.IDs))
+	for i, id := range query.IDs {
+		ids[i] = id
+	}
+	found, err := r.store.Status(q.Context(), sender.ID, ids...)
+	if err != nil {
+		r.opts.Log.Error("records not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
 	var result api.StatusResult
 	room := api.MaxBody - 64
 	for _, id := range query.IDs {
-		known, err := r.store.Status(q.Context(), sender.ID, id)
-		if err != nil && !errors.Is(err, errNotHeld) {
-			r.opts.Log.Error("record not read", "record", id, "error", err)
-			reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
-			return
-		}
 		answer := api.RecordStatus{ID: id, Status: api.Unknown}
-		if err == nil {
-			answer = statusOf(id, known)
+		if known, held := found[id]; held {
+			answer = recordStatus(id, known)
 		}
 		if room -= reply.Size(answer) + 1; room < 0 {
 			break
@@ -268,7 +281,7 @@ func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
 	reply.JSON(w, result)
 }
 
-func statusOf(id api.ID, known status) api.RecordStatus {
+func recordStatus(id api.ID, known status) api.RecordStatus {
 	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
 	if d := known.decision; d.Status != "" {
 		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
@@ -287,17 +300,18 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
 		return
 	}
-	known, err := r.store.Status(q.Context(), sender.ID, id)
-	switch {
-	case errors.Is(err, errNotHeld):
-		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
-		return
-	case err != nil:
+	found, err := r.store.Status(q.Context(), sender.ID, id)
+	if err != nil {
 		r.opts.Log.Error("record not read", "record", id, "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
-	reply.JSON(w, statusOf(id, known))
+	known, held := found[id]
+	if !held {
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
+		return
+	}
+	reply.JSON(w, recordStatus(id, known))
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
@@ -321,6 +335,10 @@ func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
 
 func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	path := q.PathValue("path")
+	if r.files.root == nil {
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the log is served by another registry", retryAfter)
+		return
+	}
 	b, err := r.files.read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -338,19 +356,35 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// getReady says whether records are taken on and logged. The vault may be away.
+// getReady says whether records are taken on and logged, and which roles this
+// process has. The vault may be away.
 func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	_, err := r.store.Unlogged(q.Context(), 1)
 	switch {
-	case err != nil || r.logRole.failing.Load():
+	case err != nil || r.logging.failing.Load():
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
+		return
 	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
-	case r.vault.failing.Load():
-		writeText(w, "ready, but the vault does not answer\n")
-	default:
-		writeText(w, "ready\n")
+		return
 	}
+	text := "ready\n"
+	if r.vault.failing.Load() {
+		text = "ready, but the vault does not answer\n"
+	}
+	for _, l := range []struct {
+		role Role
+		leading
+	}{{RoleLog, r.logging}, {RoleVault, r.vault.leading}} {
+		has := "another's"
+		if !r.may(l.role) {
+			has = "never here"
+		} else if l.leads.Load() {
+			has = "here"
+		}
+		text += string(l.role) + ": " + has + "\n"
+	}
+	writeText(w, text)
 }
 
 func jsonReader(v any) (io.Reader, error) {

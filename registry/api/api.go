@@ -36,6 +36,9 @@ const (
 	PathReady      = "/readyz"
 	PathOpen       = "/v1/open" // of the vault
 
+	PathCancellations = "/v1/cancellations" // POST, public
+	PathOutcomes      = "/v1/outcomes"      // of the vault
+
 	PathTokenUnblock = "/v1/tokens/unblock" // POST: record.Unblock's JWS; answered with the vault's
 	PathUnblock      = "/v1/unblock"        // of the vault
 
@@ -220,18 +223,23 @@ type RecordStatus struct {
 	Code    string `json:"code,omitempty"`    //
 	Verdict string `json:"verdict,omitempty"` // the vault's or registry's JWS; absent while pending
 	Receipt string `json:"receipt,omitempty"` // tlog-proof text, when logged
+	// Standing is the registry's JWS (receipt.Verdict, suspended or revoked) about the
+	// DID that the record brought; absent while it is in good standing. The vault's
+	// verdict stays beside it: whether the identity held, and whether the key still
+	// counts, are two questions.
+	Standing string `json:"standing,omitempty"`
 }
 
 // Check holds the form.
 func (s RecordStatus) Check() error {
-	ok := len(s.Verdict) <= receipt.MaxSize && len(s.Receipt) <= receipt.MaxSize
+	ok := len(s.Verdict) <= receipt.MaxSize && len(s.Receipt) <= receipt.MaxSize && len(s.Standing) <= receipt.MaxSize
 	switch s.Status {
 	case Pending:
 		ok = ok && s.Verdict == ""
 	case Active, Refused:
 		ok = ok && s.Verdict != ""
 	case Rejected:
-		ok = ok && s.Verdict != "" && s.Receipt == ""
+		ok = ok && s.Verdict != "" && s.Receipt == "" && s.Standing == ""
 	default:
 		ok = false
 	}
@@ -279,7 +287,7 @@ func (r StatusResult) Check() error {
 		}
 		seen[s.ID] = true
 		if s.Status == Unknown {
-			if s.Code != "" || s.Verdict != "" || s.Receipt != "" {
+			if s.Code != "" || s.Verdict != "" || s.Receipt != "" || s.Standing != "" {
 				return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
 			}
 		} else if err := s.Check(); err != nil {
@@ -349,6 +357,7 @@ const (
 	CodeTooMany     = "api-too-many"    // 429
 	CodeInternal    = "api-internal"    // 500
 	CodeUnavailable = "api-unavailable" // 503
+	CodeCancelCode  = "api-cancel-code" // 400: mistyped, whatever it is the code of
 
 	CodeProvisionCode        = "provision-code"        // 403: unknown, wrong, used up or expired; which one is not told
 	CodeProvisionOtherTPM    = "provision-other-tpm"   // 409: another TPM has this id, or has claimed the code
@@ -370,21 +379,33 @@ const (
 // or refused by the vault. A closed list, stable.
 const (
 	CodeFork           = "registry-fork"            // same kiosk and sequence number, another record
-	CodeKiosk          = "registry-kiosk"           // the signing kiosk is unknown, revoked, or not the sender
+	CodeChain          = "registry-chain"           // names another record as the one before it than the kiosk's own is
+	CodeReplay         = "registry-replay"          // another kiosk's record
+	CodeKiosk          = "registry-kiosk"           // not signed by the sender's key
+	CodeKioskRevoked   = "registry-kiosk-revoked"   // the kiosk was revoked before the record came
 	CodeOfficer        = "registry-officer"         // officer's or supervisor's certificate
 	CodeOfficerRevoked = "registry-officer-revoked" // the officer's or supervisor's card was reported lost
 	CodeAttestation    = "registry-attestation"     // the holder's key is not proved to live in a device
 	CodeSimulated      = "registry-simulated"       // test roots at a production registry
-	CodePolicy         = "registry-policy"          // against its policy, or made when that was not in force
+	CodePolicy         = "registry-policy"          // against its policy, or made before that was in force
+	CodePolicyStale    = "registry-policy-stale"    // made when its policy had expired, or was long out of date
 	CodeUnknownPolicy  = "registry-policy-unknown"  // retry: the registry does not have the record's policy yet
 	CodeTime           = "registry-time"            // made outside of what clock and offline days allow
 	CodeDuplicateKey   = "registry-duplicate-key"   // a key that another record has
 	CodeHolder         = "registry-holder"          // replaces, updates or revokes an unknown or ended DID
+	CodeSuspended      = "registry-suspended"       // the DID is suspended: a second officer must agree to replace it
 	CodeID             = "registry-id"              // sent under another id than its own
 	CodeSealed         = "vault-seal"               // the identity cannot be opened
 	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
 	CodeOwnEnrollment  = "vault-officer"            // an officer who signed is the holder: another officer must enroll him
 	CodeReview         = "vault-review"             // a person decides; says nothing about why
+)
+
+// Codes of a standing: why a DID is suspended or revoked.
+const (
+	CodeCancelled = "registry-cancelled" // somebody gave the cancel code
+	CodeRevoked   = "registry-revoked"   // by a record: the holder's own, or one of two officers
+	CodeReplaced  = "registry-replaced"  // by a record that brought another key
 )
 
 // NewProblem fills Type from code.
@@ -402,7 +423,8 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult
+	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
+		Cancellation | OutcomesRequest | Outcomes
 	Check() error
 }
 

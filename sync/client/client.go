@@ -99,7 +99,10 @@ type Status struct {
 	Code    string     // why it is refused or rejected
 	Verdict []byte     // the vault's or registry's statement, verified; nil while Pending
 	Receipt []byte     // the proof that the record is in the log, verified; nil before it is
-	Err     error
+	// Standing is the registry's statement, verified, that the DID which the record
+	// brought is suspended or revoked; nil while it is in good standing.
+	Standing *receipt.Verdict
+	Err      error
 }
 
 // New makes a client. It does not connect.
@@ -266,7 +269,7 @@ func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status,
 
 func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
 	out := Status{ID: item.ID, Status: got.Status}
-	if got.Status == api.Pending && got.Receipt == "" {
+	if got.Status == api.Pending && got.Receipt == "" && got.Standing == "" {
 		return out, nil
 	}
 	submission, err := record.ParseSubmission(item.Data)
@@ -287,6 +290,17 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 			return out, errors.New("the signed verdict says something else")
 		}
 		out.Code, out.Verdict = claims.Code, v.Bytes()
+	}
+	if got.Standing != "" {
+		v, err := receipt.VerifyVerdict([]byte(got.Standing), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
+		if err != nil {
+			return out, err
+		}
+		claims := v.Claims()
+		if claims.Status != receipt.Suspended && claims.Status != receipt.Revoked || claims.DID != payload.Holder.DID {
+			return out, errors.New("the signed standing says something else")
+		}
+		out.Standing = &claims
 	}
 	if got.Receipt != "" {
 		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)

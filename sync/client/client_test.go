@@ -163,6 +163,27 @@ func TestSignedDecisions(t *testing.T) {
 	}
 }
 
+// What became of the key later stands beside the vault's verdict.
+func TestStanding(t *testing.T) {
+	r := testregistry.New(t, nil)
+	c := connect(t, r, nil)
+	s := r.Enroll(t, 1)
+	submit(t, c, item(s))
+	if st, err := status(t, c, item(s)); err != nil || st.Standing != nil || st.Status != api.Active {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	for _, want := range []receipt.Status{receipt.Suspended, receipt.Revoked} {
+		r.Change = func(_ string, answer any) {
+			if a, ok := answer.(*api.StatusResult); ok {
+				a.Statuses[0].Standing = string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
+			}
+		}
+		if st, err := status(t, c, item(s)); err != nil || st.Standing == nil || st.Standing.Status != want || st.Standing.Code != api.CodeCancelled || st.Status != api.Active {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+}
+
 // A registry that claims what it cannot prove is not believed.
 func TestLies(t *testing.T) {
 	r := testregistry.New(t, nil)
@@ -201,6 +222,19 @@ func TestLies(t *testing.T) {
 			a.Status, a.Verdict = api.Active, verdict(receipt.Verdict{Record: s.ID(), DID: did, Status: receipt.Refused, Code: "c"}, true)
 		},
 		"unsigned rejection": func(a *api.RecordStatus) { a.Receipt, a.Status, a.Code, a.Verdict = "", api.Rejected, "c", "jws" },
+		"unsigned standing":  func(a *api.RecordStatus) { a.Standing = "jws" },
+		"suspended by the vault": func(a *api.RecordStatus) {
+			a.Standing = verdict(receipt.Verdict{Record: s.ID(), DID: did, Status: receipt.Suspended, Code: "c"}, true)
+		},
+		"another record's suspension": func(a *api.RecordStatus) {
+			a.Standing = verdict(receipt.Verdict{Record: other.ID(), DID: did, Status: receipt.Suspended, Code: "c"}, false)
+		},
+		"another holder's suspension": func(a *api.RecordStatus) {
+			a.Standing = verdict(receipt.Verdict{Record: s.ID(), DID: other.Record().Payload().Holder.DID, Status: receipt.Suspended, Code: "c"}, false)
+		},
+		"a rejection as standing": func(a *api.RecordStatus) {
+			a.Standing = verdict(receipt.Verdict{Record: s.ID(), Status: receipt.Rejected, Code: "c"}, false)
+		},
 	} {
 		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {

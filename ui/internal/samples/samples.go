@@ -231,7 +231,7 @@ func All(language string) []Sample {
 	s.Position = 8
 	s.Receipt = &kiosk.ReceiptView{
 		RecordID:   strings.Repeat("9f3c21d0", 8),
-		CancelCode: secret.FromString("7X2RP-JE5IY-LUTSL-TBPDU-3K6E3-U"),
+		CancelCode: secret.FromString("7X2R-PJE5-1YQT-S9TB-PDZ3-K6E3-0M8H"),
 		QR:         strings.Repeat("eyJhbGciOiJFUzI1NiJ9.", 30),
 		Saved:      time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC),
 	}
