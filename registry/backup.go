@@ -26,13 +26,13 @@ const backupKind = "registry"
 //
 // The store comes first and the log after it, so that the copy of the log holds
 // every leaf whose receipt the copy of the store has: the log may be ahead, never
-// behind.
-func Backup(ctx context.Context, dir, to, keys string, snapshot func(context.Context, io.Writer) error, now time.Time) (backup.Manifest, error) {
+// behind. The policy in force names the key that signs.
+func Backup(ctx context.Context, dir string, p policy.Signed, to, keys string, snapshot func(context.Context, io.Writer) error, now time.Time) (backup.Manifest, error) {
 	pub, err := ReadPublic(dir)
 	if err != nil {
 		return backup.Manifest{}, err
 	}
-	signer, err := keyfile.Read(filepath.Join(dir, fileVerdict))
+	signer, err := verdictKey(dir, p)
 	if err != nil {
 		return backup.Manifest{}, err
 	}

@@ -41,11 +41,12 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	var sending sync.WaitGroup
 	var mu sync.Mutex
 	var sent []record.Submission
-	kiosks := map[string]*registrytest.Kiosk{}
+	kiosks, links := map[string]*registrytest.Kiosk{}, map[string]client{}
 	for _, id := range []string{"KIOSK-0001", "KIOSK-0002", "KIOSK-0003"} {
 		k := w.Kiosk(t, id)
 		kiosks[id] = k
 		c := connect(t, w, r.URL, k.TLS)
+		links[id] = c
 		sending.Go(func() {
 			for ctx.Err() == nil {
 				s := k.Make(t, registrytest.Spec{})
@@ -67,7 +68,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	wait(300) // more than a bundle of the log
 	before := count()
 	to, keys := filepath.Join(w.Dir, "backup"), filepath.Join(w.Dir, "keys")
-	if _, err := registry.Backup(t.Context(), w.RegistryDir(), to, keys, registry.Snapshot(r.Registry), time.Now()); err != nil {
+	if _, err := registry.Backup(t.Context(), w.RegistryDir(), w.Policy, to, keys, registry.Snapshot(r.Registry), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	wait(before + 100)
@@ -75,8 +76,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	sending.Wait()
 	old := map[api.ID]string{}
 	for _, s := range sent {
-		k := kiosks[s.Record().Payload().Context.KioskID]
-		old[s.ID()] = connect(t, w, r.URL, k.TLS).until(s.ID(), "receipt", hasReceipt).Receipt
+		old[s.ID()] = links[s.Record().Payload().Context.KioskID].until(s.ID(), "receipt", hasReceipt).Receipt
 	}
 	// Anybody may copy the public log: here over the network, later than the backup.
 	mirror := filepath.Join(w.Dir, "mirror")
@@ -112,21 +112,20 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	}
 
 	r = serve(t, o)
-	held := 0
+	for id, k := range kiosks {
+		links[id] = connect(t, w, r.URL, k.TLS)
+	}
 	for _, s := range sent[:before] {
-		k := kiosks[s.Record().Payload().Context.KioskID]
-		got := connect(t, w, r.URL, k.TLS).until(s.ID(), "receipt", hasReceipt)
+		got := links[s.Record().Payload().Context.KioskID].until(s.ID(), "receipt", hasReceipt)
 		if final, err := receipt.Verify([]byte(got.Receipt), vkey, s.ID()); err != nil {
 			t.Errorf("receipt: %v", err)
 		} else if first, err := receipt.Verify([]byte(old[s.ID()]), vkey, s.ID()); err != nil || first.Index() != final.Index() {
 			t.Errorf("a record that stood at %d in the log now stands at %d, %v", first.Index(), final.Index(), err)
 		}
-		held++
 	}
 	// Kiosks that have the rest still send it again, and some of the others too.
 	for _, s := range sent[before-50:] {
-		k := kiosks[s.Record().Payload().Context.KioskID]
-		c := connect(t, w, r.URL, k.TLS)
+		c := links[s.Record().Payload().Context.KioskID]
 		if v := c.send(s); v.Status == api.Rejected || v.Status == api.Retry {
 			t.Fatalf("%+v", v)
 		}
@@ -188,7 +187,7 @@ func small(t *testing.T, n int) (*registrytest.World, *running) {
 func TestBackupDamaged(t *testing.T) {
 	w, r := small(t, 3)
 	to, keys := filepath.Join(w.Dir, "backup"), filepath.Join(w.Dir, "keys")
-	if _, err := registry.Backup(t.Context(), w.RegistryDir(), to, keys, registry.Snapshot(r.Registry), time.Now()); err != nil {
+	if _, err := registry.Backup(t.Context(), w.RegistryDir(), w.Policy, to, keys, registry.Snapshot(r.Registry), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()

@@ -131,21 +131,21 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r.metrics = newMetrics(r)
 	var err error
-	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
-		return nil, err
-	}
-	if r.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
-		return nil, err
-	}
-	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
-		return nil, err
-	}
 	pub, err := ReadPublic(o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	r.origin, r.logKey = pub.Origin, pub.LogKey
 	if err := ours(o.Policy, pub); err != nil {
+		return nil, err
+	}
+	if r.verdict, err = verdictKey(o.Dir, o.Policy); err != nil {
+		return nil, err
+	}
+	if r.server, err = keyfile.TLS(o.Dir, keyfile.Latest(o.Dir, nameServer)); err != nil {
+		return nil, err
+	}
+	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
@@ -252,10 +252,8 @@ func ours(s policy.Signed, pub api.RegistryKeys) error {
 		return fmt.Errorf("%w: log key", ErrPolicy)
 	case !slices.ContainsFunc(p.KioskCA, is(pub.KioskCA)):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)
-	case !slices.ContainsFunc(p.RegistryTLS, is(pub.TLSRoot)):
+	case !slices.ContainsFunc(append([][]byte{pub.TLSRoot}, pub.EarlierTLSRoots...), func(root []byte) bool { return slices.ContainsFunc(p.RegistryTLS, is(root)) }):
 		return fmt.Errorf("%w: tls root", ErrPolicy)
-	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
-		return fmt.Errorf("%w: verdict key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
 		return fmt.Errorf("%w: no vault's verdict key", ErrPolicy)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/internal/backup"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/policy"
 )
@@ -18,16 +19,16 @@ const backupKind = "vault"
 
 // Backup copies the vault's directory into to while it serves, and its private
 // keys into keys unless that is empty. snapshot writes the store as it is at one
-// moment. The authority's root key is in no backup: it has a safe of its own.
+// moment; the policy in force names the key that signs. The authority's root key is in no backup: it has a safe of its own.
 //
 // The store tells persons apart by hashes under the key in persons.key, so that
 // each is of no use without the other: the manifest knows which key it was.
-func Backup(ctx context.Context, dir, to, keys string, snapshot func(context.Context, io.Writer) error, now time.Time) (backup.Manifest, error) {
-	signer, err := keyfile.Read(filepath.Join(dir, fileVerdict))
+func Backup(ctx context.Context, dir string, p policy.Signed, to, keys string, snapshot func(context.Context, io.Writer) error, now time.Time) (backup.Manifest, error) {
+	signer, err := verdictKey(dir, p)
 	if err != nil {
 		return backup.Manifest{}, err
 	}
-	m, err := backup.Write(ctx, backup.Source{Kind: backupKind, Dir: dir, Leave: []string{fileStore, "control.sock"}, NeverKeys: []string{fileRoot},
+	m, err := backup.Write(ctx, backup.Source{Kind: backupKind, Dir: dir, Leave: []string{fileStore, console.File}, NeverKeys: []string{fileRoot},
 		Parts: []backup.Part{{Path: fileStore, Write: snapshot}}, Signer: signer, Now: now}, to, keys)
 	if err != nil {
 		return m, err

@@ -33,7 +33,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	to, keys := filepath.Join(w.Dir, "backup"), filepath.Join(w.Dir, "keys")
-	if _, err := vault.Backup(t.Context(), w.VaultDir(), to, keys, v.Snapshot, time.Now()); err != nil {
+	if _, err := vault.Backup(t.Context(), w.VaultDir(), w.Policy, to, keys, v.Snapshot, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(v.Close(), os.RemoveAll(w.VaultDir())); err != nil {
