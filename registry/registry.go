@@ -39,6 +39,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 )
@@ -77,6 +78,7 @@ type Registry struct {
 	origin   string
 	verdict  keyfile.Key
 	server   tls.Certificate
+	exchange []parcel.PrivateKey
 	kiosks   Kiosks
 	activity *activities
 	store    store
@@ -117,7 +119,10 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	r.origin = pub.Origin
-	if err := ours(o.Policy, pub); err != nil {
+	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := ours(o.Policy, pub, r.exchange); err != nil {
 		return nil, err
 	}
 	signer, err := logSigner(o.Dir)
@@ -184,7 +189,7 @@ func logSigner(dir string) (note.Signer, error) {
 }
 
 // ours refuses a policy that would have kiosks trust another registry.
-func ours(s policy.Signed, pub api.RegistryKeys) error {
+func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) error {
 	if !s.Valid() {
 		return fmt.Errorf("%w: there is none", ErrPolicy)
 	}
@@ -201,6 +206,8 @@ func ours(s policy.Signed, pub api.RegistryKeys) error {
 		return fmt.Errorf("%w: tls root", ErrPolicy)
 	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
 		return fmt.Errorf("%w: verdict key", ErrPolicy)
+	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
+		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
 		return fmt.Errorf("%w: no vault's verdict key", ErrPolicy)
 	}

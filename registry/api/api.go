@@ -233,6 +233,27 @@ func (s RecordStatus) Check() error {
 	return nil
 }
 
+// StatusList is what the registry says about the records of one file of a parcel:
+// sealed, it is what comes back on the drive.
+type StatusList struct {
+	Records []RecordStatus `json:"records"`
+}
+
+// Check holds the form of every status and refuses an id given twice.
+func (l StatusList) Check() error {
+	seen := map[ID]bool{}
+	for _, s := range l.Records {
+		if err := s.Check(); err != nil {
+			return err
+		}
+		if seen[s.ID] || len(seen) == MaxItems {
+			return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
+		}
+		seen[s.ID] = true
+	}
+	return nil
+}
+
 // OpenRequest is the body of the vault's POST /v1/open.
 type OpenRequest struct {
 	Record Data `json:"record"` // record.Submission.Bytes
@@ -333,7 +354,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult
+	Batch | BatchResult | RecordStatus | StatusList | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult
 	Check() error
 }
 

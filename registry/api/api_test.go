@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/parcel"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
 
@@ -135,6 +137,25 @@ func TestStatusForms(t *testing.T) {
 	}
 }
 
+func TestStatusListForms(t *testing.T) {
+	known := `{"id":"` + hexID + `","status":"pending"}`
+	for text, good := range map[string]bool{
+		`{"records":[]}`: true, `{"records":[` + known + `]}`: true, `{"records":[` + known + `,` + known + `]}`: false,
+		`{"records":[{"id":"` + hexID + `","status":"active"}]}`: false, `{"records":[` + known + `],"more":1}`: false,
+	} {
+		if _, err := api.Decode[api.StatusList](strings.NewReader(text)); (err == nil) != good || err != nil && !errors.Is(err, api.ErrForm) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	many := api.StatusList{}
+	for i := range api.MaxItems + 1 {
+		many.Records = append(many.Records, api.RecordStatus{ID: api.ID{byte(i)}, Status: api.Pending})
+	}
+	if err := many.Check(); !errors.Is(err, api.ErrForm) {
+		t.Errorf("too many: %v", err)
+	}
+}
+
 func TestProblem(t *testing.T) {
 	b, err := json.Marshal(api.NewProblem(413, api.CodeTooLarge, "The batch is too large"))
 	if err != nil {
@@ -165,6 +186,9 @@ func TestLimitsFit(t *testing.T) {
 	}
 	if n := len(`{"record":""}`) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission); n > api.MaxBody {
 		t.Errorf("the largest open request is %d bytes", n)
+	}
+	if n := parcel.MaxItems * (2*receipt.MaxSize + 512); n > api.MaxBody || n > parcel.MaxPlain {
+		t.Errorf("the largest answer to a file of a parcel is %d bytes", n)
 	}
 	const particulars = 16 << 10 // names, endorsement and attestation key
 	if n := base64.RawURLEncoding.EncodedLen(record.MaxUnblock) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission) + particulars; n > api.MaxBody {
@@ -211,8 +235,10 @@ func TestContractDocument(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"items":[{"id":"` + hexID + `","submission":"e30"}]}`))
 	f.Add([]byte(`{"verdicts":[{"id":"` + hexID + `","status":"pending"}]}`))
+	f.Add([]byte(`{"records":[{"id":"` + hexID + `","status":"pending","receipt":"c2sp.org/tlog-proof@v1"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, err := range []error{
+			second(api.Decode[api.StatusList](bytes.NewReader(b))),
 			second(api.Decode[api.Batch](bytes.NewReader(b))), second(api.Decode[api.BatchResult](bytes.NewReader(b))),
 			second(api.Decode[api.RecordStatus](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
 			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
