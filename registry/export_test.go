@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -104,4 +105,31 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
 	return err
+}
+
+// Importer is a registry as Import asks it, without a console between.
+func Importer(r *Registry) importer { return direct{r} }
+
+type direct struct{ r *Registry }
+
+func (d direct) Do(ctx context.Context, _, path string, in, out any) error {
+	q := in.(parcelQuestion)
+	var answer any
+	var err error
+	switch path {
+	case pathImportParcel:
+		answer, err = d.r.importParcel(ctx, q)
+	case pathImportRecords:
+		answer, err = d.r.importRecords(ctx, q)
+	case pathImportReceipts:
+		answer, err = d.r.importReceipts(ctx, q)
+	}
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
 }

@@ -167,18 +167,7 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
-	var result api.BatchResult
-	for _, item := range batch.Items {
-		v, err := r.take(q.Context(), item, sender)
-		if err != nil {
-			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
-			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(err, errUnknownPolicy) {
-				v.Code = api.CodeUnknownPolicy
-			}
-		}
-		result.Verdicts = append(result.Verdicts, v)
-	}
+	result := api.BatchResult{Verdicts: r.takeBatch(q.Context(), batch, sender)}
 	signed, err := r.signedTime(q.Context())
 	if err != nil {
 		r.opts.Log.Error("time not signed", "error", err)
@@ -186,6 +175,22 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 	result.Time = signed // left out when empty
 	result.Policy = r.opts.Policy.Digest()
 	reply.JSON(w, result)
+}
+
+// takeBatch decides every item of a batch, however it came here.
+func (r *Registry) takeBatch(ctx context.Context, batch api.Batch, sender Kiosk) (out []api.ItemVerdict) {
+	for _, item := range batch.Items {
+		v, err := r.take(ctx, item, sender)
+		if err != nil {
+			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
+			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+			if errors.Is(err, errUnknownPolicy) {
+				v.Code = api.CodeUnknownPolicy
+			}
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
@@ -209,11 +214,16 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
-	if d := known.decision; d.Status != "" {
-		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	reply.JSON(w, known.record(id))
+}
+
+// record answers GET.
+func (s status) record(id api.ID) api.RecordStatus {
+	out := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(s.receipt)}
+	if d := s.decision; d.Status != "" {
+		out.Status, out.Code, out.Verdict = d.Status, d.Code, d.Verdict
 	}
-	reply.JSON(w, answer)
+	return out
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
