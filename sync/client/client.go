@@ -206,14 +206,16 @@ func (c *Client) Status(ctx context.Context, item Item) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("status: %w", err)
 	}
-	s, err := verifyStatus(got, item, p.Policy())
+	s, err := VerifyStatus(got, item, p.Policy())
 	if err != nil {
 		return Status{}, fmt.Errorf("status: %w: %w", ErrNonsense, err)
 	}
 	return s, nil
 }
 
-func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
+// VerifyStatus believes of what somebody says about a record what is proved under
+// p, and refuses the whole if it claims more. How it came here is of no matter.
+func VerifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
 	if got.ID != item.ID {
 		return Status{}, errors.New("the answer is about another record")
 	}

@@ -279,8 +279,8 @@ func (c *Courier) ask(ctx context.Context, id queue.ID, s *sent) error {
 	if data == nil {
 		var err error
 		if data, err = c.queue.Data(ctx, id); err != nil {
-			delete(l.sent, id) // quarantined meanwhile, or its copies are damaged
-			if errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrClosed) {
+			delete(l.sent, id) // settled meanwhile, or its copies are damaged
+			if errors.Is(err, queue.ErrState) || errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrClosed) {
 				return nil
 			}
 			return c.local(ctx, err)
