@@ -55,6 +55,10 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
+	stopConsole, err := r.listenConsole()
+	if err != nil {
+		return err
+	}
 	roles, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { r.logRole.run(roles) })
@@ -67,13 +71,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
 	defer cancel()
 	if err := s.Shutdown(last); err != nil {
 		s.Close() // whoever is still connected sends again
+	}
+	if err := stopConsole(last); err != nil {
+		r.opts.Log.Warn("a command was cut off", "error", err)
 	}
 	<-ended
 	r.opts.Log.Info("registry stops")

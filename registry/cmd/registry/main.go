@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ const usage = `registry: takes enrollment records on and logs them.
 
   registry init DIR --origin NAME [--host HOST]...    make keys; DIR/public.json is for the authority's policy
   registry serve --config FILE                        run until SIGTERM
+  registry status --config FILE [--json]              log, policy and what does not work
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
@@ -60,6 +62,8 @@ func run(ctx context.Context, args []string) error {
 		return initialise(args[1:])
 	case "serve":
 		return serve(ctx, args[1:])
+	case "status":
+		return status(ctx, args[1:])
 	case "kiosks":
 		if len(args) > 1 {
 			switch args[1] {
@@ -144,6 +148,42 @@ func serve(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("ready https://%s\n", l.Addr())
 	return errors.Join(r.Serve(ctx, l), r.Close())
+}
+
+func status(ctx context.Context, args []string) error {
+	f := command.Flags("registry status", usage)
+	file := f.String("config", "registry.toml", "")
+	asJSON := f.Bool("json", false, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	var s registry.Status
+	if err := ask(ctx, *file, http.MethodGet, "/status", nil, &s); err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(s)
+	}
+	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, what := range s.Failing {
+		fmt.Printf("FAILING  %s: see the registry's own log\n", what)
+	}
+	return nil
+}
+
+// ask puts one question to the registry that a configuration describes, whether
+// it serves or not.
+func ask(ctx context.Context, config, method, path string, in, out any) (err error) {
+	c, err := registry.Load(config)
+	if err != nil {
+		return err
+	}
+	console, err := registry.OpenConsole(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, console.Close()) }()
+	return console.Do(ctx, method, path, in, out)
 }
 
 // register is where the register of kiosks is: behind a configuration, or in a
