@@ -33,6 +33,10 @@ const startWait = 10 * time.Second
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"GET /status": r.consoleStatus,
+
+		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
+		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
+		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
 	}
 }
 

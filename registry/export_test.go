@@ -2,8 +2,8 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -107,29 +107,19 @@ func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.T
 	return err
 }
 
-// Importer is a registry as Import asks it, without a console between.
-func Importer(r *Registry) importer { return direct{r} }
+// ConsoleOf is the console of a registry that serves, or is about to.
+func ConsoleOf(r *Registry) *Console {
+	dial := func(ctx context.Context, _, _ string) (c net.Conn, err error) {
+		for late := time.Now().Add(startWait); ; time.Sleep(time.Millisecond) {
+			if c, err = dialConsole(ctx, r.opts.Dir); err == nil || time.Now().After(late) {
+				return c, err
+			}
+		}
+	}
+	return &Console{client: &http.Client{Transport: &http.Transport{DialContext: dial}}, end: func() error { return nil }}
+}
 
-type direct struct{ r *Registry }
-
-func (d direct) Do(ctx context.Context, _, path string, in, out any) error {
-	q := in.(parcelQuestion)
-	var answer any
-	var err error
-	switch path {
-	case pathImportParcel:
-		answer, err = d.r.importParcel(ctx, q)
-	case pathImportRecords:
-		answer, err = d.r.importRecords(ctx, q)
-	case pathImportReceipts:
-		answer, err = d.r.importReceipts(ctx, q)
-	}
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(b, out)
+// ServeConsole serves the console alone: records are taken on, and not logged.
+func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
+	return r.listenConsole()
 }

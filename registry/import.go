@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/parcel"
 )
 
@@ -26,7 +28,7 @@ var (
 	ErrNotWritten    = errors.New("receipts could not be written to the drive: import it again")
 )
 
-// open verifies a manifest, and that the kiosk that signed it is in good standing
+// openParcel verifies a manifest, and that the kiosk that signed it is in good standing
 // now.
 func (r *Registry) openParcel(manifest []byte) (parcel.Signed, Kiosk, error) {
 	var sender Kiosk
@@ -47,7 +49,6 @@ func (r *Registry) openParcel(manifest []byte) (parcel.Signed, Kiosk, error) {
 		err = fmt.Errorf("%w: %s", ErrOtherRegistry, s.Manifest().Context.Audience)
 	}
 	if err != nil {
-		r.opts.Log.Warn("parcel refused", "error", err)
 		return parcel.Signed{}, Kiosk{}, err
 	}
 	return s, sender, nil
@@ -139,6 +140,38 @@ const (
 	pathImportReceipts = "/import/receipts"
 )
 
+// maxQuestion holds the largest file and manifest in base64.
+const maxQuestion = 2 * (parcel.MaxFile + parcel.MaxManifest)
+
+// codeParcel marks a refusal of a parcel, or of one file in it.
+const codeParcel = "registry-parcel"
+
+// parcelErrors are about what the drive holds; all others are about the registry.
+var parcelErrors = []error{parcel.ErrForm, parcel.ErrSigner, parcel.ErrDamaged, parcel.ErrKey, parcel.ErrSealed, ErrUnknownKiosk, ErrRevoked, ErrOtherRegistry}
+
+// importRoute serves one of the three questions.
+func importRoute[A any](r *Registry, answer func(context.Context, parcelQuestion) (A, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, q *http.Request) {
+		var question parcelQuestion
+		d := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxQuestion))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&question); err != nil {
+			reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a question about a parcel", 0)
+			return
+		}
+		a, err := answer(q.Context(), question)
+		switch {
+		case err == nil:
+			reply.JSON(w, a)
+		case slices.ContainsFunc(parcelErrors, func(target error) bool { return errors.Is(err, target) }):
+			r.opts.Log.Warn("parcel refused", "error", err)
+			reply.Problem(w, http.StatusForbidden, codeParcel, err.Error(), 0)
+		default:
+			r.consoleFailed(w, err)
+		}
+	}
+}
+
 // Imported says what Import did with a drive.
 type Imported struct {
 	Parcels []ImportedParcel `json:"parcels"`
@@ -213,11 +246,6 @@ func (i Imported) Err() (err error) {
 	return err
 }
 
-// importer is what Import needs of the registry: a *Console.
-type importer interface {
-	Do(ctx context.Context, method, path string, in, out any) error
-}
-
 // importPause is between two looks at whether the log has taken records in.
 const importPause = 500 * time.Millisecond
 
@@ -225,7 +253,7 @@ const importPause = 500 * time.Millisecond
 // them beside them. It waits for receipts that long at most; who imports the drive
 // again later gets the rest. A file that is not in order is told and keeps no other
 // one; the error is one of the drive, the registry, or ctx.
-func Import(ctx context.Context, r importer, d parcel.Drive, wait time.Duration) (Imported, error) {
+func Import(ctx context.Context, r *Console, d parcel.Drive, wait time.Duration) (Imported, error) {
 	in := &importing{registry: r, drive: d}
 	err := in.read(ctx)
 	for deadline := time.Now().Add(wait); err == nil; {
@@ -244,7 +272,7 @@ func Import(ctx context.Context, r importer, d parcel.Drive, wait time.Duration)
 
 // importing is one run of Import.
 type importing struct {
-	registry importer
+	registry *Console
 	drive    parcel.Drive
 	done     Imported
 	answers  []answering
@@ -272,23 +300,19 @@ func (in *importing) read(ctx context.Context) error {
 	for _, name := range manifests {
 		p := ImportedParcel{Manifest: name}
 		m, b, err := in.manifest(ctx, name)
-		if err != nil {
-			if err := fatal(ctx, err); err != nil {
-				return err
-			}
-			p.Refused = err.Error()
+		if p.Refused, err = refusedOnly(err); err != nil {
+			return err
 		}
 		p.Kiosk, p.Exported = m.Context.KioskID, m.Context.Time
 		for number, f := range m.Files {
 			named[f.Name()] = true
 			out := ImportedFile{Name: f.Name()}
 			q := parcelQuestion{Manifest: b, Number: number}
-			if out.Records, err = in.records(ctx, f.Name(), q); err != nil {
-				if err := fatal(ctx, err); err != nil {
-					return err
-				}
-				out.Refused = err.Error()
-			} else {
+			out.Records, err = in.records(ctx, f.Name(), q)
+			if out.Refused, err = refusedOnly(err); err != nil {
+				return err
+			}
+			if out.Refused == "" {
 				for _, r := range out.Records {
 					q.IDs = append(q.IDs, r.ID)
 				}
@@ -306,38 +330,52 @@ func (in *importing) read(ctx context.Context) error {
 	return nil
 }
 
-// fatal passes on what says nothing about a file.
-func fatal(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
+// refusal is an error about what is on the drive.
+type refusal struct{ error }
+
+// refusedOnly gives the reason for a refusal; every other error it passes on.
+func refusedOnly(err error) (reason string, _ error) {
+	var no refusal
+	if errors.As(err, &no) {
+		return no.Error(), nil
 	}
-	return nil
+	return "", err
 }
 
 func (in *importing) manifest(ctx context.Context, name string) (m parcel.Manifest, b []byte, err error) {
 	// Who signed it is for the registry to say.
 	if _, b, err = in.drive.Manifest(name, func(string, crypto.PublicKey) error { return nil }); err != nil {
-		return m, nil, err
+		return m, nil, refusal{err}
 	}
-	err = in.registry.Do(ctx, http.MethodPost, pathImportParcel, parcelQuestion{Manifest: b}, &m)
+	err = in.ask(ctx, pathImportParcel, parcelQuestion{Manifest: b}, &m)
 	return m, b, err
 }
 
 func (in *importing) records(ctx context.Context, name string, q parcelQuestion) (out []ImportedRecord, err error) {
-	if q.Records, err = in.drive.Read(name); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("the file is missing: %w", parcel.ErrDamaged)
-		}
-		return nil, err
+	q.Records, err = in.drive.Read(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, refusal{fmt.Errorf("the file is missing: %w", parcel.ErrDamaged)}
+	case err != nil:
+		return nil, refusal{err}
 	}
 	var a recordsAnswer
-	if err := in.registry.Do(ctx, http.MethodPost, pathImportRecords, q, &a); err != nil {
+	if err := in.ask(ctx, pathImportRecords, q, &a); err != nil {
 		return nil, err
 	}
 	for _, v := range a.Verdicts {
 		out = append(out, ImportedRecord{ID: v.ID, Status: v.Status, Code: v.Code})
 	}
 	return out, nil
+}
+
+func (in *importing) ask(ctx context.Context, path string, q parcelQuestion, out any) error {
+	err := in.registry.Do(ctx, http.MethodPost, path, q, out)
+	var refused *Refused
+	if errors.As(err, &refused) && refused.Code == codeParcel {
+		return refusal{err}
+	}
+	return err
 }
 
 // answer asks what has become of records, and writes it to the drive where that is
@@ -350,8 +388,12 @@ func (in *importing) answer(ctx context.Context) (open bool, err error) {
 		}
 		f := &in.done.Parcels[a.parcel].Files[a.file]
 		var got receiptsAnswer
-		if err := in.registry.Do(ctx, http.MethodPost, pathImportReceipts, a.question, &got); err != nil {
+		err := in.ask(ctx, pathImportReceipts, a.question, &got)
+		if f.Refused, err = refusedOnly(err); err != nil {
 			return open, err
+		}
+		if a.written = f.Refused != ""; a.written {
+			continue // its kiosk was revoked meanwhile
 		}
 		news := f.heard(got.Records)
 		a.written = true

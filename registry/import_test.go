@@ -168,7 +168,9 @@ func all(string) bool { return true }
 // take imports a drive and waits for receipts.
 func take(t testing.TB, r *running, d parcel.Drive) registry.Imported {
 	t.Helper()
-	in, err := registry.Import(t.Context(), registry.Importer(r.Registry), d, 30*time.Second)
+	console := registry.ConsoleOf(r.Registry)
+	defer console.Close()
+	in, err := registry.Import(t.Context(), console, d, 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,14 +304,19 @@ func TestImportCollectsLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := registry.Import(t.Context(), registry.Importer(idle), d, 0)
+	stop, err := registry.ServeConsole(idle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	console := registry.ConsoleOf(idle)
+	in, err := registry.Import(t.Context(), console, d, 0)
 	if err != nil || in.Err() != nil || found(in)[s.ID()].Status != api.Pending || found(in)[s.ID()].Receipt {
 		t.Errorf("%v: %+v", err, in)
 	}
 	if got := k.receipts(t, d); len(got) != 0 {
 		t.Errorf("receipts of what is not logged: %+v", got)
 	}
-	if err := idle.Close(); err != nil {
+	if err := errors.Join(console.Close(), stop(t.Context()), idle.Close()); err != nil {
 		t.Fatal(err)
 	}
 	r := serve(t, w.RegistryOptions(noVault))

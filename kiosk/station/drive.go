@@ -203,7 +203,7 @@ func Export(ctx context.Context, c Config, dir string, did func(records, all int
 	if err := x.drive.Clear(); err != nil {
 		return out, err
 	}
-	own, err := ownParcels(c, x.drive)
+	own, err := ownParcels(c, x.drive, x.base.Reply)
 	if err != nil {
 		return out, err
 	}
@@ -410,19 +410,21 @@ func readReplyKey(c Config) (parcel.PrivateKey, error) {
 
 // parcels are this kiosk's own on a drive.
 type parcels struct {
-	whole   []parcel.Signed // with all their files
-	damaged []string        // manifests that lack a file, or have it damaged
+	whole []parcel.Signed // with all their files
+	// Manifests that lack a file, or have it damaged, or whose answers this kiosk
+	// could not read any more.
+	damaged []string
 }
 
 // ownParcels looks through a drive for what this kiosk has signed. Whatever else is
 // there is not its business.
-func ownParcels(c Config, d parcel.Drive) (out parcels, err error) {
+func ownParcels(c Config, d parcel.Drive, reply parcel.Key) (out parcels, err error) {
 	signed, err := ownManifests(c, d)
 	if err != nil {
 		return out, err
 	}
 	for name, s := range signed {
-		whole := true
+		whole := s.Manifest().Context.Reply.ID == reply.ID
 		for i, f := range s.Manifest().Files {
 			b, err := d.Read(f.Name())
 			whole = whole && err == nil && s.CheckFile(i, b) == nil

@@ -220,27 +220,31 @@ func VerifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 		return Status{}, errors.New("the answer is about another record")
 	}
 	out := Status{Status: got.Status}
+	var claims receipt.Verdict
 	if got.Status == api.Pending && got.Receipt == "" {
 		return out, nil
 	}
-	submission, err := record.ParseSubmission(item.Data)
-	if err != nil {
-		return out, err
-	}
-	if submission.ID() != item.ID {
-		return out, record.ErrForm
-	}
-	payload := submission.Record().Payload()
 	if got.Status != api.Pending {
 		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
 		if err != nil {
 			return out, err
 		}
-		claims := v.Claims()
-		if string(claims.Status) != string(got.Status) || claims.Status != receipt.Rejected && claims.DID != "" && claims.DID != payload.Holder.DID {
+		claims = v.Claims()
+		if string(claims.Status) != string(got.Status) {
 			return out, errors.New("the signed verdict says something else")
 		}
 		out.Code, out.Verdict = claims.Code, v.Bytes()
+		if got.Status == api.Rejected && got.Receipt == "" {
+			return out, nil // by its id: what was rejected need not even be a record
+		}
+	}
+	submission, err := record.ParseSubmission(item.Data)
+	if err != nil {
+		return Status{}, err
+	}
+	payload := submission.Record().Payload()
+	if submission.ID() != item.ID || claims.DID != "" && claims.DID != payload.Holder.DID {
+		return Status{}, errors.New("the answer is about another record")
 	}
 	if got.Receipt != "" {
 		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)
