@@ -3,7 +3,6 @@ package registry_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"os"
@@ -24,72 +23,11 @@ import (
 )
 
 // traveller is a kiosk that exports.
-type traveller struct {
-	*registrytest.Kiosk
-	reply parcel.PrivateKey
-}
+type traveller struct{ registrytest.Traveller }
 
 func newTraveller(t testing.TB, w *registrytest.World, id string) traveller {
 	t.Helper()
-	reply, err := parcel.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return traveller{w.Kiosk(t, id), reply}
-}
-
-func (k traveller) context() parcel.Context {
-	p := k.World.Policy
-	c := parcel.Context{Version: parcel.Version, KioskID: k.ID, Audience: registrytest.Origin, Time: time.Now().UTC().Truncate(time.Second),
-		PolicyDigest: p.Digest(), KeyID: p.Policy().Exchange[0].ID, Reply: k.reply.Public()}
-	rand.Read(c.Nonce[:])
-	return c
-}
-
-// export writes a parcel whose files hold these records. edit, if not nil, changes
-// the context first.
-func (k traveller) export(t testing.TB, d parcel.Drive, edit func(*parcel.Context), files ...[]record.Submission) (manifest string) {
-	t.Helper()
-	m := parcel.Manifest{Context: k.context()}
-	if edit != nil {
-		edit(&m.Context)
-	}
-	for _, records := range files {
-		var b api.Batch
-		var ids [][32]byte
-		for _, s := range records {
-			b.Items, ids = append(b.Items, item(s)), append(ids, s.ID())
-		}
-		body, err := json.Marshal(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.add(t, d, &m, body, ids)
-	}
-	return k.sign(t, d, m)
-}
-
-func (k traveller) add(t testing.TB, d parcel.Drive, m *parcel.Manifest, body []byte, ids [][32]byte) {
-	t.Helper()
-	sealed, err := m.Add(k.World.Policy.Policy().Exchange[0], body, ids)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Write(m.Files[len(m.Files)-1].Name(), sealed); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (k traveller) sign(t testing.TB, d parcel.Drive, m parcel.Manifest) string {
-	t.Helper()
-	signed, err := parcel.Sign(t.Context(), m, k.Record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Write(parcel.ManifestName(signed), signed); err != nil {
-		t.Fatal(err)
-	}
-	return parcel.ManifestName(signed)
+	return traveller{w.Traveller(t, id)}
 }
 
 // receipts opens what the registry has written for this kiosk.
@@ -118,7 +56,7 @@ func (k traveller) receipts(t testing.TB, d parcel.Drive) map[api.ID]api.RecordS
 			if err != nil {
 				t.Fatal(err)
 			}
-			body, err := s.OpenReceipts(i, b, k.reply)
+			body, err := s.OpenReceipts(i, b, k.Reply)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,9 +160,9 @@ func TestImport(t *testing.T) {
 
 	// Several kiosks and several exports on one drive, one of them twice.
 	d := newDrive(t)
-	k.export(t, d, nil, []record.Submission{a, bad}, []record.Submission{b})
-	k.export(t, d, nil, []record.Submission{b, c})
-	other.export(t, d, nil, []record.Submission{theirs})
+	k.Export(t, d, nil, []record.Submission{a, bad}, []record.Submission{b})
+	k.Export(t, d, nil, []record.Submission{b, c})
+	other.Export(t, d, nil, []record.Submission{theirs})
 	if err := os.WriteFile(filepath.Join(d.Dir(), "holiday.jpg"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +236,7 @@ func TestImportCollectsLater(t *testing.T) {
 	k := newTraveller(t, w, "KIOSK-0001")
 	s := k.Make(t, registrytest.Spec{})
 	d := newDrive(t)
-	k.export(t, d, nil, []record.Submission{s})
+	k.Export(t, d, nil, []record.Submission{s})
 
 	idle, err := registry.Open(t.Context(), w.RegistryOptions(noVault)) // its log role does not run
 	if err != nil {
@@ -339,7 +277,7 @@ func TestImportWhileTheNetworkDelivers(t *testing.T) {
 		files = append(files, some)
 	}
 	d := newDrive(t)
-	k.export(t, d, nil, files...)
+	k.Export(t, d, nil, files...)
 	line := connect(t, w, r.URL, k.TLS)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -374,8 +312,8 @@ func TestImportRefusesSenders(t *testing.T) {
 	k, revoked := newTraveller(t, w, "KIOSK-0001"), newTraveller(t, w, "KIOSK-0002")
 	impostor := newTraveller(t, w, "KIOSK-0003")
 	impostor.ID = k.ID
-	unknown := traveller{&registrytest.Kiosk{ID: "KIOSK-0404", World: w, Record: registrytest.NewDevice(t)}, k.reply}
-	if err := registry.KiosksIn(w.RegistryDir()).Revoke(revoked.ID, time.Now()); err != nil {
+	unknown := newTraveller(t, w, "KIOSK-0404")
+	if err := errors.Join(registry.KiosksIn(w.RegistryDir()).Revoke(revoked.ID, time.Now()), os.Remove(filepath.Join(w.RegistryDir(), "kiosks", unknown.ID+".json"))); err != nil {
 		t.Fatal(err)
 	}
 	s := k.Make(t, registrytest.Spec{})
@@ -390,7 +328,7 @@ func TestImportRefusesSenders(t *testing.T) {
 		"other registry": {k, func(c *parcel.Context) { c.Audience = "elsewhere.example/log" }, "another registry"},
 	} {
 		d := newDrive(t)
-		c.by.export(t, d, c.edit, []record.Submission{s})
+		c.by.Export(t, d, c.edit, []record.Submission{s})
 		in := take(t, r, d)
 		if got := refusals(in); len(got) != 1 || !strings.Contains(got[0], c.says) || !errors.Is(in.Err(), registry.ErrUnread) {
 			t.Errorf("%s: %+v", name, in)
@@ -402,7 +340,7 @@ func TestImportRefusesSenders(t *testing.T) {
 	// A record of another kiosk, exported by one in good standing.
 	d := newDrive(t)
 	theirs := impostor.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.KioskID = "KIOSK-0003" }})
-	k.export(t, d, nil, []record.Submission{theirs})
+	k.Export(t, d, nil, []record.Submission{theirs})
 	if in := take(t, r, d); found(in)[theirs.ID()].Code != api.CodeKiosk {
 		t.Errorf("another kiosk's record: %+v", in)
 	}
@@ -427,7 +365,7 @@ func TestImportOfDamagedDrives(t *testing.T) {
 	k := newTraveller(t, w, "KIOSK-0001")
 	s, good := k.Make(t, registrytest.Spec{}), k.Make(t, registrytest.Spec{})
 	whole := newDrive(t)
-	manifest := k.export(t, whole, nil, []record.Submission{s}, []record.Submission{good})
+	manifest := k.Export(t, whole, nil, []record.Submission{s}, []record.Submission{good})
 	m, _, err := whole.Manifest(manifest, func(string, crypto.PublicKey) error { return nil })
 	if err != nil {
 		t.Fatal(err)
@@ -533,7 +471,7 @@ func TestImportOfHalfCopiedDrives(t *testing.T) {
 			s := k.Make(t, registrytest.Spec{})
 			files, ids = append(files, []record.Submission{s}), append(ids, s.ID())
 		}
-		k.export(t, whole, nil, files...)
+		k.Export(t, whole, nil, files...)
 	}
 	names := listing(t, whole)
 	for n := range len(names) { // none up to all but one, in the order of names
@@ -571,9 +509,9 @@ func TestImportOfNonsense(t *testing.T) {
 		"one twice": batch(item(a), item(a)), "others": batch(item(a), item(k.Make(t, registrytest.Spec{}))), "trailing": append(batch(item(a), item(b)), '1'),
 	} {
 		d := newDrive(t)
-		m := parcel.Manifest{Context: k.context()}
-		k.add(t, d, &m, body, ids)
-		k.sign(t, d, m)
+		m := parcel.Manifest{Context: k.Context()}
+		k.Add(t, d, &m, body, ids)
+		k.Sign(t, d, m)
 		in := take(t, r, d)
 		if got := refusals(in); len(got) != 1 || !strings.Contains(got[0], "parcel-form") || len(found(in)) != 0 {
 			t.Errorf("%s: %+v", name, in)
@@ -591,7 +529,7 @@ func TestImportFromAReadOnlyDrive(t *testing.T) {
 	k := newTraveller(t, w, "KIOSK-0001")
 	s := k.Make(t, registrytest.Spec{})
 	d := newDrive(t)
-	m, _, err := d.Manifest(k.export(t, d, nil, []record.Submission{s}), func(string, crypto.PublicKey) error { return nil })
+	m, _, err := d.Manifest(k.Export(t, d, nil, []record.Submission{s}), func(string, crypto.PublicKey) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -612,7 +550,7 @@ func TestImportWhileTheStoreFails(t *testing.T) {
 	k := newTraveller(t, w, "KIOSK-0001")
 	s := k.Make(t, registrytest.Spec{})
 	d := newDrive(t)
-	k.export(t, d, nil, []record.Submission{s})
+	k.Export(t, d, nil, []record.Submission{s})
 	mend := registry.BreakStore(r.Registry)
 	in := take(t, r, d)
 	if got := found(in)[s.ID()]; got.Status != api.Retry || got.Receipt || len(k.receipts(t, d)) != 0 {
@@ -634,7 +572,7 @@ func TestExchangeKeyRotation(t *testing.T) {
 	k := newTraveller(t, w, "KIOSK-0001")
 	s, later := k.Make(t, registrytest.Spec{}), k.Make(t, registrytest.Spec{})
 	d := newDrive(t)
-	k.export(t, d, nil, []record.Submission{s})
+	k.Export(t, d, nil, []record.Submission{s})
 	old := w.Policy.Policy().Exchange
 	made, err := registry.NewExchangeKey(w.RegistryDir())
 	if err != nil {
@@ -645,7 +583,7 @@ func TestExchangeKeyRotation(t *testing.T) {
 	if got := w.Policy.Policy().Exchange; len(old) != 1 || len(got) != 2 || got[0].ID != made.ID || got[1].ID != old[0].ID {
 		t.Fatalf("before %v, after %v", old, got)
 	}
-	k.export(t, d, nil, []record.Submission{later})
+	k.Export(t, d, nil, []record.Submission{later})
 	o := w.RegistryOptions(noVault)
 	o.Policy = first // records under it are still to come
 	serve(t, o).stop()
