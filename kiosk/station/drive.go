@@ -31,7 +31,6 @@ var (
 	ErrNoRoom       = errors.New("not enough room on the drive")
 	ErrOtherPolicy  = errors.New("the agent has another policy than is in the files: start the agent anew")
 	ErrOtherReceipt = errors.New("another answer than the one that is kept here")
-	ErrOtherFile    = errors.New("an answer to a record that this file does not answer")
 )
 
 // Questions that export and import ask of whoever keeps the queue.
@@ -544,7 +543,7 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 				continue
 			}
 			for _, status := range list.Records {
-				settled, err := settle(ctx, l, s, f, status)
+				settled, err := settle(ctx, l, status)
 				if err != nil {
 					return out, err
 				}
@@ -580,12 +579,8 @@ func readReceipts(d parcel.Drive, s parcel.Signed, number int, reply parcel.Priv
 }
 
 // settle has one answer kept; the error is one of the line.
-func settle(ctx context.Context, l *line, s parcel.Signed, f parcel.File, status api.RecordStatus) (Settlement, error) {
+func settle(ctx context.Context, l *line, status api.RecordStatus) (Settlement, error) {
 	out := Settlement{ID: status.ID}
-	if !slices.Contains(f.Items, s.Manifest().Context.Item(status.ID)) {
-		out.Refused = ErrOtherFile.Error()
-		return out, nil
-	}
 	argument, err := json.Marshal(status)
 	if err != nil {
 		return out, err

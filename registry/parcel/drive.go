@@ -131,8 +131,6 @@ func (d Drive) Read(name string) ([]byte, error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: %w", name, ErrIrregular)
-	case info.Size() > k.limit():
-		return nil, fmt.Errorf("%s: %w", name, ErrTooBig)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, k.limit()+1))
 	if err == nil && int64(len(b)) > k.limit() {
