@@ -30,10 +30,10 @@ var (
 
 // openParcel verifies a manifest, and that the kiosk that signed it is in good standing
 // now.
-func (r *Registry) openParcel(manifest []byte) (parcel.Signed, Kiosk, error) {
+func (r *Registry) openParcel(ctx context.Context, manifest []byte) (parcel.Signed, Kiosk, error) {
 	var sender Kiosk
 	s, err := parcel.Verify(manifest, func(id string, key crypto.PublicKey) (err error) {
-		if sender, err = r.kiosks.Find(id); err != nil {
+		if sender, err = r.kiosks.Find(ctx, id); err != nil {
 			return err
 		}
 		spki, err := x509.MarshalPKIXPublicKey(key)
@@ -67,19 +67,19 @@ type (
 	}
 	receiptsAnswer struct {
 		Records  []api.RecordStatus `json:"records"`
-		Receipts []byte             `json:"receipts"` // the same, sealed to the kiosk
+		Receipts []byte             `json:"receipts"` // an api.StatusResult of them, sealed to the kiosk
 	}
 )
 
 // importParcel says whether a manifest is taken.
-func (r *Registry) importParcel(_ context.Context, q parcelQuestion) (parcel.Manifest, error) {
-	s, _, err := r.openParcel(q.Manifest)
+func (r *Registry) importParcel(ctx context.Context, q parcelQuestion) (parcel.Manifest, error) {
+	s, _, err := r.openParcel(ctx, q.Manifest)
 	return s.Manifest(), err
 }
 
 // importRecords takes on the records of one file.
 func (r *Registry) importRecords(ctx context.Context, q parcelQuestion) (out recordsAnswer, err error) {
-	s, sender, err := r.openParcel(q.Manifest)
+	s, sender, err := r.openParcel(ctx, q.Manifest)
 	if err != nil {
 		return out, err
 	}
@@ -104,7 +104,7 @@ func (r *Registry) importRecords(ctx context.Context, q parcelQuestion) (out rec
 
 // importReceipts says what has become of the records of one file.
 func (r *Registry) importReceipts(ctx context.Context, q parcelQuestion) (out receiptsAnswer, err error) {
-	s, sender, err := r.openParcel(q.Manifest)
+	s, sender, err := r.openParcel(ctx, q.Manifest)
 	if err != nil {
 		return out, err
 	}
@@ -115,20 +115,15 @@ func (r *Registry) importReceipts(ctx context.Context, q parcelQuestion) (out re
 	if err := s.CheckItems(q.Number, ids); err != nil {
 		return out, err
 	}
-	for _, id := range q.IDs {
-		known, err := r.store.Status(ctx, sender.ID, id)
-		if errors.Is(err, errNotHeld) {
-			continue // it was to be sent again
-		}
-		if err != nil {
-			return out, err
-		}
-		out.Records = append(out.Records, known.record(id))
-	}
-	body, err := json.Marshal(api.StatusList{Records: out.Records})
+	result, err := r.statuses(ctx, sender, q.IDs)
 	if err != nil {
 		return out, err
 	}
+	body, err := json.Marshal(result)
+	if err != nil {
+		return out, err
+	}
+	out.Records = result.Statuses
 	out.Receipts, err = s.SealReceipts(q.Number, body)
 	return out, err
 }
@@ -200,11 +195,11 @@ type ImportedFile struct {
 // ImportedRecord is what the registry says about one record.
 type ImportedRecord struct {
 	ID      api.ID     `json:"id"`
-	Status  api.Status `json:"status"`         // retry: not taken on, the kiosk keeps it; otherwise as GET says
+	Status  api.Status `json:"status"`         // retry: not taken on, the kiosk keeps it; otherwise as the network says
 	Code    string     `json:"code,omitempty"` // why rejected, refused or to be sent again
 	Receipt bool       `json:"receipt"`        // its proof is in the log, and on the drive
 
-	told bool // as GET says
+	told bool // as the network says
 }
 
 // settled says that the kiosk can let go of the record.
@@ -330,12 +325,12 @@ func (in *importing) read(ctx context.Context) error {
 	return nil
 }
 
-// refusal is an error about what is on the drive.
-type refusal struct{ error }
+// notTaken is an error about what is on the drive.
+type notTaken struct{ error }
 
-// refusedOnly gives the reason for a refusal; every other error it passes on.
+// refusedOnly gives the reason why something is not taken; every other error it passes on.
 func refusedOnly(err error) (reason string, _ error) {
-	var no refusal
+	var no notTaken
 	if errors.As(err, &no) {
 		return no.Error(), nil
 	}
@@ -345,7 +340,7 @@ func refusedOnly(err error) (reason string, _ error) {
 func (in *importing) manifest(ctx context.Context, name string) (m parcel.Manifest, b []byte, err error) {
 	// Who signed it is for the registry to say.
 	if _, b, err = in.drive.Manifest(name, func(string, crypto.PublicKey) error { return nil }); err != nil {
-		return m, nil, refusal{err}
+		return m, nil, notTaken{err}
 	}
 	err = in.ask(ctx, pathImportParcel, parcelQuestion{Manifest: b}, &m)
 	return m, b, err
@@ -355,9 +350,9 @@ func (in *importing) records(ctx context.Context, name string, q parcelQuestion)
 	q.Records, err = in.drive.Read(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, refusal{fmt.Errorf("the file is missing: %w", parcel.ErrDamaged)}
+		return nil, notTaken{fmt.Errorf("the file is missing: %w", parcel.ErrDamaged)}
 	case err != nil:
-		return nil, refusal{err}
+		return nil, notTaken{err}
 	}
 	var a recordsAnswer
 	if err := in.ask(ctx, pathImportRecords, q, &a); err != nil {
@@ -373,7 +368,7 @@ func (in *importing) ask(ctx context.Context, path string, q parcelQuestion, out
 	err := in.registry.Do(ctx, http.MethodPost, path, q, out)
 	var refused *Refused
 	if errors.As(err, &refused) && refused.Code == codeParcel {
-		return refusal{err}
+		return notTaken{err}
 	}
 	return err
 }
@@ -420,7 +415,7 @@ func (in *importing) answer(ctx context.Context) (open bool, err error) {
 func (f *ImportedFile) heard(list []api.RecordStatus) (news bool) {
 	for _, s := range list {
 		for i := range f.Records {
-			if r := &f.Records[i]; r.ID == s.ID {
+			if r := &f.Records[i]; r.ID == s.ID && s.Status != api.Unknown { // unknown: it was to be sent again
 				was := r.settled() && r.told
 				r.Status, r.Code, r.Receipt = s.Status, s.Code, s.Receipt != ""
 				r.told = true

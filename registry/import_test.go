@@ -60,11 +60,11 @@ func (k traveller) receipts(t testing.TB, d parcel.Drive) map[api.ID]api.RecordS
 			if err != nil {
 				t.Fatal(err)
 			}
-			list, err := api.Decode[api.StatusList](bytes.NewReader(body))
+			list, err := api.Decode[api.StatusResult](bytes.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range list.Records {
+			for _, r := range list.Statuses {
 				out[r.ID] = r
 			}
 		}
@@ -106,7 +106,10 @@ func all(string) bool { return true }
 // take imports a drive and waits for receipts.
 func take(t testing.TB, r *running, d parcel.Drive) registry.Imported {
 	t.Helper()
-	console := registry.ConsoleOf(r.Registry)
+	console, err := registry.ConsoleOf(t.Context(), r.Registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer console.Close()
 	in, err := registry.Import(t.Context(), console, d, 30*time.Second)
 	if err != nil {
@@ -246,7 +249,10 @@ func TestImportCollectsLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	console := registry.ConsoleOf(idle)
+	console, err := registry.ConsoleOf(t.Context(), idle)
+	if err != nil {
+		t.Fatal(err)
+	}
 	in, err := registry.Import(t.Context(), console, d, 0)
 	if err != nil || in.Err() != nil || found(in)[s.ID()].Status != api.Pending || found(in)[s.ID()].Receipt {
 		t.Errorf("%v: %+v", err, in)
@@ -313,7 +319,7 @@ func TestImportRefusesSenders(t *testing.T) {
 	impostor := newTraveller(t, w, "KIOSK-0003")
 	impostor.ID = k.ID
 	unknown := newTraveller(t, w, "KIOSK-0404")
-	if err := errors.Join(registry.KiosksIn(w.RegistryDir()).Revoke(revoked.ID, time.Now()), os.Remove(filepath.Join(w.RegistryDir(), "kiosks", unknown.ID+".json"))); err != nil {
+	if err := errors.Join(registry.KiosksIn(w.RegistryDir()).Revoke(t.Context(), revoked.ID, time.Now()), os.Remove(filepath.Join(w.RegistryDir(), "kiosks", unknown.ID+".json"))); err != nil {
 		t.Fatal(err)
 	}
 	s := k.Make(t, registrytest.Spec{})

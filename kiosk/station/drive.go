@@ -135,7 +135,7 @@ func (k keeper) settle(ctx context.Context, argument string) (Settlement, error)
 	if err != nil {
 		return out, err
 	}
-	if err := k.courier.Settle(ctx, id, status); err != nil {
+	if err := k.courier.Settle(ctx, status); err != nil {
 		return out, err
 	}
 	if out.Outcome = OutcomeDelivered; status.Status == api.Rejected {
@@ -542,7 +542,10 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 				out.Refused = append(out.Refused, fmt.Sprintf("%s: %v", f.ReceiptsName(), err))
 				continue
 			}
-			for _, status := range list.Records {
+			for _, status := range list.Statuses {
+				if status.Status == api.Unknown {
+					continue // it was to be sent again
+				}
 				settled, err := settle(ctx, l, status)
 				if err != nil {
 					return out, err
@@ -566,16 +569,16 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 	return out, nil
 }
 
-func readReceipts(d parcel.Drive, s parcel.Signed, number int, reply parcel.PrivateKey) (api.StatusList, error) {
+func readReceipts(d parcel.Drive, s parcel.Signed, number int, reply parcel.PrivateKey) (api.StatusResult, error) {
 	b, err := d.Read(s.Manifest().Files[number].ReceiptsName())
 	if err != nil {
-		return api.StatusList{}, err
+		return api.StatusResult{}, err
 	}
 	body, err := s.OpenReceipts(number, b, reply)
 	if err != nil {
-		return api.StatusList{}, err
+		return api.StatusResult{}, err
 	}
-	return api.Decode[api.StatusList](bytes.NewReader(body))
+	return api.Decode[api.StatusResult](bytes.NewReader(body))
 }
 
 // settle has one answer kept; the error is one of the line.

@@ -143,11 +143,11 @@ func (a authority) holds(t *testing.T, dir string, from, to int) {
 // entries is the whole queue.
 func entries(t *testing.T, c Config) string {
 	t.Helper()
-	var list []QueueEntry
+	var list QueueList
 	if err := Ask(t.Context(), c, wire.Query{Kind: QueryList}, &list); err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(list)
+	b, err := json.Marshal(list.Records)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +435,7 @@ func TestImportReceiptsBelievesNobody(t *testing.T) {
 	}
 	name := s.Manifest().Files[0].ReceiptsName()
 	body := func(records ...api.RecordStatus) []byte {
-		b, err := json.Marshal(api.StatusList{Records: records})
+		b, err := json.Marshal(api.StatusResult{Statuses: records})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,8 @@ var ErrOpen = errors.New("the registry has neither a receipt nor a rejection of 
 // another way than over the network: the receipt is stored and the record purged,
 // or it is quarantined with its rejection. It may be called while Run runs, and
 // again; what has been settled stays as it is. Errors: ErrOpen and the queue's.
-func (c *Courier) Settle(ctx context.Context, id queue.ID, s client.Status) error {
+func (c *Courier) Settle(ctx context.Context, s client.Status) error {
+	id := queue.ID(s.ID)
 	switch {
 	case s.Status == api.Rejected:
 		r := queue.Reason{Code: s.Code, Text: "rejected by the registry", Evidence: s.Verdict}
@@ -30,13 +31,13 @@ func (c *Courier) Settle(ctx context.Context, id queue.ID, s client.Status) erro
 	case s.Receipt == nil:
 		return ErrOpen
 	}
-	if err := c.queue.StoreReceipt(ctx, id, s.Receipt); err != nil {
-		return err
+	k := c.keep(ctx, s)
+	if k.stored {
+		c.note(func(s *Status) { s.Delivered = time.Now() })
+		c.tell(Event{ID: id, Stage: Receipted})
 	}
-	c.note(func(s *Status) { s.Delivered = time.Now() })
-	c.tell(Event{ID: id, Stage: Receipted})
-	if err := c.queue.Purge(ctx, id); err != nil {
-		return err
+	if k.err != nil {
+		return k.err
 	}
 	c.tell(Event{ID: id, Stage: Purged})
 	switch s.Status {

@@ -204,11 +204,11 @@ func openReplies(t *testing.T, s *stage.Stage, d parcel.Drive) (out replies) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := api.Decode[api.StatusList](bytes.NewReader(body))
-	if err != nil || len(list.Records) != 3 {
+	list, err := api.Decode[api.StatusResult](bytes.NewReader(body))
+	if err != nil || len(list.Statuses) != 3 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	out.records = list.Records
+	out.records = list.Statuses
 	return out
 }
 
@@ -224,7 +224,7 @@ func (r replies) of(id queue.ID) (out api.RecordStatus) {
 // write seals other replies: whoever finds the drive can.
 func (r replies) write(t *testing.T, d parcel.Drive, records []api.RecordStatus) {
 	t.Helper()
-	body, err := json.Marshal(api.StatusList{Records: records})
+	body, err := json.Marshal(api.StatusResult{Statuses: records})
 	if err != nil {
 		t.Fatal(err)
 	}
