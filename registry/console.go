@@ -16,6 +16,10 @@ func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 		"GET /status": r.consoleStatus,
 		"GET /store":  r.consoleStore,
 		"GET /check":  r.consoleCheck,
+
+		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
+		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
+		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
 	}
 }
 

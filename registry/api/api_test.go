@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/parcel"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
 
@@ -165,6 +167,9 @@ func TestLimitsFit(t *testing.T) {
 	}
 	if n := len(`{"record":""}`) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission); n > api.MaxBody {
 		t.Errorf("the largest open request is %d bytes", n)
+	}
+	if n := parcel.MaxItems * (2*receipt.MaxSize + 512); n > api.MaxBody || n > parcel.MaxPlain {
+		t.Errorf("the largest answer to a file of a parcel is %d bytes", n)
 	}
 	const particulars = 16 << 10 // names, endorsement and attestation key
 	if n := base64.RawURLEncoding.EncodedLen(record.MaxUnblock) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission) + particulars; n > api.MaxBody {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
 )
 
@@ -23,6 +24,10 @@ type RegistryKeys struct {
 	// to be believed. LogKey is never among them.
 	EarlierVerdictKeys []record.JWK `json:"earlier_verdict_keys,omitzero"`
 	EarlierTLSRoots    [][]byte     `json:"earlier_tls_roots,omitzero"`
+
+	// Exchange are the keys that kiosks seal drives to, the newest first; the older
+	// ones are for policies that name them still.
+	Exchange []parcel.Key `json:"exchange,omitzero"`
 }
 
 // VaultKeys is the same of a vault; RootHash pins the authority's policies.

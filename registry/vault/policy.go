@@ -259,6 +259,7 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 		p.RegistryTLS = append(p.RegistryTLS, policy.Root{Certificate: root, Class: f.Registry.Class})
 	}
 	p.VerdictKeys.Registry = append([]record.JWK{keys.VerdictKey}, keys.EarlierVerdictKeys...)
+	p.Exchange = keys.Exchange
 	return nil
 }
 

@@ -62,17 +62,17 @@ type Options struct {
 
 // Vault is an open vault.
 type Vault struct {
-	opts     Options
-	judge    judge
+	opts  Options
+	judge judge
 	// identities are all keys that ever were in a policy, the latest first: records
 	// that were sealed to an earlier one may still come.
 	identities []record.AuthorityPrivateKey
-	verdict  keyfile.Key
-	officers Officers // with the key that tells persons apart
-	server   tls.Certificate
-	client   [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
-	store    *store
-	one      sync.Mutex // verdicts are given one after another: each may depend on the last
+	verdict    keyfile.Key
+	officers   Officers // with the key that tells persons apart
+	server     tls.Certificate
+	client     [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
+	store      *store
+	one        sync.Mutex // verdicts are given one after another: each may depend on the last
 }
 
 // Open opens a vault's directory. One process at a time can.
