@@ -34,6 +34,8 @@ const usage = `registry: takes enrollment records on and logs them.
   registry check --config FILE [--json]               compare store and log, record by record
   registry log copy DIR|URL DIR --vkey KEY [--root PEM]
                                                       copy a log, or what is new of it, and verify it
+  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+                                                      make the next key; old ones stay for what they signed
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
@@ -90,6 +92,11 @@ func run(ctx context.Context, args []string) error {
 		return restore(ctx, args[1:])
 	case "check":
 		return check(ctx, args[1:])
+	case "keys":
+		if len(args) > 1 && args[1] == "rotate" {
+			return rotateKeys(args[2:])
+		}
+		return command.Misuse("keys rotate (see registry -h)")
 	case "log":
 		if len(args) > 1 && args[1] == "copy" {
 			return logCopy(ctx, args[2:])
