@@ -43,6 +43,9 @@ func replica(t testing.TB, w *registrytest.World) (dir string) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.CopyFS(filepath.Join(dir, "exchange"), os.DirFS(filepath.Join(w.RegistryDir(), "exchange"))); err != nil {
+		t.Fatal(err)
+	}
 	shared := filepath.Join(w.RegistryDir(), "log")
 	if err := os.MkdirAll(shared, 0o700); err != nil {
 		t.Fatal(err)
