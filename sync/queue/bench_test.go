@@ -22,7 +22,8 @@ func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{4 << 10, 25 << 10} {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%dKiB/%dwriters", size>>10, writers), func(b *testing.B) {
-				const slice = 64
+				const raws, each = 64, 8
+				puts := max(raws, writers*each)
 				dir := b.TempDir()
 				q, _, err := queue.Open(context.Background(), filepath.Join(dir, "queue"), queue.Options{})
 				if err != nil {
@@ -38,14 +39,13 @@ func BenchmarkPut(b *testing.B) {
 				rand.Read(data)
 				var ratios []float64
 				for b.Loop() {
-					r := appendRaw(b, raw, data, slice)
-					p := putAll(b, q, data, slice, writers)
-					r += appendRaw(b, raw, data, slice)
-					ratios = append(ratios, r.Seconds()/2/p.Seconds())
+					r := appendRaw(b, raw, data, raws)
+					p := putAll(b, q, data, puts, writers)
+					r += appendRaw(b, raw, data, raws)
+					ratios = append(ratios, r.Seconds()/(2*raws)/p.Seconds()*float64(puts))
 				}
 				slices.Sort(ratios)
 				b.ReportMetric(ratios[len(ratios)/2], "ratio")
-				b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N*slice), "ms/put+2raw")
 			})
 		}
 	}

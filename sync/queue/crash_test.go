@@ -394,7 +394,7 @@ var children = map[string]func() int{
 	},
 }
 
-// fullDisk gives a child a file system of its own, of 6 MiB.
+// fullDisk gives a child a file system of its own, of 12 MiB.
 func fullDisk(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if uid := os.Getuid(); uid != 0 {
@@ -416,7 +416,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func fillDisk(dir string) error {
-	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m")); err != nil {
+	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m")); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
 	q, _, err := queue.Open(ctx, dir, queue.Options{})
@@ -442,7 +442,7 @@ func fillDisk(dir string) error {
 			return fmt.Errorf("round %d: after %d records: %w", round, kept, err)
 		}
 		// Not a byte is left for anybody.
-		if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 8<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 16<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
 			return fmt.Errorf("the rest of the disk: %w", err)
 		}
 		if round == 1 { // opened while it is full

@@ -46,6 +46,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	o.Reserve = cmp.Or(o.Reserve, DefaultReserve)
 	o.archiveAt = cmp.Or(o.archiveAt, 256)
 	o.compactAt = cmp.Or(o.compactAt, 16<<20)
+	o.reserveDB = cmp.Or(o.reserveDB, 4<<20)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -136,7 +137,7 @@ func (q *Queue) makeDatabase() error {
 	if err != nil {
 		return err
 	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(db.Close(), q.reserve(tmp)); err != nil {
 		return err
 	}
 	if err := q.before("rename", database); err != nil {
@@ -145,20 +146,40 @@ func (q *Queue) makeDatabase() error {
 	return os.Rename(q.path(tmp), q.path(database))
 }
 
+// reserve gives a database, durably, the room that a kiosk's days take: its writes
+// allocate nothing, which spares the file system's journal two writes out of three,
+// and find their place on a full disk. Without room it grows as it must.
+func (q *Queue) reserve(name string) error {
+	f, err := os.OpenFile(q.path(name), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() >= q.opts.reserveDB {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, q.opts.reserveDB-info.Size()), info.Size()); clean(err) {
+		return f.Truncate(info.Size())
+	} else if err != nil {
+		return err
+	}
+	return q.sync(f, name)
+}
+
 // compact gives back what the database no longer uses, when that is most of it: its
 // file never shrinks by itself. The new one is written beside the old, synced and
 // checked before it takes the name. Without room the old one stays.
 func (q *Queue) compact(ctx context.Context, r *Report) error {
-	info, err := os.Stat(q.path(database))
-	if err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	free := int64(q.db.Stats().FreePageN) * int64(q.db.Info().PageSize)
-	if free < q.opts.compactAt || free < info.Size()/2 {
+	free, used := int64(q.db.Stats().FreePageN)*int64(q.db.Info().PageSize), q.used()
+	if free < q.opts.compactAt || free < used/2 {
 		return nil
 	}
 	tmp := database + tmpSuffix
-	err = q.compactTo(tmp)
+	err := q.compactTo(tmp)
+	if err == nil {
+		err = q.reserve(tmp)
+	}
 	if clean(err) || err == nil && q.opts.Check(ctx, q.path(tmp)) != nil {
 		os.Remove(q.path(tmp))
 		return ctx.Err()
@@ -175,11 +196,18 @@ func (q *Queue) compact(ctx context.Context, r *Report) error {
 	if err != nil {
 		return q.failed("compact", err)
 	}
-	if now, err := os.Stat(q.path(database)); err == nil {
-		r.Compacted = info.Size() - now.Size()
-	}
 	// The directory is synced before anything is written into the new file.
-	return q.openDatabase()
+	if err := q.openDatabase(); err != nil {
+		return err
+	}
+	r.Compacted = used - q.used()
+	return nil
+}
+
+// used is the size of the database, without what is reserved behind it.
+func (q *Queue) used() (n int64) {
+	q.view(func(tx *bolt.Tx) error { n = tx.Size(); return nil })
+	return n
 }
 
 func (q *Queue) compactTo(tmp string) error {
@@ -320,11 +348,15 @@ func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries 
 	case err != nil:
 		return fmt.Errorf("open history: %w", err)
 	default:
-		if err = q.history.open(); err == nil {
-			return nil
+		err = q.history.open()
+		if err == nil && fresh { // what is not there is taken from the journal
+			err = q.history.walk(ctx, func(ending) error { return nil })
 		}
-		if !errors.Is(err, ErrDamaged) {
+		if err == nil || !errors.Is(err, ErrDamaged) {
 			return err
+		}
+		if err := q.history.close(); err != nil {
+			return fmt.Errorf("open history: %w", err)
 		}
 		r.History = true
 		if err := q.setAside(r, historyFile); err != nil {
