@@ -3,6 +3,8 @@ package queue_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,4 +82,78 @@ func putAll(b *testing.B, q *queue.Queue, data []byte, n, writers int) time.Dura
 	}
 	wg.Wait()
 	return time.Since(start)
+}
+
+// How full BenchmarkOpen's queue is; by hand: -args -purged 1000000 -waiting 10000.
+var (
+	manyPurged  = flag.Int("purged", 10_000, "purged records of BenchmarkOpen")
+	manyWaiting = flag.Int("waiting", 500, "waiting records of BenchmarkOpen")
+)
+
+// Opening a queue that holds many records, against opening one that holds none,
+// slice by slice in turn: after a clean end, and after a crash. "ratio" is the median
+// over the slices of the full one's time to the empty one's.
+func BenchmarkOpen(b *testing.B) {
+	empty, full := filepath.Join(b.TempDir(), "queue"), filepath.Join(b.TempDir(), "queue")
+	fill(b, empty, 0, 0)
+	fill(b, full, *manyPurged, *manyWaiting)
+	for _, name := range []string{"after closing", "after a crash"} {
+		b.Run(name, func(b *testing.B) {
+			var ratios []float64
+			for b.Loop() {
+				if name == "after a crash" {
+					for _, dir := range []string{empty, full} {
+						runChild(b, "put and die", dir)
+					}
+				}
+				e := opened(b, empty)
+				f := opened(b, full)
+				ratios = append(ratios, f.Seconds()/e.Seconds())
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "ratio")
+			b.ReportMetric(float64(*manyPurged), "purged")
+			b.ReportMetric(float64(*manyWaiting), "waiting")
+		})
+	}
+}
+
+func opened(b *testing.B, dir string) time.Duration {
+	start := time.Now()
+	q, r, err := queue.Open(context.Background(), dir, queue.Options{})
+	took := time.Since(start)
+	if err != nil || r.Mended() {
+		b.Fatalf("%v, %+v", err, r)
+	}
+	if err := q.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// fill delivers so many records of 8 KiB with receipts of 2 KiB, and leaves others
+// waiting.
+func fill(b *testing.B, dir string, purged, waiting int) {
+	ctx := context.Background()
+	q, _, err := queue.Open(ctx, dir, queue.Options{}.Unsynced())
+	if err != nil {
+		b.Fatal(err)
+	}
+	data, receipt := make([]byte, 8<<10), make([]byte, 2<<10)
+	rand.Read(data)
+	rand.Read(receipt)
+	for n := range purged + waiting {
+		var id queue.ID
+		rand.Read(id[:])
+		err := q.Put(ctx, queue.Item{ID: id, Data: data})
+		if n < purged {
+			err = errors.Join(err, q.StoreReceipt(ctx, id, receipt), q.Purge(ctx, id))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		b.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -361,6 +362,18 @@ var children = map[string]func() int{
 		}
 		q.Close()
 		return 0
+	},
+	"put and die": func() int {
+		q, _, err := queue.Open(ctx, os.Args[1], queue.Options{})
+		if err == nil {
+			err = q.Put(ctx, queue.Item{ID: queue.ID(sha256.Sum256([]byte(time.Now().String()))), Data: make([]byte, 8<<10)})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return exitFailed
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	},
 	"full": func() int {
 		if err := fillDisk(os.Args[1]); err != nil {

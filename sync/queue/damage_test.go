@@ -106,7 +106,7 @@ func TestDatabaseGoneCutOrForeign(t *testing.T) {
 // is cut, nobody reads behind its end, which would end the program.
 func TestDatabaseCutInsideARecord(t *testing.T) {
 	dir := quickDir(t)
-	q, _ := open(t, dir, queue.Options{})
+	q, _ := open(t, dir, queue.Options{}.Small())
 	long := item(1)
 	long.Data = bytes.Repeat([]byte("record"), 10_000)
 	check(t, q.Put(ctx, long))
@@ -117,7 +117,7 @@ func TestDatabaseCutInsideARecord(t *testing.T) {
 	for size := os.Getpagesize(); size < len(b); size += os.Getpagesize() {
 		damaged := clone(t, dir)
 		check(t, os.Truncate(filepath.Join(damaged, "queue.db"), int64(size)))
-		q, r := open(t, damaged, queue.Options{})
+		q, r := open(t, damaged, queue.Options{}.Small())
 		if w := waiting(t, q); len(w) != 1 || !bytes.Equal(w[0].Data, long.Data) {
 			t.Errorf("cut to %d of %d bytes: the record is gone, %+v", size, len(b), r)
 		}
