@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	f_log "github.com/transparency-dev/formats/log"
@@ -23,8 +22,8 @@ import (
 )
 
 // logRole appends records to the log and makes their receipts. It is one
-// goroutine in one process (the store's lock sees to that), and the only one
-// that appends.
+// goroutine in one process (the store's lock sees to that, see lead.go), and the
+// only one that appends.
 //
 // Why each record is in the log exactly once: the store says which records have
 // no receipt, and below which size of the log every leaf is some receipt's.
@@ -34,6 +33,8 @@ import (
 // after a crash is the ordinary way. Should a leaf be there twice all the same,
 // its lowest index counts.
 type logRole struct {
+	leading
+	term     uint64
 	store    outbox
 	add      tessera.AddFn
 	reader   tessera.LogReader
@@ -41,9 +42,7 @@ type logRole struct {
 	verifier note.Verifier
 	vkey     string
 	log      *slog.Logger
-	kick     chan struct{}
 	stop     func(context.Context) error
-	failing  atomic.Bool
 
 	// What the log holds from the store's size up to read, and is no receipt's yet.
 	read  uint64
@@ -53,7 +52,7 @@ type logRole struct {
 const (
 	logBatch = 256              // records in one turn
 	logTurn  = 30 * time.Second // longest turn
-	idleTurn = 10 * time.Second
+	idleTurn = time.Second      // other processes may have taken records on
 )
 
 func openLog(dir string, signer note.Signer, vkey string, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
@@ -81,7 +80,6 @@ func openLog(dir string, signer note.Signer, vkey string, interval time.Duration
 	return &logRole{
 		store: store, add: appender.Add, reader: reader, verifier: verifier, vkey: vkey, log: log,
 		awaiter: tessera.NewPublicationAwaiter(ctx, reader.ReadCheckpoint, interval/4),
-		kick:    make(chan struct{}, 1),
 		stop: func(ctx context.Context) error {
 			defer cancel()
 			return shutdown(ctx)
@@ -93,14 +91,16 @@ func openLog(dir string, signer note.Signer, vkey string, interval time.Duration
 // Nothing may be appended to it, or it would contradict its own checkpoints.
 var ErrLogCut = errors.New("the log was cut short or put back to an older copy: restore it before going on")
 
-// run works until ctx ends.
-func (l *logRole) run(ctx context.Context) {
+// run works until ctx ends, or the role is another's.
+func (l *logRole) run(ctx context.Context) error {
 	for {
 		more, err := l.turn(ctx)
 		wait := idleTurn
 		switch {
 		case ctx.Err() != nil:
-			return
+			return nil
+		case errors.Is(err, errDeposed):
+			return err
 		case err != nil:
 			l.failing.Store(true)
 			l.log.Error("log turn failed, will be tried again", "error", err)
@@ -113,7 +113,7 @@ func (l *logRole) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-l.kick:
 		case <-time.After(wait):
 		}
@@ -149,7 +149,7 @@ func (l *logRole) turn(ctx context.Context) (more bool, err error) {
 	for _, index := range left {
 		scanned = min(scanned, index)
 	}
-	if err := l.store.Logged(ctx, receipts, scanned); err != nil {
+	if err := l.store.Logged(ctx, l.term, receipts, scanned); err != nil {
 		return false, fmt.Errorf("store receipts: %w", err)
 	}
 	l.found = left
@@ -258,6 +258,14 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 // logFiles serves the log as C2SP tlog-tiles has it: checkpoint and tiles, and
 // nothing else that lies in its directory.
 type logFiles struct{ root *os.Root }
+
+func openLogFiles(dir string) (f logFiles, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return f, fmt.Errorf("open log: %w", err)
+	}
+	f.root, err = os.OpenRoot(dir)
+	return f, err
+}
 
 var logPath = regexp.MustCompile(`^(checkpoint|tile/(entries|[0-9]{1,2})/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[0-9]{1,3})?)$`)
 
