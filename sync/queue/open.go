@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -33,8 +34,26 @@ type Report struct {
 }
 
 // Mended says that something was wrong: what else a report counts is every day's.
-func (r Report) Mended() bool {
-	return r.Rebuilt || r.History || r.Recovered+r.Repaired+r.Single+r.Quarantined+r.Unreadable+len(r.SetAside) > 0
+func (r Report) Mended() bool { return r.String() != "" }
+
+// String says it in words, for logs and for whoever looks after the kiosk; "" when
+// nothing was wrong.
+func (r Report) String() string {
+	var said []string
+	say := func(yes bool, format string, args ...any) {
+		if yes {
+			said = append(said, fmt.Sprintf(format, args...))
+		}
+	}
+	say(r.Rebuilt, "database made anew from the second copies")
+	say(r.History, "history made anew from the journal")
+	say(r.Recovered > 0, "%d records put back", r.Recovered)
+	say(r.Repaired > 0, "%d copies written again", r.Repaired)
+	say(r.Single > 0, "no room for the second copies of %d records", r.Single)
+	say(r.Quarantined > 0, "%d records set aside, damaged in both copies", r.Quarantined)
+	say(r.Unreadable > 0, "%d lines of the journal damaged", r.Unreadable)
+	say(len(r.SetAside) > 0, "kept for a look: %s", strings.Join(r.SetAside, ", "))
+	return strings.Join(said, "; ")
 }
 
 // Open opens the queue in dir, made if it is not there. Errors: ErrLocked when
