@@ -3,7 +3,6 @@ package queue_test
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -131,25 +130,23 @@ func opened(b *testing.B, dir string) time.Duration {
 	return took
 }
 
-// fill delivers so many records of 8 KiB with receipts of 2 KiB, and leaves others
+// fill delivers so many records with receipts of 2 KiB, and leaves others of 8 KiB
 // waiting.
 func fill(b *testing.B, dir string, purged, waiting int) {
-	ctx := context.Background()
-	q, _, err := queue.Open(ctx, dir, queue.Options{}.Unsynced())
+	q, _, err := queue.Open(context.Background(), dir, queue.Options{}.Unsynced())
 	if err != nil {
 		b.Fatal(err)
 	}
 	data, receipt := make([]byte, 8<<10), make([]byte, 2<<10)
 	rand.Read(data)
 	rand.Read(receipt)
-	for n := range purged + waiting {
+	if err := q.Deliver(purged, receipt); err != nil {
+		b.Fatal(err)
+	}
+	for range waiting {
 		var id queue.ID
 		rand.Read(id[:])
-		err := q.Put(ctx, queue.Item{ID: id, Data: data})
-		if n < purged {
-			err = errors.Join(err, q.StoreReceipt(ctx, id, receipt), q.Purge(ctx, id))
-		}
-		if err != nil {
+		if err := q.Put(context.Background(), queue.Item{ID: id, Data: data}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -382,6 +382,19 @@ var children = map[string]func() int{
 		}
 		return 0
 	},
+	// mend DIR N: killed before step N.
+	"mend": func() int {
+		cut, _ := strconv.Atoi(os.Args[2])
+		step := 0
+		_, err := mend(os.Args[1], func(string, string) error {
+			if step++; step == cut {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+			return nil
+		})
+		return report(err)
+	},
 	// work DIR N: killed before step N.
 	"work": func() int {
 		cut, _ := strconv.Atoi(os.Args[2])
