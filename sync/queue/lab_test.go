@@ -117,6 +117,8 @@ func labScript(seed uint64, variant string) (out []labOp) {
 				}
 			case k < 93:
 				out = append(out, labOp{"read all", 0})
+			case k < 95:
+				out = append(out, labOp{"scrub", 0})
 			case k < 98:
 				out = append(out, labOp{"open again", 0})
 			default:
@@ -194,6 +196,9 @@ func labWork(dir string, seed uint64, variant string) error {
 			return q.Forget(i.ID)
 		case "read all":
 			_, err := q.Waiting(ctx, 1000, 1<<30, all)
+			return err
+		case "scrub":
+			_, err := q.Scrub(ctx)
 			return err
 		case "open again":
 			return again(func() error { return nil })
