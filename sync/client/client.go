@@ -272,14 +272,10 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 	if got.Status == api.Pending && got.Receipt == "" && got.Standing == "" {
 		return out, nil
 	}
-	submission, err := record.ParseSubmission(item.Data)
+	payload, err := record.PayloadOf(item.Data, item.ID)
 	if err != nil {
 		return out, err
 	}
-	if submission.ID() != item.ID {
-		return out, record.ErrForm
-	}
-	payload := submission.Record().Payload()
 	if got.Status != api.Pending {
 		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
 		if err != nil {
