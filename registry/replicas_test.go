@@ -227,6 +227,9 @@ func newFleet(t *testing.T, n int, settings ...string) *fleet {
 	f := &fleet{T: t, world: w, cluster: c, address: c.URL(fleetDatabase), kiosk: w.Kiosk(t, "KIOSK-0001"), at: make([]string, n), kill: make([]func(), n),
 		acked: map[[32]byte]bool{}, receipts: map[[32]byte]string{}}
 	enlist(t, w, f.address, f.kiosk)
+	if _, err := c.Query(t.Context(), fleetDatabase, "CHECKPOINT"); err != nil { // up to here even a forgetful one remembers
+		t.Fatal(err)
+	}
 	for i := range n {
 		f.spawn(i, onDatabase(t, w, f.address))
 	}
