@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -124,6 +125,23 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
 	return err
+}
+
+// ConsoleOf is the console of a registry that serves, or is about to.
+func ConsoleOf(ctx context.Context, r *Registry) (c *Console, err error) {
+	notYet := func() (map[string]http.HandlerFunc, func() error, error) {
+		return nil, nil, errors.New("it does not serve")
+	}
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if c, err = console.Open(ctx, r.opts.Dir, notYet); err == nil || time.Now().After(late) {
+			return c, err
+		}
+	}
+}
+
+// ServeConsole serves the console alone: records are taken on, and not logged.
+func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
+	return console.Listen(r.opts.Dir, r.consoleRoutes())
 }
 
 // The store and what goes in and out of it, for its conformance test.

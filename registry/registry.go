@@ -46,6 +46,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 )
@@ -90,6 +91,7 @@ type Registry struct {
 	origin   string
 	verdict  keyfile.Key
 	server   tls.Certificate
+	exchange []parcel.PrivateKey
 	kiosks   Kiosks
 	activity activities
 	store    store
@@ -132,7 +134,10 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	r.origin, r.logKey = pub.Origin, pub.LogKey
-	if err := ours(o.Policy, pub); err != nil {
+	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := ours(o.Policy, pub, r.exchange); err != nil {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
@@ -226,7 +231,7 @@ func logSigner(dir string) (note.Signer, error) {
 }
 
 // ours refuses a policy that would have kiosks trust another registry.
-func ours(s policy.Signed, pub api.RegistryKeys) error {
+func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) error {
 	if !s.Valid() {
 		return fmt.Errorf("%w: there is none", ErrPolicy)
 	}
@@ -243,6 +248,8 @@ func ours(s policy.Signed, pub api.RegistryKeys) error {
 		return fmt.Errorf("%w: tls root", ErrPolicy)
 	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
 		return fmt.Errorf("%w: verdict key", ErrPolicy)
+	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
+		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
 		return fmt.Errorf("%w: no vault's verdict key", ErrPolicy)
 	}

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -17,6 +20,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -55,7 +59,7 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
-	stopConsole, err := r.listenConsole()
+	stopConsole, err := console.Listen(r.opts.Dir, r.consoleRoutes())
 	if err != nil {
 		return err
 	}
@@ -95,6 +99,7 @@ func (r *Registry) handler() http.Handler {
 		serve        http.HandlerFunc
 	}{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
+		{api.PathStatus, http.MethodPost, r.postStatus},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
@@ -156,7 +161,13 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
-	batch, err := api.Decode[api.Batch](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	body, ok := decoded(w, q)
+	if !ok {
+		w.Header().Set("Accept-Encoding", api.Gzip)
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send it as it is, or with gzip", 0)
+		return
+	}
+	batch, err := api.Decode[api.Batch](body)
 	switch {
 	case errors.Is(err, api.ErrSize):
 		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
@@ -175,8 +186,19 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
-	var result api.BatchResult
-	for _, t := range r.take(q.Context(), batch.Items, sender) {
+	result := api.BatchResult{Verdicts: r.takeBatch(q.Context(), batch, sender)}
+	signed, err := r.signedTime(q.Context())
+	if err != nil {
+		r.opts.Log.Error("time not signed", "error", err)
+	}
+	result.Time = signed // left out when empty
+	result.Policy = r.opts.Policy.Digest()
+	reply.JSON(w, result)
+}
+
+// takeBatch decides every item of a batch, however it came here.
+func (r *Registry) takeBatch(ctx context.Context, batch api.Batch, sender Kiosk) (out []api.ItemVerdict) {
+	for _, t := range r.take(ctx, batch.Items, sender) {
 		v := t.verdict
 		if t.err != nil {
 			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
@@ -185,15 +207,100 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
-		result.Verdicts = append(result.Verdicts, v)
+		out = append(out, v)
 	}
-	signed, err := r.signedTime(q.Context())
+	return out
+}
+
+// decoded is a request's body without its content coding, which nothing but gzip
+// may be. A body that is not what it says fails when it is read, with ErrForm.
+func decoded(w http.ResponseWriter, q *http.Request) (io.Reader, bool) {
+	body := http.MaxBytesReader(w, q.Body, api.MaxBody+1)
+	switch q.Header.Get("Content-Encoding") {
+	case "":
+		return body, true
+	case api.Gzip:
+		return &inflated{from: body}, true
+	}
+	return nil, false
+}
+
+// inflated reads gzip of which every fault but the connection's is ErrForm.
+type inflated struct {
+	from io.Reader
+	gzip *gzip.Reader
+}
+
+func (r *inflated) Read(b []byte) (n int, err error) {
+	if r.gzip == nil {
+		r.gzip, err = gzip.NewReader(r.from)
+	}
+	if err == nil {
+		n, err = r.gzip.Read(b)
+	}
+	var corrupt flate.CorruptInputError
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
+		err = fmt.Errorf("%w: %w", api.ErrForm, err)
+	}
+	return n, err
+}
+
+// postStatus tells of many records what getRecord tells of one.
+func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
+	sender, ok := r.sender(q)
+	if !ok {
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
+		return
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		return
+	}
+	query, err := api.Decode[api.StatusQuery](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
 	if err != nil {
-		r.opts.Log.Error("time not signed", "error", err)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no list of record ids", 0)
+		return
 	}
-	result.Time = signed // left out when empty
-	result.Policy = r.opts.Policy.Digest()
+	result, err := r.statuses(q.Context(), sender, query.IDs)
+	if err != nil {
+		r.opts.Log.Error("records not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
 	reply.JSON(w, result)
+}
+
+// statuses is what is known of records of sender's; what does not fit a message is
+// left out.
+func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (result api.StatusResult, err error) {
+	ids := make([][32]byte, len(asked))
+	for i, id := range asked {
+		ids[i] = id
+	}
+	found, err := r.store.Status(ctx, sender.ID, ids...)
+	if err != nil {
+		return result, err
+	}
+	room := api.MaxBody - 64
+	for _, id := range asked {
+		answer := api.RecordStatus{ID: id, Status: api.Unknown}
+		if known, held := found[id]; held {
+			answer = recordStatus(id, known)
+		}
+		if room -= reply.Size(answer) + 1; room < 0 {
+			break
+		}
+		result.Statuses = append(result.Statuses, answer)
+	}
+	return result, nil
+}
+
+func recordStatus(id api.ID, known status) api.RecordStatus {
+	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+	if d := known.decision; d.Status != "" {
+		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	}
+	return answer
 }
 
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
@@ -218,11 +325,7 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	}
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
-	if d := known.decision; d.Status != "" {
-		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
-	}
-	reply.JSON(w, answer)
+	reply.JSON(w, recordStatus(id, known))
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {

@@ -4,19 +4,23 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"time"
 
+	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/queue"
 )
 
 // Queries that the agent answers over its socket.
 const (
-	QueryList   = "queue-list" // -> []QueueEntry
+	QueryList   = "queue-list" // -> QueueList
 	QueryShow   = "queue-show" // argument: record id in hex -> QueueRecord
 	QueryHealth = "health"     // -> Health
 )
@@ -27,6 +31,56 @@ const (
 	listLimit      = 10000
 	deliveredLimit = 1000
 )
+
+// Delivery is how delivery stands, with nothing personal in it.
+type Delivery struct {
+	Line        courier.Line `json:"line,omitempty"`       // "" when no agent runs: then nothing is delivered
+	Code        kiosk.Code   `json:"code,omitempty"`       // why the last attempt failed
+	Fault       string       `json:"fault,omitempty"`      // the same in words
+	Inspector   string       `json:"inspector,omitempty"`  // who opens the connection, for kiosk.CodeInspected
+	NextTry     time.Time    `json:"next_try,omitzero"`    // of an agent that waits after a failure
+	Delivered   time.Time    `json:"delivered,omitzero"`   // the last receipt since the agent's start
+	Waiting     int          `json:"waiting"`              // records not yet receipted
+	Oldest      time.Time    `json:"oldest,omitzero"`      // of them
+	OldestAge   int64        `json:"oldest_age,omitempty"` // seconds
+	Quarantined int          `json:"quarantined"`          // set aside
+	Receipted   int          `json:"receipted"`            // with their receipt here
+}
+
+// QueueList is the queue's list with how delivery stands.
+type QueueList struct {
+	Delivery Delivery     `json:"delivery"`
+	Records  []QueueEntry `json:"records"`
+}
+
+// deliveryOf is how an open queue stands.
+func deliveryOf(ctx context.Context, open *queue.Queue) (Delivery, error) {
+	s, err := open.Stats(ctx)
+	return deliveryWith(s), err
+}
+
+func deliveryWith(s queue.Stats) Delivery {
+	d := Delivery{Waiting: s.Waiting, Oldest: s.Oldest, Quarantined: s.Quarantined, Receipted: s.Receipted}
+	if !s.Oldest.IsZero() {
+		d.OldestAge = max(0, int64(time.Since(s.Oldest)/time.Second)) // the clock may have been set back
+	}
+	return d
+}
+
+// delivery is how the courier stands.
+func (s *Station) delivery(ctx context.Context) (Delivery, error) {
+	status, err := s.courier.Status(ctx)
+	d := deliveryWith(status.Stats)
+	d.Line, d.Delivered = status.Line, status.Delivered
+	if status.Fault != nil {
+		e := trouble(status.Fault)
+		d.Code, d.Fault, d.Inspector = e.Code, status.Fault.Error(), e.Inspector
+	}
+	if wait := time.Until(status.Next); wait > 0 && status.Waiting > 0 {
+		d.NextTry = time.Now().Add(wait) // by the clock of now: it may have been set meanwhile
+	}
+	return d, err
+}
 
 // QueueEntry is one line of the queue's list. It holds no personal data.
 type QueueEntry struct {
@@ -48,18 +102,46 @@ type QueueRecord struct {
 }
 
 func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
-	if q.Kind == QueryHealth {
+	switch q.Kind {
+	case QueryHealth:
 		return s.health(ctx), nil
+	case QueryList:
+		records, err := list(ctx, s.queue)
+		if err != nil {
+			return nil, err
+		}
+		d, err := s.delivery(ctx)
+		return QueueList{d, records}, err
 	}
-	return answer(ctx, s.queue, q)
+	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.tpm.RecordKey()}.answer(ctx, q)
 }
 
-func answer(ctx context.Context, open *queue.Queue, q wire.Query) (any, error) {
+// keeper answers for the queue: in the agent, or in this process when none runs.
+type keeper struct {
+	id       string // the kiosk's
+	queue    *queue.Queue
+	courier  *courier.Courier
+	policies *policies
+	key      record.Signer // record key; nil when the TPM is not open
+}
+
+func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		return list(ctx, open)
+		records, err := list(ctx, k.queue)
+		if err != nil {
+			return nil, err
+		}
+		d, err := deliveryOf(ctx, k.queue)
+		return QueueList{d, records}, err
 	case QueryShow:
-		return show(ctx, open, q.Argument)
+		return show(ctx, k.queue, q.Argument)
+	case queryWaiting:
+		return waiting(ctx, k.queue)
+	case querySign:
+		return k.sign(ctx, q.Argument)
+	case querySettle:
+		return k.settle(ctx, q.Argument)
 	}
 	return nil, fmt.Errorf("unknown question %q", q.Kind)
 }
@@ -123,28 +205,66 @@ func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord,
 }
 
 // Ask puts a question about the queue to the agent, or to the queue itself when
-// no agent runs. v is a *[]QueueEntry or a *QueueRecord.
+// no agent runs. v is a *QueueList or a *QueueRecord.
 func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
-	err := wire.Ask(ctx, c.Kiosk.Socket, q, v)
-	if !errors.Is(err, wire.ErrNoAgent) {
-		return err
-	}
-	open, _, err := openQueue(ctx, c)
+	l, err := openLine(ctx, c, false)
 	if err != nil {
 		return err
 	}
-	defer open.Close()
-	answered, err := answer(ctx, open, q)
+	defer l.close()
+	return l.ask(ctx, q, v)
+}
+
+// line leads to whoever keeps the queue: the agent, or a keeper of our own.
+type line struct {
+	socket string
+	keeper *keeper // nil: the agent
+	close  func() error
+}
+
+// openLine finds the agent, or opens the queue where none runs; with the TPM if
+// something is to be signed.
+func openLine(ctx context.Context, c Config, signing bool) (_ *line, err error) {
+	l := &line{socket: c.Kiosk.Socket, close: func() error { return nil }}
+	if _, err := wire.Dial(c.Kiosk.Socket); !errors.Is(err, wire.ErrNoAgent) {
+		return l, err
+	}
+	q, _, err := openQueue(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.keeper, l.close = &keeper{id: c.Kiosk.ID, queue: q, courier: courier.New(q, nil, courier.Options{})}, q.Close
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.keeper.policies, err = readPolicies(c); err != nil || !signing {
+		return l, err
+	}
+	chip, err := openTPM(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.close = func() error { return errors.Join(chip.Close(), q.Close()) }
+	l.keeper.key = chip.RecordKey()
+	return l, chip.Ready()
+}
+
+// ask puts one question. What comes back passes through JSON either way.
+func (l *line) ask(ctx context.Context, q wire.Query, v any) error {
+	if l.keeper == nil {
+		return wire.Ask(ctx, l.socket, q, v)
+	}
+	answer, err := l.keeper.answer(ctx, q)
 	if err != nil {
 		return err
 	}
-	switch out := v.(type) {
-	case *[]QueueEntry:
-		*out = answered.([]QueueEntry)
-	case *QueueRecord:
-		*out = answered.(QueueRecord)
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
 	}
-	return nil
+	return json.Unmarshal(b, v)
 }
 
 // openQueue opens the queue that Provision made; it makes none.

@@ -143,6 +143,18 @@ func TestAgentsLife(t *testing.T) {
 	wants(t, exitUnreachable, "first: ", config, "doctor")
 	wants(t, exitFailed, "no record of this id", config, "queue", "show", strings.Repeat("0", 64))
 
+	drive := t.TempDir()
+	byDrive := func() {
+		t.Helper()
+		if r := wants(t, exitDone, "", config, "queue", "export", drive); r.out != "Nothing waits: there is nothing to export.\n" {
+			t.Errorf("export: %s", r.out)
+		}
+		if r := wants(t, exitDone, "", config, "queue", "import-receipts", drive); r.out != "Nothing on the drive is from this kiosk.\n" {
+			t.Errorf("import-receipts: %s", r.out)
+		}
+	}
+	byDrive()
+
 	timeline := filepath.Join(t.TempDir(), "timeline")
 	wants(t, exitUsage, "--timeline", config, "agent", "--timeline", "/none/file")
 	for i, end := range []struct {
@@ -153,8 +165,9 @@ func TestAgentsLife(t *testing.T) {
 		if i == 0 {
 			wants(t, exitFailed, "another agent", config, "agent")
 			wants(t, exitUnreachable, "first: ", config, "doctor")
+			byDrive()
 		}
-		if r := wants(t, exitDone, "", config, "queue", "list"); r.out != "The queue is empty.\n" {
+		if r := wants(t, exitDone, "", config, "queue", "list"); !strings.HasPrefix(r.out, "waiting    0\nset aside  0\nregistry   ") || !strings.HasSuffix(r.out, "\nThe queue is empty.\n") {
 			t.Errorf("the queue: %s", r.out)
 		}
 		wants(t, exitFailed, "no record of this id", config, "queue", "show", strings.Repeat("0", 64))

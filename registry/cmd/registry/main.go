@@ -33,6 +33,9 @@ const usage = `registry: takes enrollment records on and logs them.
   registry kiosks reject ID --config FILE
   registry kiosks revoke ID --config FILE
   registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
+  registry import DIR --config FILE [--wait 30s] [--json]
+                                                      take on what kiosks have exported to a drive, and write receipts to it
+  registry exchange new DIR                           make the key that kiosks export to from the next policy on
 
 Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
@@ -91,6 +94,13 @@ func run(ctx context.Context, args []string) error {
 			return activity(ctx, args[2:])
 		}
 		return command.Misuse("activity list (see registry -h)")
+	case "import":
+		return importDrive(ctx, args[1:])
+	case "exchange":
+		if len(args) > 1 && args[1] == "new" {
+			return newExchange(args[2:])
+		}
+		return command.Misuse("exchange new (see registry -h)")
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
