@@ -97,6 +97,21 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 	return s.store.Reject(ctx, sender, rejections)
 }
 
+// LogAll has the log role until every record has its receipt.
+func LogAll(ctx context.Context, r *Registry) error {
+	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
+		l, err := openLog(r.logDir(), r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		if err != nil {
+			return err
+		}
+		l.leading, l.term = r.logging, term
+		for more := true; more && err == nil; {
+			more, err = l.turn(ctx)
+		}
+		return errors.Join(err, l.stop(ctx))
+	})
+}
+
 // Handler is what Serve serves, without TLS.
 func Handler(r *Registry) http.Handler { return r.handler() }
 

@@ -84,7 +84,7 @@ func (r *Registry) runLog(ctx context.Context, term uint64) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // ends the lock
+	defer dir.Close()                              // ends the lock
 	path, err := filepath.EvalSymlinks(r.logDir()) // it may be on a disk that others share
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
