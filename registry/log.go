@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	f_log "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 )
 
@@ -34,16 +34,16 @@ import (
 // after a crash is the ordinary way. Should a leaf be there twice all the same,
 // its lowest index counts.
 type logRole struct {
-	store    outbox
-	add      tessera.AddFn
-	reader   tessera.LogReader
-	awaiter  *tessera.PublicationAwaiter
-	verifier note.Verifier
-	vkey     string
-	log      *slog.Logger
-	kick     chan struct{}
-	stop     func(context.Context) error
-	failing  atomic.Bool
+	store     outbox
+	add       tessera.AddFn
+	reader    tessera.LogReader
+	awaiter   *tessera.PublicationAwaiter
+	of        checkpoint.Log // what our checkpoints must show, receipts' too
+	witnesses *witnesses
+	log       *slog.Logger
+	kick      chan struct{}
+	stop      func(context.Context) error
+	failing   atomic.Bool
 
 	// What the log holds from the store's size up to read, and is no receipt's yet.
 	read  uint64
@@ -56,14 +56,24 @@ const (
 	idleTurn = 10 * time.Second
 )
 
-func openLog(dir string, signer note.Signer, vkey string, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
-	verifier, err := note.NewVerifier(vkey)
+func openLog(dir string, signer note.Signer, of checkpoint.Log, links []WitnessLink, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
+	w, err := newWitnesses(links, of, log)
 	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
+		return nil, err
+	}
+	// Tessera does not begin a log without a first checkpoint. It says nothing, and
+	// witnesses that are away shall not keep a registry from starting.
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := beginLog(dir, signer); err != nil {
+			return nil, err
+		}
+	}
+	if err := withdraw(dir, of); err != nil {
+		return nil, err
 	}
 	// Tessera's goroutines end with this context, after its own shutdown.
 	ctx, cancel := context.WithCancel(context.Background())
-	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	driver, err := posix.New(ctx, posix.Config{Path: dir, HTTPClient: w.client()})
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open log: %w", err)
@@ -72,21 +82,42 @@ func openLog(dir string, signer note.Signer, vkey string, interval time.Duration
 		WithCheckpointSigner(signer).
 		WithCheckpointInterval(interval).
 		WithCheckpointRepublishInterval(max(time.Hour, interval)).
-		WithBatching(logBatch, 5*time.Millisecond) // a turn adds all it has at once
+		WithBatching(logBatch, 5*time.Millisecond). // a turn adds all it has at once
+		WithWitnesses(w.group, &tessera.WitnessOptions{Timeout: witnessTimeout})
 	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return &logRole{
-		store: store, add: appender.Add, reader: reader, verifier: verifier, vkey: vkey, log: log,
+		store: store, add: appender.Add, reader: reader, of: of, witnesses: w, log: log,
 		awaiter: tessera.NewPublicationAwaiter(ctx, reader.ReadCheckpoint, interval/4),
 		kick:    make(chan struct{}, 1),
 		stop: func(ctx context.Context) error {
 			defer cancel()
-			return shutdown(ctx)
+			err := shutdown(ctx)
+			if short := w.short(); err != nil && short != nil {
+				// It waited for a checkpoint. The leaves are in the log, and found at the next start.
+				log.Warn("stopped before all that is in the log was cosigned", "cause", short)
+				return nil
+			}
+			return err
 		},
 	}, nil
+}
+
+// beginLog makes an empty log.
+func beginLog(dir string, signer note.Signer) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	if err == nil {
+		_, _, _, err = tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(signer))
+	}
+	if err != nil {
+		return fmt.Errorf("begin log: %w", err)
+	}
+	return nil
 }
 
 // ErrLogCut means that the log on disk is shorter than it was: an older copy.
@@ -101,6 +132,10 @@ func (l *logRole) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, ErrWitnesses):
+			l.failing.Store(false)
+			l.log.Warn("no receipts for now, will be tried again", "cause", err)
+			wait = time.Second
 		case err != nil:
 			l.failing.Store(true)
 			l.log.Error("log turn failed, will be tried again", "error", err)
@@ -223,15 +258,18 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 		}
 		last.Index = max(last.Index, index)
 	}
-	_, checkpoint, err := l.awaiter.Await(ctx, func() (tessera.Index, error) { return last, nil })
+	_, signed, err := l.awaiter.Await(ctx, func() (tessera.Index, error) { return last, nil })
 	if err != nil {
+		if short := l.witnesses.short(); short != nil {
+			err = short
+		}
 		return nil, fmt.Errorf("wait for checkpoint: %w", err)
 	}
-	parsed, _, _, err := f_log.ParseCheckpoint(checkpoint, l.verifier.Name(), l.verifier)
+	own, err := l.of.Open(signed)
 	if err != nil {
 		return nil, fmt.Errorf("own checkpoint: %w", err)
 	}
-	proofs, err := client.NewProofBuilder(ctx, parsed.Size, l.reader.ReadTile)
+	proofs, err := client.NewProofBuilder(ctx, own.Size(), l.reader.ReadTile)
 	if err != nil {
 		return nil, err
 	}
@@ -246,8 +284,8 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 		for i, h := range path {
 			hashes[i] = [32]byte(h)
 		}
-		b := receipt.Build(index, hashes, checkpoint, w.blind, w.id)
-		if _, err := receipt.Verify(b, l.vkey, w.id); err != nil {
+		b := receipt.Build(index, hashes, signed, w.blind, w.id)
+		if _, err := receipt.Verify(b, l.of, w.id); err != nil {
 			return nil, fmt.Errorf("own receipt: %w", err)
 		}
 		out[w.id] = b

@@ -53,6 +53,11 @@ type Options struct {
 	Root   [32]byte      // hash of the authority's root key
 	Policy policy.Signed // in force, under Root; distributed as it is
 	Vault  VaultLink     //
+
+	// Witnesses of the policy, to be asked for their cosignatures: as many as its
+	// quorum at least.
+	Witnesses []WitnessLink
+
 	// Production refuses every record that rests on a root of class test.
 	Production bool
 	// CheckpointInterval is how often the log may publish a checkpoint, at least
@@ -136,7 +141,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	logDir := filepath.Join(o.Dir, dirLog)
-	if r.logRole, err = openLog(logDir, signer, pub.LogKey, o.CheckpointInterval, st, o.Log); err != nil {
+	if r.logRole, err = openLog(logDir, signer, o.Policy.Policy().Log(), o.Witnesses, o.CheckpointInterval, st, o.Log); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	if r.files.root, err = os.OpenRoot(logDir); err == nil {

@@ -257,11 +257,14 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 // getReady says whether records are taken on and logged. The vault may be away.
 func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	_, err := r.store.Unlogged(q.Context(), 1)
+	short := r.logRole.witnesses.short()
 	switch {
 	case err != nil || r.logRole.failing.Load():
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
 	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
+	case short != nil:
+		writeText(w, "ready, but "+short.Error()+"\n")
 	case r.vault.failing.Load():
 		writeText(w, "ready, but the vault does not answer\n")
 	default:

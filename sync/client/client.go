@@ -241,7 +241,7 @@ func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 		out.Code, out.Verdict = claims.Code, v.Bytes()
 	}
 	if got.Receipt != "" {
-		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)
+		f, err := receipt.Verify([]byte(got.Receipt), p.Log(), item.ID)
 		if err != nil {
 			return out, err
 		}

@@ -527,6 +527,6 @@ func (r *Registry) Enroll(t testing.TB, sequence uint64) record.Submission {
 
 // IsReceipt says whether b is the log's receipt for a record.
 func (r *Registry) IsReceipt(b []byte, id [32]byte) bool {
-	f, err := receipt.Verify(b, r.policy.LogKey, id)
+	f, err := receipt.Verify(b, r.policy.Log(), id)
 	return err == nil && bytes.Equal(f.Bytes(), b) && strings.HasPrefix(f.Origin(), Origin)
 }
