@@ -26,6 +26,37 @@ func (s *Split) Error() string {
 // Is makes a Split ErrSplit.
 func (s *Split) Is(target error) bool { return target == ErrSplit }
 
+// Keep writes both checkpoints into a directory, durably, under a name that is
+// theirs: HASH-1.checkpoint and HASH-2.checkpoint. Nothing is ever overwritten.
+func (s *Split) Keep(dir string) error {
+	pairs, err := evidence(dir)
+	if err != nil {
+		return err
+	}
+	first, second := s.First.Bytes(), s.Second.Bytes()
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %s%s", len(first), first, second)
+	pair := filepath.Join(dir, hex.EncodeToString(h.Sum(nil)[:8]))
+	if len(pairs) >= maxEvidence || slices.Contains(pairs, pair) {
+		return nil
+	}
+	for i, b := range [][]byte{first, second} {
+		err := keyfile.WriteNew(fmt.Sprintf("%s-%d.checkpoint", pair, i+1), b, 0o600)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("write evidence: %w", err)
+		}
+	}
+	return nil
+}
+
+func evidence(dir string) ([]string, error) {
+	pairs, err := filepath.Glob(filepath.Join(dir, "*-2.checkpoint")) // the second is written last
+	for i, f := range pairs {
+		pairs[i] = strings.TrimSuffix(f, "-2.checkpoint")
+	}
+	return pairs, err
+}
+
 // Consistent holds that the smaller of two checkpoints of a log is a beginning of
 // the larger. Errors are a *Split, or wrap ErrTiles or those of files.
 func Consistent(ctx context.Context, files Files, a, b Checkpoint) error {
@@ -135,7 +166,7 @@ func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) e
 		err := Consistent(ctx, files, k.kept, c)
 		var split *Split
 		if errors.As(err, &split) {
-			return errors.Join(err, k.witness(split))
+			return errors.Join(err, split.Keep(filepath.Join(k.dir, dirEvidence)))
 		}
 		if err != nil {
 			return err
@@ -186,36 +217,10 @@ func (k *Keeper) file(l Log) string {
 	return filepath.Join(k.dir, hex.EncodeToString(h[:8])+".checkpoint")
 }
 
-// witness writes a contradiction down, once.
-func (k *Keeper) witness(s *Split) error {
-	pairs, err := k.Evidence()
-	if err != nil {
-		return err
-	}
-	h := sha256.New()
-	first, second := s.First.Bytes(), s.Second.Bytes()
-	fmt.Fprintf(h, "%d %s%s", len(first), first, second)
-	pair := filepath.Join(k.dir, dirEvidence, hex.EncodeToString(h.Sum(nil)[:8]))
-	if len(pairs) >= maxEvidence || slices.Contains(pairs, pair) {
-		return nil
-	}
-	for i, b := range [][]byte{first, second} {
-		err := keyfile.WriteNew(fmt.Sprintf("%s-%d.checkpoint", pair, i+1), b, 0o600)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("write evidence: %w", err)
-		}
-	}
-	return nil
-}
-
 // Evidence lists the contradictions that were ever found and not moved away: for
 // each, the path of its two files without "-1.checkpoint" and "-2.checkpoint".
 func (k *Keeper) Evidence() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(k.dir, dirEvidence, "*-2.checkpoint")) // the second is written last
-	for i, f := range files {
-		files[i] = strings.TrimSuffix(f, "-2.checkpoint")
-	}
-	return files, err
+	return evidence(filepath.Join(k.dir, dirEvidence))
 }
 
 func (k *Keeper) lock(ctx context.Context) error {
