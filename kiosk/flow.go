@@ -370,7 +370,7 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 			}
 			var code [16]byte
 			rand.Read(code[:])
-			f.cancelCode = secret.FromString(formatCancelCode(code))
+			f.cancelCode = secret.FromString(record.FormatCancelCode(code))
 			id := e.identity(doc, consents, f.admin)
 			f.sealed = sealedItems(id)
 			sealed, err := record.Seal(rc, e.policy.Policy().Authority, id)

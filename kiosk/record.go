@@ -243,14 +243,3 @@ func NewTokenAdmin() TokenAdmin {
 	rand.Read(key)
 	return TokenAdmin{PUK: secret.New(puk), ManagementKey: secret.New(key)}
 }
-
-// formatCancelCode writes 128 bits for people: groups of five letters and digits.
-func formatCancelCode(code [16]byte) string {
-	s := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(code[:])
-	var groups []string
-	for len(s) > 0 {
-		n := min(5, len(s))
-		groups, s = append(groups, s[:n]), s[n:]
-	}
-	return strings.Join(groups, "-")
-}

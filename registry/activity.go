@@ -1,23 +1,17 @@
 package registry
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"enrollkiosk/registry/api"
-	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -59,140 +53,119 @@ const (
 // keepActivity is how long the registry remembers an officer's day.
 const keepActivity = 400 * 24 * time.Hour
 
-// Activities are what kiosks reported: one file for each, so that they can be read
-// while the registry serves.
-type Activities struct{ dir string }
+// Activities are what kiosks reported. They can be read while the registry serves.
+type Activities struct {
+	list func(ctx context.Context) ([]KioskActivity, error)
+}
 
-// ActivitiesIn are those in a registry's directory.
-func ActivitiesIn(dir string) Activities { return Activities{filepath.Join(dir, dirActivity)} }
+// ActivitiesIn are those in the directory of a registry that has no database.
+func ActivitiesIn(dir string) Activities {
+	return Activities{func(context.Context) ([]KioskActivity, error) { return readActivities(dir) }}
+}
 
 // List is what every kiosk reported, by id.
-func (a Activities) List() ([]KioskActivity, error) {
-	entries, err := os.ReadDir(a.dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("list activity: %w", err)
-	}
-	var out []KioskActivity
-	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || !api.ValidKioskID(id) {
-			continue
-		}
-		var k KioskActivity
-		if err := read(filepath.Join(a.dir, e.Name()), id, &k); err != nil {
-			return nil, fmt.Errorf("activity: %w", err)
-		}
-		if k.Kiosk != id {
-			return nil, fmt.Errorf("activity: %s is damaged: it speaks of another kiosk", e.Name())
-		}
-		out = append(out, k)
-	}
-	slices.SortFunc(out, func(a, b KioskActivity) int { return strings.Compare(a.Kiosk, b.Kiosk) })
-	return out, nil
-}
+func (a Activities) List(ctx context.Context) ([]KioskActivity, error) { return a.list(ctx) }
 
-// activities are Activities of a registry that serves: it alone writes them.
+// activities takes reports and raises alarms.
 type activities struct {
-	dir    string
-	log    *slog.Logger
-	mu     sync.Mutex
-	kiosks map[string]KioskActivity
-}
-
-func openActivities(dir string, log *slog.Logger) (*activities, error) {
-	files := ActivitiesIn(dir)
-	if err := os.Mkdir(files.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("activity: %w", err)
-	}
-	list, err := files.List()
-	if err != nil {
-		return nil, err
-	}
-	a := &activities{dir: files.dir, log: log, kiosks: map[string]KioskActivity{}}
-	for _, k := range list {
-		a.kiosks[k.Kiosk] = k
-	}
-	return a, nil
+	store reports
+	log   *slog.Logger
 }
 
 // take merges a verified report. Counts never fall: a report that says less than
 // one before, late, sent again or made up, changes none and raises an alarm.
 // limit is that of the policy.
-func (a *activities) take(r receipt.Activity, limit uint64, now time.Time) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	old := a.kiosks[r.Kiosk]
-	next := KioskActivity{Kiosk: r.Kiosk, Counter: max(old.Counter, r.Counter), Reported: r.Time, Alarms: slices.Clone(old.Alarms)}
+func (a activities) take(ctx context.Context, r receipt.Activity, limit uint64, now time.Time) error {
+	var raised []Alarm
+	err := a.store.ChangeActivity(ctx, r.Kiosk, r.Entries, func(own *KioskActivity, others []tally) {
+		raised = own.merge(r, others, limit, now)
+	})
+	return a.said(r.Kiosk, raised, err)
+}
+
+// alarm keeps an alarm about a kiosk.
+func (a activities) alarm(ctx context.Context, kiosk string, alarm Alarm) error {
+	var raised []Alarm
+	err := a.store.ChangeActivity(ctx, kiosk, nil, func(own *KioskActivity, _ []tally) {
+		raised = own.note(nil, alarm)
+	})
+	return a.said(kiosk, raised, err)
+}
+
+// said logs alarms that are kept.
+func (a activities) said(kiosk string, raised []Alarm, err error) error {
+	if err != nil {
+		return err
+	}
+	for _, alarm := range raised {
+		a.log.Warn("alarm", "kind", alarm.Kind, "kiosk", kiosk, "day", alarm.Day, "officer", api.ID(alarm.Officer), "count", alarm.Count)
+	}
+	return nil
+}
+
+// merge is take for one kiosk, with the other kiosks' counts for r's entries. It
+// returns the alarms that are new.
+func (k *KioskActivity) merge(r receipt.Activity, others []tally, limit uint64, now time.Time) (raised []Alarm) {
 	var fell uint64
 	less := func(before, after uint64) {
 		if after < before {
 			fell = max(fell, before-after)
 		}
 	}
-	less(old.Counter, r.Counter)
-	next.Entries = slices.Clone(r.Entries)
-	for _, e := range old.Entries {
-		i, found := slices.BinarySearchFunc(next.Entries, e, receipt.ActivityEntry.Compare)
+	less(k.Counter, r.Counter)
+	old := k.Entries
+	k.Counter, k.Reported, k.Entries = max(k.Counter, r.Counter), r.Time, slices.Clone(r.Entries)
+	for _, e := range old {
+		i, found := slices.BinarySearchFunc(k.Entries, e, receipt.ActivityEntry.Compare)
 		switch {
 		case found:
-			less(e.Reads, next.Entries[i].Reads)
-			less(e.Enrollments, next.Entries[i].Enrollments)
-			next.Entries[i].Reads = max(e.Reads, next.Entries[i].Reads)
-			next.Entries[i].Enrollments = max(e.Enrollments, next.Entries[i].Enrollments)
+			less(e.Reads, k.Entries[i].Reads)
+			less(e.Enrollments, k.Entries[i].Enrollments)
+			k.Entries[i].Reads = max(e.Reads, k.Entries[i].Reads)
+			k.Entries[i].Enrollments = max(e.Enrollments, k.Entries[i].Enrollments)
 		case e.Day >= r.From:
 			less(e.Reads+e.Enrollments, 0)
 			fallthrough
 		default:
-			next.Entries = slices.Insert(next.Entries, i, e)
+			k.Entries = slices.Insert(k.Entries, i, e)
 		}
 	}
 	oldest := receipt.DayOf(now.Add(-keepActivity))
-	next.Entries = slices.DeleteFunc(next.Entries, func(e receipt.ActivityEntry) bool { return e.Day < oldest })
+	k.Entries = slices.DeleteFunc(k.Entries, func(e receipt.ActivityEntry) bool { return e.Day < oldest })
 	if fell > 0 {
-		a.note(&next, Alarm{Kind: CountsFell, Day: receipt.DayOf(now), Count: fell, Time: now})
+		raised = k.note(raised, Alarm{Kind: CountsFell, Day: receipt.DayOf(now), Count: fell, Time: now})
 	}
-	for _, e := range r.Entries {
-		if unused := a.unused(next, e, receipt.DayOf(r.Time)); unused > limit {
-			a.note(&next, Alarm{UnusedReads, e.Day, e.Officer, unused, now})
-		}
-	}
-	return a.keep(next)
-}
-
-// unused is how many documents an officer opened on a day without an enrollment,
-// at all kiosks. On the day that has not ended yet one may be under way at each.
-func (a *activities) unused(of KioskActivity, e receipt.ActivityEntry, today receipt.Day) uint64 {
-	var reads, enrollments, underWay uint64
-	add := func(k KioskActivity) {
+	for n, e := range r.Entries {
+		sum := others[n]
 		if i, found := slices.BinarySearchFunc(k.Entries, e, receipt.ActivityEntry.Compare); found {
-			reads += k.Entries[i].Reads
-			enrollments += k.Entries[i].Enrollments
-			if e.Day >= today {
-				underWay++
-			}
+			sum.add(k.Entries[i])
+		}
+		if unused := sum.unused(e.Day >= receipt.DayOf(r.Time)); unused > limit {
+			raised = k.note(raised, Alarm{UnusedReads, e.Day, e.Officer, unused, now})
 		}
 	}
-	add(of)
-	for id, k := range a.kiosks {
-		if id != of.Kiosk {
-			add(k)
-		}
-	}
-	return reads - min(reads, enrollments+underWay)
+	return raised
 }
 
-// alarm keeps an alarm about a kiosk.
-func (a *activities) alarm(kiosk string, alarm Alarm) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	k := a.kiosks[kiosk]
-	k.Kiosk, k.Alarms = kiosk, slices.Clone(k.Alarms)
-	a.note(&k, alarm)
-	return a.keep(k)
+func (t *tally) add(e receipt.ActivityEntry) {
+	t.reads += e.Reads
+	t.enrollments += e.Enrollments
+	t.kiosks++
+}
+
+// unused is how many documents an officer opened on a day without an enrollment.
+// On the day that has not ended yet one may be under way at each kiosk.
+func (t tally) unused(today bool) uint64 {
+	used := t.enrollments
+	if today {
+		used += t.kiosks
+	}
+	return t.reads - min(t.reads, used)
 }
 
 // note says an alarm once for each day, officer and kind, and again when it grows.
-func (a *activities) note(k *KioskActivity, alarm Alarm) {
+// What it says is added to raised.
+func (k *KioskActivity) note(raised []Alarm, alarm Alarm) []Alarm {
 	i := slices.IndexFunc(k.Alarms, func(o Alarm) bool {
 		return o.Kind == alarm.Kind && o.Day == alarm.Day && o.Officer == alarm.Officer
 	})
@@ -200,24 +173,11 @@ func (a *activities) note(k *KioskActivity, alarm Alarm) {
 	case i < 0:
 		k.Alarms = append(k.Alarms, alarm)
 	case k.Alarms[i].Count >= alarm.Count:
-		return
+		return raised
 	default:
 		k.Alarms[i] = alarm
 	}
-	a.log.Warn("alarm", "kind", alarm.Kind, "kiosk", k.Kiosk, "day", alarm.Day, "officer", api.ID(alarm.Officer), "count", alarm.Count)
-}
-
-// keep makes a kiosk's activity durable; the lock is held.
-func (a *activities) keep(k KioskActivity) error {
-	b, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := keyfile.Replace(filepath.Join(a.dir, k.Kiosk+".json"), append(b, '\n'), 0o600); err != nil {
-		return fmt.Errorf("keep activity: %w", err)
-	}
-	a.kiosks[k.Kiosk] = k
-	return nil
+	return append(raised, alarm)
 }
 
 // reportAhead is how far ahead of this registry a kiosk's clock may be.
@@ -256,7 +216,7 @@ func (r *Registry) postActivity(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no report of this kiosk", 0)
 		return
 	}
-	if err := r.activity.take(v.Claims(), r.opts.Policy.Policy().Limits.ReadsWithoutEnrollment, r.now()); err != nil {
+	if err := r.activity.take(q.Context(), v.Claims(), r.opts.Policy.Policy().Limits.ReadsWithoutEnrollment, r.now()); err != nil {
 		r.opts.Log.Error("report not kept", "kiosk", sender.ID, "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "send again", retryAfter)
 		return

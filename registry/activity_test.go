@@ -57,7 +57,7 @@ func (r reporter) send(b []byte) {
 // kept is what the registry has of this kiosk, as another process reads it.
 func (r reporter) kept() registry.KioskActivity {
 	r.t.Helper()
-	list, err := registry.ActivitiesIn(r.dir).List()
+	list, err := registry.ActivitiesIn(r.dir).List(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}

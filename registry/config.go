@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -23,6 +25,8 @@ type Config struct {
 		Root       string `toml:"root"`       // SHA-256 of the authority's root key, hexadecimal
 		Production bool   `toml:"production"` // refuse what rests on roots of class test
 		Checkpoint string `toml:"checkpoint"` // least time between two checkpoints of the log; default 1s
+		Store      string `toml:"store"`      // postgres:// address; default: files in dir
+		Roles      []Role `toml:"roles"`      // that this process may have; default: all
 	} `toml:"registry"`
 	Vault struct {
 		URL    string `toml:"url"`    // https
@@ -64,7 +68,24 @@ func Load(file string) (Config, error) {
 	if _, err := c.checkpoint(); err != nil {
 		return c, tomlfile.Mistake(file, "registry.checkpoint must be a duration of 200ms or more, such as 1s")
 	}
+	for _, role := range c.Registry.Roles {
+		if role != RoleLog && role != RoleVault {
+			return c, tomlfile.Mistake(file, "registry.roles has %q: there are \"log\" and \"vault\"", string(role))
+		}
+	}
+	if err := c.CheckStore(); err != nil {
+		return c, tomlfile.Mistake(file, "registry.store: %v", err)
+	}
 	return c, nil
+}
+
+// CheckStore says whether the store is one.
+func (c Config) CheckStore() error {
+	if c.Registry.Store == "" {
+		return nil
+	}
+	_, err := postgresConfig(c.Registry.Store)
+	return err
 }
 
 func (c Config) root() (root [32]byte, err error) {
@@ -101,7 +122,7 @@ func (c Config) SignedPolicy() (policy.Signed, error) {
 
 // Options reads the files that c names.
 func (c Config) Options() (Options, error) {
-	o := Options{Dir: c.Registry.Dir, Production: c.Registry.Production, Vault: VaultLink{URL: c.Vault.URL}}
+	o := Options{Dir: c.Registry.Dir, Production: c.Registry.Production, Database: c.Registry.Store, Roles: c.Registry.Roles, Vault: VaultLink{URL: c.Vault.URL}}
 	var err error
 	if o.Root, err = c.root(); err != nil {
 		return o, err
@@ -130,4 +151,37 @@ func (c Config) Options() (Options, error) {
 	keys, err := api.ParseKeys[api.VaultKeys](b)
 	o.Vault.Root = keys.TLSRoot
 	return o, err
+}
+
+// Register is what people at the registry read and change: kiosks, and what they
+// reported.
+type Register struct {
+	Kiosks     Kiosks
+	Activities Activities
+	close      func() error
+}
+
+// Close gives up what OpenRegister took.
+func (r Register) Close() error { return r.close() }
+
+// RegisterIn is the register in the directory of a registry that has no database.
+func RegisterIn(dir string) Register {
+	return Register{KiosksIn(dir), ActivitiesIn(dir), func() error { return nil }}
+}
+
+// OpenRegister opens the register that c names, while the registry serves or not.
+func OpenRegister(ctx context.Context, c Config) (Register, error) {
+	if c.Registry.Store == "" {
+		return RegisterIn(c.Registry.Dir), nil
+	}
+	pub, err := ReadPublic(c.Registry.Dir)
+	if err != nil {
+		return Register{}, err
+	}
+	o := Options{Database: c.Registry.Store, Production: c.Registry.Production, Log: slog.New(slog.DiscardHandler)}
+	st, err := openPostgres(ctx, o, pub.Origin)
+	if err != nil {
+		return Register{}, err
+	}
+	return Register{Kiosks{c.Registry.Dir, st}, Activities{st.Activities}, st.Close}, nil
 }

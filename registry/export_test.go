@@ -3,9 +3,14 @@ package registry
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
 )
 
 // Gaps is how many sequence numbers of a kiosk are missing.
@@ -18,7 +23,7 @@ func Gaps(r *Registry, kiosk string) (uint64, error) {
 func LoseReceipts(r *Registry, n int32) <-chan struct{} {
 	l := &loser{outbox: r.store, lost: make(chan struct{})}
 	l.left.Store(n)
-	r.logRole.store = l
+	r.outbox = l
 	return l.lost
 }
 
@@ -28,14 +33,14 @@ type loser struct {
 	lost chan struct{}
 }
 
-func (l *loser) Logged(ctx context.Context, receipts map[[32]byte][]byte, scanned uint64) error {
+func (l *loser) Logged(ctx context.Context, term uint64, receipts map[[32]byte][]byte, scanned uint64) error {
 	if n := l.left.Add(-1); n >= 0 {
 		if n == 0 {
 			close(l.lost)
 		}
 		return errors.New("lost")
 	}
-	return l.outbox.Logged(ctx, receipts, scanned)
+	return l.outbox.Logged(ctx, term, receipts, scanned)
 }
 
 // ErrBusy is what a second process gets.
@@ -53,9 +58,9 @@ type stalled struct {
 	gate chan struct{}
 }
 
-func (s *stalled) Status(ctx context.Context, sender string, id [32]byte) (status, error) {
+func (s *stalled) Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error) {
 	<-s.gate
-	return s.store.Status(ctx, sender, id)
+	return s.store.Status(ctx, sender, ids...)
 }
 
 // BreakStore makes the store refuse to write until it is mended: a full disk.
@@ -73,18 +78,18 @@ type broken struct {
 
 var errFull = errors.New("no space left on device")
 
-func (s *broken) Add(ctx context.Context, e entry) (added, error) {
+func (s *broken) Add(ctx context.Context, entries []entry) ([]added, error) {
 	if s.now.Load() {
-		return added{}, errFull
+		return nil, errFull
 	}
-	return s.store.Add(ctx, e)
+	return s.store.Add(ctx, entries)
 }
 
-func (s *broken) Reject(ctx context.Context, sender string, id [32]byte, d decision) (decision, error) {
+func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error) {
 	if s.now.Load() {
-		return decision{}, errFull
+		return nil, errFull
 	}
-	return s.store.Reject(ctx, sender, id, d)
+	return s.store.Reject(ctx, sender, rejections)
 }
 
 // Handler is what Serve serves, without TLS.
@@ -93,7 +98,7 @@ func Handler(r *Registry) http.Handler { return r.handler() }
 // Verifier is all that the registry checks of a kiosk's submission before it
 // stores it. The kiosk's standing is looked up once, as it is for a batch.
 func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) error, error) {
-	k, err := r.kiosks.Find(kiosk)
+	k, err := r.kiosks.Find(context.Background(), kiosk)
 	return func(submission []byte, id [32]byte) error {
 		_, err := r.check.submission(submission, id, k, r.opts.Now())
 		return err
@@ -103,5 +108,76 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 // Check is what the registry finds out about a submission by itself.
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
+	return err
+}
+
+// The store and what goes in and out of it, for its conformance test.
+type (
+	Store    = store
+	Entry    = entry
+	Decision = decision
+	Session  = session
+	Tally    = tally
+)
+
+// Refusals and other answers of a store.
+var (
+	ErrFork        = errFork
+	ErrKeyTaken    = errKeyTaken
+	ErrHolder      = errHolder
+	ErrNotHeld     = errNotHeld
+	ErrDeposed     = errDeposed
+	ErrSessionOver = errSessionOver
+)
+
+// OpenStore opens the store that o asks for.
+func OpenStore(ctx context.Context, o Options, origin string) (Store, error) {
+	o.Log = slog.New(slog.DiscardHandler)
+	return openStore(ctx, o, origin)
+}
+
+// StoreOf is a registry's store.
+func StoreOf(r *Registry) Store { return r.store }
+
+// NewEntry is what the front makes of a submission by sender. An enrollment is
+// approved by officer.
+func NewEntry(s record.Submission, sender string, officer byte) Entry {
+	p := s.Record().Payload()
+	e := entry{submission: s, sender: sender, received: time.Now()}
+	switch p.Context.Purpose {
+	case record.Enroll, record.Replace:
+		e.newKey, e.personal = p.Holder.Key.Thumbprint(), true
+	}
+	if p.Context.Purpose == record.Enroll {
+		e.approval = approval{receipt.Officer{officer}, "2026-11-28"}
+	}
+	return e
+}
+
+func (a added) Refused() error   { return a.refused }
+func (a added) Gap() bool        { return a.gap }
+func (a added) Approved() uint64 { return a.approved }
+
+func (s status) Decision() Decision { return s.decision }
+func (s status) Receipt() []byte    { return s.receipt }
+
+func (l leaf) ID() [32]byte    { return l.id }
+func (l leaf) Blind() [32]byte { return l.blind }
+
+func (t tally) Counts() [3]uint64 { return [3]uint64{t.reads, t.enrollments, t.kiosks} }
+
+// ChangeKiosk changes what a store has of an id.
+func ChangeKiosk(ctx context.Context, s Store, id string, f func(k **Kiosk, p **Provision) error) error {
+	return s.ChangeKiosk(ctx, id, func(st *standing) error { return f(&st.kiosk, &st.provision) })
+}
+
+// Migrate applies migrations to the database of a store.
+func Migrate(ctx context.Context, s Store, migrations fs.FS) error {
+	return s.(*postgresStore).migrate(ctx, migrations)
+}
+
+// CheckDatabaseAddress says whether an address may be a store.
+func CheckDatabaseAddress(address string) error {
+	_, err := postgresConfig(address)
 	return err
 }

@@ -38,7 +38,18 @@ func TestMain(m *testing.M) {
 		child(dir)
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if c := started.Load(); c != nil {
+		c.Close()
+	}
+	os.Exit(code)
+}
+
+func mkdir(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // state makes one specimen state for all tests: its keys take time.

@@ -2,21 +2,17 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"enrollkiosk/registry/api"
@@ -69,144 +65,64 @@ type Provision struct {
 	Rejected       bool      `json:"rejected,omitempty"`
 }
 
-// Kiosks is the register of kiosks: one file for each, so that it can be read
-// and changed while the registry serves; one more for each code.
-type Kiosks struct{ dir string }
+// Kiosks is the register of kiosks and of the codes that they are provisioned
+// with. It can be read and changed while the registry serves.
+type Kiosks struct {
+	dir   string // the registry's: its authority over kiosks is there
+	store register
+}
 
-// KiosksIn is the register in a registry's directory.
-func KiosksIn(dir string) Kiosks { return Kiosks{dir} }
-
-func (k Kiosks) file(id string) string      { return filepath.Join(k.dir, dirKiosks, id+".json") }
-func (k Kiosks) provision(id string) string { return filepath.Join(k.dir, dirProvisions, id+".json") }
+// KiosksIn is the register in the directory of a registry that has no database.
+func KiosksIn(dir string) Kiosks { return Kiosks{dir, files{dir}} }
 
 // List is all kiosks, by id.
-func (k Kiosks) List() ([]Kiosk, error) { return list(filepath.Join(k.dir, dirKiosks), k.Find) }
+func (k Kiosks) List(ctx context.Context) ([]Kiosk, error) { return k.store.Kiosks(ctx) }
 
 // Provisions is all codes that were given out, by their kiosk's id.
-func (k Kiosks) Provisions() ([]Provision, error) {
-	return list(filepath.Join(k.dir, dirProvisions), k.findProvision)
-}
-
-func list[T any](dir string, find func(id string) (T, error)) ([]T, error) {
-	entries, err := os.ReadDir(dir) // sorted by name
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("list kiosks: %w", err)
-	}
-	var out []T
-	for _, e := range entries {
-		id, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || strings.HasPrefix(id, ".") {
-			continue
-		}
-		one, err := find(id)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, one)
-	}
-	return out, nil
-}
+func (k Kiosks) Provisions(ctx context.Context) ([]Provision, error) { return k.store.Provisions(ctx) }
 
 // Find is the kiosk of an id; ErrUnknownKiosk if there is none.
-func (k Kiosks) Find(id string) (Kiosk, error) {
-	var kiosk Kiosk
-	err := read(k.file(id), id, &kiosk)
-	if err == nil && kiosk.ID != id {
-		err = fmt.Errorf("read kiosk: %s is of another kiosk", k.file(id))
+func (k Kiosks) Find(ctx context.Context, id string) (Kiosk, error) {
+	if !api.ValidKioskID(id) {
+		return Kiosk{}, ErrUnknownKiosk
 	}
-	if err != nil {
-		return Kiosk{}, err
-	}
-	return kiosk, nil
+	return k.store.Kiosk(ctx, id)
 }
 
-func (k Kiosks) findProvision(id string) (Provision, error) {
-	var p Provision
-	err := read(k.provision(id), id, &p)
-	if err == nil && p.ID != id {
-		err = fmt.Errorf("read provisioning: %s is of another kiosk", k.provision(id))
+func (k Kiosks) findProvision(ctx context.Context, id string) (Provision, error) {
+	if !api.ValidKioskID(id) {
+		return Provision{}, ErrUnknownKiosk
 	}
-	if err != nil {
-		return Provision{}, err
-	}
-	return p, nil
+	return k.store.Provision(ctx, id)
 }
 
-func read(file, id string, v any) error {
+// change alters what is kept of an id, while nobody else does.
+func (k Kiosks) change(ctx context.Context, id string, f func(*standing) error) error {
 	if !api.ValidKioskID(id) {
 		return ErrUnknownKiosk
 	}
-	b, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
-	}
-	if err != nil {
-		return fmt.Errorf("read kiosk: %w", err)
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("read kiosk: %s is damaged: %w", file, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("read kiosk: %s is damaged: trailing data", file)
-	}
-	return nil
-}
-
-func write(file string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		panic(err) // plain data always encodes
-	}
-	return keyfile.Replace(file, append(b, '\n'), 0o600)
-}
-
-// locked runs f while no other process changes the register.
-func (k Kiosks) locked(f func() error) error {
-	l, err := os.OpenFile(filepath.Join(k.dir, dirKiosks, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock register: %w", err)
-	}
-	defer l.Close() // ends the lock
-	if err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock register: %w", err)
-	}
-	return f()
-}
-
-// change alters a provisioning under the lock.
-func (k Kiosks) change(id string, f func(*Provision) error) error {
-	return k.locked(func() error {
-		p, err := k.findProvision(id)
-		if err != nil {
-			return err
-		}
-		if err := f(&p); err != nil {
-			return err
-		}
-		return write(k.provision(id), p)
-	})
+	return k.store.ChangeKiosk(ctx, id, f)
 }
 
 // Revoke ends a kiosk's standing at a time, and its code with it. It may be said
 // again; the first time stays.
-func (k Kiosks) Revoke(id string, at time.Time) error {
-	return k.locked(func() error {
-		kiosk, err := k.Find(id)
-		if err != nil || kiosk.Revoked != nil {
-			return err
+func (k Kiosks) Revoke(ctx context.Context, id string, at time.Time) error {
+	return k.change(ctx, id, func(s *standing) error {
+		if s.kiosk == nil {
+			return fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
 		}
-		at = at.UTC().Truncate(time.Second)
-		kiosk.Revoked = &at
-		return write(k.file(id), kiosk)
+		if s.kiosk.Revoked == nil {
+			at := at.UTC().Truncate(time.Second)
+			s.kiosk.Revoked = &at
+		}
+		return nil
 	})
 }
 
 // NewCode gives out a provisioning code for a kiosk: it is good until it expires,
 // for the first TPM that proves itself. An earlier code of the same kiosk ends.
 // root is the hash of the authority's root key.
-func (k Kiosks) NewCode(id string, root [32]byte, valid time.Duration, now time.Time) (api.Code, error) {
+func (k Kiosks) NewCode(ctx context.Context, id string, root [32]byte, valid time.Duration, now time.Time) (api.Code, error) {
 	if !api.ValidKioskID(id) {
 		return api.Code{}, ErrKioskID
 	}
@@ -217,16 +133,12 @@ func (k Kiosks) NewCode(id string, root [32]byte, valid time.Duration, now time.
 	code := api.NewCode(root, api.KeyHash(server.RawSubjectPublicKeyInfo))
 	hash := sha256.Sum256(code.Secret.Reveal())
 	now = now.UTC().Truncate(time.Second)
-	return code, k.locked(func() error {
-		if kiosk, err := k.Find(id); err == nil && kiosk.Revoked != nil {
+	return code, k.change(ctx, id, func(s *standing) error {
+		if s.kiosk != nil && s.kiosk.Revoked != nil {
 			return fmt.Errorf("%s: %w", id, ErrRevoked)
-		} else if err != nil && !errors.Is(err, ErrUnknownKiosk) {
-			return err
 		}
-		if err := os.MkdirAll(filepath.Join(k.dir, dirProvisions), 0o700); err != nil {
-			return fmt.Errorf("keep code: %w", err)
-		}
-		return write(k.provision(id), Provision{ID: id, Secret: hash[:], Made: now, Expires: now.Add(valid)})
+		s.provision = &Provision{ID: id, Secret: hash[:], Made: now, Expires: now.Add(valid)}
+		return nil
 	})
 }
 
@@ -237,8 +149,8 @@ var errCode = errors.New("no such code")
 // checkCode says whether a secret is that of the kiosk's code. A wrong one is
 // counted, for the people who list the kiosks; the secret is too long for a
 // limit to be needed, and with one anybody could use up another's code.
-func (k Kiosks) checkCode(id string, secret []byte, now time.Time) (Provision, error) {
-	p, err := k.findProvision(id)
+func (k Kiosks) checkCode(ctx context.Context, id string, secret []byte, now time.Time) (Provision, error) {
+	p, err := k.findProvision(ctx, id)
 	if errors.Is(err, ErrUnknownKiosk) {
 		return Provision{}, errCode
 	}
@@ -247,7 +159,12 @@ func (k Kiosks) checkCode(id string, secret []byte, now time.Time) (Provision, e
 	}
 	hash := sha256.Sum256(secret)
 	if subtle.ConstantTimeCompare(hash[:], p.Secret) != 1 {
-		err := k.change(id, func(p *Provision) error { p.Wrong++; return nil })
+		err := k.change(ctx, id, func(s *standing) error {
+			if s.provision != nil {
+				s.provision.Wrong++
+			}
+			return nil
+		})
 		return Provision{}, errors.Join(errCode, err)
 	}
 	if !now.Before(p.Expires) {
@@ -258,36 +175,32 @@ func (k Kiosks) checkCode(id string, secret []byte, now time.Time) (Provision, e
 
 // Approve registers the kiosk that waits and issues its certificates. fingerprint
 // is what a person has compared with the kiosk's own screen.
-func (k Kiosks) Approve(id, fingerprint string, now time.Time) (Kiosk, error) {
+func (k Kiosks) Approve(ctx context.Context, id, fingerprint string, now time.Time) (Kiosk, error) {
 	var kiosk Kiosk
-	err := k.locked(func() error {
-		p, err := k.findProvision(id)
-		if errors.Is(err, ErrUnknownKiosk) || err == nil && p.Waiting == nil {
+	err := k.change(ctx, id, func(s *standing) error {
+		if s.provision == nil || s.provision.Waiting == nil {
 			return fmt.Errorf("%s: %w", id, ErrNotWaiting)
 		}
-		if err != nil {
-			return err
-		}
-		kiosk = *p.Waiting
+		kiosk = *s.provision.Waiting
 		if !api.SameFingerprint(fingerprint, kiosk.Fingerprint()) {
 			return fmt.Errorf("%s: %w", id, ErrFingerprint)
 		}
-		old, err := k.Find(id)
-		switch {
-		case err == nil && old.Revoked != nil:
-			return fmt.Errorf("%s: %w", id, ErrRevoked)
-		case err == nil: // with the same endorsement key: another does not get to wait
+		if old := s.kiosk; old != nil {
+			if old.Revoked != nil {
+				return fmt.Errorf("%s: %w", id, ErrRevoked)
+			}
+			// With the same endorsement key: another does not get to wait.
 			kiosk.Counter, kiosk.Registered = old.Counter, old.Registered
-		case !errors.Is(err, ErrUnknownKiosk):
-			return err
 		}
 		if err := k.issue(&kiosk, now); err != nil {
 			return err
 		}
-		// In this order: an approval that is cut short is asked for again.
-		p.Waiting = nil
-		return errors.Join(write(k.file(id), kiosk), write(k.provision(id), p))
+		s.kiosk, s.provision.Waiting = &kiosk, nil
+		return nil
 	})
+	if errors.Is(err, ErrUnknownKiosk) {
+		err = fmt.Errorf("%s: %w", id, ErrNotWaiting)
+	}
 	if err != nil {
 		return Kiosk{}, err
 	}
@@ -295,12 +208,12 @@ func (k Kiosks) Approve(id, fingerprint string, now time.Time) (Kiosk, error) {
 }
 
 // Reject sends the kiosk that waits away and ends its code.
-func (k Kiosks) Reject(id string) error {
-	err := k.change(id, func(p *Provision) error {
-		if p.Waiting == nil {
+func (k Kiosks) Reject(ctx context.Context, id string) error {
+	err := k.change(ctx, id, func(s *standing) error {
+		if s.provision == nil || s.provision.Waiting == nil {
 			return fmt.Errorf("%s: %w", id, ErrNotWaiting)
 		}
-		p.Waiting, p.Rejected = nil, true
+		s.provision.Waiting, s.provision.Rejected = nil, true
 		return nil
 	})
 	if errors.Is(err, ErrUnknownKiosk) {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
-	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -23,8 +24,8 @@ import (
 )
 
 // logRole appends records to the log and makes their receipts. It is one
-// goroutine in one process (the store's lock sees to that), and the only one
-// that appends.
+// goroutine in one process (the store's lock sees to that, see lead.go), and the
+// only one that appends.
 //
 // Why each record is in the log exactly once: the store says which records have
 // no receipt, and below which size of the log every leaf is some receipt's.
@@ -34,16 +35,16 @@ import (
 // after a crash is the ordinary way. Should a leaf be there twice all the same,
 // its lowest index counts.
 type logRole struct {
+	leading
+	term      uint64
 	store     outbox
 	add       tessera.AddFn
 	reader    tessera.LogReader
-	awaiter   *tessera.PublicationAwaiter
+	interval  time.Duration  // between checkpoints
 	of        checkpoint.Log // what our checkpoints must show, receipts' too
 	witnesses *witnesses
 	log       *slog.Logger
-	kick      chan struct{}
 	stop      func(context.Context) error
-	failing   atomic.Bool
 
 	// What the log holds from the store's size up to read, and is no receipt's yet.
 	read  uint64
@@ -53,17 +54,13 @@ type logRole struct {
 const (
 	logBatch = 256              // records in one turn
 	logTurn  = 30 * time.Second // longest turn
-	idleTurn = 10 * time.Second
+	idleTurn = time.Second      // other processes may have taken records on
 )
 
-func openLog(dir string, signer note.Signer, of checkpoint.Log, links []WitnessLink, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
-	w, err := newWitnesses(links, of, log)
-	if err != nil {
-		return nil, err
-	}
+func openLog(dir string, signer note.Signer, of checkpoint.Log, w *witnesses, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
 	// Tessera does not begin a log without a first checkpoint. It says nothing, and
 	// witnesses that are away shall not keep a registry from starting.
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, treeState)); errors.Is(err, os.ErrNotExist) {
 		if err := beginLog(dir, signer); err != nil {
 			return nil, err
 		}
@@ -91,13 +88,18 @@ func openLog(dir string, signer note.Signer, of checkpoint.Log, links []WitnessL
 	}
 	return &logRole{
 		store: store, add: appender.Add, reader: reader, of: of, witnesses: w, log: log,
-		awaiter: tessera.NewPublicationAwaiter(ctx, reader.ReadCheckpoint, interval/4),
-		kick:    make(chan struct{}, 1),
+		interval: interval,
 		stop: func(ctx context.Context) error {
 			defer cancel()
+			short := w.short()
+			if short != nil { // it would wait for a checkpoint that does not come
+				var enough context.CancelFunc
+				ctx, enough = context.WithTimeout(ctx, time.Second)
+				defer enough()
+			}
 			err := shutdown(ctx)
-			if short := w.short(); err != nil && short != nil {
-				// It waited for a checkpoint. The leaves are in the log, and found at the next start.
+			if err != nil && short != nil {
+				// The leaves are in the log, and found at the next start.
 				log.Warn("stopped before all that is in the log was cosigned", "cause", short)
 				return nil
 			}
@@ -105,6 +107,9 @@ func openLog(dir string, signer note.Signer, of checkpoint.Log, links []WitnessL
 		},
 	}, nil
 }
+
+// treeState is the file by which Tessera's POSIX driver knows a log that was begun.
+const treeState = ".state/treeState"
 
 // beginLog makes an empty log.
 func beginLog(dir string, signer note.Signer) error {
@@ -124,14 +129,16 @@ func beginLog(dir string, signer note.Signer) error {
 // Nothing may be appended to it, or it would contradict its own checkpoints.
 var ErrLogCut = errors.New("the log was cut short or put back to an older copy: restore it before going on")
 
-// run works until ctx ends.
-func (l *logRole) run(ctx context.Context) {
+// run works until ctx ends, or the role is another's.
+func (l *logRole) run(ctx context.Context) error {
 	for {
 		more, err := l.turn(ctx)
 		wait := idleTurn
 		switch {
 		case ctx.Err() != nil:
-			return
+			return nil
+		case errors.Is(err, errDeposed):
+			return err
 		case errors.Is(err, ErrWitnesses):
 			l.failing.Store(false)
 			l.log.Warn("no receipts for now, will be tried again", "cause", err)
@@ -148,7 +155,7 @@ func (l *logRole) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-l.kick:
 		case <-time.After(wait):
 		}
@@ -184,7 +191,7 @@ func (l *logRole) turn(ctx context.Context) (more bool, err error) {
 	for _, index := range left {
 		scanned = min(scanned, index)
 	}
-	if err := l.store.Logged(ctx, receipts, scanned); err != nil {
+	if err := l.store.Logged(ctx, l.term, receipts, scanned); err != nil {
 		return false, fmt.Errorf("store receipts: %w", err)
 	}
 	l.found = left
@@ -250,24 +257,17 @@ func (l *logRole) append(ctx context.Context, waiting []leaf) error {
 // receipts waits for a checkpoint that covers all of waiting and builds their
 // receipts.
 func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]byte, error) {
-	var last tessera.Index
+	var last uint64
 	for _, w := range waiting {
 		index, ok := l.found[receipt.Leaf(w.blind, w.id)]
 		if !ok {
 			return nil, errors.New("a leaf that was appended is not in the log")
 		}
-		last.Index = max(last.Index, index)
+		last = max(last, index)
 	}
-	_, signed, err := l.awaiter.Await(ctx, func() (tessera.Index, error) { return last, nil })
+	own, err := l.published(ctx, last)
 	if err != nil {
-		if short := l.witnesses.short(); short != nil {
-			err = short
-		}
 		return nil, fmt.Errorf("wait for checkpoint: %w", err)
-	}
-	own, err := l.of.Open(signed)
-	if err != nil {
-		return nil, fmt.Errorf("own checkpoint: %w", err)
 	}
 	proofs, err := client.NewProofBuilder(ctx, own.Size(), l.reader.ReadTile)
 	if err != nil {
@@ -284,7 +284,7 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 		for i, h := range path {
 			hashes[i] = [32]byte(h)
 		}
-		b := receipt.Build(index, hashes, signed, w.blind, w.id)
+		b := receipt.Build(index, hashes, own.Bytes(), w.blind, w.id)
 		if _, err := receipt.Verify(b, l.of, w.id); err != nil {
 			return nil, fmt.Errorf("own receipt: %w", err)
 		}
@@ -293,9 +293,38 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 	return out, nil
 }
 
+// published waits for a checkpoint that covers a leaf. When too few witnesses
+// answer, the error wraps ErrWitnesses.
+func (l *logRole) published(ctx context.Context, index uint64) (checkpoint.Checkpoint, error) {
+	for {
+		b, err := l.reader.ReadCheckpoint(ctx)
+		if err == nil {
+			own, err := l.of.Open(b)
+			if err != nil || own.Size() > index {
+				return own, err
+			}
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return checkpoint.Checkpoint{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return checkpoint.Checkpoint{}, cmp.Or(l.witnesses.short(), ctx.Err())
+		case <-time.After(l.interval / 4):
+		}
+	}
+}
+
 // logFiles serves the log as C2SP tlog-tiles has it: checkpoint and tiles, and
 // nothing else that lies in its directory.
 type logFiles struct{ root *os.Root }
+
+func openLogFiles(dir string) (f logFiles, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return f, fmt.Errorf("open log: %w", err)
+	}
+	f.root, err = os.OpenRoot(dir)
+	return f, err
+}
 
 var logPath = regexp.MustCompile(`^(checkpoint|tile/(entries|[0-9]{1,2})/(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[0-9]{1,3})?)$`)
 

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"enrollkiosk/hsm"
@@ -37,32 +37,24 @@ const CheckActivation attest.Check = "activation"
 // kiosk has shown which TPM it has before anything is kept but a session; what
 // it has proved waits for a person, and only then it has certificates.
 type provisioning struct {
-	kiosks Kiosks
-	roots  []attest.Root // of endorsement certificates
-	now    func() time.Time
-	pause  time.Duration // before a code is refused
-
-	mu       sync.Mutex
-	sessions []*session // oldest first
+	kiosks   Kiosks
+	sessions sessions
+	roots    []attest.Root // of endorsement certificates
+	now      func() time.Time
+	pause    time.Duration // before a code is refused
 }
 
-// session is one kiosk's attempt. Sessions live in memory: a kiosk that comes
-// back to none begins again.
+// session is one kiosk's attempt, with what it has said of its keys.
 type session struct {
-	id     api.ID
-	secret []byte // in the credential; nil once it was answered
-	nonce  []byte
-	ends   time.Time
-	claim  claim
-	kiosk  Kiosk // once proved
-	proved bool
-}
-
-// claim is what a kiosk has said and the registry has read of it.
-type claim struct {
-	code        []byte // hash of the secret that it came with
-	kiosk       Kiosk  // without BootPCRs and certificates
-	record, tls *x509.CertificateRequest
+	ID        api.ID    `json:"id"`
+	Secret    []byte    `json:"secret_sha256"` // of the one in the credential; nil once it was answered
+	Nonce     []byte    `json:"nonce"`
+	Ends      time.Time `json:"ends"`
+	Code      []byte    `json:"code_sha256"` // of the secret that it came with
+	Kiosk     Kiosk     `json:"kiosk"`       // once proved with BootPCRs and keys; without certificates
+	RecordCSR []byte    `json:"record_csr"`
+	TLSCSR    []byte    `json:"tls_csr"`
+	Proved    bool      `json:"proved"`
 }
 
 // problem is a refusal with what the kiosk is told.
@@ -84,9 +76,9 @@ func refuse(status int, code, title string, err error) error {
 	return p
 }
 
-func newProvisioning(kiosks Kiosks, p policy.Policy, now func() time.Time) (*provisioning, error) {
+func newProvisioning(kiosks Kiosks, sessions sessions, p policy.Policy, now func() time.Time) (*provisioning, error) {
 	roots, err := attestRoots(p.TPMRoots)
-	return &provisioning{kiosks: kiosks, roots: roots, now: now, pause: wrongCodePause}, err
+	return &provisioning{kiosks: kiosks, sessions: sessions, roots: roots, now: now, pause: wrongCodePause}, err
 }
 
 func attestRoots(list []policy.Root) ([]attest.Root, error) {
@@ -114,7 +106,7 @@ func attestationSPKI(public []byte) ([]byte, error) {
 func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.ProvisionChallenge, error) {
 	var none api.ProvisionChallenge
 	now := v.now()
-	p, err := v.kiosks.checkCode(q.KioskID, q.Secret, now)
+	p, err := v.kiosks.checkCode(ctx, q.KioskID, q.Secret, now)
 	if errors.Is(err, errCode) {
 		select {
 		case <-ctx.Done():
@@ -125,7 +117,7 @@ func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.Pro
 	if err != nil {
 		return none, err
 	}
-	known, err := v.standing(p)
+	known, err := v.standing(ctx, p)
 	if err != nil {
 		return none, err
 	}
@@ -133,23 +125,29 @@ func (v *provisioning) begin(ctx context.Context, q api.ProvisionBegin) (api.Pro
 	if err != nil {
 		return none, err
 	}
-	c, err := v.claim(q, q.Endorsements[which], e, now)
-	if err != nil {
+	s := session{Nonce: random(32), Ends: now.Add(challengeLife), Code: p.Secret, RecordCSR: q.RecordCSR, TLSCSR: q.TLSCSR}
+	copy(s.ID[:], random(32))
+	if s.Kiosk, err = claimed(q, q.Endorsements[which], e, now); err != nil {
 		return none, err
+	}
+	if _, _, err := s.requests(); err != nil {
+		return none, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "a certificate request does not verify", err)
 	}
 	ak, err := attest.ParseAttestationKey(q.AttestationKey)
 	if err != nil {
 		return none, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the attestation key is not one", err)
 	}
-	c.code = p.Secret
-	s := &session{secret: random(attest.MaxSecret), nonce: random(32), ends: now.Add(challengeLife), claim: c}
-	copy(s.id[:], random(32))
-	made, err := attest.MakeCredential(ek, ak.Name, s.secret)
+	secret := random(attest.MaxSecret)
+	hash := sha256.Sum256(secret)
+	s.Secret = hash[:]
+	made, err := attest.MakeCredential(ek, ak.Name, secret)
 	if err != nil {
 		return none, err
 	}
-	v.add(s, now)
-	return api.ProvisionChallenge{Session: s.id, Endorsement: which, Blob: made.Blob, Encrypted: made.Secret, Nonce: s.nonce}, nil
+	if err := v.sessions.AddSession(ctx, s, now); err != nil {
+		return none, err
+	}
+	return api.ProvisionChallenge{Session: s.ID, Endorsement: which, Blob: made.Blob, Encrypted: made.Secret, Nonce: s.Nonce}, nil
 }
 
 func random(n int) []byte {
@@ -160,20 +158,27 @@ func random(n int) []byte {
 
 // standing is the endorsement key that the id or the code belongs to already;
 // nil for a new kiosk.
-func (v *provisioning) standing(p Provision) ([]byte, error) {
-	if p.Rejected {
-		return nil, refuse(http.StatusForbidden, api.CodeProvisionRejected, "a person at the registry has rejected this kiosk", nil)
-	}
-	kiosk, err := v.kiosks.Find(p.ID)
+func (v *provisioning) standing(ctx context.Context, p Provision) ([]byte, error) {
+	kiosk, err := v.kiosks.Find(ctx, p.ID)
 	switch {
-	case err == nil && kiosk.Revoked != nil:
-		return nil, refuse(http.StatusForbidden, api.CodeProvisionRevoked, "the kiosk of this id was revoked", nil)
 	case err == nil:
-		return kiosk.EndorsementKey, nil
+		return standing{&kiosk, &p}.belongs()
 	case errors.Is(err, ErrUnknownKiosk):
-		return p.EndorsementKey, nil
+		return standing{nil, &p}.belongs()
 	}
 	return nil, err
+}
+
+func (s standing) belongs() ([]byte, error) {
+	switch {
+	case s.provision.Rejected:
+		return nil, refuse(http.StatusForbidden, api.CodeProvisionRejected, "a person at the registry has rejected this kiosk", nil)
+	case s.kiosk == nil:
+		return s.provision.EndorsementKey, nil
+	case s.kiosk.Revoked != nil:
+		return nil, refuse(http.StatusForbidden, api.CodeProvisionRevoked, "the kiosk of this id was revoked", nil)
+	}
+	return s.kiosk.EndorsementKey, nil
 }
 
 // endorsed finds the endorsement key to challenge: the known one if there is one,
@@ -204,102 +209,84 @@ func (v *provisioning) endorsed(list []api.Endorsement, known []byte, now time.T
 	return 0, ek, e, refuse(http.StatusForbidden, api.CodeProvisionEK, "no endorsement key of this TPM is vouched for", err)
 }
 
-// claim reads what a kiosk says of its keys.
-func (v *provisioning) claim(q api.ProvisionBegin, own api.Endorsement, e attest.Endorsement, now time.Time) (c claim, err error) {
-	c.kiosk = Kiosk{ID: q.KioskID, Endorsement: own, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: e.Class(),
-		Manufacturer: e.Manufacturer(), Model: e.Model(), Counter: q.Counter, Registered: now.UTC().Truncate(time.Second)}
-	if c.kiosk.EndorsementKey, err = x509.MarshalPKIXPublicKey(e.Key()); err != nil {
-		return c, err
-	}
+// claimed is what a kiosk says of its TPM.
+func claimed(q api.ProvisionBegin, own api.Endorsement, e attest.Endorsement, now time.Time) (Kiosk, error) {
+	ek, err := x509.MarshalPKIXPublicKey(e.Key())
+	return Kiosk{ID: q.KioskID, EndorsementKey: ek, Endorsement: own, AttestationKey: q.AttestationKey, StorageKeyName: q.StorageKeyName, Class: e.Class(),
+		Manufacturer: e.Manufacturer(), Model: e.Model(), Counter: q.Counter, Registered: now.UTC().Truncate(time.Second)}, err
+}
+
+// requests are the two that the kiosk came with.
+func (s session) requests() (record, tls *x509.CertificateRequest, err error) {
 	for _, r := range []struct {
 		der []byte
 		out **x509.CertificateRequest
-	}{{q.RecordCSR, &c.record}, {q.TLSCSR, &c.tls}} {
+	}{{s.RecordCSR, &record}, {s.TLSCSR, &tls}} {
 		if *r.out, err = x509.ParseCertificateRequest(r.der); err == nil {
 			err = (*r.out).CheckSignature()
 		}
 		if err != nil {
-			return c, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "a certificate request does not verify", err)
+			return nil, nil, err
 		}
 	}
-	return c, nil
+	return record, tls, nil
 }
 
 // prove checks a challenge's answer: the TPM is the endorsed one (the secret),
 // the AK is in it (the credential's name), and all that the AK states was stated
 // now. A challenge is answered once.
-func (v *provisioning) prove(q api.ProvisionProof) (api.ProvisionStatus, error) {
+func (v *provisioning) prove(ctx context.Context, q api.ProvisionProof) (api.ProvisionStatus, error) {
 	now := v.now()
-	v.mu.Lock()
-	s := v.find(q.Session, now)
 	var secret []byte
-	if s != nil {
-		secret, s.secret = s.secret, nil
+	s, err := v.sessions.ChangeSession(ctx, q.Session, now, func(s *session) error {
+		if s.Secret == nil {
+			return errSessionOver
+		}
+		secret, s.Secret = s.Secret, nil
+		return nil
+	})
+	if err != nil {
+		return api.ProvisionStatus{}, ended(err)
 	}
-	v.mu.Unlock()
-	if s == nil || secret == nil {
-		return api.ProvisionStatus{}, errSession()
-	}
-	if subtle.ConstantTimeCompare(secret, q.Secret) != 1 {
+	if hash := sha256.Sum256(q.Secret); subtle.ConstantTimeCompare(secret, hash[:]) != 1 {
 		return api.ProvisionStatus{}, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the TPM did not open the credential",
 			&attest.Error{Check: CheckActivation})
 	}
-	kiosk, err := s.claim.proved(q, s.nonce)
+	kiosk, err := s.prove(q)
 	if err != nil {
 		return api.ProvisionStatus{}, refuse(http.StatusForbidden, api.CodeProvisionAttestation, "the TPM's statements do not verify", err)
 	}
-	status, err := v.settle(kiosk, s.claim.code, now)
+	status, err := v.settle(ctx, kiosk, s.Code, now)
 	if err != nil {
 		return status, err
 	}
-	v.mu.Lock()
-	s.kiosk, s.proved, s.ends = kiosk, true, now.Add(sessionIdleLife)
-	v.mu.Unlock()
-	return status, nil
+	_, err = v.sessions.ChangeSession(ctx, q.Session, now, func(s *session) error {
+		s.Kiosk, s.Proved, s.Ends = kiosk, true, now.Add(sessionIdleLife)
+		return nil
+	})
+	return status, ended(err)
+}
+
+// ended turns errSessionOver into what the kiosk is told.
+func ended(err error) error {
+	if errors.Is(err, errSessionOver) {
+		return errSession()
+	}
+	return err
 }
 
 func errSession() error {
 	return refuse(http.StatusNotFound, api.CodeProvisionSession, "this session is over: begin again", nil)
 }
 
-// add keeps a session, beside a few others of the same kiosk.
-func (v *provisioning) add(s *session, now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.prune(now)
-	same := func(o *session) bool { return o.claim.kiosk.ID == s.claim.kiosk.ID }
-	count := 0
-	for _, o := range v.sessions {
-		if same(o) {
-			count++
-		}
+// prove verifies the AK's statements for the session's nonce and is the kiosk
+// that they describe.
+func (s session) prove(q api.ProvisionProof) (Kiosk, error) {
+	k, nonce := s.Kiosk, s.Nonce
+	recordCSR, tlsCSR, err := s.requests()
+	if err != nil {
+		return k, err
 	}
-	if count >= maxSessions {
-		oldest := slices.IndexFunc(v.sessions, same)
-		v.sessions = slices.Delete(v.sessions, oldest, oldest+1)
-	}
-	v.sessions = append(v.sessions, s)
-}
-
-// find and prune need the lock.
-func (v *provisioning) find(id api.ID, now time.Time) *session {
-	v.prune(now)
-	for _, s := range v.sessions {
-		if subtle.ConstantTimeCompare(s.id[:], id[:]) == 1 {
-			return s
-		}
-	}
-	return nil
-}
-
-func (v *provisioning) prune(now time.Time) {
-	v.sessions = slices.DeleteFunc(v.sessions, func(s *session) bool { return !now.Before(s.ends) })
-}
-
-// proved verifies the AK's statements for nonce and is the kiosk that they
-// describe.
-func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
-	k := c.kiosk
 	quote := hsm.TPMQuote{Attest: q.Quote.Attest, Signature: q.Quote.Signature}
 	for _, p := range q.Quote.PCRs {
 		quote.PCRs = append(quote.PCRs, hsm.PCR(p))
@@ -316,7 +303,7 @@ func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
 		evidence api.TPMEvidence
 		request  *x509.CertificateRequest
 		spki     *[]byte
-	}{{"record key", q.RecordEvidence, c.record, &k.RecordKey}, {"tls key", q.TLSEvidence, c.tls, &k.TLSKey}} {
+	}{{"record key", q.RecordEvidence, recordCSR, &k.RecordKey}, {"tls key", q.TLSEvidence, tlsCSR, &k.TLSKey}} {
 		proof, err := attest.VerifyTPM(hsm.TPMEvidence(key.evidence), attest.TPMExpect{AK: k.AttestationKey, Class: k.Class,
 			QualifyingData: nonce, OutsideInfo: api.KioskBinding(k.ID), ParentName: k.StorageKeyName})
 		if err != nil {
@@ -327,7 +314,7 @@ func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
 		}
 		*key.spki = key.request.RawSubjectPublicKeyInfo
 	}
-	if samePublic(c.record.PublicKey, c.tls.PublicKey) {
+	if samePublic(recordCSR.PublicKey, tlsCSR.PublicKey) {
 		return k, &attest.Error{Check: attest.CheckKey, Err: errors.New("one key for two uses")}
 	}
 	return k, nil
@@ -336,9 +323,13 @@ func (c claim) proved(q api.ProvisionProof, nonce []byte) (Kiosk, error) {
 // settle gives a kiosk that has proved itself its certificates again, if it is on
 // the register with these keys and this boot, and else has it wait for a person.
 // Its TPM claims the code, if it is still the one that the session began with.
-func (v *provisioning) settle(kiosk Kiosk, code []byte, now time.Time) (status api.ProvisionStatus, err error) {
-	err = v.kiosks.change(kiosk.ID, func(p *Provision) error {
-		known, err := v.standing(*p)
+func (v *provisioning) settle(ctx context.Context, kiosk Kiosk, code []byte, now time.Time) (status api.ProvisionStatus, err error) {
+	err = v.kiosks.change(ctx, kiosk.ID, func(s *standing) error {
+		p, old := s.provision, s.kiosk
+		if p == nil {
+			return refuse(http.StatusForbidden, api.CodeProvisionCode, "the code is not good for this kiosk", errCode)
+		}
+		known, err := s.belongs()
 		if err != nil {
 			return err
 		}
@@ -349,22 +340,15 @@ func (v *provisioning) settle(kiosk Kiosk, code []byte, now time.Time) (status a
 			return refuse(http.StatusConflict, api.CodeProvisionOtherTPM, "this id or code belongs to another TPM", nil)
 		}
 		p.EndorsementKey = kiosk.EndorsementKey
-		old, err := v.kiosks.Find(kiosk.ID)
-		if err == nil && old.same(kiosk) && old.bootsLike(kiosk) {
+		if old != nil && old.same(kiosk) && old.bootsLike(kiosk) {
 			if !old.fresh(now) {
-				if err := v.kiosks.issue(&old, now); err != nil {
-					return err
-				}
-				if err := write(v.kiosks.file(old.ID), old); err != nil {
+				if err := v.kiosks.issue(old, now); err != nil {
 					return err
 				}
 			}
 			p.Waiting = nil
 			status = api.ProvisionStatus{Status: api.Approved, Certificates: &old.Certificates}
 			return nil
-		}
-		if err != nil && !errors.Is(err, ErrUnknownKiosk) {
-			return err
 		}
 		p.Waiting, p.Since = &kiosk, now.UTC().Truncate(time.Second)
 		status = api.ProvisionStatus{Status: api.Waiting}
@@ -374,35 +358,36 @@ func (v *provisioning) settle(kiosk Kiosk, code []byte, now time.Time) (status a
 }
 
 // status says whether a person has decided.
-func (v *provisioning) status(id api.ID) (api.ProvisionStatus, error) {
+func (v *provisioning) status(ctx context.Context, id api.ID) (api.ProvisionStatus, error) {
 	now := v.now()
-	v.mu.Lock()
-	s := v.find(id, now)
-	if s == nil || !s.proved {
-		v.mu.Unlock()
-		return api.ProvisionStatus{}, errSession()
+	s, err := v.sessions.ChangeSession(ctx, id, now, func(s *session) error {
+		if !s.Proved {
+			return errSessionOver
+		}
+		s.Ends = now.Add(sessionIdleLife)
+		return nil
+	})
+	if err != nil {
+		return api.ProvisionStatus{}, ended(err)
 	}
-	s.ends = now.Add(sessionIdleLife)
-	kiosk, code := s.kiosk, s.claim.code
-	v.mu.Unlock()
-	p, err := v.kiosks.findProvision(kiosk.ID)
+	p, err := v.kiosks.findProvision(ctx, s.Kiosk.ID)
 	if err != nil {
 		return api.ProvisionStatus{}, err
 	}
-	if _, err := v.standing(p); err != nil {
+	if _, err := v.standing(ctx, p); err != nil {
 		return api.ProvisionStatus{}, err
 	}
-	if !bytes.Equal(p.Secret, code) {
+	if !bytes.Equal(p.Secret, s.Code) {
 		return api.ProvisionStatus{}, errSession() // another code was given out
 	}
 	if p.Waiting != nil {
 		return api.ProvisionStatus{Status: api.Waiting}, nil
 	}
-	registered, err := v.kiosks.Find(kiosk.ID)
+	registered, err := v.kiosks.Find(ctx, s.Kiosk.ID)
 	if err != nil {
 		return api.ProvisionStatus{}, err
 	}
-	if !registered.same(kiosk) {
+	if !registered.same(s.Kiosk) {
 		return api.ProvisionStatus{}, errSession() // it proved other keys since
 	}
 	return api.ProvisionStatus{Status: api.Approved, Certificates: &registered.Certificates}, nil
@@ -457,8 +442,8 @@ func (r *Registry) provisionBegin(slots chan struct{}) http.HandlerFunc {
 
 func (r *Registry) provisionProve(slots chan struct{}) http.HandlerFunc {
 	return serveProvision(r, slots, func(q *http.Request) (api.ProvisionProof, error) { return api.Decode[api.ProvisionProof](q.Body) },
-		func(_ context.Context, p api.ProvisionProof) (any, error) {
-			s, err := r.provisioning.prove(p)
+		func(ctx context.Context, p api.ProvisionProof) (any, error) {
+			s, err := r.provisioning.prove(ctx, p)
 			if err == nil {
 				r.opts.Log.Info("kiosk has proved itself", "status", s.Status)
 			}
@@ -468,5 +453,5 @@ func (r *Registry) provisionProve(slots chan struct{}) http.HandlerFunc {
 
 func (r *Registry) provisionStatus(slots chan struct{}) http.HandlerFunc {
 	return serveProvision(r, slots, func(q *http.Request) (api.ID, error) { return api.ParseID(q.PathValue("session")) },
-		func(_ context.Context, id api.ID) (any, error) { return r.provisioning.status(id) })
+		func(ctx context.Context, id api.ID) (any, error) { return r.provisioning.status(ctx, id) })
 }

@@ -224,7 +224,7 @@ func trusting(t *testing.T, log *lines, machines ...*applicant) (*registrytest.W
 
 func newCode(t *testing.T, w *registrytest.World, k registry.Kiosks, id string) api.Code {
 	t.Helper()
-	code, err := k.NewCode(id, w.Root, time.Hour, time.Now())
+	code, err := k.NewCode(t.Context(), id, w.Root, time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,10 +244,10 @@ func TestProvision(t *testing.T) {
 	if status.Status != api.Waiting || status.Certificates != nil {
 		t.Fatalf("%+v", status)
 	}
-	if list, err := kiosks.List(); err != nil || len(list) != 0 {
+	if list, err := kiosks.List(t.Context()); err != nil || len(list) != 0 {
 		t.Fatalf("registered before anybody approved: %v, %v", list, err)
 	}
-	given, err := kiosks.Provisions()
+	given, err := kiosks.Provisions(t.Context())
 	if err != nil || len(given) != 1 || given[0].Waiting == nil {
 		t.Fatalf("%+v, %v", given, err)
 	}
@@ -260,21 +260,21 @@ func TestProvision(t *testing.T) {
 		t.Errorf("the registry shows %s, the kiosk %s", got, fingerprint)
 	}
 	for _, wrong := range []string{"", "00", fingerprint[:len(fingerprint)-1], fingerprint + "0"} {
-		if _, err := kiosks.Approve(kioskID, wrong, time.Now()); !errors.Is(err, registry.ErrFingerprint) {
+		if _, err := kiosks.Approve(t.Context(), kioskID, wrong, time.Now()); !errors.Is(err, registry.ErrFingerprint) {
 			t.Errorf("approved by %q: %v", wrong, err)
 		}
 	}
 	if s, problem, _ := c.waits(session); problem != "" || s.Status != api.Waiting {
 		t.Errorf("%+v %s", s, problem)
 	}
-	k, err := kiosks.Approve(kioskID, strings.ToUpper(strings.ReplaceAll(fingerprint, " ", ":")), time.Now())
+	k, err := kiosks.Approve(t.Context(), kioskID, strings.ToUpper(strings.ReplaceAll(fingerprint, " ", ":")), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if k.Class != "test" || len(k.BootPCRs) != 8 || k.Manufacturer == "" || k.Model == "" {
 		t.Errorf("%+v", k)
 	}
-	if _, err := kiosks.Approve(kioskID, fingerprint, time.Now()); !errors.Is(err, registry.ErrNotWaiting) {
+	if _, err := kiosks.Approve(t.Context(), kioskID, fingerprint, time.Now()); !errors.Is(err, registry.ErrNotWaiting) {
 		t.Errorf("approved twice: %v", err)
 	}
 	s, problem, _ := c.waits(session)
@@ -302,7 +302,7 @@ func TestProvision(t *testing.T) {
 	if _, problem, _ := c.begin(a.asks(kioskID, code)); problem != api.CodeProvisionCode {
 		t.Errorf("expired code: %q", problem)
 	}
-	late, err := kiosks.NewCode(kioskID, w.Root, time.Hour, clock.now())
+	late, err := kiosks.NewCode(t.Context(), kioskID, w.Root, time.Hour, clock.now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestProvision(t *testing.T) {
 		t.Errorf("two years later: %+v", renewed)
 	}
 
-	if err := kiosks.Revoke(kioskID, time.Now()); err != nil {
+	if err := kiosks.Revoke(t.Context(), kioskID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, problem, _ := c.begin(a.asks(kioskID, late)); problem != api.CodeProvisionRevoked {
@@ -320,7 +320,7 @@ func TestProvision(t *testing.T) {
 	if _, problem, _ := c.waits(session); problem == "" {
 		t.Error("a revoked kiosk gets its certificates")
 	}
-	if _, err := kiosks.NewCode(kioskID, w.Root, time.Hour, time.Now()); !errors.Is(err, registry.ErrRevoked) {
+	if _, err := kiosks.NewCode(t.Context(), kioskID, w.Root, time.Hour, time.Now()); !errors.Is(err, registry.ErrRevoked) {
 		t.Errorf("a code for a revoked kiosk: %v", err)
 	}
 	if text := log.String(); strings.Contains(text, fmt.Sprintf("%x", code.Secret.Reveal())) || strings.Contains(text, code.Text()) {
@@ -375,7 +375,7 @@ func TestBeginRefuses(t *testing.T) {
 			t.Errorf("%s: %s %s, want %s %s", name, problem, check, bad.code, bad.check)
 		}
 	}
-	given, err := kiosks.Provisions()
+	given, err := kiosks.Provisions(t.Context())
 	if err != nil || given[0].Wrong != 1 || given[1].Wrong != 1 || given[0].Waiting != nil {
 		t.Errorf("%+v, %v", given, err)
 	}
@@ -495,7 +495,7 @@ func TestProveRefuses(t *testing.T) {
 	if _, problem, _ := c.prove(p); problem != api.CodeProvisionSession {
 		t.Errorf("late: %q", problem)
 	}
-	given, err := kiosks.Provisions()
+	given, err := kiosks.Provisions(t.Context())
 	if err != nil || given[0].Waiting != nil || given[0].EndorsementKey != nil {
 		t.Errorf("a liar is kept: %+v, %v", given, err)
 	}
@@ -548,11 +548,11 @@ func TestAnotherTPM(t *testing.T) {
 	if _, problem, _ := c.begin(b.asks(kioskID, code)); problem != api.CodeProvisionOtherTPM {
 		t.Errorf("claimed code: %q", problem)
 	}
-	given, err := kiosks.Provisions()
+	given, err := kiosks.Provisions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := kiosks.Approve(kioskID, given[0].Waiting.Fingerprint(), time.Now())
+	k, err := kiosks.Approve(t.Context(), kioskID, given[0].Waiting.Fingerprint(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -567,7 +567,7 @@ func TestAnotherTPM(t *testing.T) {
 	b2 := machine(t, "KIOSK-0008", false)
 	code = newCode(t, w, kiosks, "KIOSK-0008")
 	_, session := b2.provisions(c, "KIOSK-0008", code)
-	if err := kiosks.Reject("KIOSK-0008"); err != nil {
+	if err := kiosks.Reject(t.Context(), "KIOSK-0008"); err != nil {
 		t.Fatal(err)
 	}
 	if _, problem, _ := c.waits(session); problem != api.CodeProvisionRejected {
@@ -577,7 +577,7 @@ func TestAnotherTPM(t *testing.T) {
 		t.Errorf("again: %q", problem)
 	}
 	for _, id := range []string{"KIOSK-0008", "KIOSK-0009"} {
-		if err := kiosks.Reject(id); !errors.Is(err, registry.ErrNotWaiting) {
+		if err := kiosks.Reject(t.Context(), id); !errors.Is(err, registry.ErrNotWaiting) {
 			t.Errorf("reject %s: %v", id, err)
 		}
 	}
@@ -592,11 +592,11 @@ func TestChangedMachineWaits(t *testing.T) {
 	code := newCode(t, w, kiosks, kioskID)
 	approve := func() registry.Kiosk {
 		t.Helper()
-		given, err := kiosks.Provisions()
+		given, err := kiosks.Provisions(t.Context())
 		if err != nil || given[0].Waiting == nil {
 			t.Fatalf("%+v, %v", given, err)
 		}
-		k, err := kiosks.Approve(kioskID, given[0].Waiting.Fingerprint(), time.Now())
+		k, err := kiosks.Approve(t.Context(), kioskID, given[0].Waiting.Fingerprint(), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -619,7 +619,7 @@ func TestChangedMachineWaits(t *testing.T) {
 	if s, _ := a.provisions(c, kioskID, code); s.Status != api.Waiting {
 		t.Errorf("other firmware: %+v", s)
 	}
-	if k, err := kiosks.Find(kioskID); err != nil || !reflect.DeepEqual(k, first) {
+	if k, err := kiosks.Find(t.Context(), kioskID); err != nil || !reflect.DeepEqual(k, first) {
 		t.Errorf("changed before anybody approved: %v", err)
 	}
 	if second := approve(); bytes.Equal(second.BootPCRs[4], first.BootPCRs[4]) || !bytes.Equal(second.RecordKey, first.RecordKey) {

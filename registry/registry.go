@@ -4,7 +4,7 @@
 // The way of a record:
 //
 //	POST /v1/records  form, signatures, signers, attestation, policy   (check.go)
-//	store             record and outboxes in one transaction           (store.go)
+//	store             record and outboxes in one transaction           (store*.go)
 //	log role          leaf into the transparency log, receipt          (log.go)
 //	vault role        identity to the vault, signed verdict            (vaultlink.go)
 //	GET /v1/records/  receipt and verdict                              (server.go)
@@ -16,6 +16,10 @@
 // itself (a full disk, a vault that is down) leaves it pending or to be sent
 // again. Identities stay sealed: this package has no key for them. What goes
 // into the log is a blinded hash.
+//
+// One process has a directory for itself, or several share a database: then all
+// take records on, and one at a time has the log role and one the vault role
+// (lead.go).
 //
 // Not here: opening identities and finding people twice (package vault),
 // deciding whom to trust (package policy: signed by the authority, distributed
@@ -30,14 +34,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -58,6 +66,12 @@ type Options struct {
 	// quorum at least.
 	Witnesses []WitnessLink
 
+	// Database is the postgres:// address of a database that several registries
+	// may share; empty: everything is in Dir.
+	Database string
+	// Roles are those that this process may have; nil: all. Whoever may have the log
+	// role has the log in Dir, and serves it.
+	Roles []Role
 	// Production refuses every record that rests on a root of class test.
 	Production bool
 	// CheckpointInterval is how often the log may publish a checkpoint, at least
@@ -77,23 +91,28 @@ type VaultLink struct {
 
 // Registry is an open registry. Serve runs it.
 type Registry struct {
-	opts     Options
-	check    check
-	origin   string
-	verdict  keyfile.Key
-	server   tls.Certificate
-	kiosks   Kiosks
-	activity *activities
-	store    store
-	logRole  *logRole
-	vault    *vaultRole
-	files    logFiles
-	closed   sync.Once
+	opts      Options
+	check     check
+	origin    string
+	verdict   keyfile.Key
+	server    tls.Certificate
+	kiosks    Kiosks
+	activity  activities
+	store     store
+	outbox    outbox // the store
+	signer    note.Signer
+	witnesses *witnesses
+	logging   leading
+	vault     *vaultRole
+	files     logFiles
+	dir       *os.File // locked
+	closed    sync.Once
 
 	provisioning *provisioning
 }
 
-// Open opens a registry's directory. One process at a time can.
+// Open opens a registry's directory. One process at a time can. Registries that
+// share a database have a directory each, with the same keys.
 func Open(ctx context.Context, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -102,7 +121,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, kiosks: KiosksIn(o.Dir)}
+	r := &Registry{opts: o, logging: newLeading()}
 	var err error
 	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
 		return nil, err
@@ -118,51 +137,82 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.provisioning, err = newProvisioning(r.kiosks, o.Policy.Policy(), o.Now); err != nil {
-		return nil, err
-	}
 	r.origin = pub.Origin
 	if err := ours(o.Policy, pub); err != nil {
 		return nil, err
 	}
-	signer, err := logSigner(o.Dir)
-	if err != nil {
+	if r.signer, err = logSigner(o.Dir); err != nil {
 		return nil, err
 	}
-	st, err := openStore(filepath.Join(o.Dir, fileStore))
-	if err != nil {
+	var watched checkpoint.Log
+	if r.may(RoleLog) {
+		watched = o.Policy.Policy().Log()
+	}
+	if r.witnesses, err = newWitnesses(o.Witnesses, watched, o.Log); err != nil {
 		return nil, err
 	}
-	r.store = st
-	if err := r.loadPolicies(ctx); err != nil {
-		return nil, errors.Join(err, st.Close())
+	if r.dir, err = lockDir(o.Dir); err != nil {
+		return nil, err
 	}
-	if r.activity, err = openActivities(o.Dir, o.Log); err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
-	logDir := filepath.Join(o.Dir, dirLog)
-	if r.logRole, err = openLog(logDir, signer, o.Policy.Policy().Log(), o.Witnesses, o.CheckpointInterval, st, o.Log); err != nil {
-		return nil, errors.Join(err, st.Close())
-	}
-	if r.files.root, err = os.OpenRoot(logDir); err == nil {
-		r.vault, err = newVaultRole(o.Vault, client, o.Policy.Policy().VerdictKeys.Vault, st, o.Log)
-	}
+	st, err := openStore(ctx, o, r.origin)
 	if err != nil {
+		return nil, errors.Join(err, r.dir.Close())
+	}
+	r.store, r.outbox = st, st
+	r.kiosks = Kiosks{o.Dir, st}
+	r.activity = activities{st, o.Log}
+	if err := r.prepare(ctx, client); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
+func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err error) {
+	p := r.opts.Policy.Policy()
+	if err := r.loadPolicies(ctx); err != nil {
+		return err
+	}
+	if r.provisioning, err = newProvisioning(r.kiosks, r.store, p, r.opts.Now); err != nil {
+		return err
+	}
+	if r.may(RoleLog) {
+		if r.files, err = openLogFiles(r.logDir()); err != nil {
+			return err
+		}
+	}
+	r.vault, err = newVaultRole(r.opts.Vault, client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	return err
+}
+
+// openStore opens the store that o asks for.
+func openStore(ctx context.Context, o Options, origin string) (store, error) {
+	if o.Database == "" {
+		return openEmbedded(o.Dir)
+	}
+	return openPostgres(ctx, o, origin)
+}
+
+// lockDir keeps other processes out of a directory until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errors.Join(errStoreBusy, f.Close())
+	} else if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock directory: %w", err), f.Close())
+	}
+	return f, nil
+}
+
 // Close releases the directory. Serve must have returned.
 func (r *Registry) Close() (err error) {
 	r.closed.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		err = r.logRole.stop(ctx)
 		if r.files.root != nil {
-			err = errors.Join(err, r.files.root.Close())
+			err = r.files.root.Close()
 		}
-		err = errors.Join(err, r.store.Close())
+		err = errors.Join(err, r.store.Close(), r.dir.Close())
 	})
 	return err
 }
@@ -246,36 +296,79 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 // Origin is the log's origin, the audience of every record.
 func (r *Registry) Origin() string { return r.origin }
 
-// take decides one item of a batch and stores what it takes on. The error says
-// nothing about the item: it may be sent again.
-func (r *Registry) take(ctx context.Context, item api.Item, sender Kiosk) (api.ItemVerdict, error) {
-	answer := api.ItemVerdict{ID: item.ID, Status: api.Pending}
-	known, err := r.store.Status(ctx, sender.ID, item.ID)
-	switch {
-	case err == nil:
-		return known.answer(item.ID), nil
-	case !errors.Is(err, errNotHeld):
-		return answer, err
+// take decides the items of a batch and stores what it takes on. An item with an
+// error is not decided: the error says nothing about it, and it may be sent again.
+func (r *Registry) take(ctx context.Context, items []api.Item, sender Kiosk) []taken {
+	out := make([]taken, len(items))
+	ids := make([][32]byte, len(items))
+	for i, item := range items {
+		out[i].verdict = api.ItemVerdict{ID: item.ID, Status: api.Pending}
+		ids[i] = item.ID
 	}
-	e, err := r.check.submission(item.Submission, item.ID, sender, r.opts.Now())
-	var done added
-	if err == nil {
-		done, err = r.store.Add(ctx, e)
-	}
-	if code := codeOf(err); code != "" {
-		rejected, err := r.reject(ctx, sender.ID, item.ID, code)
-		if err != nil {
-			return answer, err
-		}
-		r.opts.Log.Warn("record rejected", "record", item.ID, "kiosk", sender.ID, "code", rejected.Code)
-		return status{decision: rejected}.answer(item.ID), nil
-	}
+	known, err := r.store.Status(ctx, sender.ID, ids...)
 	if err != nil {
-		return answer, err
+		return undecided(out, err)
 	}
+	checked := make([]entry, len(items))
+	each(len(items), func(i int) {
+		if _, held := known[items[i].ID]; !held {
+			checked[i], out[i].err = r.check.submission(items[i].Submission, items[i].ID, sender, r.opts.Now())
+		}
+	})
+	var entries []entry
+	var of []int // the items that entries are of
+	for i, item := range items {
+		if status, held := known[item.ID]; held {
+			out[i].verdict = status.answer(item.ID)
+		} else if out[i].err == nil {
+			entries, of = append(entries, checked[i]), append(of, i)
+		}
+	}
+	if len(entries) > 0 {
+		stored, err := r.store.Add(ctx, entries)
+		for n, i := range of {
+			if err != nil {
+				out[i].err = err
+			} else if out[i].err = stored[n].refused; out[i].err == nil {
+				r.takenOn(ctx, sender, entries[n], stored[n])
+			}
+		}
+	}
+	return r.reject(ctx, sender.ID, out)
+}
+
+// taken is what came of an item.
+type taken struct {
+	verdict api.ItemVerdict
+	err     error
+}
+
+func undecided(out []taken, err error) []taken {
+	for i := range out {
+		out[i].err = err
+	}
+	return out
+}
+
+// each runs f for 0 to n-1 on all processors.
+func each(n int, f func(i int)) {
+	var next atomic.Int64
+	var working sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		working.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	working.Wait()
+}
+
+// takenOn does what follows from a record that was stored.
+func (r *Registry) takenOn(ctx context.Context, sender Kiosk, e entry, done added) {
 	// Above the quota is for people to look at: the citizen must not pay for it.
 	if e.quota > 0 && done.approved > e.quota {
-		if err := r.activity.alarm(sender.ID, Alarm{OverQuota, e.approval.day, e.approval.officer, done.approved, r.now()}); err != nil {
+		if err := r.activity.alarm(ctx, sender.ID, Alarm{OverQuota, e.approval.day, e.approval.officer, done.approved, r.now()}); err != nil {
 			r.opts.Log.Error("alarm not kept", "kiosk", sender.ID, "error", err)
 		}
 	}
@@ -283,22 +376,46 @@ func (r *Registry) take(ctx context.Context, item api.Item, sender Kiosk) (api.I
 		missing, err := r.store.Gaps(ctx, sender.ID, sender.Counter)
 		r.opts.Log.Warn("gap in a kiosk's sequence", "kiosk", sender.ID, "missing", missing, "error", err)
 	}
-	r.opts.Log.Info("record taken on", "record", item.ID, "kiosk", sender.ID, "purpose", e.submission.Record().Payload().Context.Purpose)
-	wake(r.logRole.kick)
+	rec := e.submission.Record()
+	r.opts.Log.Info("record taken on", "record", api.ID(rec.ID()), "kiosk", sender.ID, "purpose", rec.Payload().Context.Purpose)
+	wake(r.logging.kick)
 	if e.personal {
 		wake(r.vault.kick)
 	}
-	return answer, nil
 }
 
-// reject signs a refusal for good and keeps it. What is kept is kept for its
-// sender alone: nobody can have another kiosk's record refused beforehand.
-func (r *Registry) reject(ctx context.Context, sender string, id [32]byte, code string) (decision, error) {
-	b, err := receipt.SignVerdict(ctx, receipt.Verdict{Record: id, Status: receipt.Rejected, Code: code, Time: r.now()}, r.verdict)
-	if err != nil {
-		return decision{}, fmt.Errorf("sign rejection: %w", err)
+// reject signs refusals for good and keeps them: what has an error with a code.
+// What is kept is kept for its sender alone: nobody can have another kiosk's
+// record refused beforehand.
+func (r *Registry) reject(ctx context.Context, sender string, out []taken) []taken {
+	refused := map[[32]byte]decision{}
+	for i := range out {
+		t := &out[i]
+		code := codeOf(t.err)
+		if code == "" {
+			continue
+		}
+		var b []byte
+		id := t.verdict.ID
+		if b, t.err = receipt.SignVerdict(ctx, receipt.Verdict{Record: id, Status: receipt.Rejected, Code: code, Time: r.now()}, r.verdict); t.err == nil {
+			refused[id] = decision{Status: api.Rejected, Code: code, Verdict: string(b)}
+		}
 	}
-	return r.store.Reject(ctx, sender, id, decision{Status: api.Rejected, Code: code, Verdict: string(b)})
+	if len(refused) == 0 {
+		return out
+	}
+	kept, err := r.store.Reject(ctx, sender, refused)
+	for i := range out {
+		t := &out[i]
+		if _, is := refused[t.verdict.ID]; !is {
+			continue
+		}
+		if t.err = err; err == nil {
+			t.verdict = status{decision: kept[t.verdict.ID]}.answer(t.verdict.ID)
+			r.opts.Log.Warn("record rejected", "record", t.verdict.ID, "kiosk", sender, "code", t.verdict.Code)
+		}
+	}
+	return out
 }
 
 func (r *Registry) now() time.Time { return r.opts.Now().UTC().Truncate(time.Second) }

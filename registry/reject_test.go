@@ -309,16 +309,16 @@ func TestStanding(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	kiosks := registry.KiosksIn(w.RegistryDir())
-	if err := kiosks.Revoke(k.ID, time.Now()); err != nil {
+	if err := kiosks.Revoke(t.Context(), k.ID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	// On the same connection, at once.
 	c.problem(http.MethodPost, api.PathRecords, api.MediaJSON, batch(item(k.Make(t, registrytest.Spec{}))), http.StatusForbidden, api.CodeNoKiosk)
 	c.problem(http.MethodGet, api.PathRecords+"/"+api.ID(first.ID()).String(), "", nil, http.StatusForbidden, api.CodeNoKiosk)
-	if err := kiosks.Revoke("KIOSK-0404", time.Now()); !errors.Is(err, registry.ErrUnknownKiosk) {
+	if err := kiosks.Revoke(t.Context(), "KIOSK-0404", time.Now()); !errors.Is(err, registry.ErrUnknownKiosk) {
 		t.Errorf("revoke an unknown kiosk: %v", err)
 	}
-	if _, err := kiosks.Find("../kiosks/KIOSK-0001"); !errors.Is(err, registry.ErrUnknownKiosk) {
+	if _, err := kiosks.Find(t.Context(), "../kiosks/KIOSK-0001"); !errors.Is(err, registry.ErrUnknownKiosk) {
 		t.Errorf("an id that is a path: %v", err)
 	}
 }

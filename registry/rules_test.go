@@ -133,7 +133,7 @@ func TestCustodyByPolicy(t *testing.T) {
 		s := k.Make(t, registrytest.Spec{Custody: func([32]byte) (record.Signer, record.TPMEvidence) {
 			return registrytest.NewDevice(t), record.TPMEvidence{Public: []byte{1}, CreationData: []byte{1}, Attest: []byte{1}, Signature: []byte{1}}
 		}})
-		kiosk, err := registry.KiosksIn(w.RegistryDir()).Find(k.ID)
+		kiosk, err := registry.KiosksIn(w.RegistryDir()).Find(t.Context(), k.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

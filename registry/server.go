@@ -2,11 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -17,6 +20,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/receipt"
 )
@@ -55,10 +59,15 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
 	}
+	stopConsole, err := console.Listen(r.opts.Dir, r.consoleRoutes())
+	if err != nil {
+		return err
+	}
 	roles, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { r.logRole.run(roles) })
-	running.Go(func() { r.vault.run(roles) })
+	running.Go(func() { r.lead(roles, RoleLog, r.logging, r.runLog) })
+	running.Go(func() { r.lead(roles, RoleVault, r.vault.leading, r.vault.run) })
+	defer r.vault.client.CloseIdleConnections()
 	defer running.Wait()
 	defer stop()
 
@@ -67,13 +76,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
 	defer cancel()
 	if err := s.Shutdown(last); err != nil {
 		s.Close() // whoever is still connected sends again
+	}
+	if err := stopConsole(last); err != nil {
+		r.opts.Log.Warn("a command was cut off", "error", err)
 	}
 	<-ended
 	r.opts.Log.Info("registry stops")
@@ -87,6 +99,7 @@ func (r *Registry) handler() http.Handler {
 		serve        http.HandlerFunc
 	}{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
+		{api.PathStatus, http.MethodPost, r.postStatus},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
@@ -126,7 +139,7 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 		return Kiosk{}, false
 	}
 	leaf := q.TLS.PeerCertificates[0]
-	k, err := r.kiosks.Find(leaf.Subject.CommonName)
+	k, err := r.kiosks.Find(q.Context(), leaf.Subject.CommonName)
 	if err != nil {
 		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
 		return Kiosk{}, false
@@ -148,7 +161,13 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
-	batch, err := api.Decode[api.Batch](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	body, ok := decoded(w, q)
+	if !ok {
+		w.Header().Set("Accept-Encoding", api.Gzip)
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send it as it is, or with gzip", 0)
+		return
+	}
+	batch, err := api.Decode[api.Batch](body)
 	switch {
 	case errors.Is(err, api.ErrSize):
 		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
@@ -168,12 +187,12 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		return
 	}
 	var result api.BatchResult
-	for _, item := range batch.Items {
-		v, err := r.take(q.Context(), item, sender)
-		if err != nil {
-			r.opts.Log.Error("record not taken on", "record", item.ID, "error", err)
-			v = api.ItemVerdict{ID: item.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(err, errUnknownPolicy) {
+	for _, t := range r.take(q.Context(), batch.Items, sender) {
+		v := t.verdict
+		if t.err != nil {
+			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
+			v = api.ItemVerdict{ID: v.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
+			if errors.Is(t.err, errUnknownPolicy) {
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
@@ -188,6 +207,88 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 	reply.JSON(w, result)
 }
 
+// decoded is a request's body without its content coding, which nothing but gzip
+// may be. A body that is not what it says fails when it is read, with ErrForm.
+func decoded(w http.ResponseWriter, q *http.Request) (io.Reader, bool) {
+	body := http.MaxBytesReader(w, q.Body, api.MaxBody+1)
+	switch q.Header.Get("Content-Encoding") {
+	case "":
+		return body, true
+	case api.Gzip:
+		return &inflated{from: body}, true
+	}
+	return nil, false
+}
+
+// inflated reads gzip of which every fault but the connection's is ErrForm.
+type inflated struct {
+	from io.Reader
+	gzip *gzip.Reader
+}
+
+func (r *inflated) Read(b []byte) (n int, err error) {
+	if r.gzip == nil {
+		r.gzip, err = gzip.NewReader(r.from)
+	}
+	if err == nil {
+		n, err = r.gzip.Read(b)
+	}
+	var corrupt flate.CorruptInputError
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
+		err = fmt.Errorf("%w: %w", api.ErrForm, err)
+	}
+	return n, err
+}
+
+// postStatus tells of many records what getRecord tells of one.
+func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
+	sender, ok := r.sender(q)
+	if !ok {
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
+		return
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		return
+	}
+	query, err := api.Decode[api.StatusQuery](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	if err != nil {
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no list of record ids", 0)
+		return
+	}
+	ids := make([][32]byte, len(query.IDs))
+	for i, id := range query.IDs {
+		ids[i] = id
+	}
+	found, err := r.store.Status(q.Context(), sender.ID, ids...)
+	if err != nil {
+		r.opts.Log.Error("records not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	var result api.StatusResult
+	room := api.MaxBody - 64
+	for _, id := range query.IDs {
+		answer := api.RecordStatus{ID: id, Status: api.Unknown}
+		if known, held := found[id]; held {
+			answer = recordStatus(id, known)
+		}
+		if room -= reply.Size(answer) + 1; room < 0 {
+			break
+		}
+		result.Statuses = append(result.Statuses, answer)
+	}
+	reply.JSON(w, result)
+}
+
+func recordStatus(id api.ID, known status) api.RecordStatus {
+	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+	if d := known.decision; d.Status != "" {
+		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	}
+	return answer
+}
+
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 	sender, ok := r.sender(q)
 	if !ok {
@@ -199,21 +300,18 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "no record id", 0)
 		return
 	}
-	known, err := r.store.Status(q.Context(), sender.ID, id)
-	switch {
-	case errors.Is(err, errNotHeld):
-		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
-		return
-	case err != nil:
+	found, err := r.store.Status(q.Context(), sender.ID, id)
+	if err != nil {
 		r.opts.Log.Error("record not read", "record", id, "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
-	if d := known.decision; d.Status != "" {
-		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	known, held := found[id]
+	if !held {
+		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
+		return
 	}
-	reply.JSON(w, answer)
+	reply.JSON(w, recordStatus(id, known))
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
@@ -237,6 +335,10 @@ func (r *Registry) getTime(w http.ResponseWriter, q *http.Request) {
 
 func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	path := q.PathValue("path")
+	if r.files.root == nil {
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the log is served by another registry", retryAfter)
+		return
+	}
 	b, err := r.files.read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -254,22 +356,38 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// getReady says whether records are taken on and logged. The vault may be away.
+// getReady says whether records are taken on and logged, and which roles this
+// process has. The vault may be away.
 func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	_, err := r.store.Unlogged(q.Context(), 1)
-	short := r.logRole.witnesses.short()
 	switch {
-	case err != nil || r.logRole.failing.Load():
+	case err != nil || r.logging.failing.Load():
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "store or log does not work", retryAfter)
+		return
 	case r.opts.Policy.CheckTime(r.opts.Now()) != nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the policy is not in force", retryAfter)
-	case short != nil:
-		writeText(w, "ready, but "+short.Error()+"\n")
-	case r.vault.failing.Load():
-		writeText(w, "ready, but the vault does not answer\n")
-	default:
-		writeText(w, "ready\n")
+		return
 	}
+	text := "ready\n"
+	if r.vault.failing.Load() {
+		text = "ready, but the vault does not answer\n"
+	}
+	if err := r.witnesses.short(); err != nil {
+		text = "ready, but " + err.Error() + "\n"
+	}
+	for _, l := range []struct {
+		role Role
+		leading
+	}{{RoleLog, r.logging}, {RoleVault, r.vault.leading}} {
+		has := "another's"
+		if !r.may(l.role) {
+			has = "never here"
+		} else if l.leads.Load() {
+			has = "here"
+		}
+		text += string(l.role) + ": " + has + "\n"
+	}
+	writeText(w, text)
 }
 
 func jsonReader(v any) (io.Reader, error) {

@@ -178,7 +178,7 @@ func TestTokenUnblockRefusals(t *testing.T) {
 	}
 	d.c.send(d.k.Make(t, registrytest.Spec{Purpose: record.Revoke, Holder: &d.holder, Context: func(c *record.Context) { c.KioskID, c.Sequence = "", 0 }}))
 	d.refused(d.request(t, nil), http.StatusForbidden, api.CodeHolder)
-	if err := registry.KiosksIn(d.w.RegistryDir()).Revoke(d.k.ID, time.Now()); err != nil {
+	if err := registry.KiosksIn(d.w.RegistryDir()).Revoke(t.Context(), d.k.ID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	d.refused(good, http.StatusForbidden, api.CodeNoKiosk)

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"enrollkiosk/registry/api"
@@ -24,13 +23,12 @@ import (
 // vaultRole takes identities to the vault and keeps its verdicts. A record that
 // the vault does not answer for holds up no other.
 type vaultRole struct {
-	store   openings
-	client  *http.Client
-	url     string
-	keys    []record.JWK // the vault's verdict keys
-	log     *slog.Logger
-	kick    chan struct{}
-	failing atomic.Bool
+	leading
+	store  openings
+	client *http.Client
+	url    string
+	keys   []record.JWK // the vault's verdict keys
+	log    *slog.Logger
 }
 
 const (
@@ -51,7 +49,7 @@ func newVaultRole(link VaultLink, certificate tls.Certificate, keys []record.JWK
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
-	return &vaultRole{store: store, url: strings.TrimSuffix(link.URL, "/"), keys: keys, log: log, kick: make(chan struct{}, 1),
+	return &vaultRole{store: store, url: strings.TrimSuffix(link.URL, "/"), keys: keys, log: log, leading: newLeading(),
 		client: &http.Client{
 			Timeout: vaultTimeout,
 			Transport: &http.Transport{
@@ -63,15 +61,14 @@ func newVaultRole(link VaultLink, certificate tls.Certificate, keys []record.JWK
 }
 
 // run works until ctx ends.
-func (v *vaultRole) run(ctx context.Context) {
-	defer v.client.CloseIdleConnections()
+func (v *vaultRole) run(ctx context.Context, _ uint64) error {
 	pause := vaultFirst
 	for {
 		err := v.turn(ctx)
 		wait := idleTurn
 		switch {
 		case ctx.Err() != nil:
-			return
+			return nil
 		case err != nil:
 			if !v.failing.Swap(true) {
 				v.log.Warn("vault does not answer, records stay pending", "error", err)
@@ -90,7 +87,7 @@ func (v *vaultRole) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-kick:
 		case <-time.After(wait):
 		}

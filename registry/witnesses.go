@@ -54,6 +54,9 @@ type witnesses struct {
 // newWitnesses checks that the links serve the policy: each is to a witness of
 // its, and together they make the quorum. Errors wrap ErrPolicy.
 func newWitnesses(links []WitnessLink, of checkpoint.Log, log *slog.Logger) (*witnesses, error) {
+	if of.Key == "" { // nobody appends here
+		links = nil
+	}
 	w := &witnesses{quorum: of.Quorum, log: log, lines: map[string]http.RoundTripper{}, names: map[string]string{}, away: map[string]error{}}
 	for _, link := range links {
 		i := slices.IndexFunc(of.Witnesses, func(vkey string) bool { return checkpoint.Name(vkey) == link.Name })

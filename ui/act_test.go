@@ -391,6 +391,37 @@ func TestUpdatesDoNotDisturb(t *testing.T) {
 	b.fits()
 }
 
+// An officer's card that is taken away takes the boxes for its PIN along. The
+// focus goes with them: a Return on its way must press nothing.
+func TestTheFocusGoesWithTheCard(t *testing.T) {
+	for _, s := range samples.All("en") {
+		if s.State.Screen != kiosk.ScreenApprove && s.State.Screen != kiosk.ScreenSecondOfficer {
+			continue
+		}
+		state := s.State
+		show := func(b *bench, officer kiosk.ReaderState) {
+			state.Health.Readers = map[kiosk.Device]kiosk.ReaderState{kiosk.DeviceOfficer: officer}
+			state.Revision++
+			b.draw(state)
+		}
+		b := newBench(t, large)
+		show(b, kiosk.ReaderCard)
+		if b.w.Canvas().Focused() == nil {
+			continue // no PIN is asked for
+		}
+		show(b, kiosk.ReaderEmpty)
+		if f := b.w.Canvas().Focused(); f != nil {
+			t.Errorf("%s: without the card %v has the focus", s.Name, f)
+		}
+		b.press(fyne.KeyReturn)
+		b.desk.none(t)
+		show(b, kiosk.ReaderCard)
+		if f := b.w.Canvas().Focused(); f != fyne.Focusable(b.page.entry) {
+			t.Errorf("%s: with the card again %v has the focus", s.Name, f)
+		}
+	}
+}
+
 // The picture goes with its page: pixels overwritten, and nothing on the stage
 // refers to it.
 func TestThePictureGoes(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"context"
 	"image"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -233,24 +234,26 @@ func visible(s *scene) kiosk.State {
 }
 
 // rebuild draws the page shown from its state and what was typed here. fresh
-// says that it is another question than before; otherwise the focus stays.
+// says that it is another question than before; otherwise the focus stays, if
+// the page still offers the same things: in its place there may be a button by
+// now that nobody chose.
 func (u *UI) rebuild(fresh bool) {
 	cv := u.stage.Canvas()
-	place := -1
+	place, offered := -1, 0
 	if !fresh {
-		place = focusPlace(u.page.root, cv.Focused())
+		before := focusables(u.page.root)
+		place, offered = slices.Index(before, cv.Focused()), len(before)
 	}
 	u.page.forget()
 	u.page = u.build(cv.Size())
 	u.stage.SetContent(u.page.root)
-	if place >= 0 {
-		if all := focusables(u.page.root); place < len(all) {
-			cv.Focus(all[place])
-			return
-		}
-	}
-	if u.page.focus != nil {
+	switch all := focusables(u.page.root); {
+	case place >= 0 && len(all) == offered:
+		cv.Focus(all[place])
+	case u.page.focus != nil:
 		cv.Focus(u.page.focus)
+	default:
+		cv.Unfocus()
 	}
 }
 
@@ -325,18 +328,6 @@ func focusables(o fyne.CanvasObject) []fyne.Focusable {
 		}
 	})
 	return all
-}
-
-func focusPlace(root fyne.CanvasObject, f fyne.Focusable) int {
-	if root == nil || f == nil {
-		return -1
-	}
-	for i, o := range focusables(root) {
-		if o == f {
-			return i
-		}
-	}
-	return -1
 }
 
 func visit(o fyne.CanvasObject, f func(fyne.CanvasObject)) {

@@ -60,7 +60,7 @@ func newScene(t *testing.T) scene {
 
 func (s scene) code() api.Code {
 	s.t.Helper()
-	c, err := s.NewCode()
+	c, err := s.NewCode(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func (s scene) approves(step station.ProvisionStep, fingerprint string) {
 	if step != station.StepWait {
 		return
 	}
-	if _, err := s.Kiosks().Approve(stage.KioskID, fingerprint, time.Now()); err != nil {
+	if _, err := s.Kiosks().Approve(s.t.Context(), stage.KioskID, fingerprint, time.Now()); err != nil {
 		s.t.Errorf("approve: %v", err)
 	}
 }
@@ -229,7 +229,7 @@ func TestProvisionWaits(t *testing.T) {
 	}); err != nil || waits != 2 {
 		t.Errorf("waited %d times: %v", waits, err)
 	}
-	if err := s.Kiosks().Revoke(stage.KioskID, time.Now()); err != nil {
+	if err := s.Kiosks().Revoke(t.Context(), stage.KioskID, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.provision(code, quiet); !refusedWith(err, api.CodeProvisionRevoked) {
@@ -241,7 +241,7 @@ func TestProvisionRejected(t *testing.T) {
 	s := newScene(t)
 	_, err := s.provision(s.code(), func(step station.ProvisionStep, _ string) {
 		if step == station.StepWait {
-			if err := s.Kiosks().Reject(stage.KioskID); err != nil {
+			if err := s.Kiosks().Reject(t.Context(), stage.KioskID); err != nil {
 				t.Error(err)
 			}
 		}

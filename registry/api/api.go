@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 
 	"enrollkiosk/registry/receipt"
@@ -24,8 +25,9 @@ import (
 // Paths. Records and activity need mutual TLS 1.3; the kiosk is known by its client
 // certificate. The rest is public.
 const (
-	PathRecords    = "/v1/records"  // POST; GET with /{id}
-	PathActivity   = "/v1/activity" // POST: receipt.SignActivity's JWS; answered with the time
+	PathRecords    = "/v1/records"        // POST; GET with /{id}
+	PathStatus     = "/v1/records/status" // POST: of many records at once
+	PathActivity   = "/v1/activity"       // POST: receipt.SignActivity's JWS; answered with the time
 	PathPolicy     = "/v1/policy"
 	PathTime       = "/v1/time"           // the registry's signed time, application/jose
 	PathLog        = "/v1/log/"           // C2SP tlog-tiles
@@ -33,6 +35,9 @@ const (
 	PathLive       = "/healthz"
 	PathReady      = "/readyz"
 	PathOpen       = "/v1/open" // of the vault
+
+	PathCancellations = "/v1/cancellations" // POST, public
+	PathOutcomes      = "/v1/outcomes"      // of the vault
 
 	PathTokenUnblock = "/v1/tokens/unblock" // POST: record.Unblock's JWS; answered with the vault's
 	PathUnblock      = "/v1/unblock"        // of the vault
@@ -52,6 +57,11 @@ const (
 	MediaJOSEJS  = "application/jose+json"
 	MediaText    = "text/plain; charset=utf-8"
 )
+
+// Gzip is the one content coding (RFC 9110 section 8.4) that the body of a POST to
+// PathRecords may have: submissions are base64 in base64, and it takes away half.
+// The limits hold before and after decoding.
+const Gzip = "gzip"
 
 // Limits. A batch whose submissions together hold MaxBatchData fits MaxBody.
 const (
@@ -113,6 +123,7 @@ const (
 	Retry    Status = "retry"    // not looked at; send again after RetryAfter
 	Active   Status = "active"   // GET: the vault's verdict
 	Refused  Status = "refused"  // GET: the vault's verdict
+	Unknown  Status = "unknown"  // StatusResult: no such record of this kiosk; send it again
 )
 
 // Batch is the body of POST /v1/records.
@@ -212,23 +223,89 @@ type RecordStatus struct {
 	Code    string `json:"code,omitempty"`    //
 	Verdict string `json:"verdict,omitempty"` // the vault's or registry's JWS; absent while pending
 	Receipt string `json:"receipt,omitempty"` // tlog-proof text, when logged
+	// Standing is the registry's JWS (receipt.Verdict, suspended or revoked) about the
+	// DID that the record brought; absent while it is in good standing. The vault's
+	// verdict stays beside it: whether the identity held, and whether the key still
+	// counts, are two questions.
+	Standing string `json:"standing,omitempty"`
 }
 
 // Check holds the form.
 func (s RecordStatus) Check() error {
-	ok := len(s.Verdict) <= receipt.MaxSize && len(s.Receipt) <= receipt.MaxSize
+	ok := len(s.Verdict) <= receipt.MaxSize && len(s.Receipt) <= receipt.MaxSize && len(s.Standing) <= receipt.MaxSize
 	switch s.Status {
 	case Pending:
 		ok = ok && s.Verdict == ""
 	case Active, Refused:
 		ok = ok && s.Verdict != ""
 	case Rejected:
-		ok = ok && s.Verdict != "" && s.Receipt == ""
+		ok = ok && s.Verdict != "" && s.Receipt == "" && s.Standing == ""
 	default:
 		ok = false
 	}
 	if !ok {
 		return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
+	}
+	return nil
+}
+
+// StatusQuery is the body of POST /v1/records/status.
+type StatusQuery struct {
+	IDs []ID `json:"ids"`
+}
+
+// Check holds the limits and refuses an id given twice.
+func (q StatusQuery) Check() error {
+	if len(q.IDs) == 0 || len(q.IDs) > MaxItems {
+		return fmt.Errorf("%w: %d ids", ErrForm, len(q.IDs))
+	}
+	seen := map[ID]bool{}
+	for _, id := range q.IDs {
+		if seen[id] {
+			return fmt.Errorf("%w: id %s twice", ErrForm, id)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+// StatusResult answers a StatusQuery, in any order. What does not fit MaxBody is
+// left out, to be asked for again; at least one record is in.
+type StatusResult struct {
+	Statuses []RecordStatus `json:"statuses"`
+}
+
+// Check holds the form of every status.
+func (r StatusResult) Check() error {
+	if len(r.Statuses) == 0 || len(r.Statuses) > MaxItems {
+		return fmt.Errorf("%w: %d statuses", ErrForm, len(r.Statuses))
+	}
+	seen := map[ID]bool{}
+	for _, s := range r.Statuses {
+		if seen[s.ID] {
+			return fmt.Errorf("%w: status of %s twice", ErrForm, s.ID)
+		}
+		seen[s.ID] = true
+		if s.Status == Unknown {
+			if s.Code != "" || s.Verdict != "" || s.Receipt != "" || s.Standing != "" {
+				return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
+			}
+		} else if err := s.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Answers checks that r is about nothing that q does not ask for.
+func (r StatusResult) Answers(q StatusQuery) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	for _, s := range r.Statuses {
+		if !slices.Contains(q.IDs, s.ID) {
+			return fmt.Errorf("%w: status of %s was not asked for", ErrForm, s.ID)
+		}
 	}
 	return nil
 }
@@ -280,6 +357,7 @@ const (
 	CodeTooMany     = "api-too-many"    // 429
 	CodeInternal    = "api-internal"    // 500
 	CodeUnavailable = "api-unavailable" // 503
+	CodeCancelCode  = "api-cancel-code" // 400: mistyped, whatever it is the code of
 
 	CodeProvisionCode        = "provision-code"        // 403: unknown, wrong, used up or expired; which one is not told
 	CodeProvisionOtherTPM    = "provision-other-tpm"   // 409: another TPM has this id, or has claimed the code
@@ -301,21 +379,33 @@ const (
 // or refused by the vault. A closed list, stable.
 const (
 	CodeFork           = "registry-fork"            // same kiosk and sequence number, another record
-	CodeKiosk          = "registry-kiosk"           // the signing kiosk is unknown, revoked, or not the sender
+	CodeChain          = "registry-chain"           // names another record as the one before it than the kiosk's own is
+	CodeReplay         = "registry-replay"          // another kiosk's record
+	CodeKiosk          = "registry-kiosk"           // not signed by the sender's key
+	CodeKioskRevoked   = "registry-kiosk-revoked"   // the kiosk was revoked before the record came
 	CodeOfficer        = "registry-officer"         // officer's or supervisor's certificate
 	CodeOfficerRevoked = "registry-officer-revoked" // the officer's or supervisor's card was reported lost
 	CodeAttestation    = "registry-attestation"     // the holder's key is not proved to live in a device
 	CodeSimulated      = "registry-simulated"       // test roots at a production registry
-	CodePolicy         = "registry-policy"          // against its policy, or made when that was not in force
+	CodePolicy         = "registry-policy"          // against its policy, or made before that was in force
+	CodePolicyStale    = "registry-policy-stale"    // made when its policy had expired, or was long out of date
 	CodeUnknownPolicy  = "registry-policy-unknown"  // retry: the registry does not have the record's policy yet
 	CodeTime           = "registry-time"            // made outside of what clock and offline days allow
 	CodeDuplicateKey   = "registry-duplicate-key"   // a key that another record has
 	CodeHolder         = "registry-holder"          // replaces, updates or revokes an unknown or ended DID
+	CodeSuspended      = "registry-suspended"       // the DID is suspended: a second officer must agree to replace it
 	CodeID             = "registry-id"              // sent under another id than its own
 	CodeSealed         = "vault-seal"               // the identity cannot be opened
 	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
 	CodeOwnEnrollment  = "vault-officer"            // an officer who signed is the holder: another officer must enroll him
 	CodeReview         = "vault-review"             // a person decides; says nothing about why
+)
+
+// Codes of a standing: why a DID is suspended or revoked.
+const (
+	CodeCancelled = "registry-cancelled" // somebody gave the cancel code
+	CodeRevoked   = "registry-revoked"   // by a record: the holder's own, or one of two officers
+	CodeReplaced  = "registry-replaced"  // by a record that brought another key
 )
 
 // NewProblem fills Type from code.
@@ -333,7 +423,8 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult
+	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
+		Cancellation | OutcomesRequest | Outcomes
 	Check() error
 }
 

@@ -171,13 +171,16 @@ type Provisional struct {
 	Claim    string    `json:"claim"` // code to collect credentials with later; no secret of the holder's
 }
 
-// Verdict is a decision about a record.
+// Verdict is a decision about a record, or about the DID that it brought.
 type Verdict struct {
 	Record [32]byte  `json:"record"`
-	DID    string    `json:"did,omitzero"` // vault only
+	DID    string    `json:"did,omitzero"` // not in rejections
 	Status Status    `json:"status"`
 	Code   string    `json:"code,omitzero"` // reason; absent when active
 	Time   time.Time `json:"time"`
+	// Supersedes is the SHA-256 of the vault's earlier verdict (its JWS) that this one
+	// takes the place of: a person has looked at it.
+	Supersedes [32]byte `json:"supersedes,omitzero"`
 }
 
 // Status of a verdict.
@@ -187,7 +190,16 @@ const (
 	Active   Status = "active"   // by the vault: the identity holds
 	Refused  Status = "refused"  // by the vault
 	Rejected Status = "rejected" // by the registry: the record itself is bad
+
+	// What became of the DID of a record that was taken on, as of the verdict's time.
+	// The registry says so, for it alone keeps what came after: replacements,
+	// revocations, cancel codes. It can end what the vault began, and never begin it.
+	Suspended Status = "suspended" // by the registry: ends soon, unless somebody lifts it
+	Revoked   Status = "revoked"   // by the registry: ended
 )
+
+// byRegistry says whose decision a status is: the registry's, else the vault's.
+func (s Status) byRegistry() bool { return s == Rejected || s == Suspended || s == Revoked }
 
 // Time is the registry's clock, signed: a lower bound for a kiosk whose own
 // clock has failed.
@@ -253,13 +265,16 @@ func (v Verdict) wellFormed() bool {
 	case Refused:
 		return v.Code != ""
 	case Rejected:
-		return v.Code != "" && v.DID == ""
+		return v.Code != "" && v.DID == "" && v.Supersedes == [32]byte{}
+	case Suspended, Revoked:
+		return v.Code != "" && v.DID != "" && v.Supersedes == [32]byte{}
 	}
 	return false
 }
 
-// VerifyVerdict checks a verdict about the record id. A rejection must be signed
-// by a registry key, every other verdict by a vault key.
+// VerifyVerdict checks a verdict about the record id. A rejection, and what became
+// of a DID later, must be signed by a registry key; whether an identity holds, by a
+// vault key.
 func VerifyVerdict(b []byte, registry, vault []record.JWK, id [32]byte) (Verified[Verdict], error) {
 	byRegistry, byVault := record.AcceptAny(registry...), record.AcceptAny(vault...)
 	var signer crypto.PublicKey
@@ -272,7 +287,7 @@ func VerifyVerdict(b []byte, registry, vault []record.JWK, id [32]byte) (Verifie
 		return Verified[Verdict]{}, err
 	case !v.claims.wellFormed():
 		return Verified[Verdict]{}, fmt.Errorf("%w: verdict", ErrForm)
-	case v.claims.Status == Rejected && !byRegistry(signer), v.claims.Status != Rejected && !byVault(signer):
+	case v.claims.Status.byRegistry() && !byRegistry(signer), !v.claims.Status.byRegistry() && !byVault(signer):
 		return Verified[Verdict]{}, fmt.Errorf("%w: not this key's decision", ErrSignature)
 	case v.claims.Record != id:
 		return Verified[Verdict]{}, ErrRecord

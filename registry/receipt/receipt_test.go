@@ -253,6 +253,9 @@ func TestVerdicts(t *testing.T) {
 	active := receipt.Verdict{Record: id, DID: "did:key:zDn", Status: receipt.Active, Time: now}
 	refused := receipt.Verdict{Record: id, DID: "did:key:zDn", Status: receipt.Refused, Code: "vault-review", Time: now}
 	rejected := receipt.Verdict{Record: id, Status: receipt.Rejected, Code: "record-signature", Time: now}
+	suspended := receipt.Verdict{Record: id, DID: "did:key:zDn", Status: receipt.Suspended, Code: "registry-cancelled", Time: now}
+	revoked := receipt.Verdict{Record: id, DID: "did:key:zDn", Status: receipt.Revoked, Code: "registry-revoked", Time: now}
+	second := receipt.Verdict{Record: id, DID: "did:key:zDn", Status: receipt.Active, Time: now, Supersedes: blind}
 	sign := func(v receipt.Verdict, by device) []byte {
 		b, err := receipt.SignVerdict(t.Context(), v, by)
 		if err != nil {
@@ -270,6 +273,13 @@ func TestVerdicts(t *testing.T) {
 		"active by registry":   {sign(active, registry), receipt.ErrSignature},
 		"refused by registry":  {sign(refused, registry), receipt.ErrSignature},
 		"rejected by vault":    {sign(rejected, vault), receipt.ErrSignature},
+
+		"suspended by registry":  {sign(suspended, registry), nil},
+		"revoked by registry":    {sign(revoked, registry), nil},
+		"suspended by vault":     {sign(suspended, vault), receipt.ErrSignature},
+		"revoked by vault":       {sign(revoked, vault), receipt.ErrSignature},
+		"superseding by vault":   {sign(second, vault), nil},
+		"superseding by another": {sign(second, registry), receipt.ErrSignature},
 	} {
 		if err := verify(c.b, id); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -287,6 +297,10 @@ func TestVerdicts(t *testing.T) {
 		{Record: id, Status: receipt.Active, DID: "d", Code: "c", Time: now},
 		{Record: id, Status: receipt.Rejected, Time: now},
 		{Record: id, Status: "maybe", Code: "c", Time: now},
+		{Record: id, Status: receipt.Suspended, Code: "c", Time: now},
+		{Record: id, Status: receipt.Revoked, DID: "d", Time: now},
+		{Record: id, Status: receipt.Revoked, DID: "d", Code: "c", Time: now, Supersedes: blind},
+		{Record: id, Status: receipt.Rejected, Code: "c", Time: now, Supersedes: blind},
 	} {
 		if _, err := receipt.SignVerdict(t.Context(), bad, vault); !errors.Is(err, receipt.ErrForm) {
 			t.Errorf("%+v: %v", bad, err)

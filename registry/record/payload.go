@@ -105,11 +105,5 @@ func SignerOf(role Role, pub crypto.PublicKey, chain [][]byte) (SignerRef, error
 	return SignerRef{role, ByJWK, jwk.Thumbprint()}, nil
 }
 
-// CancelHash is SHA-256("enrollkiosk/cancel/v1" || code). Whoever holds the record
-// can try codes against it: a code needs 80 random bits at least.
-func CancelHash(code []byte) [32]byte {
-	return sha256.Sum256(append([]byte("enrollkiosk/cancel/v1"), code...))
-}
-
 // ID is the record id: SHA-256 of the payload's bytes.
 func ID(payload []byte) [32]byte { return sha256.Sum256(payload) }

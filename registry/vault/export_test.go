@@ -2,7 +2,7 @@ package vault
 
 import (
 	"encoding/binary"
-	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -11,36 +11,15 @@ import (
 	"enrollkiosk/registry/record"
 )
 
-// Review is the DID that a record's review is about, and whether it was refused
+// ReviewOf is the DID that a record's review is about, and whether it was refused
 // for it; empty if there is no review.
-func Review(t testing.TB, v *Vault, id [32]byte) (other string, refused bool) {
+func ReviewOf(t testing.TB, v *Vault, id [32]byte) (other string, refused bool) {
 	t.Helper()
-	var r review
-	if err := v.store.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketReviews).Get(id[:])
-		if b == nil {
-			return nil
-		}
-		return json.Unmarshal(b, &r)
-	}); err != nil {
+	r, err := v.Review(id)
+	if err != nil && !errors.Is(err, ErrNoReview) {
 		t.Fatal(err)
 	}
 	return r.Other, r.Refused
-}
-
-// ReviewedOfficer is the officer that a record's review is about.
-func ReviewedOfficer(t testing.TB, v *Vault, id [32]byte) (number string, refused bool) {
-	t.Helper()
-	var r review
-	if err := v.store.db.View(func(tx *bbolt.Tx) error {
-		if b := tx.Bucket(bucketReviews).Get(id[:]); b != nil {
-			return json.Unmarshal(b, &r)
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return r.Officer, r.Refused
 }
 
 // Known verifies the document in an identity that was opened, and returns what

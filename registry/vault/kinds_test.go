@@ -380,7 +380,7 @@ func TestSameDocumentOfAnyKind(t *testing.T) {
 		if got := judged(t, w, v, s); got.Code != step.code {
 			t.Errorf("%s: %q, want %q", step.name, got.Code, step.code)
 		}
-		if other, refused := vault.Review(t, v, s.ID()); refused != (step.code != "") {
+		if other, refused := vault.ReviewOf(t, v, s.ID()); refused != (step.code != "") {
 			t.Errorf("%s: review of %q, refused %v", step.name, other, refused)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/chain"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 )
 
@@ -47,12 +48,16 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 			},
 		},
 	}
+	stopConsole, err := console.Listen(v.opts.Dir, v.consoleRoutes())
+	if err != nil {
+		return err
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.ServeTLS(l, "", "") }()
 	v.opts.Log.Info("vault serves", "address", l.Addr().String())
 	select {
 	case err := <-ended:
-		return err
+		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
@@ -62,13 +67,14 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 	}
 	<-ended
 	v.opts.Log.Info("vault stops")
-	return nil
+	return stopConsole(last)
 }
 
 func (v *Vault) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.PathOpen, v.open)
 	mux.HandleFunc(api.PathUnblock, v.unblock)
+	mux.HandleFunc(api.PathOutcomes, v.outcomes)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
 		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
 	})
@@ -80,7 +86,7 @@ func (v *Vault) handler() http.Handler {
 
 // message reads the body of a POST; false: it was refused.
 func message[M interface {
-	api.OpenRequest | api.UnblockOrder
+	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest
 	Check() error
 }](w http.ResponseWriter, q *http.Request) (m M, ok bool) {
 	if q.Method != http.MethodPost {
@@ -145,4 +151,19 @@ func (v *Vault) unblock(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		reply.JSON(w, api.UnblockResult{Answer: string(answer)})
 	}
+}
+
+func (v *Vault) outcomes(w http.ResponseWriter, q *http.Request) {
+	asked, ok := message[api.OutcomesRequest](w, q)
+	if !ok {
+		return
+	}
+	out, err := v.Outcomes(asked.After)
+	if err != nil {
+		v.opts.Log.Error("outcomes not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	reply.JSON(w, out)
 }

@@ -2,7 +2,6 @@ package vault
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,24 +25,16 @@ var (
 	bucketNames    = []byte("names")    // person token, did -> empty
 	bucketHolders  = []byte("holders")  // did -> document token, person token
 	bucketReviews  = []byte("reviews")  // record id -> a review, JSON
+	bucketBrought  = []byte("brought")  // did -> id of the record that brought it
+	bucketOutcomes = []byte("outcomes") // number -> an api.Outcome, JSON
 
 	bucketUnblocks = []byte("unblocks") // did, 0, number -> an unblocking, JSON
 	bucketAnswers  = []byte("answers")  // request id -> JWS
 	bucketDesks    = []byte("desks")    // day, 0, number of the officer -> how many unblockings
 )
 
-var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews, bucketUnblocks, bucketAnswers, bucketDesks}
-
-// review is what a person must look at: a record, and an enrollment that it
-// collides with or whose person has the same name and date of birth, or an officer
-// who is the holder.
-type review struct {
-	DID     string    `json:"did"`
-	Other   string    `json:"other"`             // did; empty when it is about an officer
-	Officer string    `json:"officer,omitempty"` // number of the officer who would have enrolled himself
-	Refused bool      `json:"refused"`           // else the record is active
-	Time    time.Time `json:"time"`
-}
+var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews, bucketBrought, bucketOutcomes,
+	bucketUnblocks, bucketAnswers, bucketDesks}
 
 // ErrBusy means that another process has this directory.
 var ErrBusy = errors.New("the vault is in use by another process")
@@ -153,33 +144,28 @@ func namesake(tx *bbolt.Tx, person [32]byte, own string) string {
 }
 
 // decide keeps a verdict and what follows from it in one transaction.
-func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome) error {
+func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome, at time.Time) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(bucketVerdicts).Put(id[:], verdict); err != nil {
 			return err
 		}
+		update := p.Context.Purpose == record.Update
 		if o.other != "" || o.officer != "" {
-			b, err := json.Marshal(review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: time.Now().UTC()})
-			if err != nil {
-				return err
+			r := review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: at, Replaces: p.Replaces, Update: update}
+			if o.officer == "" {
+				r.Person = slices.Concat(o.person.document[:], o.person.person[:])
 			}
-			if err := tx.Bucket(bucketReviews).Put(id[:], b); err != nil {
+			if err := putReview(tx, id, r); err != nil {
 				return err
 			}
 		}
 		if o.code != "" {
 			return nil
 		}
-		persons, names, holders := tx.Bucket(bucketPersons), tx.Bucket(bucketNames), tx.Bucket(bucketHolders)
-		for _, did := range []string{p.Replaces, p.Holder.DID} { // what stood for the person before
-			if old := bytes.Clone(holders.Get([]byte(did))); len(old) == 64 {
-				if err := errors.Join(persons.Delete(old[:32]), names.Delete(append(old[32:], did...)), holders.Delete([]byte(did))); err != nil {
-					return err
-				}
-			}
+		brought := id
+		if update {
+			brought = [32]byte{}
 		}
-		did := []byte(p.Holder.DID)
-		both := append(bytes.Clone(o.person.document[:]), o.person.person[:]...)
-		return errors.Join(persons.Put(both[:32], did), names.Put(slices.Concat(both[32:], did), []byte{}), holders.Put(did, both))
+		return settle(tx, o.person, p.Replaces, p.Holder.DID, brought)
 	})
 }

@@ -9,7 +9,8 @@
 // is enrolled already, and signs a verdict: active or refused, by DID.
 //
 // Invariants. A record gets one verdict, the same bytes however often it is
-// asked for. Nothing that is opened is stored, logged or sent: what is kept of a
+// asked for, until a person who reviews it decides otherwise, which happens once
+// at most (review.go). Nothing that is opened is stored, logged or sent: what is kept of a
 // person is a keyed hash that only this vault's key can make. Whoever is refused
 // because of another enrollment is not told so.
 //
@@ -200,7 +201,7 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims := receipt.Verdict{Record: s.ID(), DID: p.Holder.DID, Status: receipt.Active, Time: v.opts.Now().UTC().Truncate(time.Second)}
+	claims := receipt.Verdict{Record: s.ID(), DID: p.Holder.DID, Status: receipt.Active, Time: v.now()}
 	if outcome.code != "" {
 		claims.Status, claims.Code = receipt.Refused, outcome.code
 	}
@@ -208,7 +209,7 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign verdict: %w", err)
 	}
-	if err := v.store.decide(p, s.ID(), verdict, outcome); err != nil {
+	if err := v.store.decide(p, s.ID(), verdict, outcome, claims.Time); err != nil {
 		return nil, fmt.Errorf("store verdict: %w", err)
 	}
 	v.opts.Log.Info("identity judged", "record", api.ID(s.ID()), "status", claims.Status, "code", claims.Code)

@@ -302,7 +302,7 @@ func TestSamePersonTwice(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got, refused := vault.Review(t, v, s.ID()); got != other || refused != (step.code != "") {
+		if got, refused := vault.ReviewOf(t, v, s.ID()); got != other || refused != (step.code != "") {
 			t.Errorf("step %d: review of %q (refused %v), want %q", i, got, refused, other)
 		}
 	}

@@ -25,6 +25,7 @@ var unblockAdvice = map[string]string{
 	api.CodePolicy:         "the authority's policy has changed: run it again",
 	api.CodeSimulated:      "this kiosk, officer or TPM is for tests only",
 	api.CodeHolder:         "the registry knows no citizen with this token, or the token was replaced or revoked: the citizen must be enrolled with a new one",
+	api.CodeSuspended:      "somebody gave this citizen's cancel code: the citizen gets a new key, with a second officer, or the authority lifts it",
 	api.CodeSealed:         "the authority cannot open what was sealed for it: call the authority",
 	api.CodeOwnEnrollment:  "the token is the officer's own: another officer must do it",
 	api.CodeUnblockTPM:     "the registry knows another TPM under this kiosk's id: run kiosk provision again",

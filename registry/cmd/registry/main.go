@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -20,7 +21,9 @@ import (
 const usage = `registry: takes enrollment records on and logs them.
 
   registry init DIR --origin NAME [--host HOST]...    make keys; DIR/public.json is for the authority's policy
-  registry serve --config FILE                        run until SIGTERM
+  registry serve --config FILE [--store postgres://...]
+                                                      run until SIGTERM
+  registry status --config FILE [--json]              log, policy and what does not work
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
@@ -42,6 +45,9 @@ FILE is TOML; paths are relative to it:
   root       = "<64 hex digits>"     # printed by vault init
   production = false                 # true refuses what rests on roots of class test
   checkpoint = "1s"                  # least time between two checkpoints of the log
+  store      = "postgres://registry@db.example/registry?sslmode=verify-full"
+                                     # a database that several registries may share; without it all is in dir
+  roles      = ["log", "vault"]      # that this process may have, one process at a time has each; without it both
   [vault]
   url    = "https://127.0.0.1:8444"
   public = "vault/public.json"
@@ -60,27 +66,29 @@ func run(ctx context.Context, args []string) error {
 		return initialise(args[1:])
 	case "serve":
 		return serve(ctx, args[1:])
+	case "status":
+		return status(ctx, args[1:])
 	case "kiosks":
 		if len(args) > 1 {
 			switch args[1] {
 			case "code":
-				return code(args[2:])
+				return code(ctx, args[2:])
 			case "list":
-				return list(args[2:])
+				return list(ctx, args[2:])
 			case "show":
-				return show(args[2:])
+				return show(ctx, args[2:])
 			case "approve":
-				return approve(args[2:])
+				return approve(ctx, args[2:])
 			case "reject":
-				return reject(args[2:])
+				return reject(ctx, args[2:])
 			case "revoke":
-				return revoke(args[2:])
+				return revoke(ctx, args[2:])
 			}
 		}
 		return command.Misuse("kiosks code, list, show, approve, reject or revoke (see registry -h)")
 	case "activity":
 		if len(args) > 1 && args[1] == "list" {
-			return activity(args[2:])
+			return activity(ctx, args[2:])
 		}
 		return command.Misuse("activity list (see registry -h)")
 	case "-h", "-help", "--help", "help":
@@ -121,13 +129,19 @@ func initialise(args []string) error {
 
 func serve(ctx context.Context, args []string) error {
 	f := command.Flags("registry serve", usage)
-	file := f.String("config", "registry.toml", "")
+	file, store := f.String("config", "registry.toml", ""), f.String("store", "", "")
 	if _, err := command.Parse(f, args, 0); err != nil {
 		return err
 	}
 	c, err := registry.Load(*file)
 	if err != nil {
 		return err
+	}
+	if *store != "" {
+		c.Registry.Store = *store
+		if err := c.CheckStore(); err != nil {
+			return command.Misuse("--store: %w", err)
+		}
 	}
 	o, err := c.Options()
 	if err != nil {
@@ -146,6 +160,42 @@ func serve(ctx context.Context, args []string) error {
 	return errors.Join(r.Serve(ctx, l), r.Close())
 }
 
+func status(ctx context.Context, args []string) error {
+	f := command.Flags("registry status", usage)
+	file := f.String("config", "registry.toml", "")
+	asJSON := f.Bool("json", false, "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	var s registry.Status
+	if err := ask(ctx, *file, http.MethodGet, "/status", nil, &s); err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(s)
+	}
+	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, what := range s.Failing {
+		fmt.Printf("FAILING  %s: see the registry's own log\n", what)
+	}
+	return nil
+}
+
+// ask puts one question to the registry that a configuration describes, whether
+// it serves or not.
+func ask(ctx context.Context, config, method, path string, in, out any) (err error) {
+	c, err := registry.Load(config)
+	if err != nil {
+		return err
+	}
+	console, err := registry.OpenConsole(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, console.Close()) }()
+	return console.Do(ctx, method, path, in, out)
+}
+
 // register is where the register of kiosks is: behind a configuration, or in a
 // directory.
 type register struct{ config, dir *string }
@@ -154,17 +204,15 @@ func registerFlags(f *flag.FlagSet) register {
 	return register{f.String("config", "registry.toml", ""), f.String("dir", "", "")}
 }
 
-func (r register) open() (registry.Kiosks, error) {
-	dir, err := r.where()
-	return registry.KiosksIn(dir), err
-}
-
-func (r register) where() (dir string, err error) {
+func (r register) open(ctx context.Context) (registry.Register, error) {
 	if *r.dir != "" {
-		return *r.dir, nil
+		return registry.RegisterIn(*r.dir), nil
 	}
 	c, err := registry.Load(*r.config)
-	return c.Registry.Dir, err
+	if err != nil {
+		return registry.Register{}, err
+	}
+	return registry.OpenRegister(ctx, c)
 }
 
 // refused marks what a person at the register is told no for.
@@ -177,7 +225,7 @@ func refused(err error) error {
 	return err
 }
 
-func code(args []string) error {
+func code(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks code", usage)
 	file, id, valid := f.String("config", "registry.toml", ""), f.String("id", "", ""), f.Duration("valid", 24*time.Hour, "")
 	if _, err := command.Parse(f, args, 0); err != nil {
@@ -198,7 +246,12 @@ func code(args []string) error {
 	if err != nil {
 		return err
 	}
-	made, err := registry.KiosksIn(c.Registry.Dir).NewCode(*id, [32]byte(root), *valid, time.Now())
+	at, err := registry.OpenRegister(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	made, err := at.Kiosks.NewCode(ctx, *id, [32]byte(root), *valid, time.Now())
 	if errors.Is(err, registry.ErrKioskID) {
 		return command.Misuse("--id %q: %w", *id, err)
 	}
@@ -213,22 +266,23 @@ func code(args []string) error {
 // maxValid is how long a code may lie about.
 const maxValid = 30 * 24 * time.Hour
 
-func list(args []string) error {
+func list(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks list", usage)
 	where := registerFlags(f)
 	asJSON := f.Bool("json", false, "")
 	if _, err := command.Parse(f, args, 0); err != nil {
 		return err
 	}
-	kiosks, err := where.open()
+	at, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	registered, err := kiosks.List()
+	defer at.Close()
+	registered, err := at.Kiosks.List(ctx)
 	if err != nil {
 		return err
 	}
-	given, err := kiosks.Provisions()
+	given, err := at.Kiosks.Provisions(ctx)
 	if err != nil {
 		return err
 	}
@@ -269,7 +323,7 @@ func printJSON(v any) error {
 }
 
 // show prints a registered kiosk, or one that waits.
-func show(args []string) error {
+func show(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks show", usage)
 	where := registerFlags(f)
 	asJSON := f.Bool("json", false, "")
@@ -277,14 +331,15 @@ func show(args []string) error {
 	if err != nil {
 		return err
 	}
-	kiosks, err := where.open()
+	at, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	k, err := kiosks.Find(rest[0])
+	defer at.Close()
+	k, err := at.Kiosks.Find(ctx, rest[0])
 	what := ""
 	if errors.Is(err, registry.ErrUnknownKiosk) {
-		given, listed := kiosks.Provisions()
+		given, listed := at.Kiosks.Provisions(ctx)
 		if listed != nil {
 			return listed
 		}
@@ -311,7 +366,7 @@ func show(args []string) error {
 	return nil
 }
 
-func approve(args []string) error {
+func approve(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks approve", usage)
 	where := registerFlags(f)
 	ek := f.String("ek", "", "")
@@ -322,11 +377,12 @@ func approve(args []string) error {
 	if *ek == "" {
 		return command.Misuse("--ek is missing: the fingerprint that the kiosk itself shows")
 	}
-	kiosks, err := where.open()
+	at, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	k, err := kiosks.Approve(rest[0], *ek, time.Now())
+	defer at.Close()
+	k, err := at.Kiosks.Approve(ctx, rest[0], *ek, time.Now())
 	if err != nil {
 		return refused(err)
 	}
@@ -334,54 +390,57 @@ func approve(args []string) error {
 	return nil
 }
 
-func reject(args []string) error {
+func reject(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks reject", usage)
 	where := registerFlags(f)
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	kiosks, err := where.open()
+	at, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	if err := kiosks.Reject(rest[0]); err != nil {
+	defer at.Close()
+	if err := at.Kiosks.Reject(ctx, rest[0]); err != nil {
 		return refused(err)
 	}
 	fmt.Printf("%s is sent away: its code is of no use any more\n", rest[0])
 	return nil
 }
 
-func revoke(args []string) error {
+func revoke(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks revoke", usage)
 	where := registerFlags(f)
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	kiosks, err := where.open()
+	at, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	if err := kiosks.Revoke(rest[0], time.Now()); err != nil {
+	defer at.Close()
+	if err := at.Kiosks.Revoke(ctx, rest[0], time.Now()); err != nil {
 		return err
 	}
 	fmt.Printf("%s is revoked: the registry takes nothing more from it\n", rest[0])
 	return nil
 }
 
-func activity(args []string) error {
+func activity(ctx context.Context, args []string) error {
 	f := command.Flags("registry activity list", usage)
 	of := registerFlags(f)
 	asJSON := f.Bool("json", false, "")
 	if _, err := command.Parse(f, args, 0); err != nil {
 		return err
 	}
-	dir, err := of.where()
+	at, err := of.open(ctx)
 	if err != nil {
 		return err
 	}
-	kiosks, err := registry.ActivitiesIn(dir).List()
+	defer at.Close()
+	kiosks, err := at.Activities.List(ctx)
 	if err != nil {
 		return err
 	}

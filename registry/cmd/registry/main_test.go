@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,11 +189,44 @@ func TestServe(t *testing.T) {
 	ends(t, command.Done, "revoked "+time.Now().UTC().Format(time.DateOnly), "kiosks", "list", "--dir", w.RegistryDir())
 	ends(t, command.Done, `"revoked": "`, "kiosks", "list", "--json", "--dir", w.RegistryDir())
 	ends(t, command.Failed, "no kiosk of this id", "kiosks", "revoke", "KIOSK-0002", "--config", file)
+	if info, err := os.Stat(filepath.Join(w.RegistryDir(), "console.sock")); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("console: %v, %v", info, err)
+	}
+	ends(t, command.Done, "log      0 leaves", "status", "--config", file)
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v\n%s", err, logged.String())
+	}
+	ends(t, command.Done, `"failing": []`, "status", "--config", file, "--json")
+}
+
+// A registry that was killed leaves its socket behind: commands open the store
+// themselves then, and the next one serves.
+func TestConsoleOfAKilledRegistry(t *testing.T) {
+	w := registrytest.New(t)
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	file := write(t, w.Dir, "registry.toml", config(w, ""))
+	for range 2 {
+		c := program(t, "serve", "--config", file)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatalf("%q, %v", line, err)
+		}
+		ends(t, command.Done, "policy   version 1", "status", "--config", file)
+		c.Process.Kill()
+		c.Wait()
+		if _, err := os.Stat(filepath.Join(w.RegistryDir(), "console.sock")); err != nil {
+			t.Fatalf("nothing was left behind: %v", err)
+		}
+		ends(t, command.Done, "policy   version 1", "status", "--config", file)
 	}
 }
 

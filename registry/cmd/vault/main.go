@@ -31,6 +31,10 @@ const usage = `vault: opens sealed identities for the identity authority and sig
                                                       enroll himself; read from standard input without --in
   vault officers list --dir DIR [--json]
   vault officers remove --dir DIR --number N
+  vault reviews list --config FILE [--all] [--json]   what a person must look at; with --all also what was decided
+  vault reviews show ID --config FILE [--json]        ID is a record's
+  vault reviews resolve ID --decision active|refused --by NAME --reason TEXT --config FILE
+                                                      decide, once; a record that becomes active takes the document over
   vault serve --config FILE                           run until SIGTERM
 
 DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
@@ -130,6 +134,18 @@ func run(ctx context.Context, args []string) error {
 			return officers(args[1], args[2:])
 		}
 		return command.Misuse("officers add, list or remove (see vault -h)")
+	case "reviews":
+		if len(args) > 1 {
+			switch args[1] {
+			case "list":
+				return reviewsList(ctx, args[2:])
+			case "show":
+				return reviewsShow(ctx, args[2:])
+			case "resolve":
+				return reviewsResolve(ctx, args[2:])
+			}
+		}
+		return command.Misuse("reviews list, show or resolve (see vault -h)")
 	case "serve":
 		return serve(ctx, args[1:])
 	case "-h", "-help", "--help", "help":

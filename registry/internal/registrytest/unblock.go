@@ -16,7 +16,7 @@ import (
 // HasTPM puts a TPM's keys on the register, as the kiosk's.
 func (k *Kiosk) HasTPM(t testing.TB, endorsement api.Endorsement, attestationKey []byte) {
 	t.Helper()
-	kiosk, err := registry.KiosksIn(k.World.RegistryDir()).Find(k.ID)
+	kiosk, err := registry.KiosksIn(k.World.RegistryDir()).Find(t.Context(), k.ID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package testregistry
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -216,6 +217,7 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	kiosks.AddCert(r.ca.cert)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathRecords, r.post)
+	mux.HandleFunc("POST "+api.PathStatus, r.status)
 	mux.HandleFunc("GET "+api.PathRecords+"/{id}", r.get)
 	mux.HandleFunc("POST "+api.PathActivity, r.report)
 	mux.HandleFunc("POST "+api.PathTokenUnblock, func(w http.ResponseWriter, q *http.Request) {
@@ -321,7 +323,15 @@ func (r *Registry) post(w http.ResponseWriter, q *http.Request) {
 		problem(w, http.StatusForbidden, api.CodeNoKiosk)
 		return
 	}
-	batch, err := api.Decode[api.Batch](q.Body)
+	body := io.Reader(q.Body)
+	if q.Header.Get("Content-Encoding") == api.Gzip {
+		var err error
+		if body, err = gzip.NewReader(q.Body); err != nil {
+			problem(w, http.StatusBadRequest, api.CodeBadRequest)
+			return
+		}
+	}
+	batch, err := api.Decode[api.Batch](body)
 	if err != nil {
 		problem(w, http.StatusBadRequest, api.CodeBadRequest)
 		return
@@ -412,11 +422,36 @@ func (r *Registry) get(w http.ResponseWriter, q *http.Request) {
 	}
 	r.mu.Lock()
 	r.requests++
-	h := r.records[id]
-	if h == nil {
-		r.mu.Unlock()
+	out := r.tell(id)
+	r.mu.Unlock()
+	if out.Status == api.Unknown {
 		problem(w, http.StatusNotFound, api.CodeNotFound)
 		return
+	}
+	r.answer(w, q, &out)
+}
+
+func (r *Registry) status(w http.ResponseWriter, q *http.Request) {
+	query, err := api.Decode[api.StatusQuery](q.Body)
+	if err != nil || len(q.TLS.PeerCertificates) == 0 {
+		problem(w, http.StatusForbidden, api.CodeNoKiosk)
+		return
+	}
+	r.mu.Lock()
+	r.requests++
+	var out api.StatusResult
+	for _, id := range query.IDs {
+		out.Statuses = append(out.Statuses, r.tell(id))
+	}
+	r.mu.Unlock()
+	r.answer(w, q, &out)
+}
+
+// tell is what a kiosk that asks for a record learns.
+func (r *Registry) tell(id api.ID) api.RecordStatus {
+	h := r.records[id]
+	if h == nil {
+		return api.RecordStatus{ID: id, Status: api.Unknown}
 	}
 	h.asked++
 	if h.receipt == nil && h.asked > r.delay {
@@ -429,9 +464,7 @@ func (r *Registry) get(w http.ResponseWriter, q *http.Request) {
 		}
 		h.status, h.verdict, h.code = api.Status(v.Status), r.Verdict(v, true), v.Code
 	}
-	out := api.RecordStatus{ID: id, Status: h.status, Code: h.code, Verdict: string(h.verdict), Receipt: string(h.receipt)}
-	r.mu.Unlock()
-	r.answer(w, q, &out)
+	return api.RecordStatus{ID: id, Status: h.status, Code: h.code, Verdict: string(h.verdict), Receipt: string(h.receipt)}
 }
 
 func (r *Registry) receipt(h *held) []byte {

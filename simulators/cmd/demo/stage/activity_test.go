@@ -23,7 +23,7 @@ func reported(t *testing.T, s *stage.Stage, what string, wanted func(registry.Ki
 	var last []registry.KioskActivity
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var err error
-		if last, err = registry.ActivitiesIn(filepath.Join(s.Dir, "registry")).List(); err != nil {
+		if last, err = registry.ActivitiesIn(filepath.Join(s.Dir, "registry")).List(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if len(last) == 1 && wanted(last[0]) {

@@ -130,7 +130,7 @@ func (s *Stage) provision(ctx context.Context) error {
 		return err
 	}
 	kiosks := s.Kiosks()
-	code, err := s.NewCode()
+	code, err := s.NewCode(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (s *Stage) provision(ctx context.Context) error {
 			s.opts.Did("kiosk's keys and counter made in the TPM")
 		case station.StepWait:
 			s.opts.Did("kiosk proved to the registry which TPM it has")
-			_, approval = kiosks.Approve(KioskID, fingerprint, time.Now())
+			_, approval = kiosks.Approve(ctx, KioskID, fingerprint, time.Now())
 		}
 	}})
 	if err := errors.Join(approval, err, s.StopRegistry()); err != nil {
@@ -157,8 +157,8 @@ func (s *Stage) provision(ctx context.Context) error {
 func (s *Stage) Kiosks() registry.Kiosks { return registry.KiosksIn(filepath.Join(s.Dir, "registry")) }
 
 // NewCode has the registry give out a provisioning code for the kiosk.
-func (s *Stage) NewCode() (api.Code, error) {
-	return s.Kiosks().NewCode(KioskID, s.root, time.Hour, time.Now())
+func (s *Stage) NewCode(ctx context.Context) (api.Code, error) {
+	return s.Kiosks().NewCode(ctx, KioskID, s.root, time.Hour, time.Now())
 }
 
 // free finds a loopback address that nobody listens on. It lies below the ports

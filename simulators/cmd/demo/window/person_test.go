@@ -276,6 +276,9 @@ func (p *person) officer(i int) bool {
 			p.t.Fatal("the officer's card is not seen to go")
 		}
 	}
+	// A window that lags still shows the page with the other card, which looks as
+	// the next one will: what is typed then meets the page between them.
+	p.look()
 	p.Officer(i)
 	p.onReader = i + 1
 	return false

@@ -1,0 +1,71 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
+	"enrollkiosk/registry/internal/reply"
+)
+
+// consoleRoutes is what operators' commands may ask, as http.ServeMux patterns.
+func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /status": r.consoleStatus,
+	}
+}
+
+// Console is how an operator's command reaches the store: through the registry
+// that holds it, or, when none runs, by opening it. It must be closed.
+type Console = console.Console
+
+// OpenConsole opens the console of the registry that c describes.
+func OpenConsole(ctx context.Context, c Config) (*Console, error) {
+	return console.Open(ctx, c.Registry.Dir, func() (map[string]http.HandlerFunc, func() error, error) {
+		o, err := c.Options()
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := Open(ctx, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r.consoleRoutes(), r.Close, nil
+	})
+}
+
+// Refused is an answer other than yes.
+type Refused = console.Refused
+
+// Status is how a registry is.
+type Status struct {
+	Origin  string   `json:"origin"`
+	Policy  uint64   `json:"policy"`  // version
+	LogSize uint64   `json:"log"`     // leaves with a receipt, and those before them
+	Failing []string `json:"failing"` // "log", "vault"
+}
+
+func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
+	s := Status{Origin: r.origin, Policy: r.opts.Policy.Policy().Version, Failing: []string{}}
+	var err error
+	if s.LogSize, err = r.store.Scanned(q.Context()); err != nil {
+		r.consoleFailed(w, err)
+		return
+	}
+	if r.logging.failing.Load() {
+		s.Failing = append(s.Failing, "log")
+	}
+	if r.vault.failing.Load() {
+		s.Failing = append(s.Failing, "vault")
+	}
+	reply.JSON(w, s)
+}
+
+// consoleFailed answers an operator, who may see the cause.
+func (r *Registry) consoleFailed(w http.ResponseWriter, err error) {
+	r.opts.Log.Error("command failed", "error", err)
+	title, _, _ := strings.Cut(err.Error(), "\n")
+	reply.Problem(w, http.StatusInternalServerError, api.CodeUnavailable, title, 0)
+}

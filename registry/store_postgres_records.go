@@ -1,0 +1,408 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"enrollkiosk/registry/record"
+)
+
+// Add asks the database once for all that decides, decides in memory (admit), and
+// writes once: a batch costs four round trips, whatever its size.
+func (s *postgresStore) Add(ctx context.Context, entries []entry) (out []added, err error) {
+	err = s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		f, err := readFacts(ctx, tx, entries)
+		if err != nil {
+			return err
+		}
+		out = make([]added, len(entries))
+		var stored []int
+		for i, e := range entries {
+			var held bool
+			if held, out[i].gap, err = admit(f, e); refusal(err) {
+				out[i] = added{refused: err}
+			} else if err != nil {
+				return err
+			} else if !held {
+				stored = append(stored, i)
+				f.take(e)
+			}
+		}
+		if len(stored) == 0 {
+			return nil
+		}
+		return f.write(ctx, tx, entries, stored, out)
+	})
+	return out, err
+}
+
+// batchFacts are what the database says about a batch, with what its own records
+// do to that.
+type batchFacts struct {
+	ids, keys map[[32]byte]bool
+	sequences map[place]bool
+	holders   map[string]holder
+	changed   map[string]bool // of holders
+}
+
+func (f *batchFacts) held(id [32]byte) bool             { return f.ids[id] }
+func (f *batchFacts) sequenceTaken(p place) bool        { return f.sequences[p] }
+func (f *batchFacts) keyTaken(thumbprint [32]byte) bool { return f.keys[thumbprint] }
+
+func (f *batchFacts) holder(did string) (holder, error) {
+	h, known := f.holders[did]
+	if !known {
+		return h, errHolder
+	}
+	return h, nil
+}
+
+func (f *batchFacts) keepHolder(did string, h holder) error {
+	f.holders[did], f.changed[did] = h, true
+	return nil
+}
+
+// take has an entry that was admitted count for those after it.
+func (f *batchFacts) take(e entry) {
+	c := e.submission.Record().Payload().Context
+	f.ids[e.submission.ID()] = true
+	f.sequences[place{c.KioskID, c.Sequence}] = true
+	f.keys[e.newKey] = true
+}
+
+// readFacts reads what decides about entries. DIDs are locked: what is decided
+// from them holds until the transaction ends. Ids, keys and sequence numbers that
+// another transaction takes meanwhile are found by their unique keys.
+func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, error) {
+	var ids, keys [][]byte
+	var kiosks, dids []string
+	var numbers []int64
+	for _, e := range entries {
+		id := e.submission.ID()
+		p := e.submission.Record().Payload()
+		ids = append(ids, id[:])
+		if e.newKey != [32]byte{} {
+			keys = append(keys, e.newKey[:])
+		}
+		if n := int64(p.Context.Sequence); n != 0 {
+			kiosks, numbers = append(kiosks, p.Context.KioskID, p.Context.KioskID), append(numbers, n-1, n)
+		}
+		dids = append(dids, didsOf(p)...)
+	}
+	f := &batchFacts{map[[32]byte]bool{}, map[[32]byte]bool{}, map[place]bool{}, map[string]holder{}, map[string]bool{}}
+	var q pgx.Batch
+	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
+	q.Queue(`SELECT thumbprint FROM keys WHERE thumbprint = ANY($1)`, keys).Query(func(rows pgx.Rows) error { return collect(rows, f.keys) })
+	q.Queue(`SELECT kiosk, sequence FROM records JOIN unnest($1::text[], $2::bigint[]) AS asked (kiosk, sequence) USING (kiosk, sequence)`, kiosks, numbers).
+		Query(func(rows pgx.Rows) error {
+			return eachRow(rows, func(rows pgx.Rows) error {
+				var p place
+				err := rows.Scan(&p.kiosk, &p.sequence)
+				f.sequences[p] = true
+				return err
+			})
+		})
+	queueHolders(&q, f, dids)
+	return f, tx.SendBatch(ctx, &q).Close()
+}
+
+// didsOf are those that a record can change.
+func didsOf(p record.Payload) []string {
+	var out []string
+	for _, did := range []string{p.Holder.DID, p.Replaces} {
+		if did != "" {
+			out = append(out, did)
+		}
+	}
+	return out
+}
+
+func queueHolders(q *pgx.Batch, f *batchFacts, dids []string) {
+	q.Queue(`SELECT did, record, ended_by FROM holders WHERE did = ANY($1) ORDER BY did FOR UPDATE`, dids).Query(func(rows pgx.Rows) error {
+		return eachRow(rows, func(rows pgx.Rows) error {
+			var did string
+			var h holder
+			err := rows.Scan(&did, &h.Record, &h.EndedBy)
+			f.holders[did] = h
+			return err
+		})
+	})
+}
+
+func collect(rows pgx.Rows, into map[[32]byte]bool) error {
+	return eachRow(rows, func(rows pgx.Rows) error {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return err
+		}
+		into[[32]byte(b)] = true
+		return nil
+	})
+}
+
+// write stores the entries of these places in one go, and counts approvals.
+func (f *batchFacts) write(ctx context.Context, tx pgx.Tx, entries []entry, stored []int, out []added) error {
+	var ids, jws, blinds, attested, evidence, thumbprints, keyed, personal [][]byte
+	var kiosks, senders []string
+	var sequences []int64
+	var received []time.Time
+	for _, i := range stored {
+		e, r := entries[i], entries[i].submission.Record()
+		p, id := r.Payload(), r.ID()
+		ids, jws, blinds = append(ids, id[:]), append(jws, r.Bytes()), append(blinds, p.Blind[:])
+		kiosks, sequences = append(kiosks, p.Context.KioskID), append(sequences, int64(p.Context.Sequence))
+		senders, received = append(senders, e.sender), append(received, e.received)
+		if a, ok := e.submission.Attestation(); ok {
+			attested, evidence = append(attested, id[:]), append(evidence, a.Bytes())
+		}
+		if e.newKey != [32]byte{} {
+			thumbprints, keyed = append(thumbprints, e.newKey[:]), append(keyed, id[:])
+		}
+		if e.personal {
+			personal = append(personal, id[:])
+		}
+	}
+	var q pgx.Batch
+	q.Queue(`INSERT INTO records (id, kiosk, sequence, sender, received, jws)
+		SELECT id, kiosk, nullif(sequence, 0), sender, received, jws
+		FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::bytea[])
+			AS new (id, kiosk, sequence, sender, received, jws)`, ids, kiosks, sequences, senders, received, jws)
+	q.Queue(`INSERT INTO attestations (record, evidence) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, attested, evidence)
+	q.Queue(`INSERT INTO keys (thumbprint, record) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, thumbprints, keyed)
+	q.Queue(`INSERT INTO unlogged (record, blind) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, ids, blinds)
+	q.Queue(`INSERT INTO unopened (record) SELECT * FROM unnest($1::bytea[])`, personal)
+	f.queueChanged(&q)
+	queueApprovals(&q, entries, stored, out)
+	return tx.SendBatch(ctx, &q).Close()
+}
+
+// queueChanged writes what has changed of holders.
+func (f *batchFacts) queueChanged(q *pgx.Batch) {
+	dids := slices.Sorted(maps.Keys(f.changed))
+	if len(dids) == 0 {
+		return
+	}
+	var records, endedBy [][]byte
+	for _, did := range dids {
+		records, endedBy = append(records, f.holders[did].Record), append(endedBy, f.holders[did].EndedBy)
+	}
+	q.Queue(`INSERT INTO holders (did, record, ended_by) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[])
+		ON CONFLICT (did) DO UPDATE SET record = excluded.record, ended_by = excluded.ended_by`, dids, records, endedBy)
+}
+
+// queueApprovals counts enrollments for their officers and days: each entry gets
+// the count that it would have had alone.
+func queueApprovals(q *pgx.Batch, entries []entry, stored []int, out []added) {
+	of := map[approval][]int{}
+	for _, i := range stored {
+		if a := entries[i].approval; a != (approval{}) {
+			of[a] = append(of[a], i)
+		}
+	}
+	order := slices.SortedFunc(maps.Keys(of), func(a, b approval) int {
+		return bytes.Compare(append(a.officer[:], a.day...), append(b.officer[:], b.day...))
+	})
+	for _, a := range order { // in the same order everywhere: they are locked
+		q.Queue(`INSERT INTO approvals AS a (officer, day, enrollments) VALUES ($1, $2, $3)
+			ON CONFLICT (officer, day) DO UPDATE SET enrollments = a.enrollments + excluded.enrollments RETURNING enrollments`,
+			a.officer[:], string(a.day), len(of[a])).QueryRow(func(row pgx.Row) error {
+			var n uint64
+			err := row.Scan(&n)
+			for k, i := range of[a] {
+				out[i].approved = n - uint64(len(of[a])-1-k)
+			}
+			return err
+		})
+	}
+}
+
+func (s *postgresStore) Brought(ctx context.Context, did string) ([32]byte, error) {
+	var id []byte
+	err := s.row(ctx, &id, `SELECT record FROM holders WHERE did = $1 AND ended_by IS NULL`, did)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return [32]byte{}, errHolder
+	}
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return [32]byte(id), nil
+}
+
+func (s *postgresStore) Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error) {
+	out := map[[32]byte]status{}
+	err := s.rows(ctx, func(rows pgx.Rows) error {
+		var id []byte
+		var known status
+		if err := rows.Scan(&id, &known.receipt, &known.decision.Status, &known.decision.Code, &known.decision.Verdict); err != nil {
+			return err
+		}
+		out[[32]byte(id)] = known
+		return nil
+	}, `SELECT id, receipt, coalesce(status, ''), coalesce(code, ''), coalesce(verdict, '')
+			FROM records LEFT JOIN receipts ON receipts.record = id LEFT JOIN verdicts ON verdicts.record = id
+			WHERE id = ANY($1) AND sender IN ('', $2)
+		UNION ALL SELECT record, NULL, status, code, verdict FROM rejections
+			WHERE sender = $2 AND record = ANY($1) AND NOT EXISTS (SELECT FROM records WHERE id = record AND records.sender IN ('', $2))`,
+		raw(ids), sender)
+	return out, err
+}
+
+func raw(ids [][32]byte) [][]byte {
+	out := make([][]byte, len(ids))
+	for i := range ids {
+		out[i] = ids[i][:]
+	}
+	return out
+}
+
+func (s *postgresStore) Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error) {
+	ids := slices.SortedFunc(maps.Keys(rejections), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	var statuses, codes, verdicts []string
+	for _, id := range ids {
+		d := rejections[id]
+		statuses, codes, verdicts = append(statuses, string(d.Status)), append(codes, d.Code), append(verdicts, d.Verdict)
+	}
+	out := map[[32]byte]decision{}
+	err := s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		clear(out)
+		if _, err := tx.Exec(ctx, `INSERT INTO rejections (sender, record, status, code, verdict)
+			SELECT $1, * FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) ON CONFLICT (sender, record) DO NOTHING`,
+			sender, raw(ids), statuses, codes, verdicts); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT record, status, code, verdict FROM rejections WHERE sender = $1 AND record = ANY($2)`, sender, raw(ids))
+		if err != nil {
+			return err
+		}
+		return eachRow(rows, func(rows pgx.Rows) error {
+			var id []byte
+			var d decision
+			if err := rows.Scan(&id, &d.Status, &d.Code, &d.Verdict); err != nil {
+				return err
+			}
+			out[[32]byte(id)] = d
+			return nil
+		})
+	})
+	return out, err
+}
+
+func (s *postgresStore) KeepPolicy(ctx context.Context, digest [32]byte, signed []byte) error {
+	return s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO policies (digest, signed) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING`, digest[:], signed)
+		return err
+	})
+}
+
+func (s *postgresStore) Policies(ctx context.Context) (out [][]byte, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var b []byte
+		err := rows.Scan(&b)
+		out = append(out, b)
+		return err
+	}, `SELECT signed FROM policies ORDER BY digest`)
+	return out, err
+}
+
+func (s *postgresStore) Gaps(ctx context.Context, kiosk string, first uint64) (gaps uint64, err error) {
+	err = s.row(ctx, &gaps, `SELECT coalesce(max(sequence) - $2 - count(*), 0) FROM records WHERE kiosk = $1 AND sequence > $2`, kiosk, int64(first))
+	return gaps, err
+}
+
+func (s *postgresStore) Unlogged(ctx context.Context, limit int) (out []leaf, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var id, blind []byte
+		if err := rows.Scan(&id, &blind); err != nil {
+			return err
+		}
+		out = append(out, leaf{[32]byte(id), [32]byte(blind)})
+		return nil
+	}, `SELECT record, blind FROM unlogged LIMIT $1`, limit)
+	return out, err
+}
+
+func (s *postgresStore) Scanned(ctx context.Context) (n uint64, err error) {
+	err = s.row(ctx, &n, `SELECT scanned FROM registry`)
+	return n, err
+}
+
+func (s *postgresStore) Logged(ctx context.Context, term uint64, receipts map[[32]byte][]byte, scanned uint64) error {
+	ids := slices.SortedFunc(maps.Keys(receipts), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	var texts [][]byte
+	for _, id := range ids {
+		texts = append(texts, receipts[id])
+	}
+	return s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// Locked: who takes the role on waits for this transaction, and sees it.
+		var now uint64
+		if err := tx.QueryRow(ctx, `SELECT term FROM roles WHERE name = $1 FOR SHARE`, RoleLog).Scan(&now); err != nil {
+			return err
+		}
+		if now != term {
+			return errDeposed
+		}
+		var q pgx.Batch
+		q.Queue(`INSERT INTO receipts (record, receipt) SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (record) DO NOTHING`, raw(ids), texts)
+		q.Queue(`DELETE FROM unlogged WHERE record = ANY($1)`, raw(ids))
+		q.Queue(`UPDATE registry SET scanned = $1`, int64(scanned))
+		return tx.SendBatch(ctx, &q).Close()
+	})
+}
+
+func (s *postgresStore) Unopened(ctx context.Context, after [32]byte, limit int) (out [][32]byte, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var id []byte
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		out = append(out, [32]byte(id))
+		return nil
+	}, `SELECT record FROM unopened WHERE record > $1 ORDER BY record LIMIT $2`, after[:], limit)
+	return out, err
+}
+
+func (s *postgresStore) Submission(ctx context.Context, id [32]byte) (out []byte, err error) {
+	err = pgx.ErrNoRows
+	if rowErr := s.rows(ctx, func(rows pgx.Rows) error {
+		var jws, evidence []byte
+		err = rows.Scan(&jws, &evidence)
+		out = submission(jws, evidence)
+		return err
+	}, `SELECT jws, evidence FROM records LEFT JOIN attestations ON record = id WHERE id = $1`, id[:]); rowErr != nil {
+		return nil, rowErr
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errNotHeld
+	}
+	return out, err
+}
+
+func (s *postgresStore) Decided(ctx context.Context, id [32]byte, d decision, refused *record.Payload) error {
+	return s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM unopened WHERE record = $1`, id[:]); err != nil {
+			return err
+		}
+		done, err := tx.Exec(ctx, `INSERT INTO verdicts (record, status, code, verdict) VALUES ($1, $2, $3, $4) ON CONFLICT (record) DO NOTHING`,
+			id[:], d.Status, d.Code, d.Verdict)
+		if err != nil || done.RowsAffected() == 0 || refused == nil {
+			return err
+		}
+		f := &batchFacts{holders: map[string]holder{}, changed: map[string]bool{}}
+		var q, write pgx.Batch
+		queueHolders(&q, f, didsOf(*refused))
+		if err := tx.SendBatch(ctx, &q).Close(); err != nil {
+			return err
+		}
+		if err := undoHolder(f, *refused, id); err != nil {
+			return err
+		}
+		f.queueChanged(&write)
+		return tx.SendBatch(ctx, &write).Close()
+	})
+}

@@ -1,0 +1,847 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"enrollkiosk/registry"
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/registry/receipt"
+	"enrollkiosk/registry/record"
+	"enrollkiosk/simulators/postgres"
+)
+
+// cluster is one PostgreSQL for all tests; they have databases of their own.
+var cluster = sync.OnceValues(func() (*postgres.Cluster, error) {
+	c, err := postgres.New(context.Background(), "fsync=off", "full_page_writes=off", "max_connections=200")
+	if err == nil {
+		started.Store(c)
+	}
+	return c, err
+})
+
+var started atomic.Pointer[postgres.Cluster]
+
+var databases atomic.Int64
+
+// database makes an empty one and returns its address and name.
+func database(t testing.TB) (address, name string) {
+	t.Helper()
+	c, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = fmt.Sprintf("registry%d", databases.Add(1))
+	if err := c.Create(t.Context(), name, ""); err != nil {
+		t.Fatal(err)
+	}
+	return c.URL(name), name
+}
+
+// shop is a store under test.
+type shop struct {
+	*testing.T
+	registry.Store
+	world *registrytest.World
+	kiosk *registrytest.Kiosk
+}
+
+func (s shop) make(spec registrytest.Spec) record.Submission {
+	s.Helper()
+	return s.kiosk.Make(s.T, spec)
+}
+
+// revoke is a holder's own revocation: no kiosk signs it.
+func (s shop) revoke(holder registrytest.Device) record.Submission {
+	s.Helper()
+	return s.make(registrytest.Spec{Purpose: record.Revoke, Holder: &holder, Context: func(c *record.Context) { c.KioskID, c.Sequence = "", 0 }})
+}
+
+func (s shop) entry(sub record.Submission) registry.Entry {
+	return registry.NewEntry(sub, s.kiosk.ID, 1)
+}
+
+// add adds one record each and wants what they are refused for.
+func (s shop) add(want error, subs ...record.Submission) {
+	s.Helper()
+	for _, sub := range subs {
+		out, err := s.Add(s.Context(), []registry.Entry{s.entry(sub)})
+		if err != nil {
+			s.Fatal(err)
+		}
+		if got := out[0].Refused(); !errors.Is(got, want) || want == nil && got != nil {
+			s.Errorf("refused for %v, want %v", got, want)
+		}
+	}
+}
+
+func (s shop) status(sub record.Submission) (decision registry.Decision, receipt []byte, held bool) {
+	s.Helper()
+	id := sub.ID()
+	known, err := s.Status(s.Context(), s.kiosk.ID, id)
+	if err != nil {
+		s.Fatal(err)
+	}
+	got, held := known[id]
+	return got.Decision(), got.Receipt(), held
+}
+
+func (s shop) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func is[T any](s shop, what string, got, want T) {
+	s.Helper()
+	if !reflect.DeepEqual(got, want) {
+		s.Errorf("%s: %+v, want %+v", what, got, want)
+	}
+}
+
+// conformance is what every store does, by method.
+var conformance = map[string]func(s shop){
+	"Add":            testAdd,
+	"Status":         testStatus,
+	"Reject":         testReject,
+	"Brought":        testBrought,
+	"KeepPolicy":     testPolicies,
+	"Policies":       testPolicies,
+	"Gaps":           testGaps,
+	"Unlogged":       testLogged,
+	"Scanned":        testLogged,
+	"Logged":         testLogged,
+	"Unopened":       testUnopened,
+	"Submission":     testSubmission,
+	"Decided":        testDecided,
+	"Kiosk":          testRegister,
+	"Kiosks":         testRegister,
+	"Provision":      testRegister,
+	"Provisions":     testRegister,
+	"ChangeKiosk":    testChangeKiosk,
+	"Activities":     testActivity,
+	"ChangeActivity": testActivity,
+	"AddSession":     testSessions,
+	"ChangeSession":  testSessions,
+	"Lead":           testLead,
+	"Close":          func(shop) {}, // every test ends with it
+}
+
+// Both stores do the same, method by method; a method without a test fails here.
+func TestStores(t *testing.T) {
+	t.Parallel()
+	methods := reflect.TypeFor[registry.Store]()
+	for i := range methods.NumMethod() {
+		if name := methods.Method(i).Name; conformance[name] == nil {
+			t.Errorf("no test of %s", name)
+		}
+	}
+	if n := methods.NumMethod(); len(conformance) != n {
+		t.Errorf("%d tests for %d methods", len(conformance), n)
+	}
+	w := registrytest.New(t)
+	for _, kind := range []string{"embedded", "postgres"} {
+		for _, method := range slices.Sorted(maps.Keys(conformance)) {
+			k := w.Kiosk(t, "KIOSK-"+kind+"-"+method)
+			t.Run(kind+"/"+method, func(t *testing.T) {
+				t.Parallel()
+				o := registry.Options{Dir: t.TempDir()}
+				// The register's directory is Init's to make.
+				if kind == "embedded" {
+					mkdir(t, o.Dir+"/kiosks")
+				} else {
+					o.Database, _ = database(t)
+				}
+				s, err := registry.OpenStore(t.Context(), o, registrytest.Origin)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conformance[method](shop{t, s, w, k})
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+func testAdd(s shop) {
+	holder, other := registrytest.NewDevice(s), registrytest.NewDevice(s)
+	one := s.make(registrytest.Spec{Holder: &holder})
+	fork := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 1 }})
+	two := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 2 }})
+	sameKey := s.make(registrytest.Spec{Holder: &holder})
+	unknown := s.revoke(other)
+	revoke := s.revoke(holder)
+	again := s.revoke(holder)
+	late := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 99 }})
+	subs := []record.Submission{one, fork, two, one, sameKey, unknown, revoke, again, late}
+	var entries []registry.Entry
+	for _, sub := range subs {
+		entries = append(entries, s.entry(sub))
+	}
+	out, err := s.Add(s.Context(), entries)
+	s.must(err)
+	for i, want := range []error{nil, registry.ErrFork, nil, nil, registry.ErrKeyTaken, registry.ErrHolder, nil, registry.ErrHolder, nil} {
+		if got := out[i].Refused(); !errors.Is(got, want) || want == nil && got != nil {
+			s.Errorf("entry %d refused for %v, want %v", i, got, want)
+		}
+	}
+	var approved []uint64
+	var gaps []bool
+	for _, a := range out {
+		approved, gaps = append(approved, a.Approved()), append(gaps, a.Gap())
+	}
+	is(s, "approved", approved, []uint64{1, 0, 2, 0, 0, 0, 0, 0, 3})
+	is(s, "gaps", gaps, []bool{false, false, false, false, false, false, false, false, true})
+	// One by one the same is refused, and nothing that was refused was kept.
+	s.add(registry.ErrFork, fork)
+	s.add(registry.ErrKeyTaken, sameKey)
+	s.add(registry.ErrHolder, unknown, again)
+	s.add(nil, one, two, revoke, late)
+	for i, sub := range subs {
+		_, _, held := s.status(sub)
+		is(s, fmt.Sprint("held ", i), held, out[i].Refused() == nil)
+	}
+	waiting, err := s.Unlogged(s.Context(), 100)
+	s.must(err)
+	is(s, "unlogged", len(waiting), 4)
+	testAddTogether(s)
+}
+
+// Many add at once, in any order, all the same and some that exclude one another.
+func testAddTogether(s shop) {
+	const n = 12
+	var subs []record.Submission
+	var shared []registry.Entry
+	for range n {
+		subs = append(subs, s.make(registrytest.Spec{}))
+		shared = append(shared, registry.NewEntry(subs[len(subs)-1], s.kiosk.ID, 2))
+	}
+	holder := registrytest.NewDevice(s)
+	s.add(nil, s.make(registrytest.Spec{Holder: &holder}))
+	var forks, revocations, counted atomic.Int64
+	var working sync.WaitGroup
+	at := s.kiosk.Sequence + 1000
+	for i := range n {
+		same := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = at }})
+		revoke := s.revoke(holder)
+		working.Go(func() {
+			mine := slices.Clone(shared)
+			if i%2 == 1 {
+				slices.Reverse(mine)
+			}
+			out, err := s.Add(s.Context(), append(mine, s.entry(same), s.entry(revoke)))
+			if err != nil {
+				s.Error(err)
+				return
+			}
+			for _, a := range out[:n] {
+				if a.Refused() != nil {
+					s.Error(a.Refused())
+				}
+				if a.Approved() > 0 {
+					counted.Add(1)
+				}
+			}
+			if out[n].Refused() == nil {
+				forks.Add(1)
+			}
+			if out[n+1].Refused() == nil {
+				revocations.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	is(s, "records with one sequence number", forks.Load(), 1)
+	is(s, "revocations of one did", revocations.Load(), 1)
+	is(s, "enrollments that were new", counted.Load(), n)
+	last := s.make(registrytest.Spec{})
+	out, err := s.Add(s.Context(), []registry.Entry{registry.NewEntry(last, s.kiosk.ID, 2)})
+	s.must(err)
+	is(s, "enrollments of the officer", out[0].Approved(), n+1)
+	waiting, err := s.Unlogged(s.Context(), 1000)
+	s.must(err)
+	is(s, "unlogged", len(waiting), 4+1+n+2+1)
+}
+
+func testStatus(s shop) {
+	sub, unknown := s.make(registrytest.Spec{}), s.make(registrytest.Spec{})
+	s.add(nil, sub)
+	d, r, held := s.status(sub)
+	is(s, "held", held, true)
+	is(s, "decision", d, registry.Decision{})
+	is(s, "receipt", r, nil)
+	_, _, held = s.status(unknown)
+	is(s, "held", held, false)
+	known, err := s.Status(s.Context(), "KIOSK-0404", sub.ID())
+	s.must(err)
+	is(s, "known to another kiosk", len(known), 0)
+	known, err = s.Status(s.Context(), s.kiosk.ID)
+	s.must(err)
+	is(s, "nothing asked", len(known), 0)
+	// What nobody in particular sent, anybody may ask for.
+	open := s.make(registrytest.Spec{})
+	_, err = s.Add(s.Context(), []registry.Entry{registry.NewEntry(open, "", 1)})
+	s.must(err)
+	known, err = s.Status(s.Context(), "KIOSK-0404", open.ID(), sub.ID())
+	s.must(err)
+	is(s, "known to another kiosk", len(known), 1)
+}
+
+func testReject(s shop) {
+	held, bad := s.make(registrytest.Spec{}), s.make(registrytest.Spec{})
+	s.add(nil, held)
+	first := registry.Decision{Status: api.Rejected, Code: api.CodeFork, Verdict: "first"}
+	second := registry.Decision{Status: api.Rejected, Code: api.CodeTime, Verdict: "second"}
+	for _, d := range []registry.Decision{first, second} {
+		kept, err := s.Reject(s.Context(), s.kiosk.ID, map[[32]byte]registry.Decision{bad.ID(): d, held.ID(): d})
+		s.must(err)
+		is(s, "in force", kept, map[[32]byte]registry.Decision{bad.ID(): first, held.ID(): first})
+	}
+	d, _, known := s.status(bad)
+	is(s, "known", known, true)
+	is(s, "rejection", d, first)
+	d, _, _ = s.status(held)
+	is(s, "decision on a record that is held", d, registry.Decision{})
+	other, err := s.Status(s.Context(), "KIOSK-0404", bad.ID())
+	s.must(err)
+	is(s, "known to another kiosk", len(other), 0)
+	s.add(nil, bad) // it may come by another way yet
+	d, _, _ = s.status(bad)
+	is(s, "decision", d, registry.Decision{})
+}
+
+func testBrought(s shop) {
+	old, next := registrytest.NewDevice(s), registrytest.NewDevice(s)
+	brings, replaces := s.make(registrytest.Spec{Holder: &old}), s.make(registrytest.Spec{Purpose: record.Replace, Old: &old, Holder: &next})
+	did := func(d registrytest.Device) string {
+		text, err := record.DIDKey(d.Public())
+		s.must(err)
+		return text
+	}
+	_, err := s.Brought(s.Context(), did(old))
+	is(s, "before", err, registry.ErrHolder)
+	s.add(registry.ErrHolder, replaces)
+	s.add(nil, brings)
+	id, err := s.Brought(s.Context(), did(old))
+	s.must(err)
+	is(s, "brought by", id, brings.ID())
+	s.add(nil, replaces)
+	_, err = s.Brought(s.Context(), did(old))
+	is(s, "replaced", err, registry.ErrHolder)
+	id, err = s.Brought(s.Context(), did(next))
+	s.must(err)
+	is(s, "brought by", id, replaces.ID())
+}
+
+func testPolicies(s shop) {
+	for range 2 {
+		s.must(s.KeepPolicy(s.Context(), [32]byte{2}, []byte("two")))
+		s.must(s.KeepPolicy(s.Context(), [32]byte{1}, []byte("one")))
+	}
+	got, err := s.Policies(s.Context())
+	s.must(err)
+	is(s, "policies", got, [][]byte{[]byte("one"), []byte("two")})
+}
+
+func testGaps(s shop) {
+	gaps := func(first uint64) uint64 {
+		n, err := s.Gaps(s.Context(), s.kiosk.ID, first)
+		s.must(err)
+		return n
+	}
+	is(s, "before any record", gaps(0), 0)
+	for _, n := range []uint64{5, 6, 9} {
+		s.add(nil, s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = n }}))
+	}
+	is(s, "from the first", gaps(0), 6)
+	is(s, "from the counter", gaps(4), 2)
+	is(s, "above all", gaps(9), 0)
+}
+
+func testLogged(s shop) {
+	var subs []record.Submission
+	for range 3 {
+		subs = append(subs, s.make(registrytest.Spec{}))
+	}
+	s.add(nil, subs...)
+	waiting, err := s.Unlogged(s.Context(), 2)
+	s.must(err)
+	is(s, "limit", len(waiting), 2)
+	waiting, err = s.Unlogged(s.Context(), 10)
+	s.must(err)
+	is(s, "waiting", len(waiting), 3)
+	for _, l := range waiting {
+		i := slices.IndexFunc(subs, func(sub record.Submission) bool { return sub.ID() == l.ID() })
+		is(s, "blind", l.Blind(), subs[i].Record().Payload().Blind)
+	}
+	n, err := s.Scanned(s.Context())
+	s.must(err)
+	is(s, "scanned", n, 0)
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		s.must(s.Logged(ctx, term, map[[32]byte][]byte{subs[0].ID(): []byte("first"), subs[1].ID(): []byte("one")}, 7))
+		s.must(s.Logged(ctx, term, map[[32]byte][]byte{subs[0].ID(): []byte("second")}, 8))
+		return nil
+	}))
+	for i, want := range [][]byte{[]byte("first"), []byte("one"), nil} {
+		_, r, _ := s.status(subs[i])
+		is(s, "receipt", r, want)
+	}
+	waiting, err = s.Unlogged(s.Context(), 10)
+	s.must(err)
+	is(s, "waiting", len(waiting), 1)
+	n, err = s.Scanned(s.Context())
+	s.must(err)
+	is(s, "scanned", n, 8)
+}
+
+func testUnopened(s shop) {
+	var want [][32]byte
+	for range 5 {
+		sub := s.make(registrytest.Spec{})
+		s.add(nil, sub)
+		want = append(want, sub.ID())
+	}
+	s.add(nil, s.make(registrytest.Spec{Purpose: record.Void}))
+	slices.SortFunc(want, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	var got [][32]byte
+	for after := [32]byte{}; ; {
+		some, err := s.Unopened(s.Context(), after, 2)
+		s.must(err)
+		if len(some) == 0 {
+			break
+		}
+		got = append(got, some...)
+		after = some[len(some)-1]
+	}
+	is(s, "unopened", got, want)
+}
+
+func testSubmission(s shop) {
+	for _, spec := range []registrytest.Spec{{}, {Purpose: record.Void}} {
+		sub := s.make(spec)
+		_, err := s.Submission(s.Context(), sub.ID())
+		is(s, "before", err, registry.ErrNotHeld)
+		s.add(nil, sub)
+		got, err := s.Submission(s.Context(), sub.ID())
+		s.must(err)
+		is(s, "submission", got, sub.Bytes())
+	}
+}
+
+func testDecided(s shop) {
+	old, next := registrytest.NewDevice(s), registrytest.NewDevice(s)
+	brings, replaces := s.make(registrytest.Spec{Holder: &old}), s.make(registrytest.Spec{Purpose: record.Replace, Old: &old, Holder: &next})
+	s.add(nil, brings, replaces)
+	active := registry.Decision{Status: api.Active, Verdict: "active"}
+	refused := registry.Decision{Status: api.Refused, Code: api.CodeDocument, Verdict: "refused"}
+	s.must(s.Decided(s.Context(), brings.ID(), active, nil))
+	p := replaces.Record().Payload()
+	s.must(s.Decided(s.Context(), replaces.ID(), refused, &p))
+	s.must(s.Decided(s.Context(), replaces.ID(), active, nil))
+	bp := brings.Record().Payload()
+	s.must(s.Decided(s.Context(), brings.ID(), refused, &bp))
+	d, _, _ := s.status(brings)
+	is(s, "decision", d, active)
+	d, _, _ = s.status(replaces)
+	is(s, "decision", d, refused)
+	some, err := s.Unopened(s.Context(), [32]byte{}, 10)
+	s.must(err)
+	is(s, "unopened", len(some), 0)
+	// The old one has its standing back, the new one has none.
+	id, err := s.Brought(s.Context(), bp.Holder.DID)
+	s.must(err)
+	is(s, "brought by", id, brings.ID())
+	_, err = s.Brought(s.Context(), p.Holder.DID)
+	is(s, "refused one's did", err, registry.ErrHolder)
+}
+
+// whole fills what a kiosk of the register can have.
+func whole(id string) registry.Kiosk {
+	at := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	return registry.Kiosk{ID: id, RecordKey: []byte{1}, TLSKey: []byte{2}, EndorsementKey: []byte{3}, Endorsement: api.Endorsement{Certificate: []byte{4}, Public: []byte{5}},
+		AttestationKey: []byte{6}, StorageKeyName: []byte{7}, BootPCRs: [][]byte{{8}, {9}}, Class: "test", Manufacturer: "id:49424D00", Model: "swtpm <&>\u2028",
+		Counter: 1<<53 - 1, Registered: at, Revoked: &at, Certificates: api.KioskCertificates{Version: 1, KioskID: id, Record: [][]byte{{10}}}}
+}
+
+func testRegister(s shop) {
+	_, err := s.Kiosk(s.Context(), "KIOSK-0001")
+	is(s, "no kiosk", errors.Is(err, registry.ErrUnknownKiosk), true)
+	_, err = s.Provision(s.Context(), "KIOSK-0001")
+	is(s, "no code", errors.Is(err, registry.ErrUnknownKiosk), true)
+	var kiosks []registry.Kiosk
+	var provisions []registry.Provision
+	for _, id := range []string{"a", "B", "KIOSK-0001", "KIOSK_0001", "KIOSK.0001"} {
+		k := whole(id)
+		p := registry.Provision{ID: id, Secret: []byte{1}, Made: k.Registered, Expires: k.Registered, Wrong: 3, EndorsementKey: []byte{2}, Waiting: &k, Since: k.Registered, Rejected: true}
+		s.must(registry.ChangeKiosk(s.Context(), s.Store, id, func(kept **registry.Kiosk, code **registry.Provision) error {
+			is(s, "before", *kept == nil && *code == nil, true)
+			*kept, *code = &k, &p
+			return nil
+		}))
+		got, err := s.Kiosk(s.Context(), id)
+		s.must(err)
+		is(s, "kiosk", got, k)
+		given, err := s.Provision(s.Context(), id)
+		s.must(err)
+		is(s, "code", given, p)
+		kiosks, provisions = append(kiosks, k), append(provisions, p)
+	}
+	slices.SortFunc(kiosks, func(a, b registry.Kiosk) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(provisions, func(a, b registry.Provision) int { return strings.Compare(a.ID, b.ID) })
+	list, err := s.Kiosks(s.Context())
+	s.must(err)
+	is(s, "kiosks", list, kiosks)
+	given, err := s.Provisions(s.Context())
+	s.must(err)
+	is(s, "codes", given, provisions)
+}
+
+func testChangeKiosk(s shop) {
+	count := func() error {
+		return registry.ChangeKiosk(s.Context(), s.Store, "KIOSK-0001", func(_ **registry.Kiosk, p **registry.Provision) error {
+			if *p == nil {
+				*p = &registry.Provision{ID: "KIOSK-0001"}
+			}
+			(*p).Wrong++
+			return nil
+		})
+	}
+	const n = 16
+	var working sync.WaitGroup
+	for range n {
+		working.Go(func() {
+			if err := count(); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	working.Wait()
+	no := errors.New("no")
+	err := registry.ChangeKiosk(s.Context(), s.Store, "KIOSK-0001", func(k **registry.Kiosk, p **registry.Provision) error {
+		(*p).Wrong, *k = 1000, &registry.Kiosk{ID: "KIOSK-0001"}
+		return no
+	})
+	is(s, "its error", errors.Is(err, no), true)
+	p, err := s.Provision(s.Context(), "KIOSK-0001")
+	s.must(err)
+	is(s, "changes", p.Wrong, n)
+	_, err = s.Kiosk(s.Context(), "KIOSK-0001")
+	is(s, "no kiosk", errors.Is(err, registry.ErrUnknownKiosk), true)
+}
+
+func testActivity(s shop) {
+	entry := func(day string, officer byte, reads, enrollments uint64) receipt.ActivityEntry {
+		return receipt.ActivityEntry{Day: receipt.Day(day), Officer: receipt.Officer{officer}, Reads: reads, Enrollments: enrollments}
+	}
+	at := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	here := registry.KioskActivity{Kiosk: "here", Counter: 9, Reported: at,
+		Entries: []receipt.ActivityEntry{entry("2026-11-27", 1, 5, 3), entry("2026-11-28", 1, 1, 1), entry("2026-11-28", 2, 1<<53-1, 0)},
+		Alarms:  []registry.Alarm{{Kind: registry.UnusedReads, Day: "2026-11-28", Officer: receipt.Officer{2}, Count: 1<<53 - 1, Time: at}}}
+	s.must(s.ChangeActivity(s.Context(), "here", here.Entries, func(k *registry.KioskActivity, others []registry.Tally) {
+		is(s, "before", *k, registry.KioskActivity{Kiosk: "here"})
+		is(s, "others", others, make([]registry.Tally, 3))
+		*k = here
+	}))
+	asked := []receipt.ActivityEntry{entry("2026-11-27", 1, 0, 0), entry("2026-11-27", 9, 0, 0), entry("2026-11-28", 1, 0, 0), entry("2026-11-28", 2, 0, 0)}
+	there := registry.KioskActivity{Kiosk: "there", Entries: []receipt.ActivityEntry{entry("2026-11-27", 1, 7, 0)},
+		Alarms: []registry.Alarm{{Kind: registry.OverQuota, Day: "2026-11-28", Officer: receipt.Officer{1}, Count: 1, Time: at}}}
+	s.must(s.ChangeActivity(s.Context(), "there", asked, func(k *registry.KioskActivity, others []registry.Tally) {
+		var got [][3]uint64
+		for _, t := range others {
+			got = append(got, t.Counts())
+		}
+		is(s, "others", got, [][3]uint64{{5, 3, 1}, {}, {1, 1, 1}, {1<<53 - 1, 0, 1}})
+		*k = there
+	}))
+	list, err := s.Activities(s.Context())
+	s.must(err)
+	is(s, "activities", list, []registry.KioskActivity{here, there})
+	// Entries change, come and go.
+	here.Entries = []receipt.ActivityEntry{entry("2026-11-28", 1, 2, 1), entry("2026-11-28", 2, 1<<53-1, 0), entry("2026-11-29", 3, 4, 4)}
+	s.must(s.ChangeActivity(s.Context(), "here", here.Entries, func(k *registry.KioskActivity, _ []registry.Tally) { *k = here }))
+	list, err = s.Activities(s.Context())
+	s.must(err)
+	is(s, "activities", list, []registry.KioskActivity{here, there})
+	s.must(s.ChangeActivity(s.Context(), "third", []receipt.ActivityEntry{entry("2026-11-28", 1, 1, 0)}, func(k *registry.KioskActivity, others []registry.Tally) {
+		is(s, "others", others[0].Counts(), [3]uint64{2, 1, 1})
+		k.Reported = at
+	}))
+	const n = 16
+	var working sync.WaitGroup
+	for range n {
+		working.Go(func() {
+			if err := s.ChangeActivity(s.Context(), "third", here.Entries, func(k *registry.KioskActivity, _ []registry.Tally) { k.Counter++ }); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	working.Wait()
+	list, err = s.Activities(s.Context())
+	s.must(err)
+	is(s, "counted together", list[2].Counter, n)
+}
+
+func testSessions(s shop) {
+	now := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	session := func(n byte, kiosk string, ends time.Time) registry.Session {
+		return registry.Session{ID: api.ID{n}, Secret: []byte{n}, Nonce: []byte{2}, Ends: ends, Code: []byte{3}, Kiosk: whole(kiosk), RecordCSR: []byte{4}, TLSCSR: []byte{5}}
+	}
+	over := func(n byte, at time.Time) {
+		s.Helper()
+		_, err := s.ChangeSession(s.Context(), api.ID{n}, at, func(*registry.Session) error { return nil })
+		is(s, "over", err, registry.ErrSessionOver)
+	}
+	over(1, now)
+	s.must(s.AddSession(s.Context(), session(1, "a", now.Add(time.Minute)), now))
+	over(1, now.Add(time.Minute))
+	s.must(s.AddSession(s.Context(), session(1, "a", now.Add(time.Minute)), now.Add(time.Minute)))
+	got, err := s.ChangeSession(s.Context(), api.ID{1}, now, func(x *registry.Session) error {
+		is(s, "session", *x, session(1, "a", now.Add(time.Minute)))
+		x.Proved, x.Ends = true, now.Add(time.Hour)
+		return nil
+	})
+	s.must(err)
+	is(s, "changed", got.Proved, true)
+	no := errors.New("no")
+	_, err = s.ChangeSession(s.Context(), api.ID{1}, now.Add(time.Minute), func(x *registry.Session) error { x.Proved = false; return no })
+	is(s, "its error", errors.Is(err, no), true)
+	// A challenge is answered once, by whoever comes first.
+	var once atomic.Int64
+	var working sync.WaitGroup
+	for range 8 {
+		working.Go(func() {
+			won := false
+			if _, err := s.ChangeSession(s.Context(), api.ID{1}, now, func(x *registry.Session) error {
+				won = x.Secret != nil
+				x.Secret = nil
+				return nil
+			}); err != nil {
+				s.Error(err)
+			}
+			if won {
+				once.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	is(s, "answers", once.Load(), 1)
+	got, err = s.ChangeSession(s.Context(), api.ID{1}, now, func(*registry.Session) error { return nil })
+	s.must(err)
+	is(s, "kept", got.Proved && got.Secret == nil && got.Ends.Equal(now.Add(time.Hour)), true)
+	// A few of each kiosk: the oldest goes.
+	for n := byte(2); n <= 8; n++ {
+		s.must(s.AddSession(s.Context(), session(n, "a", now.Add(time.Minute)), now))
+		s.must(s.AddSession(s.Context(), session(100+n, "b", now.Add(time.Minute)), now))
+	}
+	_, err = s.ChangeSession(s.Context(), api.ID{1}, now, func(*registry.Session) error { return nil })
+	s.must(err)
+	s.must(s.AddSession(s.Context(), session(9, "a", now.Add(time.Minute)), now))
+	over(1, now)
+	_, err = s.ChangeSession(s.Context(), api.ID{102}, now, func(*registry.Session) error { return nil })
+	s.must(err)
+}
+
+func testLead(s shop) {
+	no := errors.New("no")
+	var terms []uint64
+	for range 2 {
+		err := s.Lead(s.Context(), registry.RoleLog, func(_ context.Context, term uint64) error {
+			terms = append(terms, term)
+			// Another role is another's.
+			s.must(s.Lead(s.Context(), registry.RoleVault, func(context.Context, uint64) error { return nil }))
+			return no
+		})
+		is(s, "its error", errors.Is(err, no), true)
+	}
+	is(s, "runs", len(terms), 2)
+	ctx, cancel := context.WithCancel(s.Context())
+	_ = s.Lead(ctx, registry.RoleLog, func(ctx context.Context, _ uint64) error {
+		cancel()
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// Two registries on one database: one has a role. When its link breaks it is
+// told, the other gets the role, and what the first still wants to keep is refused.
+func TestOneHolderOfARole(t *testing.T) {
+	t.Parallel()
+	address, name := database(t)
+	open := func() registry.Store {
+		s, err := registry.OpenStore(t.Context(), registry.Options{Database: address}, registrytest.Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	first, second := open(), open()
+	w := registrytest.New(t)
+	k := w.Kiosk(t, "KIOSK-0001")
+	sub := k.Make(t, registrytest.Spec{})
+	if _, err := first.Add(t.Context(), []registry.Entry{registry.NewEntry(sub, k.ID, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = first.Lead(t.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		if err := second.Lead(t.Context(), registry.RoleLog, func(context.Context, uint64) error {
+			t.Error("two have the role")
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		if err := first.Logged(ctx, term, nil, 3); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Query(t.Context(), name, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+			t.Error("it does not know that it has lost the role")
+		}
+		var had bool
+		if err := second.Lead(t.Context(), registry.RoleLog, func(ctx context.Context, next uint64) error {
+			had = next > term
+			return second.Logged(ctx, next, map[[32]byte][]byte{sub.ID(): []byte("second's")}, 4)
+		}); err != nil || !had {
+			t.Errorf("the other does not get the role: %v", err)
+		}
+		return first.Logged(t.Context(), term, map[[32]byte][]byte{sub.ID(): []byte("first's")}, 2)
+	})
+	if !errors.Is(err, registry.ErrDeposed) {
+		t.Errorf("the first keeps receipts without the role: %v", err)
+	}
+	if n, err := second.Scanned(t.Context()); err != nil || n != 4 {
+		t.Errorf("scanned %d, %v", n, err)
+	}
+	if known, err := second.Status(t.Context(), k.ID, sub.ID()); err != nil || string(known[sub.ID()].Receipt()) != "second's" {
+		t.Errorf("%+v, %v", known, err)
+	}
+}
+
+// A database that is not this registry's, or from a newer one, is left alone; one
+// that is behind is brought up to date, by one of those who try.
+func TestMigrations(t *testing.T) {
+	t.Parallel()
+	address, name := database(t)
+	o := registry.Options{Database: address}
+	var opening sync.WaitGroup
+	for range 4 {
+		opening.Go(func() {
+			s, err := registry.OpenStore(t.Context(), o, registrytest.Origin)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	opening.Wait()
+	if _, err := registry.OpenStore(t.Context(), o, "other.example/log"); !errors.Is(err, registry.ErrDatabaseOther) {
+		t.Errorf("another registry's: %v", err)
+	}
+	o.Production = true
+	if _, err := registry.OpenStore(t.Context(), o, registrytest.Origin); !errors.Is(err, registry.ErrDatabaseForgets) {
+		t.Errorf("a database without fsync in production: %v", err)
+	}
+	o.Production = false
+	s, err := registry.OpenStore(t.Context(), o, registrytest.Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	files := fstest.MapFS{}
+	applied, err := mustCluster(t).Query(t.Context(), name, `SELECT count(*) FROM migrations`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	fmt.Sscan(applied, &n)
+	for i := range n {
+		files[fmt.Sprintf("%04d.sql", i+1)] = &fstest.MapFile{}
+	}
+	next := fmt.Sprintf("%04d.sql", n+1)
+	files[next] = &fstest.MapFile{Data: []byte("CREATE TABLE news (n int); INSERT INTO news VALUES (1); SELECT 1/0")}
+	if err := registry.Migrate(t.Context(), s, files); err == nil || !strings.Contains(err.Error(), next) {
+		t.Errorf("a migration that fails: %v", err)
+	}
+	if out, err := mustCluster(t).Query(t.Context(), name, `SELECT to_regclass('news')`); err != nil || out != "" {
+		t.Errorf("half a migration is there: %q, %v", out, err)
+	}
+	files[next] = &fstest.MapFile{Data: []byte("CREATE TABLE news (n int); INSERT INTO news VALUES (1)")}
+	for range 2 {
+		if err := registry.Migrate(t.Context(), s, files); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := mustCluster(t).Query(t.Context(), name, `SELECT count(*) FROM news`); err != nil || out != "1" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := registry.OpenStore(t.Context(), o, registrytest.Origin); !errors.Is(err, registry.ErrDatabaseNewer) {
+		t.Errorf("a newer registry's: %v", err)
+	}
+}
+
+func mustCluster(t testing.TB) *postgres.Cluster {
+	t.Helper()
+	c, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// What crosses a network is encrypted to a server that proves its name; passwords
+// stand in files.
+func TestDatabaseAddress(t *testing.T) {
+	t.Parallel()
+	socket := "postgres:///registry?host=" + url.QueryEscape("/run/postgresql")
+	for address, good := range map[string]bool{
+		"postgres://registry@db.example/registry?sslmode=verify-full":                  true,
+		"postgresql://registry@db.example:5433/registry?sslmode=verify-full":           true,
+		"postgres://registry@127.0.0.1/registry":                                       true,
+		"postgres://registry@[::1]/registry?sslmode=disable":                           true,
+		"postgres://registry@localhost/registry":                                       true,
+		socket:                                                                         true,
+		"postgres://registry@db.example/registry":                                      false,
+		"postgres://registry@db.example/registry?sslmode=require":                      false,
+		"postgres://registry@db.example/registry?sslmode=verify-ca":                    false,
+		"postgres://registry@127.0.0.1,db.example/registry":                            false,
+		"postgres://registry:secret@db.example/registry?sslmode=verify-full":           false,
+		"postgres://registry@db.example/registry?sslmode=verify-full&password=secret":  false,
+		"postgres://registry@db.example/registry?sslmode=verify-full&pool_max_conns=x": false,
+		"mysql://registry@db.example/registry":                                         false,
+		"host=db.example dbname=registry":                                              false,
+		"":                                                                             false,
+	} {
+		err := registry.CheckDatabaseAddress(address)
+		if (err == nil) != good || !good && !errors.Is(err, registry.ErrDatabaseAddress) {
+			t.Errorf("%s: %v", address, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the password is told: %v", address, err)
+		}
+	}
+}
