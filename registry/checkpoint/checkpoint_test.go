@@ -13,7 +13,7 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 
 	"enrollkiosk/registry/checkpoint"
-	"enrollkiosk/registry/internal/logtest"
+	"enrollkiosk/registry/checkpoint/logtest"
 )
 
 func keeper(t testing.TB, dir string) *checkpoint.Keeper {

@@ -173,7 +173,7 @@ func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) e
 		}
 	}
 	if !k.kept.Valid() || c.Size() > k.kept.Size() {
-		if err := keyfile.Replace(k.file(l), c.Bytes(), 0o600); err != nil {
+		if err := keyfile.Replace(keptFile(k.dir, l), c.Bytes(), 0o600); err != nil {
 			return fmt.Errorf("keep checkpoint: %w", err)
 		}
 		k.kept = c
@@ -191,30 +191,41 @@ func (k *Keeper) load(l Log) error {
 		return nil
 	}
 	k.kept, k.log, k.proved = Checkpoint{}, "", map[uint64][32]byte{}
-	if err := l.Check(); err != nil {
+	c, err := ReadKept(k.dir, l)
+	if err != nil {
 		return err
 	}
-	b, err := os.ReadFile(k.file(l))
+	k.kept, k.log = c, l.Key
+	if c.Valid() {
+		k.proved[c.Size()] = c.Root()
+	}
+	return nil
+}
+
+// ReadKept is the newest checkpoint in a keeper's directory, read from outside;
+// its zero value when there is none. Errors wrap ErrKept or ErrKey.
+func ReadKept(dir string, l Log) (Checkpoint, error) {
+	if err := l.Check(); err != nil {
+		return Checkpoint{}, err
+	}
+	b, err := os.ReadFile(keptFile(dir, l))
 	if errors.Is(err, fs.ErrNotExist) {
-		k.log = l.Key
-		return nil
+		return Checkpoint{}, nil
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint kept here: %w", err)
+		return Checkpoint{}, fmt.Errorf("checkpoint kept here: %w", err)
 	}
 	// Which witnesses were asked for when it was kept is not to be judged now.
 	c, err := Log{Key: l.Key}.Open(b)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrKept, k.file(l), err)
+		return Checkpoint{}, fmt.Errorf("%w: %s: %w", ErrKept, keptFile(dir, l), err)
 	}
-	k.kept, k.log = c, l.Key
-	k.proved[c.Size()] = c.Root()
-	return nil
+	return c, nil
 }
 
-func (k *Keeper) file(l Log) string {
+func keptFile(dir string, l Log) string {
 	h := sha256.Sum256([]byte(l.Key))
-	return filepath.Join(k.dir, hex.EncodeToString(h[:8])+".checkpoint")
+	return filepath.Join(dir, hex.EncodeToString(h[:8])+".checkpoint")
 }
 
 // Evidence lists the contradictions that were ever found and not moved away: for

@@ -4,11 +4,13 @@
 package logtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -143,32 +145,36 @@ func (l *Log) Publish(t testing.TB, size uint64, witnesses ...int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.files[checkpoint.PathCheckpoint] = signed
+	maps.Copy(l.files, Files(l.entries[:size]))
+}
+
+// Files are the tiles and bundles of entries, by their path.
+func Files(entries [][]byte) map[string][]byte {
+	files := map[string][]byte{}
 	var level [][]byte
-	for _, e := range l.entries[:size] {
+	for _, e := range entries {
 		level = append(level, rfc6962.DefaultHasher.HashLeaf(e))
 	}
-	for n := 0; n*256 < int(size); n++ {
+	for n := 0; n*256 < len(entries); n++ {
 		var b []byte
-		for _, e := range l.entries[n*256 : min((n+1)*256, int(size))] {
+		bundle := entries[n*256 : min((n+1)*256, len(entries))]
+		for _, e := range bundle {
 			b = append(binary.BigEndian.AppendUint16(b, uint16(len(e))), e...)
 		}
-		l.files["tile/entries/"+path(n, min(256, int(size)-n*256))] = b
+		files["tile/entries/"+path(n, len(bundle))] = b
 	}
 	for depth := 0; len(level) > 0; depth++ {
 		var above [][]byte
 		for n := 0; n*256 < len(level); n++ {
 			tile := level[n*256 : min((n+1)*256, len(level))]
-			var b []byte
-			for _, h := range tile {
-				b = append(b, h...)
-			}
-			l.files[fmt.Sprintf("tile/%d/%s", depth, path(n, len(tile)))] = b
+			files[fmt.Sprintf("tile/%d/%s", depth, path(n, len(tile)))] = bytes.Join(tile, nil)
 			if len(tile) == 256 {
 				above = append(above, root(tile))
 			}
 		}
 		level = above
 	}
+	return files
 }
 
 func root(hashes [][]byte) []byte {
