@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/tomlfile"
 	"enrollkiosk/registry/policy"
 )
@@ -31,6 +32,11 @@ type Config struct {
 		URL    string `toml:"url"`    // https
 		Public string `toml:"public"` // the vault's public.json
 	} `toml:"vault"`
+	Witnesses []struct {
+		Name string `toml:"name"` // in the policy's verifier key
+		URL  string `toml:"url"`  // http or https
+		Root string `toml:"root"` // file with the root of its TLS certificate, DER or PEM; default: the system's roots
+	} `toml:"witnesses"`
 }
 
 // Load reads and checks a configuration file. Errors are *tomlfile.Error.
@@ -38,6 +44,12 @@ func Load(file string) (Config, error) {
 	var c Config
 	if err := tomlfile.Load(file, &c); err != nil {
 		return c, err
+	}
+	for i := range c.Witnesses {
+		tomlfile.In(file, &c.Witnesses[i].Root)
+		if c.Witnesses[i].Name == "" || c.Witnesses[i].URL == "" {
+			return c, tomlfile.Mistake(file, "witnesses: name and url are needed: which of the policy's witnesses, and where it is")
+		}
 	}
 	tomlfile.In(file, &c.Registry.Dir, &c.Registry.Policy, &c.Vault.Public)
 	switch {
@@ -120,6 +132,17 @@ func (c Config) Options() (Options, error) {
 	}
 	if o.Policy, err = c.SignedPolicy(); err != nil {
 		return o, err
+	}
+	for _, w := range c.Witnesses {
+		link := WitnessLink{Name: w.Name, URL: w.URL}
+		if w.Root != "" {
+			root, err := keyfile.ReadCertificate(w.Root)
+			if err != nil {
+				return o, fmt.Errorf("witness %q: %w", w.Name, err)
+			}
+			link.Root = root.Raw
+		}
+		o.Witnesses = append(o.Witnesses, link)
 	}
 	b, err := os.ReadFile(c.Vault.Public)
 	if err != nil {

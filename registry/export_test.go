@@ -96,7 +96,7 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 // LogAll has the log role until every record has its receipt.
 func LogAll(ctx context.Context, r *Registry) error {
 	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
-		l, err := openLog(r.logDir(), r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 		if err != nil {
 			return err
 		}

@@ -45,6 +45,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
@@ -61,6 +62,11 @@ type Options struct {
 	Root   [32]byte      // hash of the authority's root key
 	Policy policy.Signed // in force, under Root; distributed as it is
 	Vault  VaultLink     //
+
+	// Witnesses of the policy, to be asked for their cosignatures: as many as its
+	// quorum at least.
+	Witnesses []WitnessLink
+
 	// Database is the postgres:// address of a database that several registries
 	// may share; empty: everything is in Dir.
 	Database string
@@ -86,23 +92,23 @@ type VaultLink struct {
 
 // Registry is an open registry. Serve runs it.
 type Registry struct {
-	opts     Options
-	check    check
-	origin   string
-	verdict  keyfile.Key
-	server   tls.Certificate
-	exchange []parcel.PrivateKey
-	kiosks   Kiosks
-	activity activities
-	store    store
-	outbox   outbox // the store
-	signer   note.Signer
-	logKey   string
-	logging  leading
-	vault    *vaultRole
-	files    logFiles
-	dir      *os.File // locked
-	closed   sync.Once
+	opts      Options
+	check     check
+	origin    string
+	verdict   keyfile.Key
+	server    tls.Certificate
+	exchange  []parcel.PrivateKey
+	kiosks    Kiosks
+	activity  activities
+	store     store
+	outbox    outbox // the store
+	signer    note.Signer
+	witnesses *witnesses
+	logging   leading
+	vault     *vaultRole
+	files     logFiles
+	dir       *os.File // locked
+	closed    sync.Once
 
 	provisioning *provisioning
 }
@@ -133,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.origin, r.logKey = pub.Origin, pub.LogKey
+	r.origin = pub.Origin
 	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
 		return nil, err
 	}
@@ -141,6 +147,13 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
+		return nil, err
+	}
+	var watched checkpoint.Log
+	if r.may(RoleLog) {
+		watched = o.Policy.Policy().Log()
+	}
+	if r.witnesses, err = newWitnesses(o.Witnesses, watched, o.Log); err != nil {
 		return nil, err
 	}
 	if r.dir, err = lockDir(o.Dir); err != nil {

@@ -386,6 +386,9 @@ func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	if r.vault.failing.Load() {
 		text = "ready, but the vault does not answer\n"
 	}
+	if err := r.witnesses.short(); err != nil {
+		text = "ready, but " + err.Error() + "\n"
+	}
 	for _, l := range []struct {
 		role Role
 		leading
