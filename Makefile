@@ -1,4 +1,4 @@
-# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | bench | screens | pictures | deps | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | crash | bench | screens | pictures | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -11,7 +11,7 @@ NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./ki
            ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
            ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz bench clean
+.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz crash bench clean
 
 all: build
 
@@ -67,6 +67,11 @@ conformance: deps
 # Fuzz targets of cards, tokens, TPM, attestations and messages, a moment each.
 fuzz: deps
 	GO=$(GO) scripts/fuzz 2s
+
+# Power cuts on ext4 and XFS under the working queue, N of them. Root, /dev/fuse.
+N ?= 500
+crash: deps
+	GO=$(GO) scripts/crash $(N) $(SEED)
 
 # Ratios within one run, with their goals.
 bench: deps

@@ -92,7 +92,7 @@ type Agent struct {
 	cfg     Config
 	hub     *hub
 	intents chan Intent
-	line    chan Code
+	line    chan DeliveryEvent
 	log     *slog.Logger
 	custody *custodian        // nil: none
 	cards   inspection.Memory // of how they like to be read
@@ -104,7 +104,7 @@ func New(cfg Config) *Agent {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	a := &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan Code, 1), log: cfg.Log}
+	a := &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
 	if cfg.Custody != nil {
 		a.custody = &custodian{keys: cfg.Custody, queue: cfg.Queue, delivery: cfg.Delivery, limit: cfg.Limits.TPM, log: cfg.Log}
 	}
@@ -129,10 +129,10 @@ func (a *Agent) Send(ctx context.Context, in Intent) error {
 }
 
 // Heard tells the agent how an attempt at the registry ended that was not about
-// a record: "" for an answer, or why there was none.
-func (a *Agent) Heard(why Code) {
+// a record: Reached, or Trouble with the reason.
+func (a *Agent) Heard(e DeliveryEvent) {
 	select {
-	case a.line <- why:
+	case a.line <- e:
 	default: // the one before has not been looked at yet and is as good
 	}
 }
@@ -462,24 +462,32 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			h.Readers = r
 			send()
 		case ev := <-events:
-			switch {
-			case ev.Stage == Trouble && ev.ID == queue.ID{}:
-				h.Registry, h.RegistryNote = false, ev.Code
-			case ev.Stage == Trouble: // about one record; the registry answered
-			default:
-				h.Registry, h.RegistryNote = true, ""
-				if ev.Stage == Receipted {
-					h.Delivered = a.now()
-				}
+			h.heard(ev)
+			if ev.Stage == Receipted {
+				h.Delivered = a.now()
 			}
 			again()
 			send()
-		case why := <-a.line:
-			h.Registry, h.RegistryNote = why == "", why
+		case ev := <-a.line:
+			h.heard(ev)
 			send()
 		case <-tick.C:
 			again()
 		}
+	}
+}
+
+// heard takes news of the line.
+func (h *Health) heard(e DeliveryEvent) {
+	switch {
+	case e.Stage == Trouble && e.ID == queue.ID{}:
+		h.Registry, h.RegistryNote, h.Stopped, h.Inspector = false, e.Code, e.Stopped, e.Inspector
+		if !e.Next.IsZero() {
+			h.NextTry = e.Next
+		}
+	case e.Stage == Trouble: // about one record; the registry answered
+	default:
+		h.Registry, h.RegistryNote, h.Stopped, h.Inspector, h.NextTry = true, "", false, "", time.Time{}
 	}
 }
 

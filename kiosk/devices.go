@@ -210,6 +210,11 @@ type DeliveryEvent struct {
 	Stage   DeliveryStage
 	Receipt []byte // Receipted: the final receipt, verified
 	Code    Code   // Trouble and Quarantined: why
+
+	// Of Trouble with the line:
+	Stopped   bool      // somebody has to act before it can go on
+	Inspector string    // whose certificate was shown, for CodeInspected
+	Next      time.Time // no attempt before it; zero when that is not known
 }
 
 // DeliveryStage is how far a record is.

@@ -95,8 +95,9 @@ const (
 	CodeCaptivePortal    Code = "K-NET-02"   // a page instead of the registry
 	CodeNonsense         Code = "K-NET-03"   // the registry's answer is not valid
 	CodeNotAllowed       Code = "K-NET-04"   // 401, 403, 407
-	CodeTLS              Code = "K-NET-05"   // wrong or expired certificate, TLS inspection
+	CodeTLS              Code = "K-NET-05"   // wrong or expired certificate
 	CodeRejected         Code = "K-NET-06"   // signed rejection: quarantined
+	CodeInspected        Code = "K-NET-07"   // a proxy opens the connection; see Health.Inspector
 	CodeTimedOut         Code = "K-FLOW-01"  // nobody answered
 	CodeInternal         Code = "K-FLOW-99"
 )
@@ -111,5 +112,5 @@ func Codes() []Code {
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,
-		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeTimedOut, CodeInternal}
+		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeTimedOut, CodeInternal}
 }

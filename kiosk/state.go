@@ -325,6 +325,9 @@ type Health struct {
 	TPM          bool
 	Registry     bool      // reached at the last attempt
 	RegistryNote Code      // why not
+	Stopped      bool      // and somebody has to act before it can be
+	Inspector    string    // whose certificate was shown in the registry's place; anybody's claim, printable
+	NextTry      time.Time // no attempt to deliver before it; zero when none is put off
 	Queued       int       // records waiting
 	Oldest       time.Time // zero when none
 	Delivered    time.Time // last delivery; zero when never

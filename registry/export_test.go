@@ -162,8 +162,8 @@ func OpenStore(ctx context.Context, o Options, origin string) (Store, error) {
 	return openStore(ctx, o, origin)
 }
 
-// StoreOf is a registry's store.
-func StoreOf(r *Registry) Store { return r.store }
+// KiosksOf is a registry's register.
+func KiosksOf(r *Registry) Kiosks { return r.kiosks }
 
 // NewEntry is what the front makes of a submission by sender. An enrollment is
 // approved by officer.

@@ -2,11 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"compress/flate"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -98,6 +101,7 @@ func (r *Registry) handler() http.Handler {
 		serve        http.HandlerFunc
 	}{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
+		{api.PathStatus, http.MethodPost, r.postStatus},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
@@ -172,7 +176,13 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
-	batch, err := api.Decode[api.Batch](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	body, ok := decoded(w, q)
+	if !ok {
+		w.Header().Set("Accept-Encoding", api.Gzip)
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send it as it is, or with gzip", 0)
+		return
+	}
+	batch, err := api.Decode[api.Batch](body)
 	switch {
 	case errors.Is(err, api.ErrSize):
 		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the batch is too large: send half of it", 0)
@@ -215,6 +225,93 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 	reply.JSON(w, result)
 }
 
+// decoded is a request's body without its content coding, which nothing but gzip
+// may be. A body that is not what it says fails when it is read, with ErrForm.
+func decoded(w http.ResponseWriter, q *http.Request) (io.Reader, bool) {
+	body := http.MaxBytesReader(w, q.Body, api.MaxBody+1)
+	switch q.Header.Get("Content-Encoding") {
+	case "":
+		return body, true
+	case api.Gzip:
+		return &inflated{from: body}, true
+	}
+	return nil, false
+}
+
+// inflated reads gzip of which every fault but the connection's is ErrForm.
+type inflated struct {
+	from io.Reader
+	gzip *gzip.Reader
+}
+
+func (r *inflated) Read(b []byte) (n int, err error) {
+	if r.gzip == nil {
+		r.gzip, err = gzip.NewReader(r.from)
+	}
+	if err == nil {
+		n, err = r.gzip.Read(b)
+	}
+	var corrupt flate.CorruptInputError
+	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
+		err = fmt.Errorf("%w: %w", api.ErrForm, err)
+	}
+	return n, err
+}
+
+// postStatus tells of many records what getRecord tells of one.
+func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
+	sender, ok := r.sender(q)
+	if !ok {
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask for records", 0)
+		return
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
+		return
+	}
+	query, err := api.Decode[api.StatusQuery](http.MaxBytesReader(w, q.Body, api.MaxBody+1))
+	if err != nil {
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no list of record ids", 0)
+		return
+	}
+	ids := make([][32]byte, len(query.IDs))
+	for i, id := range query.IDs {
+		ids[i] = id
+	}
+	found, err := r.store.Status(q.Context(), sender.ID, ids...)
+	if err != nil {
+		r.opts.Log.Error("records not read", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	var result api.StatusResult
+	room := api.MaxBody - 64
+	for _, id := range query.IDs {
+		answer := api.RecordStatus{ID: id, Status: api.Unknown}
+		if known, held := found[id]; held {
+			if answer, err = r.recordStatus(q.Context(), id, known); err != nil {
+				r.opts.Log.Error("standing not signed", "record", id, "error", err)
+				reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+				return
+			}
+		}
+		if room -= reply.Size(answer) + 1; room < 0 {
+			break
+		}
+		result.Statuses = append(result.Statuses, answer)
+	}
+	reply.JSON(w, result)
+}
+
+func (r *Registry) recordStatus(ctx context.Context, id api.ID, known status) (answer api.RecordStatus, err error) {
+	answer = api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+	if d := known.decision; d.Status != "" {
+		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
+	}
+	answer.Standing, err = r.standing(ctx, id, known)
+	return answer, err
+}
+
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 	sender, ok := r.sender(q)
 	if !ok {
@@ -237,11 +334,8 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	}
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
-	if d := known.decision; d.Status != "" {
-		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
-	}
-	if answer.Standing, err = r.standing(q.Context(), id, known); err != nil {
+	answer, err := r.recordStatus(q.Context(), id, known)
+	if err != nil {
 		r.opts.Log.Error("standing not signed", "record", id, "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return

@@ -33,7 +33,15 @@ func (d *drawing) home() page {
 	registry = append(registry, d.fact(either(h.Registry, "done", "warning"), d.w.Label(words.Connection, nil),
 		d.w.Label(either(h.Registry, words.Reached, words.NotReached), nil)))
 	if !h.Registry && h.RegistryNote != "" {
-		registry = append(registry, label(d.w.Trouble(kiosk.Fault{Code: h.RegistryNote}).Staff+" "+string(h.RegistryNote)))
+		why := d.w.Trouble(kiosk.Fault{Code: h.RegistryNote}).Staff + " " + string(h.RegistryNote)
+		if h.Inspector != "" {
+			why += " · " + d.w.Label(words.InspectedBy, words.Args{"name": h.Inspector})
+		}
+		if h.Stopped { // nobody waits this one out
+			registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), label(why).in(ink))))
+		} else {
+			registry = append(registry, label(why))
+		}
 	}
 	waiting := d.w.Label(words.NothingWaiting, nil)
 	if h.Queued > 0 {
@@ -41,7 +49,11 @@ func (d *drawing) home() page {
 	}
 	registry = append(registry, label(waiting).in(ink))
 	if h.Queued > 0 && !h.Oldest.IsZero() {
-		registry = append(registry, label(d.w.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format("2006-01-02 15:04")})))
+		since := d.w.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format("2006-01-02 15:04")})
+		if !h.NextTry.IsZero() {
+			since += " · " + d.w.Label(words.NextTry, words.Args{"time": h.NextTry.Local().Format("15:04:05")})
+		}
+		registry = append(registry, label(since))
 	}
 	if !h.Delivered.IsZero() {
 		registry = append(registry, label(d.w.Label(words.Delivered, words.Args{"time": h.Delivered.Local().Format("2006-01-02 15:04")})))

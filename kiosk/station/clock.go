@@ -79,6 +79,16 @@ func (c *clock) read() reading {
 	return r
 }
 
+// floored is the time by which the registry's certificate is judged: a clock that
+// has stopped must not keep the kiosk from the time that would put it right.
+func (c *clock) floored() time.Time {
+	r := c.read()
+	if r.Wall.Before(r.Registry) {
+		return r.Registry
+	}
+	return r.Wall
+}
+
 // heard takes a time that the registry signed, and keeps it durably when it is
 // news.
 func (c *clock) heard(t time.Time) error {

@@ -65,7 +65,7 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
-		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Line) }},
+		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Delivery) }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, checkLimit)
 		detail, err := check.f(limited)
@@ -81,11 +81,10 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 
 // Health is what a running agent says of what only it can reach.
 type Health struct {
-	TPM      string      `json:"tpm"`       // what it is and where its counter stands
-	TPMFault string      `json:"tpm_fault"` // "" when it answers
-	Queue    queue.Stats `json:"queue"`
-	Fault    string      `json:"queue_fault"`
-	Line     kiosk.Code  `json:"line"` // why the last attempt to deliver failed; "" when it did not
+	TPM      string   `json:"tpm"`       // what it is and where its counter stands
+	TPMFault string   `json:"tpm_fault"` // "" when it answers
+	Delivery Delivery `json:"delivery"`
+	Fault    string   `json:"queue_fault"`
 }
 
 // askHealth asks the agent. Errors: wire.ErrNoAgent, wire.ErrAnswer and those of
@@ -104,11 +103,8 @@ func (s *Station) health(ctx context.Context) Health {
 	if h.TPM, err = describeTPM(ctx, s.tpm); err != nil {
 		h.TPMFault = err.Error()
 	}
-	if h.Queue, err = s.queue.Stats(ctx); err != nil {
+	if h.Delivery, err = s.delivery(ctx); err != nil {
 		h.Fault = err.Error()
-	}
-	if fault := s.courier.Status().Fault; fault != nil {
-		h.Line = netCode(fault)
 	}
 	return h
 }
@@ -124,7 +120,7 @@ func (h Health) queue() (string, error) {
 	if h.Fault != "" {
 		return "", fmt.Errorf("%w: the agent says: %s", queue.ErrDamaged, h.Fault)
 	}
-	return describeQueue(h.Queue)
+	return describeQueue(h.Delivery)
 }
 
 func diagnoseReaders(ctx context.Context, c Config) (string, error) {
@@ -205,19 +201,19 @@ func diagnoseQueue(ctx context.Context, c Config) (string, error) {
 		return "", err
 	}
 	defer q.Close()
-	s, err := q.Stats(ctx)
+	d, err := deliveryOf(ctx, q)
 	if err != nil {
 		return "", err
 	}
-	return describeQueue(s)
+	return describeQueue(d)
 }
 
 // ErrQuarantined means that records need a person's look.
 var ErrQuarantined = errors.New("records were set aside: kiosk queue list says why")
 
-func describeQueue(s queue.Stats) (string, error) {
-	text := fmt.Sprintf("%d waiting, %d set aside, %d delivered", s.Waiting, s.Quarantined, s.Receipted)
-	if s.Quarantined > 0 {
+func describeQueue(d Delivery) (string, error) {
+	text := fmt.Sprintf("%d waiting, %d set aside, %d delivered", d.Waiting, d.Quarantined, d.Receipted)
+	if d.Quarantined > 0 {
 		return "", fmt.Errorf("%w: %s", ErrQuarantined, text)
 	}
 	return text, nil
@@ -247,13 +243,17 @@ func diagnosePolicy(c Config) (string, error) {
 }
 
 // diagnoseRegistry fetches the policy over the registry's public side, which
-// needs no client key: the agent may hold the TPM. line is what the agent met.
-func diagnoseRegistry(ctx context.Context, c Config, line kiosk.Code) (string, error) {
+// needs no client key: the agent may hold the TPM. agent is how delivery stands there.
+func diagnoseRegistry(ctx context.Context, c Config, agent Delivery) (string, error) {
 	p, err := readPolicies(c)
 	if err != nil {
 		return "", err
 	}
-	r, err := newClient(c, tls.Certificate{}, p, nil, nil)
+	clock, err := openClock(c)
+	if err != nil {
+		return "", err
+	}
+	r, err := newClient(c, tls.Certificate{}, p, clock, nil, nil)
 	if err != nil {
 		return "", err
 	}
@@ -266,11 +266,11 @@ func diagnoseRegistry(ctx context.Context, c Config, line kiosk.Code) (string, e
 		return "", err
 	}
 	for _, t := range lineFaults {
-		if t.code == line {
+		if t.code == agent.Code {
 			return "", fmt.Errorf("it answers, but the agent could not deliver: %w", t.is)
 		}
 	}
-	if line != "" {
+	if agent.Code != "" {
 		return "", fmt.Errorf("it answers now, but the agent's last attempt failed: %w", client.ErrUnreachable)
 	}
 	return c.Registry.URL + " answers", nil

@@ -10,13 +10,15 @@ import (
 	"slices"
 	"time"
 
+	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/queue"
 )
 
 // Queries that the agent answers over its socket.
 const (
-	QueryList   = "queue-list" // -> []QueueEntry
+	QueryList   = "queue-list" // -> QueueList
 	QueryShow   = "queue-show" // argument: record id in hex -> QueueRecord
 	QueryHealth = "health"     // -> Health
 )
@@ -27,6 +29,56 @@ const (
 	listLimit      = 10000
 	deliveredLimit = 1000
 )
+
+// Delivery is how delivery stands, with nothing personal in it.
+type Delivery struct {
+	Line        courier.Line `json:"line,omitempty"`       // "" when no agent runs: then nothing is delivered
+	Code        kiosk.Code   `json:"code,omitempty"`       // why the last attempt failed
+	Fault       string       `json:"fault,omitempty"`      // the same in words
+	Inspector   string       `json:"inspector,omitempty"`  // who opens the connection, for kiosk.CodeInspected
+	NextTry     time.Time    `json:"next_try,omitzero"`    // of an agent that waits after a failure
+	Delivered   time.Time    `json:"delivered,omitzero"`   // the last receipt since the agent's start
+	Waiting     int          `json:"waiting"`              // records not yet receipted
+	Oldest      time.Time    `json:"oldest,omitzero"`      // of them
+	OldestAge   int64        `json:"oldest_age,omitempty"` // seconds
+	Quarantined int          `json:"quarantined"`          // set aside
+	Receipted   int          `json:"receipted"`            // with their receipt here
+}
+
+// QueueList is the queue's list with how delivery stands.
+type QueueList struct {
+	Delivery Delivery     `json:"delivery"`
+	Records  []QueueEntry `json:"records"`
+}
+
+// deliveryOf is how an open queue stands.
+func deliveryOf(ctx context.Context, open *queue.Queue) (Delivery, error) {
+	s, err := open.Stats(ctx)
+	return deliveryWith(s), err
+}
+
+func deliveryWith(s queue.Stats) Delivery {
+	d := Delivery{Waiting: s.Waiting, Oldest: s.Oldest, Quarantined: s.Quarantined, Receipted: s.Receipted}
+	if !s.Oldest.IsZero() {
+		d.OldestAge = max(0, int64(time.Since(s.Oldest)/time.Second)) // the clock may have been set back
+	}
+	return d
+}
+
+// delivery is how the courier stands.
+func (s *Station) delivery(ctx context.Context) (Delivery, error) {
+	status, err := s.courier.Status(ctx)
+	d := deliveryWith(status.Stats)
+	d.Line, d.Delivered = status.Line, status.Delivered
+	if status.Fault != nil {
+		e := trouble(status.Fault)
+		d.Code, d.Fault, d.Inspector = e.Code, status.Fault.Error(), e.Inspector
+	}
+	if wait := time.Until(status.Next); wait > 0 && status.Waiting > 0 {
+		d.NextTry = time.Now().Add(wait) // by the clock of now: it may have been set meanwhile
+	}
+	return d, err
+}
 
 // QueueEntry is one line of the queue's list. It holds no personal data.
 type QueueEntry struct {
@@ -48,8 +100,16 @@ type QueueRecord struct {
 }
 
 func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
-	if q.Kind == QueryHealth {
+	switch q.Kind {
+	case QueryHealth:
 		return s.health(ctx), nil
+	case QueryList:
+		records, err := list(ctx, s.queue)
+		if err != nil {
+			return nil, err
+		}
+		d, err := s.delivery(ctx)
+		return QueueList{d, records}, err
 	}
 	return answer(ctx, s.queue, q)
 }
@@ -57,7 +117,12 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 func answer(ctx context.Context, open *queue.Queue, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		return list(ctx, open)
+		records, err := list(ctx, open)
+		if err != nil {
+			return nil, err
+		}
+		d, err := deliveryOf(ctx, open)
+		return QueueList{d, records}, err
 	case QueryShow:
 		return show(ctx, open, q.Argument)
 	}
@@ -123,7 +188,7 @@ func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord,
 }
 
 // Ask puts a question about the queue to the agent, or to the queue itself when
-// no agent runs. v is a *[]QueueEntry or a *QueueRecord.
+// no agent runs. v is a *QueueList or a *QueueRecord.
 func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
 	err := wire.Ask(ctx, c.Kiosk.Socket, q, v)
 	if !errors.Is(err, wire.ErrNoAgent) {
@@ -139,8 +204,8 @@ func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
 		return err
 	}
 	switch out := v.(type) {
-	case *[]QueueEntry:
-		*out = answered.([]QueueEntry)
+	case *QueueList:
+		*out = answered.(QueueList)
 	case *QueueRecord:
 		*out = answered.(QueueRecord)
 	}

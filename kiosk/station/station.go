@@ -96,10 +96,10 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		return nil, err
 	}
 	if s.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS,
-		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.heard, s.offered); err != nil {
+		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.clock, s.heard, s.offered); err != nil {
 		return nil, err
 	}
-	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Log: o.Log})
+	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Slept: slept, Log: o.Log})
 	if o.Limits == (kiosk.Limits{}) {
 		o.Limits = kiosk.DefaultLimits()
 	}
@@ -213,12 +213,12 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			s.agent.Heard("")
+			s.agent.Heard(kiosk.DeliveryEvent{Stage: kiosk.Reached})
 		case errors.Is(err, policy.ErrRollback), errors.Is(err, policy.ErrSignature), errors.Is(err, policy.ErrForm):
 			s.log.Error("the registry offers a policy that is not in order", "cause", err)
 		case err != nil:
 			s.log.Debug("policy and time not refreshed", "cause", err)
-			s.agent.Heard(netCode(err))
+			s.agent.Heard(trouble(err))
 			wait = askAgain
 		}
 		if !s.pause(ctx, wait, events, err != nil) {
@@ -284,8 +284,8 @@ func (s *Station) Close() error {
 
 // newClient speaks to the registry with mutual TLS 1.3. The roots of its
 // certificate come from the policy in force at each connection.
-func newClient(c Config, certificate tls.Certificate, p *policies, heard func(time.Time), offered func([32]byte)) (*client.Client, error) {
-	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Heard: heard, Offered: offered})
+func newClient(c Config, certificate tls.Certificate, p *policies, clock *clock, heard func(time.Time), offered func([32]byte)) (*client.Client, error) {
+	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Clock: clock.floored, Heard: heard, Offered: offered})
 }
 
 // delivery is the courier as the flow sees it.
@@ -317,7 +317,8 @@ func (d delivery) Events(ctx context.Context) <-chan kiosk.DeliveryEvent {
 			case kiosk.Receipted:
 				e.Receipt, _ = d.queue.Receipt(ctx, ev.ID)
 			case kiosk.Trouble:
-				e.Code = netCode(ev.Err)
+				e = trouble(ev.Err)
+				e.ID, e.Stopped, e.Next = ev.ID, ev.Line == courier.LineStopped, ev.Next
 			case kiosk.Quarantined:
 				e.Code = kiosk.CodeRejected
 			}
@@ -336,6 +337,16 @@ var stages = map[courier.Stage]kiosk.DeliveryStage{
 	courier.Quarantined: kiosk.Quarantined, courier.Activated: kiosk.Activated, courier.Refused: kiosk.Refused, courier.Reached: kiosk.Reached, courier.Trouble: kiosk.Trouble,
 }
 
+// trouble is what is told of a failed attempt.
+func trouble(err error) kiosk.DeliveryEvent {
+	e := kiosk.DeliveryEvent{Stage: kiosk.Trouble, Code: netCode(err)}
+	var shown *client.CertificateError
+	if e.Code == kiosk.CodeInspected && errors.As(err, &shown) {
+		e.Inspector = shown.By
+	}
+	return e
+}
+
 var lineFaults = []struct {
 	is   error
 	code kiosk.Code
@@ -344,11 +355,16 @@ var lineFaults = []struct {
 	{client.ErrNonsense, kiosk.CodeNonsense},
 	{client.ErrNotAllowed, kiosk.CodeNotAllowed},
 	{client.ErrTLS, kiosk.CodeTLS},
+	{client.ErrTLS, kiosk.CodeInspected},
 	{client.ErrKey, kiosk.CodeTPMFailed},
 	{kiosk.ErrPolicy, kiosk.CodePolicyMissing},
 }
 
 func netCode(err error) kiosk.Code {
+	var shown *client.CertificateError
+	if errors.As(err, &shown) && shown.Mismatch == client.Inspected {
+		return kiosk.CodeInspected
+	}
 	for _, t := range lineFaults {
 		if errors.Is(err, t.is) {
 			return t.code

@@ -331,10 +331,14 @@ func TestQueueAndDoctorWithAndWithoutAgent(t *testing.T) {
 
 	look := func(how string) {
 		t.Helper()
-		var list []QueueEntry
-		if err := Ask(t.Context(), c, wire.Query{Kind: QueryList}, &list); err != nil {
+		var all QueueList
+		if err := Ask(t.Context(), c, wire.Query{Kind: QueryList}, &all); err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
+		if d := all.Delivery; d.Waiting != 1 || d.Receipted != 1 || d.Oldest.IsZero() || (d.Line == "") != (how != "agent") {
+			t.Errorf("%s: %+v", how, d)
+		}
+		list := all.Records
 		if len(list) != 2 || list[0].ID != waiting.String() || list[0].State != queue.Queued || list[1].State != queue.Purged {
 			t.Errorf("%s: %+v", how, list)
 		}

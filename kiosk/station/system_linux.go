@@ -23,6 +23,16 @@ func system() (sinceBoot time.Duration, synchronised bool) {
 	return sinceBoot, err == nil && state != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0
 }
 
+// slept is how long this machine has been asleep since it was switched on: what
+// CLOCK_BOOTTIME counts and CLOCK_MONOTONIC does not (clock_gettime(2)).
+func slept() time.Duration {
+	var awake, all unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake) != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &all) != nil {
+		return 0
+	}
+	return time.Duration(all.Nano() - awake.Nano())
+}
+
 // ownedByOther says whether a file belongs to another user than this process.
 func ownedByOther(info fs.FileInfo) bool {
 	s, ok := info.Sys().(*syscall.Stat_t)

@@ -82,6 +82,8 @@ const (
 	WaitingRecords    Label = "waiting-records" // count
 	NothingWaiting    Label = "nothing-waiting"
 	Oldest            Label = "oldest"    // time
+	NextTry           Label = "next-try"  // time
+	InspectedBy       Label = "inspected" // name
 	Delivered         Label = "delivered" // time
 	SetAside          Label = "set-aside" // count
 	ForOfficer        Label = "for-officer"

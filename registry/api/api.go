@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"slices"
 	"strings"
 
 	"enrollkiosk/registry/receipt"
@@ -24,8 +25,9 @@ import (
 // Paths. Records and activity need mutual TLS 1.3; the kiosk is known by its client
 // certificate. The rest is public.
 const (
-	PathRecords    = "/v1/records"  // POST; GET with /{id}
-	PathActivity   = "/v1/activity" // POST: receipt.SignActivity's JWS; answered with the time
+	PathRecords    = "/v1/records"        // POST; GET with /{id}
+	PathStatus     = "/v1/records/status" // POST: of many records at once
+	PathActivity   = "/v1/activity"       // POST: receipt.SignActivity's JWS; answered with the time
 	PathPolicy     = "/v1/policy"
 	PathTime       = "/v1/time"           // the registry's signed time, application/jose
 	PathLog        = "/v1/log/"           // C2SP tlog-tiles
@@ -55,6 +57,11 @@ const (
 	MediaJOSEJS  = "application/jose+json"
 	MediaText    = "text/plain; charset=utf-8"
 )
+
+// Gzip is the one content coding (RFC 9110 section 8.4) that the body of a POST to
+// PathRecords may have: submissions are base64 in base64, and it takes away half.
+// The limits hold before and after decoding.
+const Gzip = "gzip"
 
 // Limits. A batch whose submissions together hold MaxBatchData fits MaxBody.
 const (
@@ -116,6 +123,7 @@ const (
 	Retry    Status = "retry"    // not looked at; send again after RetryAfter
 	Active   Status = "active"   // GET: the vault's verdict
 	Refused  Status = "refused"  // GET: the vault's verdict
+	Unknown  Status = "unknown"  // StatusResult: no such record of this kiosk; send it again
 )
 
 // Batch is the body of POST /v1/records.
@@ -241,6 +249,67 @@ func (s RecordStatus) Check() error {
 	return nil
 }
 
+// StatusQuery is the body of POST /v1/records/status.
+type StatusQuery struct {
+	IDs []ID `json:"ids"`
+}
+
+// Check holds the limits and refuses an id given twice.
+func (q StatusQuery) Check() error {
+	if len(q.IDs) == 0 || len(q.IDs) > MaxItems {
+		return fmt.Errorf("%w: %d ids", ErrForm, len(q.IDs))
+	}
+	seen := map[ID]bool{}
+	for _, id := range q.IDs {
+		if seen[id] {
+			return fmt.Errorf("%w: id %s twice", ErrForm, id)
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+// StatusResult answers a StatusQuery, in any order. What does not fit MaxBody is
+// left out, to be asked for again; at least one record is in.
+type StatusResult struct {
+	Statuses []RecordStatus `json:"statuses"`
+}
+
+// Check holds the form of every status.
+func (r StatusResult) Check() error {
+	if len(r.Statuses) == 0 || len(r.Statuses) > MaxItems {
+		return fmt.Errorf("%w: %d statuses", ErrForm, len(r.Statuses))
+	}
+	seen := map[ID]bool{}
+	for _, s := range r.Statuses {
+		if seen[s.ID] {
+			return fmt.Errorf("%w: status of %s twice", ErrForm, s.ID)
+		}
+		seen[s.ID] = true
+		if s.Status == Unknown {
+			if s.Code != "" || s.Verdict != "" || s.Receipt != "" || s.Standing != "" {
+				return fmt.Errorf("%w: status of %s", ErrForm, s.ID)
+			}
+		} else if err := s.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Answers checks that r is about nothing that q does not ask for.
+func (r StatusResult) Answers(q StatusQuery) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	for _, s := range r.Statuses {
+		if !slices.Contains(q.IDs, s.ID) {
+			return fmt.Errorf("%w: status of %s was not asked for", ErrForm, s.ID)
+		}
+	}
+	return nil
+}
+
 // OpenRequest is the body of the vault's POST /v1/open.
 type OpenRequest struct {
 	Record Data `json:"record"` // record.Submission.Bytes
@@ -354,7 +423,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
+	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
 		Cancellation | OutcomesRequest | Outcomes
 	Check() error
 }

@@ -184,7 +184,7 @@ func TestContractDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, word := range []string{
-		"openapi: 3.1.", api.PathRecords + ":", api.PathRecords + "/{id}:", api.PathPolicy + ":", api.PathTime + ":", api.PathCheckpoint + ":", api.PathLog + "tile/",
+		"openapi: 3.1.", api.PathRecords + ":", api.PathRecords + "/{id}:", api.PathStatus + ":", "enum: [" + api.Gzip + "]", api.PathPolicy + ":", api.PathTime + ":", api.PathCheckpoint + ":", api.PathLog + "tile/",
 		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathCancellations + ":", api.PathOutcomes + ":", api.PathTokenUnblock + ":", api.PathUnblock + ":", api.MediaJOSEJS, api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
 	} {
 		if !strings.Contains(doc, word) {
@@ -208,13 +208,50 @@ func TestContractDocument(t *testing.T) {
 	}
 }
 
+func TestStatusesAnswerTheQuery(t *testing.T) {
+	a, b := api.ID{1}, api.ID{2}
+	query := api.StatusQuery{IDs: []api.ID{a, b}}
+	known := api.RecordStatus{ID: a, Status: api.Pending, Receipt: "proof"}
+	unknown := api.RecordStatus{ID: b, Status: api.Unknown}
+	for _, good := range [][]api.RecordStatus{{known, unknown}, {unknown, known}, {known}} {
+		if err := (api.StatusResult{Statuses: good}).Answers(query); err != nil {
+			t.Errorf("%+v: %v", good, err)
+		}
+	}
+	for name, bad := range map[string][]api.RecordStatus{
+		"nothing": {}, "twice": {known, known}, "not asked for": {{ID: api.ID{3}, Status: api.Pending}},
+		"unknown with a receipt": {{ID: a, Status: api.Unknown, Receipt: "proof"}}, "rejected without a verdict": {{ID: a, Status: api.Rejected}},
+		"retry": {{ID: a, Status: api.Retry}},
+	} {
+		if err := (api.StatusResult{Statuses: bad}).Answers(query); !errors.Is(err, api.ErrForm) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	many := make([]api.ID, api.MaxItems+1)
+	for i := range many {
+		many[i][0] = byte(i)
+	}
+	for name, bad := range map[string][]api.ID{"none": {}, "too many": many, "twice": {a, a}} {
+		if err := (api.StatusQuery{IDs: bad}).Check(); !errors.Is(err, api.ErrForm) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// "unknown" answers a query for many; for one there is 404.
+	if err := unknown.Check(); !errors.Is(err, api.ErrForm) {
+		t.Errorf("unknown as an answer about one record: %v", err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"items":[{"id":"` + hexID + `","submission":"e30"}]}`))
 	f.Add([]byte(`{"verdicts":[{"id":"` + hexID + `","status":"pending"}]}`))
+	f.Add([]byte(`{"statuses":[{"id":"` + hexID + `","status":"unknown"}]}`))
+	f.Add([]byte(`{"ids":["` + hexID + `"]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, err := range []error{
 			second(api.Decode[api.Batch](bytes.NewReader(b))), second(api.Decode[api.BatchResult](bytes.NewReader(b))),
-			second(api.Decode[api.RecordStatus](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
+			second(api.Decode[api.RecordStatus](bytes.NewReader(b))),
+			second(api.Decode[api.StatusQuery](bytes.NewReader(b))), second(api.Decode[api.StatusResult](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
 			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
 			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))),
 		} {

@@ -14,7 +14,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -23,6 +23,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -41,13 +42,17 @@ const (
 	Unreachable Fault = "unreachable"  // connections are reset at once
 	Silent      Fault = "silent"       // connections are taken and nothing comes back
 	Slow        Fault = "slow"         // the answer comes byte by byte
+	Sliced      Fault = "sliced"       // everything comes in slices of a few bytes
+	Stalled     Fault = "stalled"      // the answer to a large request begins, and nothing more comes
+	Lossy       Fault = "lossy"        // 30 % of all segments are lost and sent again; sometimes the connection is given up
 	Interrupted Fault = "interrupted"  // reset while a large request is on its way
 	LostAnswer  Fault = "lost-answer"  // a large request arrives, and its answer does not
 	HalfAnswer  Fault = "half-answer"  // of the answer to a large request the beginning arrives
 	PlainHTTP   Fault = "plain-http"   // a page where TLS was expected
 	OldTLS      Fault = "old-tls"      // an inspecting proxy that ends at TLS 1.2
-	WrongCert   Fault = "wrong-cert"   // another certificate for the registry's name: inspected TLS
+	WrongCert   Fault = "wrong-cert"   // another server's certificate
 	ExpiredCert Fault = "expired-cert" // a certificate that has run out
+	Inspected   Fault = "inspected"    // a certificate for the registry's name, by Inspector
 )
 
 // Faults of the content, all over the registry's own certificate.
@@ -69,6 +74,13 @@ const (
 	BadGateway   Fault = "bad-gateway"  // 502 with a page of the gateway's
 )
 
+// OnlyHTTP1 is of a Proxy: it lets pass what begins with a CONNECT of HTTP/1.1 and
+// cuts connections that would speak HTTP/2 inside.
+const OnlyHTTP1 Fault = "only-http1"
+
+// Inspector is the organisation whose authority an inspecting proxy uses.
+const Inspector = "Specimen Web Security"
+
 // large is how many bytes a client has sent on a connection when a request, and
 // not only the handshake, must be on its way. A record is larger than that.
 const large = 6 << 10
@@ -79,13 +91,15 @@ type Options struct {
 	Expired     tls.Certificate // for ExpiredCert; default: a self-signed one
 	RetryAfter  time.Duration   // of Storm and Unavailable, whole seconds; default 1 s
 	Pace        time.Duration   // of Slow: for each byte; default 100 ms
+	RTO         time.Duration   // of Lossy: until a segment is sent again, doubled each time; default 200 ms
 }
 
 // Listener is a listener with faults.
 type Listener struct {
 	net.Listener
 	opts  Options
-	other tls.Certificate
+	other tls.Certificate // for WrongCert
+	proxy tls.Certificate // for Inspected and OldTLS
 	own   *feed
 
 	mu    sync.Mutex
@@ -105,16 +119,23 @@ func Wrap(l net.Listener, o Options) (*Listener, error) {
 	if o.Pace == 0 {
 		o.Pace = 100 * time.Millisecond
 	}
-	other, err := selfSigned(time.Now().Add(time.Hour))
+	if o.RTO == 0 {
+		o.RTO = 200 * time.Millisecond
+	}
+	other, err := foreign("Stranger", time.Now().Add(time.Hour), "stranger.example")
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := foreign(Inspector, time.Now().Add(time.Hour), registryNames...)
 	if err != nil {
 		return nil, err
 	}
 	if o.Expired.Certificate == nil {
-		if o.Expired, err = selfSigned(time.Now().Add(-time.Hour)); err != nil {
+		if o.Expired, err = foreign("Stranger", time.Now().Add(-time.Hour), registryNames...); err != nil {
 			return nil, err
 		}
 	}
-	w := &Listener{Listener: l, opts: o, other: other, fault: Healthy, open: map[net.Conn]struct{}{}, count: map[Fault]int{}}
+	w := &Listener{Listener: l, opts: o, other: other, proxy: proxy, fault: Healthy, open: map[net.Conn]struct{}{}, count: map[Fault]int{}}
 	w.own = &feed{addr: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})}
 	s := &http.Server{Handler: http.HandlerFunc(w.misbehave), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
 	go s.Serve(w.own)
@@ -163,8 +184,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		switch fault {
 		case Healthy:
 			return c, nil
-		case Slow, Interrupted, LostAnswer, HalfAnswer:
+		case Slow, Interrupted, LostAnswer, HalfAnswer, Stalled:
 			return &faulty{Conn: c, fault: fault, pace: l.opts.Pace}, nil
+		case Sliced:
+			return &sliced{Conn: c}, nil
+		case Lossy:
+			return &lossy{Conn: c, rto: l.opts.RTO}, nil
 		case Unreachable:
 			c.Close()
 		case Silent:
@@ -183,6 +208,9 @@ func (l *Listener) dress(c net.Conn, fault Fault) net.Conn {
 		return c
 	case OldTLS:
 		config.MaxVersion = tls.VersionTLS12
+		config.Certificates = []tls.Certificate{l.proxy}
+	case Inspected:
+		config.Certificates = []tls.Certificate{l.proxy}
 	case WrongCert:
 		config.Certificates = []tls.Certificate{l.other}
 	case ExpiredCert:
@@ -288,6 +316,8 @@ type faulty struct {
 
 	mu    sync.Mutex
 	heard int // bytes from the client
+
+	stalled bool // Write's
 }
 
 func (c *faulty) Read(b []byte) (int, error) {
@@ -318,6 +348,12 @@ func (c *faulty) Write(b []byte) (int, error) {
 		time.Sleep(10 * time.Millisecond) // so that it arrives before the reset
 		c.cut()
 		return 0, net.ErrClosed
+	case Stalled:
+		if !c.stalled {
+			c.stalled = true
+			c.Conn.Write(b[:len(b)/2])
+		}
+		return len(b), nil
 	}
 	for i := range b { // Slow
 		if _, err := c.Conn.Write(b[i : i+1]); err != nil {
@@ -328,11 +364,76 @@ func (c *faulty) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (c *faulty) cut() {
-	if t, ok := c.Conn.(tracked); ok {
+func (c *faulty) cut() { cut(c.Conn) }
+
+// cut ends a connection with RST from the server's side.
+func cut(c net.Conn) {
+	if t, ok := c.(tracked); ok {
 		reset(t.Conn)
 	}
-	c.Conn.Close()
+	c.Close()
+}
+
+// sliced hands on a few bytes at a time, in both directions.
+type sliced struct{ net.Conn }
+
+func slice() int { return 1 + rand.IntN(23) }
+
+func (c *sliced) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(len(b), slice())]) }
+
+func (c *sliced) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = c.Conn.Write(b[n:min(len(b), n+slice())])
+		n += m
+	}
+	return n, err
+}
+
+// lossy is what TCP makes of a line that loses segments: nothing is missing and
+// nothing out of order, but everything behind a lost segment waits until it was
+// sent again (RFC 6298), and a segment that is lost too often ends the connection.
+type lossy struct {
+	net.Conn
+	rto time.Duration
+}
+
+const (
+	segment = 1460
+	loss    = 0.3
+	tries   = 6
+)
+
+// carry is one segment's way, or false when the connection is given up.
+func (c *lossy) carry() bool {
+	for i := range tries {
+		if rand.Float64() >= loss {
+			return true
+		}
+		time.Sleep(c.rto << i)
+	}
+	cut(c.Conn)
+	return false
+}
+
+func (c *lossy) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b[:min(len(b), segment)])
+	if n > 0 && !c.carry() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *lossy) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		if !c.carry() {
+			return n, net.ErrClosed
+		}
+		var m int
+		m, err = c.Conn.Write(b[n:min(len(b), n+segment)])
+		n += m
+	}
+	return n, err
 }
 
 // feed is a listener of connections that are handed to it.
@@ -363,26 +464,44 @@ func (f *feed) Accept() (net.Conn, error) {
 func (f *feed) Close() error   { f.once.Do(func() { close(f.done) }); return nil }
 func (f *feed) Addr() net.Addr { return f.addr }
 
-// selfSigned is a certificate for every loopback name, by nobody.
-func selfSigned(until time.Time) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// registryNames are those of a registry on loopback.
+var registryNames = []string{"127.0.0.1", "::1", "localhost", "registry.example"}
+
+// foreign is a certificate by an authority that nobody trusts.
+func foreign(organisation string, until time.Time, names ...string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "inspection"}, DNSNames: []string{"localhost", "registry.example"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+	name := pkix.Name{Organization: []string{organisation}, CommonName: organisation + " CA"}
+	authority := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: name, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: until.Add(-24 * time.Hour), NotAfter: until.Add(24 * time.Hour)}
+	root, err := x509.CreateCertificate(crand.Reader, authority, authority, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, n)
+		}
+	}
+	der, err := x509.CreateCertificate(crand.Reader, template, authority, key.Public(), key)
+	return tls.Certificate{Certificate: [][]byte{der, root}, PrivateKey: key}, err
 }
 
 // Proxy is an HTTP proxy for CONNECT.
 type Proxy struct {
 	URL string
 
-	l     net.Listener
-	mu    sync.Mutex
-	fault Fault
-	seen  []string
+	l       net.Listener
+	inspect tls.Certificate
+	mu      sync.Mutex
+	fault   Fault
+	seen    []string
+	tunnels map[net.Conn]struct{}
 }
 
 // NewProxy starts a proxy on loopback.
@@ -391,16 +510,26 @@ func NewProxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{URL: "http://" + l.Addr().String(), l: l, fault: Healthy}
+	inspect, err := foreign(Inspector, time.Now().Add(time.Hour), registryNames...)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{URL: "http://" + l.Addr().String(), l: l, inspect: inspect, fault: Healthy, tunnels: map[net.Conn]struct{}{}}
 	go (&http.Server{Handler: http.HandlerFunc(p.connect), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}).Serve(l)
 	return p, nil
 }
 
-// Suffer sets what the proxy answers to CONNECT: a fault of the content.
+// Suffer sets what the proxy does with a CONNECT: answer with a fault of the
+// content, open the connection (Inspected), or let only HTTP/1.1 pass (OnlyHTTP1). Tunnels
+// that are open end.
 func (p *Proxy) Suffer(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault = f
+	for c := range p.tunnels {
+		reset(c)
+	}
+	clear(p.tunnels)
 }
 
 // Seen lists the hosts that were asked for.
@@ -418,7 +547,8 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 	fault := p.fault
 	p.seen = append(p.seen, r.Host)
 	p.mu.Unlock()
-	if fault != Healthy || r.Method != http.MethodConnect {
+	tunnels := fault == Healthy || fault == Inspected || fault == OnlyHTTP1 && r.Proto == "HTTP/1.1"
+	if !tunnels || r.Method != http.MethodConnect {
 		respond(w, fault, time.Second)
 		return
 	}
@@ -437,8 +567,32 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer down.Close()
+	p.mu.Lock()
+	p.tunnels[down] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.tunnels, down)
+		p.mu.Unlock()
+		down.Close()
+	}()
 	io.WriteString(down, "HTTP/1.1 200 Connection established\r\n\r\n")
+	switch fault {
+	case Inspected:
+		tls.Server(down, &tls.Config{Certificates: []tls.Certificate{p.inspect}}).Handshake()
+		return
+	case OnlyHTTP1:
+		// RFC 8446 section 5.1: the first record holds the ClientHello with its list
+		// of protocols (RFC 7301 section 3.1).
+		head, err := buffered.Peek(5)
+		if err != nil {
+			return
+		}
+		hello, err := buffered.Peek(5 + int(head[3])<<8 + int(head[4]))
+		if err != nil || bytes.Contains(hello, []byte("\x02h2")) {
+			return
+		}
+	}
 	done := make(chan struct{}, 2)
 	go func() { io.Copy(up, buffered); done <- struct{}{} }()
 	go func() { io.Copy(down, up); done <- struct{}{} }()

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func served(t *testing.T) (line *network.Listener, client *http.Client, handled 
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err = network.Wrap(l, network.Options{Certificate: certificate, RetryAfter: 7 * time.Second, Pace: 20 * time.Millisecond})
+	line, err = network.Wrap(l, network.Options{Certificate: certificate, RetryAfter: 7 * time.Second, Pace: 20 * time.Millisecond, RTO: 5 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func served(t *testing.T) (line *network.Listener, client *http.Client, handled 
 	t.Cleanup(func() { server.Close(); line.Close() })
 	return line, &http.Client{Timeout: 500 * time.Millisecond,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "example.com", MinVersion: tls.VersionTLS13,
+		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13,
 			Certificates: []tls.Certificate{certificate}}}}, handled
 }
 
@@ -76,7 +77,8 @@ func TestTransportFaults(t *testing.T) {
 	line, c, handled := served(t)
 	for fault, arrives := range map[network.Fault]bool{
 		network.Unreachable: false, network.Silent: false, network.Interrupted: false, network.PlainHTTP: false, network.OldTLS: false,
-		network.WrongCert: false, network.ExpiredCert: false, network.Slow: true, network.LostAnswer: true, network.HalfAnswer: true,
+		network.WrongCert: false, network.ExpiredCert: false, network.Inspected: false, network.Slow: true, network.LostAnswer: true,
+		network.HalfAnswer: true, network.Stalled: true,
 	} {
 		line.Suffer(fault)
 		before := handled.Load()
@@ -86,6 +88,10 @@ func TestTransportFaults(t *testing.T) {
 		}
 		if did := handled.Load() > before; did != arrives {
 			t.Errorf("%s: arrives %v, want %v", fault, did, arrives)
+		}
+		var unknown x509.UnknownAuthorityError
+		if fault == network.Inspected && (!errors.As(err, &unknown) || unknown.Cert.Issuer.Organization[0] != network.Inspector) {
+			t.Errorf("%s: %v", fault, err)
 		}
 		var expired x509.CertificateInvalidError
 		if fault == network.ExpiredCert && (!errors.As(err, &expired) || expired.Reason != x509.Expired) {
@@ -98,6 +104,96 @@ func TestTransportFaults(t *testing.T) {
 		if _, _, _, err := post(c, line); err != nil {
 			t.Errorf("healthy again after %s: %v", fault, err)
 		}
+	}
+}
+
+// Bad lines that TCP makes good: everything arrives, unless a segment was lost too
+// often.
+func TestPatientFaults(t *testing.T) {
+	line, c, _ := served(t)
+	c.Timeout = 30 * time.Second
+	for fault, least := range map[network.Fault]int{network.Sliced: 10, network.Lossy: 3} {
+		line.Suffer(fault)
+		start, good := time.Now(), 0
+		for range 10 {
+			if status, _, body, err := post(c, line); err == nil && status == 200 && body == "got 50000" {
+				good++
+			}
+		}
+		if good < least {
+			t.Errorf("%s: %d of 10 arrive", fault, good)
+		}
+		if took := time.Since(start); fault == network.Lossy && took < 50*time.Millisecond {
+			t.Errorf("%s: nothing was sent twice in %v", fault, took)
+		}
+	}
+}
+
+// A link lets its rate pass, whatever the number of connections, and takes its
+// round trip.
+func TestLink(t *testing.T) {
+	const rate, roundTrip, each = 20e6, 100 * time.Millisecond, 500_000
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				n, _ := io.Copy(io.Discard, c)
+				fmt.Fprint(c, n)
+			}()
+		}
+	}()
+	link, err := network.NewLink(l.Addr().String(), rate, roundTrip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	send := func(n int) string {
+		c, err := net.Dial("tcp", link.Address)
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		defer c.Close()
+		c.Write(make([]byte, n))
+		c.(*net.TCPConn).CloseWrite()
+		b, _ := io.ReadAll(c)
+		return string(b)
+	}
+	start := time.Now()
+	if got := send(1); got != "1" {
+		t.Errorf("%q", got)
+	}
+	if took := time.Since(start); took < 2*roundTrip {
+		t.Errorf("two round trips in %v", took)
+	}
+	start = time.Now()
+	var senders sync.WaitGroup
+	for range 4 {
+		senders.Go(func() {
+			if got := send(each); got != fmt.Sprint(each) {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+	senders.Wait()
+	least := time.Duration(4*each*8/rate*float64(time.Second)) - 50*time.Millisecond
+	if took := time.Since(start); took < least {
+		t.Errorf("%d bytes in %v, want at least %v", 4*each, took, least)
+	}
+	if up, down := link.Carried(); up != 4*each+1 || down == 0 {
+		t.Errorf("carried %d and %d", up, down)
+	}
+	if _, err := network.NewLink("203.0.113.1:443", rate, roundTrip); err == nil {
+		t.Error("leads out of this machine")
 	}
 }
 
@@ -146,6 +242,20 @@ func TestProxy(t *testing.T) {
 	if _, _, body, err := post(c, line); err != nil || body != "got 50000" {
 		t.Errorf("%q %v", body, err)
 	}
+	p.Suffer(network.OnlyHTTP1)
+	if _, _, body, err := post(c, line); err != nil || body != "got 50000" {
+		t.Errorf("HTTP/1.1: %q %v", body, err)
+	}
+	two := &http.Client{Transport: c.Transport.(*http.Transport).Clone()}
+	two.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	if _, err := two.Get("https://" + line.Addr().String()); err == nil {
+		t.Error("HTTP/2 passes")
+	}
+	p.Suffer(network.Inspected)
+	var unknown x509.UnknownAuthorityError
+	if _, _, _, err := post(c, line); !errors.As(err, &unknown) || unknown.Cert.Issuer.Organization[0] != network.Inspector {
+		t.Errorf("inspected: %v", err)
+	}
 	p.Suffer(network.ProxyAuth)
 	if _, _, _, err := post(c, line); err == nil || !strings.Contains(err.Error(), "Proxy Authentication Required") {
 		t.Errorf("%v", err)
@@ -154,7 +264,7 @@ func TestProxy(t *testing.T) {
 	if _, err := c.Get("https://203.0.113.1/"); err == nil {
 		t.Error("the proxy leads out of this machine")
 	}
-	if len(p.Seen()) != 3 {
+	if len(p.Seen()) != 6 {
 		t.Errorf("%v", p.Seen())
 	}
 }

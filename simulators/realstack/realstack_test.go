@@ -471,11 +471,13 @@ func (s *seat) proof() []byte {
 func (l *lab) state(config, id, want string) error {
 	l.t.Helper()
 	out, _ := l.run(0, "kiosk", "queue", "list", "--json", "--config", config)
-	var list []struct{ ID, State, Code, Reason string }
+	var list struct {
+		Records []struct{ ID, State, Code, Reason string }
+	}
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		l.t.Fatal(err)
 	}
-	for _, e := range list {
+	for _, e := range list.Records {
 		if e.ID == id && e.State == want {
 			return nil
 		}

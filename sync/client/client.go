@@ -14,6 +14,7 @@ package client
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -89,8 +90,11 @@ type Verdict struct {
 	Evidence []byte        // of Rejected: the registry's statement, verified
 }
 
-// Status is what has become of a record.
+// Status is what has become of a record. Err, when not nil, is about this record
+// alone, and the rest is zero then: ErrNotFound, the registry does not have it
+// (any more), submit it again; or ErrNonsense, what it says is not believed.
 type Status struct {
+	ID      [32]byte
 	Status  api.Status // Pending, Active, Refused or Rejected: all but Pending as signed
 	Code    string     // why it is refused or rejected
 	Verdict []byte     // the vault's or registry's statement, verified; nil while Pending
@@ -98,6 +102,7 @@ type Status struct {
 	// Standing is the registry's statement, verified, that the DID which the record
 	// brought is suspended or revoked; nil while it is in good standing.
 	Standing *receipt.Verdict
+	Err      error
 }
 
 // New makes a client. It does not connect.
@@ -147,7 +152,7 @@ func (c *Client) Submit(ctx context.Context, items []Item) ([]Verdict, error) {
 	if err := batch.Check(); err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	body, err := json.Marshal(batch)
+	body, err := compressed(batch)
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
@@ -178,6 +183,20 @@ func (c *Client) Submit(ctx context.Context, items []Item) ([]Verdict, error) {
 	return out, nil
 }
 
+// compressed is a batch with the content coding gzip: half as long as JSON with
+// submissions in base64. All of it is signed or sealed, so its length tells nothing.
+func compressed(batch api.Batch) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err == nil {
+		err = json.NewEncoder(w).Encode(batch)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	return b.Bytes(), err
+}
+
 func verdicts(r api.BatchResult, p policy.Policy) ([]Verdict, error) {
 	var out []Verdict
 	for _, v := range r.Verdicts {
@@ -194,33 +213,62 @@ func verdicts(r api.BatchResult, p policy.Policy) ([]Verdict, error) {
 	return out, nil
 }
 
-// Status asks what has become of a record that was submitted. ErrNotFound: the
-// registry does not have it (any more); submit it again.
-func (c *Client) Status(ctx context.Context, item Item) (Status, error) {
+// Status asks what has become of records that were submitted, at most
+// api.MaxItems. The answer is in any order and may leave records out: ask for
+// those again.
+func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	p, err := c.policy()
 	if err != nil {
-		return Status{}, fmt.Errorf("status: %w", err)
+		return nil, fmt.Errorf("status: %w", err)
 	}
-	var got api.RecordStatus
-	err = c.do(ctx, http.MethodGet, api.PathRecords+"/"+api.ID(item.ID).String(), nil, api.MediaJSON, api.MaxBody, func(b []byte) error {
-		got, err = api.Decode[api.RecordStatus](bytes.NewReader(b))
-		return err
+	var query api.StatusQuery
+	asked := map[api.ID]Item{}
+	for _, i := range items {
+		query.IDs = append(query.IDs, i.ID)
+		asked[i.ID] = i
+	}
+	if err := query.Check(); err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	body, err := json.Marshal(query)
+	if err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	var result api.StatusResult
+	err = c.do(ctx, http.MethodPost, api.PathStatus, body, api.MediaJSON, api.MaxBody, func(b []byte) error {
+		if result, err = api.Decode[api.StatusResult](bytes.NewReader(b)); err != nil {
+			return err
+		}
+		return result.Answers(query)
 	})
 	if err != nil {
-		return Status{}, fmt.Errorf("status: %w", err)
+		return nil, fmt.Errorf("status: %w", err)
 	}
-	s, err := verifyStatus(got, item, p.Policy())
-	if err != nil {
-		return Status{}, fmt.Errorf("status: %w: %w", ErrNonsense, err)
+	var out []Status
+	for _, got := range result.Statuses {
+		s, err := verifyStatus(got, asked[got.ID], p.Policy())
+		if err != nil {
+			s = Status{ID: got.ID, Err: fmt.Errorf("status of %s: %w", got.ID, err)}
+		}
+		out = append(out, s)
 	}
-	return s, nil
+	return out, nil
 }
 
-func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
-	if got.ID != item.ID {
-		return Status{}, errors.New("the answer is about another record")
+// verifyStatus believes of an answer what is signed. Errors wrap ErrNotFound or
+// ErrNonsense.
+func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status, err error) {
+	if got.Status == api.Unknown {
+		return out, ErrNotFound
 	}
-	out := Status{Status: got.Status}
+	if out, err = provenStatus(got, item, p); err != nil {
+		return Status{}, fmt.Errorf("%w: %w", ErrNonsense, err)
+	}
+	return out, nil
+}
+
+func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
+	out := Status{ID: item.ID, Status: got.Status}
 	if got.Status == api.Pending && got.Receipt == "" && got.Standing == "" {
 		return out, nil
 	}
@@ -360,6 +408,9 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	req.Header.Set("User-Agent", "enrollkiosk")
 	if body != nil {
 		req.Header.Set("Content-Type", mediaOf(path))
+		if path == api.PathRecords {
+			req.Header.Set("Content-Encoding", api.Gzip)
+		}
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

@@ -3,13 +3,18 @@ package client_test
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +55,19 @@ func submit(t testing.TB, c *client.Client, i client.Item) client.Verdict {
 	return v[0]
 }
 
+// status asks for one item.
+func status(t testing.TB, c *client.Client, i client.Item) (client.Status, error) {
+	t.Helper()
+	s, err := c.Status(t.Context(), []client.Item{i})
+	if err != nil {
+		return client.Status{}, err
+	}
+	if len(s) != 1 || s[0].ID != i.ID {
+		t.Fatalf("status: %+v", s)
+	}
+	return s[0], s[0].Err
+}
+
 func TestDelivery(t *testing.T) {
 	r := testregistry.New(t, nil)
 	var heard time.Time
@@ -60,10 +78,10 @@ func TestDelivery(t *testing.T) {
 		if v := submit(t, c, i); v.Status != api.Pending {
 			t.Errorf("%s: %+v", name, v)
 		}
-		if st, err := c.Status(t.Context(), i); err != nil || st.Receipt != nil {
+		if st, err := status(t, c, i); err != nil || st.Receipt != nil {
 			t.Errorf("%s: a receipt before the log has the leaf: %v, %v", name, st, err)
 		}
-		st, err := c.Status(t.Context(), i)
+		st, err := status(t, c, i)
 		if err != nil || !r.IsReceipt(st.Receipt, s.ID()) {
 			t.Errorf("%s: %+v, %v", name, st, err)
 		}
@@ -86,7 +104,7 @@ func TestDelivery(t *testing.T) {
 	if b, err := c.Policy(t.Context()); err != nil || string(b) != string(r.Policy.Bytes()) {
 		t.Errorf("policy: %v", err)
 	}
-	if _, err := c.Status(t.Context(), item(testregistry.Void(t, 9))); !errors.Is(err, client.ErrNotFound) {
+	if _, err := status(t, c, item(testregistry.Void(t, 9))); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("status of a record never sent: %v", err)
 	}
 }
@@ -139,7 +157,7 @@ func TestSignedDecisions(t *testing.T) {
 	r.Decide(receipt.Refused)
 	s := item(r.Enroll(t, 2))
 	submit(t, c, s)
-	st, err := c.Status(t.Context(), s)
+	st, err := status(t, c, s)
 	if err != nil || st.Status != api.Refused || st.Code != api.CodeReview || st.Verdict == nil {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -151,16 +169,17 @@ func TestStanding(t *testing.T) {
 	c := connect(t, r, nil)
 	s := r.Enroll(t, 1)
 	submit(t, c, item(s))
-	if st, err := c.Status(t.Context(), item(s)); err != nil || st.Standing != nil || st.Status != api.Active {
+	if st, err := status(t, c, item(s)); err != nil || st.Standing != nil || st.Status != api.Active {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	for _, want := range []receipt.Status{receipt.Suspended, receipt.Revoked} {
-		r.Change = func(_ string, answer any) {
-			if a, ok := answer.(*api.RecordStatus); ok {
-				a.Standing = string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
+		standing := string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
+		r.Change(func(_ string, answer any) {
+			if a, ok := answer.(*api.StatusResult); ok {
+				a.Statuses[0].Standing = standing
 			}
-		}
-		if st, err := c.Status(t.Context(), item(s)); err != nil || st.Standing == nil || st.Standing.Status != want || st.Standing.Code != api.CodeCancelled || st.Status != api.Active {
+		})
+		if st, err := status(t, c, item(s)); err != nil || st.Standing == nil || st.Standing.Status != want || st.Standing.Code != api.CodeCancelled || st.Status != api.Active {
 			t.Errorf("%+v, %v", st, err)
 		}
 	}
@@ -174,7 +193,7 @@ func TestLies(t *testing.T) {
 	i, o := item(s), item(other)
 	submit(t, c, i)
 	submit(t, c, o)
-	otherStatus, err := c.Status(t.Context(), o)
+	otherStatus, err := status(t, c, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,13 +237,38 @@ func TestLies(t *testing.T) {
 			a.Standing = verdict(receipt.Verdict{Record: s.ID(), Status: receipt.Rejected, Code: "c"}, false)
 		},
 	} {
-		r.Change = func(_ string, answer any) {
-			if a, ok := answer.(*api.RecordStatus); ok {
+		r.Change(func(_ string, answer any) {
+			if a, ok := answer.(*api.StatusResult); ok {
+				lie(&a.Statuses[0])
+			}
+		})
+		if st, err := status(t, c, i); !errors.Is(err, client.ErrNonsense) {
+			t.Errorf("%s is believed: %+v, %v", name, st, err)
+		}
+	}
+	// The others of the same answer are believed.
+	two := []client.Item{i, o}
+	r.Change(func(_ string, answer any) {
+		if a, ok := answer.(*api.StatusResult); ok {
+			a.Statuses[0].Receipt = string(otherStatus.Receipt)
+		}
+	})
+	if got, err := c.Status(t.Context(), two); err != nil || len(got) != 2 || !errors.Is(got[0].Err, client.ErrNonsense) || got[0].Receipt != nil ||
+		got[1].Err != nil || !r.IsReceipt(got[1].Receipt, o.ID) {
+		t.Errorf("one lie in two: %+v, %v", got, err)
+	}
+	for name, lie := range map[string]func(a *api.StatusResult){
+		"left out": func(a *api.StatusResult) { a.Statuses = a.Statuses[1:] },
+		"lost":     func(a *api.StatusResult) { a.Statuses[0] = api.RecordStatus{ID: i.ID, Status: api.Unknown} },
+	} {
+		r.Change(func(_ string, answer any) {
+			if a, ok := answer.(*api.StatusResult); ok {
 				lie(a)
 			}
-		}
-		if st, err := c.Status(t.Context(), i); !errors.Is(err, client.ErrNonsense) {
-			t.Errorf("%s is believed: %+v, %v", name, st, err)
+		})
+		got, err := c.Status(t.Context(), two)
+		if err != nil || name == "left out" && (len(got) != 1 || got[0].ID != o.ID) || name == "lost" && !errors.Is(got[0].Err, client.ErrNotFound) {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 	for name, lie := range map[string]func(a *api.BatchResult){
@@ -247,11 +291,11 @@ func TestLies(t *testing.T) {
 			a.Time = verdict(receipt.Verdict{Record: i.ID, Status: receipt.Rejected, Code: "c"}, false)
 		},
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.BatchResult); ok {
 				lie(a)
 			}
-		}
+		})
 		if v, err := c.Submit(t.Context(), []client.Item{i}); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, v, err)
 		}
@@ -281,11 +325,12 @@ func TestFaults(t *testing.T) {
 		network.SignIn: is(client.ErrCaptivePortal), network.PlainHTTP: is(client.ErrCaptivePortal), network.Unauthorized: is(client.ErrNotAllowed),
 		network.Forbidden: is(client.ErrNotAllowed), network.ProxyAuth: is(client.ErrNotAllowed), network.TooLarge: is(client.ErrTooBig),
 		network.Storm: retryIn(3*time.Second, 429), network.Unavailable: retryIn(3*time.Second, 503), network.Broken: retryIn(0, 500),
-		network.BadGateway: retry, network.OldTLS: is(client.ErrTLS), network.WrongCert: is(client.ErrTLS), network.ExpiredCert: is(client.ErrTLS),
+		network.BadGateway: retry, network.OldTLS: shows(client.Inspected, network.Inspector), network.Inspected: shows(client.Inspected, network.Inspector),
+		network.WrongCert: shows(client.Stranger, "Stranger"), network.ExpiredCert: shows(client.OutOfTime, "Specimen TLS"), network.Stalled: is(client.ErrUnreachable),
 	} {
 		line.Suffer(fault)
 		healthy, c := c, c
-		if fault == network.Silent || fault == network.Slow {
+		if fault == network.Silent || fault == network.Slow || fault == network.Stalled {
 			c = hurried
 		}
 		if v, err := c.Submit(t.Context(), []client.Item{i}); !want(err) {
@@ -304,13 +349,43 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// shows is a certificate error.
+func shows(m client.Mismatch, by string) func(error) bool {
+	return func(err error) bool {
+		var e *client.CertificateError
+		return errors.As(err, &e) && errors.Is(err, client.ErrTLS) && e.Mismatch == m && e.By == by
+	}
+}
+
+// A bad line is no fault, only slow.
+func TestPatience(t *testing.T) {
+	line, r := behind(t)
+	c := connect(t, r, nil)
+	for n, fault := range []network.Fault{network.Sliced, network.Lossy} {
+		line.Suffer(fault)
+		i := item(r.Enroll(t, uint64(n+1)))
+		for tries := 1; ; tries++ { // a lost segment may have been lost too often
+			_, err := c.Submit(t.Context(), []client.Item{i})
+			if err == nil {
+				break
+			}
+			if fault == network.Sliced || !errors.Is(err, client.ErrUnreachable) || tries == 20 {
+				t.Fatalf("%s: %v", fault, err)
+			}
+		}
+	}
+	if r.Records() != 2 {
+		t.Errorf("%d records", r.Records())
+	}
+}
+
 // behind is a registry behind a line with faults.
 func behind(t testing.TB) (*network.Listener, *testregistry.Registry) {
 	t.Helper()
 	var line *network.Listener
 	r := testregistry.New(t, func(r *testregistry.Registry, l net.Listener) net.Listener {
 		var err error
-		if line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Expired: r.Expired(), RetryAfter: 3 * time.Second}); err != nil {
+		if line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Expired: r.Expired(), RetryAfter: 3 * time.Second, RTO: 2 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 		return line
@@ -357,9 +432,92 @@ func TestRootsFollowThePolicy(t *testing.T) {
 		t.Errorf("without a policy: %v", err)
 	}
 	// A clock that has stopped judges no certificate; the registry's signed time does.
-	c = connect(t, r, func(o *client.Options) { o.Clock = func() time.Time { return time.Unix(0, 0) } })
-	if _, err := c.Policy(t.Context()); !errors.Is(err, client.ErrTLS) {
-		t.Errorf("in 1970: %v", err)
+	for _, at := range []time.Time{time.Unix(0, 0), time.Now().AddDate(30, 0, 0)} {
+		c = connect(t, r, func(o *client.Options) { o.Clock = func() time.Time { return at } })
+		if _, err := c.Policy(t.Context()); !shows(client.OutOfTime, "Specimen TLS")(err) || !strings.Contains(err.Error(), "clock") {
+			t.Errorf("in %d: %v", at.Year(), err)
+		}
+	}
+}
+
+// Whoever stands in the way names himself as he likes: what comes to a screen is
+// one short line that means nothing to a terminal.
+func TestInspectorsNameIsHarmless(t *testing.T) {
+	r := testregistry.New(t, nil)
+	key := testregistry.NewDevice()
+	for name, want := range map[string]string{
+		"Plain Gateway GmbH": "Plain Gateway GmbH", " \t\n": "", "a\x1b[31mb\r\nc\u202ed\u2066e": "a[31mbcde",
+		strings.Repeat("長", 60): strings.Repeat("長", 39) + "…", "\xff\xfe": "",
+	} {
+		ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{name}}, IsCA: true, BasicConstraintsValid: true,
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key.PrivateKey)
+		if err != nil {
+			if name == "\xff\xfe" {
+				continue // Go issues no such name
+			}
+			t.Fatal(err)
+		}
+		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key.PrivateKey}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() { c.(*tls.Conn).Handshake(); c.Close() }()
+			}
+		}()
+		c := connect(t, r, func(o *client.Options) { o.URL = "https://" + l.Addr().String() })
+		if _, err := c.Policy(t.Context()); !shows(client.Inspected, want)(err) {
+			t.Errorf("%q: %v", name, err)
+		}
+		l.Close()
+	}
+}
+
+// TLS below 1.3 is refused whoever speaks it, before the kiosk shows its
+// certificate or sends a byte.
+func TestOldTLSIsRefused(t *testing.T) {
+	r := testregistry.New(t, nil)
+	var heard atomic.Bool
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{r.Certificate}, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert,
+		VerifyPeerCertificate: func([][]byte, [][]*x509.Certificate) error { heard.Store(true); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if _, err := c.Read(make([]byte, 1)); err == nil {
+					heard.Store(true)
+				}
+			}()
+		}
+	}()
+	leaf, err := x509.ParseCertificate(r.Certificate.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := api.KeyHash(leaf.RawSubjectPublicKeyInfo)
+	pin := [16]byte(hash[:16])
+	for name, p := range map[string]*[16]byte{"policy": nil, "pin": &pin} {
+		c := connect(t, r, func(o *client.Options) { o.URL, o.Pin = "https://"+l.Addr().String(), p })
+		if _, err := c.Policy(t.Context()); !errors.Is(err, client.ErrTLS) || !strings.Contains(err.Error(), "TLS 1.2") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if heard.Load() {
+		t.Error("something was sent")
 	}
 }
 
@@ -373,7 +531,7 @@ func TestAnotherHostsCertificate(t *testing.T) {
 		return line
 	})
 	line.Suffer(network.Nonsense)
-	if _, err := connect(t, r, nil).Policy(t.Context()); !errors.Is(err, client.ErrTLS) {
+	if _, err := connect(t, r, nil).Policy(t.Context()); !shows(client.OtherHost, "Specimen TLS")(err) {
 		t.Errorf("%v", err)
 	}
 }
@@ -428,6 +586,14 @@ func TestProxy(t *testing.T) {
 	}
 	if seen := p.Seen(); len(seen) != 1 || seen[0] != r.Address {
 		t.Errorf("the proxy saw %v", seen)
+	}
+	p.Suffer(network.OnlyHTTP1)
+	if _, err := via(p.URL).Submit(t.Context(), []client.Item{item(testregistry.Void(t, 2))}); err != nil {
+		t.Errorf("through a proxy for HTTP/1.1 only: %v", err)
+	}
+	p.Suffer(network.Inspected)
+	if _, err := via(p.URL).Submit(t.Context(), []client.Item{item(testregistry.Void(t, 3))}); !shows(client.Inspected, network.Inspector)(err) || r.Records() != 2 {
+		t.Errorf("through a proxy that opens the connection: %v, %d records", err, r.Records())
 	}
 	for fault, want := range map[network.Fault]error{
 		network.ProxyAuth: client.ErrNotAllowed, network.Forbidden: client.ErrNotAllowed, network.Redirect: client.ErrCaptivePortal,

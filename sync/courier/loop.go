@@ -17,24 +17,33 @@ const (
 	firstPause   = time.Second // after a first failure, at most
 	longPause    = 5 * time.Minute
 	firstPoll    = 200 * time.Millisecond // after acceptance: somebody waits at the desk
+	backlogPoll  = time.Second            // the same for what came in a large batch: nobody does
 	kickSpacing  = 250 * time.Millisecond // between attempts that kicks ask for
-	pollsInARow  = 32                     // then waiting records get their turn
 	verdictWait  = time.Hour              // to go on asking for the vault's verdict after the receipt
 	maxUndecided = 64                     // records to do that for at once
+	maxWidth     = 3                      // submissions on their way at once
+	maxQuestions = 2                      // and questions
+	atTheDesk    = 4                      // a batch of more is a backlog
 )
 
-// loop is what Run knows from one round to the next.
+// loop is what Run knows.
 type loop struct {
-	sent map[queue.ID]*sent // accepted by the registry
-	held map[queue.ID]*hold // not to be submitted for a while
+	sent    map[queue.ID]*sent // accepted by the registry
+	held    map[queue.ID]*hold // not to be submitted for a while
+	blamed  queue.ID           // sent alone when the line failed last; zero: none was
+	flights map[*flight]bool   // requests on their way
 
+	width        int // submissions on their way, at most
 	items, bytes int // size of the next batch
+	asks         int // records in the next question
 
 	failures  int       // attempts in a row that were not answered
 	notBefore time.Time // the line's pause
 	ordered   bool      // the registry asked for it: kicks do not end it
+	epoch     int       // grows with each pause: how older requests end says nothing about the line now
 	tried     time.Time // last attempt
 	policy    [32]byte  // digest in force at the last attempt
+	asleep    time.Duration
 }
 
 type sent struct {
@@ -49,11 +58,34 @@ type sent struct {
 type hold struct {
 	until   time.Time
 	pause   time.Duration
-	ordered bool
+	ordered bool // the registry asked for it
+	alone   bool // a batch fails with it: it travels alone
+}
+
+// flight is a request on its way, and how it ended.
+type flight struct {
+	items    []client.Item
+	question bool // asks what has become of items, rather than submitting them
+	cancel   context.CancelFunc
+	aborted  bool // by the loop: its end says nothing
+	epoch    int
+	receipts map[queue.ID]bool // of a question: records whose receipt is stored already
+
+	verdicts []client.Verdict
+	statuses []client.Status
+	kept     map[queue.ID]kept
+	err      error
+}
+
+// kept is how the storing of a receipt went.
+type kept struct {
+	stored, purged bool
+	err            error
 }
 
 func newLoop() loop {
-	return loop{sent: map[queue.ID]*sent{}, held: map[queue.ID]*hold{}, items: api.MaxItems, bytes: api.MaxBatchData}
+	return loop{sent: map[queue.ID]*sent{}, held: map[queue.ID]*hold{}, flights: map[*flight]bool{},
+		width: 1, items: api.MaxItems, bytes: api.MaxBatchData, asks: api.MaxItems}
 }
 
 // awaited counts the records without a receipt.
@@ -66,6 +98,27 @@ func (l *loop) awaited() (n int) {
 	return n
 }
 
+// count is how many flights f says yes to.
+func (l *loop) count(f func(*flight) bool) (n int) {
+	for flight := range l.flights {
+		if !flight.aborted && f(flight) {
+			n++
+		}
+	}
+	return n
+}
+
+// aloft are the records that a request on its way is about.
+func (l *loop) aloft() map[queue.ID]bool {
+	out := map[queue.ID]bool{}
+	for f := range l.flights {
+		for _, i := range f.items {
+			out[i.ID] = true
+		}
+	}
+	return out
+}
+
 // kick ends pauses that are our own.
 func (l *loop) kick(now time.Time) {
 	if !l.ordered && l.notBefore.After(now) {
@@ -76,51 +129,6 @@ func (l *loop) kick(now time.Time) {
 			h.until = time.Time{}
 		}
 	}
-}
-
-// round submits one batch, asks for what is due, and says when to come again.
-func (c *Courier) round(ctx context.Context) (next time.Time, err error) {
-	l := &c.loop
-	c.renewed()
-	if now := time.Now(); now.Before(l.notBefore) {
-		return c.wake(l.notBefore), nil
-	}
-	more, err := c.submit(ctx)
-	if err != nil {
-		return next, err
-	}
-	if !time.Now().Before(l.notBefore) {
-		polled, err := c.poll(ctx)
-		if err != nil {
-			return next, err
-		}
-		more = more || polled
-	}
-	if more || ctx.Err() != nil {
-		return c.wake(l.notBefore), nil
-	}
-	next = time.Now().Add(c.idle)
-	for _, s := range l.sent {
-		next = earlier(next, s.next)
-	}
-	for _, h := range l.held {
-		next = earlier(next, h.until)
-	}
-	if next.Before(l.notBefore) {
-		next = l.notBefore
-	}
-	return c.wake(next), nil
-}
-
-// wake is when to look again while there is nothing to do before t: a new policy
-// may end the pause, and a record may wait that nobody announced.
-func (c *Courier) wake(t time.Time) time.Time { return earlier(t, time.Now().Add(c.idle)) }
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // renewed ends the pause when a new policy is in force.
@@ -138,45 +146,289 @@ func (c *Courier) renewed() {
 	c.loop.policy = p.Digest()
 }
 
-// submit sends one batch of waiting records. more says that others may wait.
-func (c *Courier) submit(ctx context.Context) (more bool, err error) {
+// awoke notices that the machine has slept: connections are dead, and what was put
+// off is due by so much earlier.
+func (c *Courier) awoke() {
 	l := &c.loop
-	now := time.Now()
-	waiting, err := c.queue.Waiting(ctx, l.items, l.bytes, func(id queue.ID) bool {
-		h := l.held[id]
-		return l.sent[id] != nil || h != nil && now.Before(h.until)
-	})
-	if err != nil || len(waiting) == 0 {
-		return false, c.local(ctx, err)
+	slept := c.slept()
+	d := slept - l.asleep
+	if d < time.Second {
+		return
 	}
-	items := make([]client.Item, len(waiting))
-	for i, w := range waiting {
-		items[i] = client.Item{ID: w.ID, Data: w.Data}
+	c.log.Info("the machine has slept", "for", d)
+	l.asleep = slept
+	for f := range l.flights {
+		f.aborted = true
+		f.cancel()
 	}
-	l.tried = now
-	verdicts, err := c.registry.Submit(ctx, items)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.unsent(items, err)
-		}
-		return true, nil
+	if r, ok := c.registry.(interface{ Close() }); ok {
+		r.Close()
 	}
-	c.answered()
-	l.items, l.bytes = min(2*l.items, api.MaxItems), min(2*l.bytes, api.MaxBatchData)
-	for _, v := range verdicts {
-		if err := c.verdict(ctx, v); err != nil {
-			return false, err
-		}
+	l.failures = 0
+	l.epoch++
+	l.notBefore = shortened(l.notBefore, l.ordered, d)
+	for _, h := range l.held {
+		h.until = shortened(h.until, h.ordered, d)
 	}
-	return true, nil
+	for _, s := range l.sent {
+		s.next = s.next.Add(-d)
+	}
 }
 
-func (c *Courier) verdict(ctx context.Context, v client.Verdict) error {
+// shortened is a pause after a sleep of d. One of our own is over.
+func shortened(until time.Time, ordered bool, d time.Duration) time.Time {
+	if !ordered {
+		return time.Time{}
+	}
+	return until.Add(-d)
+}
+
+// dispatch sends off what is due and says when to look again, if nothing else
+// happens.
+func (c *Courier) dispatch(ctx context.Context) (next time.Time, err error) {
+	l := &c.loop
+	for ctx.Err() == nil {
+		now := time.Now()
+		if now.Before(l.notBefore) {
+			return c.wake(l.notBefore), nil
+		}
+		if l.failures > 0 && l.count(func(f *flight) bool { return f.epoch == l.epoch }) > 0 {
+			return c.wake(now.Add(c.idle)), nil // one looks whether the line is back
+		}
+		f, err := c.next(ctx, now)
+		if err != nil {
+			if err := c.local(ctx, err); err != nil {
+				return next, err
+			}
+			continue
+		}
+		if f == nil {
+			break
+		}
+		c.launch(ctx, f)
+	}
+	next = time.Now().Add(c.idle)
+	for _, s := range l.sent {
+		if !s.next.IsZero() {
+			next = earlier(next, s.next)
+		}
+	}
+	for _, h := range l.held {
+		next = earlier(next, h.until)
+	}
+	return c.wake(next), nil
+}
+
+// wake is when to look again while there is nothing to do before t: a new policy
+// may end the pause, and a record may wait that nobody announced. A flight that
+// lands is looked at at once.
+func (c *Courier) wake(t time.Time) time.Time {
+	soon := time.Now().Add(kickSpacing)
+	if len(c.loop.flights) > 0 && t.Before(soon) {
+		t = soon // what is due has to wait for a free place
+	}
+	return earlier(t, time.Now().Add(c.idle))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// next is the request to make now, nil for none: submissions first, then a
+// question. In trouble they take turns.
+func (c *Courier) next(ctx context.Context, now time.Time) (*flight, error) {
+	kinds := []func(context.Context, time.Time) (*flight, error){c.submission, c.question}
+	if c.loop.failures%2 == 1 {
+		slices.Reverse(kinds)
+	}
+	for _, kind := range kinds {
+		if f, err := kind(ctx, now); f != nil || err != nil {
+			return f, err
+		}
+	}
+	return nil, nil
+}
+
+// submission is the next batch of waiting records.
+func (c *Courier) submission(ctx context.Context, now time.Time) (*flight, error) {
+	l := &c.loop
+	if l.count(func(f *flight) bool { return !f.question }) >= l.width {
+		return nil, nil
+	}
+	aloft := l.aloft()
+	for id, h := range l.held {
+		if !h.alone || now.Before(h.until) || aloft[id] {
+			continue
+		}
+		if f, err := c.batch(ctx, 1, func(other queue.ID) bool { return other != id }); f != nil || err != nil {
+			return f, err
+		}
+		delete(l.held, id) // it does not wait any more
+	}
+	f, err := c.batch(ctx, l.items, func(id queue.ID) bool {
+		h := l.held[id]
+		return aloft[id] || l.sent[id] != nil || id == l.blamed || h != nil && (h.alone || now.Before(h.until))
+	})
+	if f == nil && err == nil && l.blamed != (queue.ID{}) && !aloft[l.blamed] {
+		f, err = c.batch(ctx, 1, func(id queue.ID) bool { return id != l.blamed })
+	}
+	if f == nil && err == nil {
+		for id, h := range l.held {
+			if !now.Before(h.until) && !aloft[id] {
+				delete(l.held, id) // it does not wait any more
+			}
+		}
+	}
+	return f, err
+}
+
+func (c *Courier) batch(ctx context.Context, items int, skip func(queue.ID) bool) (*flight, error) {
+	waiting, err := c.queue.Waiting(ctx, items, c.loop.bytes, skip)
+	if err != nil || len(waiting) == 0 {
+		return nil, err
+	}
+	f := &flight{}
+	for _, w := range waiting {
+		f.items = append(f.items, client.Item{ID: w.ID, Data: w.Data})
+	}
+	return f, nil
+}
+
+// question asks for the records that are due, the newest first: somebody may be
+// waiting for them.
+func (c *Courier) question(ctx context.Context, now time.Time) (*flight, error) {
+	l := &c.loop
+	if l.count(func(f *flight) bool { return f.question }) >= maxQuestions {
+		return nil, nil
+	}
+	aloft := l.aloft()
+	var due []queue.ID
+	for id, s := range l.sent {
+		if !now.Before(s.next) && !aloft[id] {
+			due = append(due, id)
+		}
+	}
+	slices.SortFunc(due, func(a, b queue.ID) int {
+		x, y := l.sent[a], l.sent[b]
+		if x.pause != y.pause {
+			return int(x.pause - y.pause)
+		}
+		return x.next.Compare(y.next)
+	})
+	f := &flight{question: true, receipts: map[queue.ID]bool{}, kept: map[queue.ID]kept{}}
+	for _, id := range due {
+		if len(f.items) == l.asks {
+			break
+		}
+		data := l.sent[id].data
+		f.receipts[id] = data != nil
+		if data == nil {
+			var err error
+			data, err = c.queue.Data(ctx, id)
+			if err != nil {
+				// Quarantined or receipted meanwhile, or its copies are damaged.
+				delete(l.sent, id)
+				if unusable(err) && errors.Is(err, queue.ErrClosed) {
+					return nil, err
+				}
+				continue
+			}
+		}
+		f.items = append(f.items, client.Item{ID: id, Data: data})
+	}
+	if len(f.items) == 0 {
+		return nil, nil
+	}
+	return f, nil
+}
+
+// launch makes a request, of which land hears.
+func (c *Courier) launch(ctx context.Context, f *flight) {
+	l := &c.loop
+	ctx, f.cancel = context.WithCancel(ctx)
+	f.epoch = l.epoch
+	l.flights[f] = true
+	l.tried = time.Now()
+	go func() {
+		if f.question {
+			f.statuses, f.err = c.registry.Status(ctx, f.items)
+			// Here, not in the loop: a slow disk must not leave the line idle.
+			for _, s := range f.statuses {
+				if s.Err == nil && s.Receipt != nil && !f.receipts[s.ID] {
+					f.kept[s.ID] = c.keep(context.WithoutCancel(ctx), s)
+				}
+			}
+		} else {
+			f.verdicts, f.err = c.registry.Submit(ctx, f.items)
+		}
+		c.landings <- f
+	}()
+}
+
+// keep stores a verified receipt durably and only then removes the record's bytes.
+func (c *Courier) keep(ctx context.Context, s client.Status) (k kept) {
+	// One that came another way meanwhile is as good.
+	if k.err = c.queue.StoreReceipt(ctx, s.ID, s.Receipt); k.err != nil && !errors.Is(k.err, queue.ErrConflict) {
+		return k
+	}
+	k.stored = true
+	k.err = c.queue.Purge(ctx, s.ID)
+	k.purged = k.err == nil
+	return k
+}
+
+// land draws the conclusions from a request that has ended.
+func (c *Courier) land(ctx context.Context, f *flight) error {
+	delete(c.loop.flights, f)
+	f.cancel()
+	switch {
+	case ctx.Err() != nil, f.aborted && f.err != nil:
+		return nil
+	case f.question:
+		return c.told(ctx, f)
+	case f.err != nil:
+		c.unsent(f)
+		return nil
+	}
+	return c.taken(ctx, f)
+}
+
+// taken acts on the verdicts about a batch.
+func (c *Courier) taken(ctx context.Context, f *flight) error {
+	l := &c.loop
+	c.answered(f)
+	l.width = min(2*l.width, maxWidth)
+	// Slower than they were halved: what was too much once is not tried again at once.
+	l.items, l.bytes = min(l.items+max(l.items/4, 1), api.MaxItems), min(l.bytes+max(l.bytes/4, 1), api.MaxBatchData)
+	if l.blamed != (queue.ID{}) {
+		if !slices.ContainsFunc(f.items, func(i client.Item) bool { return i.ID == l.blamed }) {
+			// The line carries others: it was the record.
+			h := l.hold(l.blamed)
+			h.alone, h.until = true, time.Now().Add(h.pause)
+		}
+		l.blamed = queue.ID{}
+	}
+	poll := firstPoll
+	if len(f.items) > atTheDesk {
+		poll = backlogPoll
+	}
+	for _, v := range f.verdicts {
+		if err := c.verdict(ctx, v, poll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Courier) verdict(ctx context.Context, v client.Verdict, poll time.Duration) error {
 	l := &c.loop
 	switch v.Status {
 	case api.Pending, api.Accepted:
 		delete(l.held, v.ID)
-		s := &sent{pause: firstPoll, next: time.Now().Add(firstPoll)}
+		s := &sent{pause: poll, next: time.Now().Add(poll)}
 		if v.Status == api.Accepted {
 			s.next = time.Now()
 		}
@@ -190,42 +442,47 @@ func (c *Courier) verdict(ctx context.Context, v client.Verdict) error {
 		if h.ordered = v.After > 0; h.ordered {
 			pause = v.After + jitter(firstPause)
 		}
-		h.until = time.Now().Add(pause)
+		h.alone, h.until = false, time.Now().Add(pause)
 	}
 	return nil
 }
 
 // unsent draws the conclusions from a batch that was not taken.
-func (c *Courier) unsent(items []client.Item, err error) {
+func (c *Courier) unsent(f *flight) {
 	l := &c.loop
+	first := f.items[0].ID
+	alone := len(f.items) == 1
+	suspect := alone && l.held[first] != nil && l.held[first].alone
 	var retry *client.RetryAfter
-	// Not for the size or the content of what was sent:
-	line := errors.Is(err, client.ErrNotAllowed) || errors.Is(err, client.ErrTLS) || errors.Is(err, client.ErrCaptivePortal) ||
-		errors.Is(err, client.ErrKey) || errors.As(err, &retry) && retry.Status != 500
+	errors.As(f.err, &retry)
 	// Answered, and about what was sent:
-	about := errors.Is(err, client.ErrTooBig) || errors.Is(err, client.ErrNonsense) || retry != nil && retry.Status == 500
-	if !errors.Is(err, client.ErrTooBig) {
-		c.failed(err)
-	} else {
-		c.answered()
+	about := errors.Is(f.err, client.ErrTooBig) || errors.Is(f.err, client.ErrNonsense) || retry != nil && retry.Status == 500
+	// Not for what was sent: every batch would fare alike.
+	line := stops(f.err) || retry != nil && !about
+	switch {
+	case errors.Is(f.err, client.ErrTooBig):
+		c.answered(f)
+	case suspect && about: // known already, and no news about the line
+	default:
+		c.failed(f, f.err)
 	}
 	switch {
 	case line:
-	case len(items) > 1:
+	case !alone:
 		size := 0
-		for _, i := range items {
+		for _, i := range f.items {
 			size += len(i.Data)
 		}
-		l.items, l.bytes = max(len(items)/2, 1), max(size/2, 1)
-	case about:
+		l.items, l.bytes = max(len(f.items)/2, 1), max(size/2, 1)
+	case about, suspect:
 		// It may be this record that the registry cannot take: the others first.
-		h := l.hold(items[0].ID)
-		h.until = time.Now().Add(h.pause)
-		c.tell(Event{ID: items[0].ID, Stage: Trouble, Err: err})
-		c.log.Warn("a record cannot be delivered", "record", queue.ID(items[0].ID), "cause", err)
+		h := l.hold(first)
+		h.alone, h.until = true, time.Now().Add(h.pause)
+		c.tell(Event{ID: first, Stage: Trouble, Err: f.err, Next: h.until})
+		c.log.Warn("a record cannot be delivered", "record", queue.ID(first), "cause", f.err)
 	default:
-		// The same may be true of a connection that always breaks.
-		l.hold(items[0].ID).until = l.notBefore.Add(time.Millisecond)
+		// The same may be true of a connection that always breaks: another one first.
+		l.blamed = first
 	}
 }
 
@@ -240,65 +497,64 @@ func (l *loop) hold(id queue.ID) *hold {
 	return h
 }
 
-// poll asks for records that are due, the newest first: somebody may be waiting
-// for them. more says that others are due.
-func (c *Courier) poll(ctx context.Context) (more bool, err error) {
+// told acts on what became of the records that a question was about.
+func (c *Courier) told(ctx context.Context, f *flight) error {
 	l := &c.loop
-	now := time.Now()
-	var due []queue.ID
-	for id, s := range l.sent {
-		if !now.Before(s.next) {
-			due = append(due, id)
+	for _, i := range f.items {
+		if s := l.sent[i.ID]; s != nil {
+			s.pause = min(s.pause*3/2, longPause)
+			s.next = time.Now().Add(s.pause)
 		}
 	}
-	slices.SortFunc(due, func(a, b queue.ID) int {
-		x, y := l.sent[a], l.sent[b]
-		if x.pause != y.pause {
-			return int(x.pause - y.pause)
-		}
-		return x.next.Compare(y.next)
-	})
-	for i, id := range due {
-		if i == pollsInARow {
-			return true, nil
-		}
-		if err := c.ask(ctx, id, l.sent[id]); err != nil || ctx.Err() != nil {
-			return false, err
-		}
-		if time.Now().Before(l.notBefore) {
-			return false, nil
-		}
-	}
-	return false, nil
-}
-
-// ask fetches one record's status and acts on it.
-func (c *Courier) ask(ctx context.Context, id queue.ID, s *sent) error {
-	l := &c.loop
-	data := s.data
-	if data == nil {
-		var err error
-		if data, err = c.queue.Data(ctx, id); err != nil {
-			delete(l.sent, id) // quarantined meanwhile, or its copies are damaged
-			if errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrClosed) {
-				return nil
-			}
-			return c.local(ctx, err)
-		}
-	}
-	l.tried = time.Now()
-	status, err := c.registry.Status(ctx, client.Item{ID: id, Data: data})
-	if ctx.Err() != nil {
+	if f.err != nil {
+		c.unanswered(f)
 		return nil
 	}
-	s.pause = min(s.pause*3/2, longPause)
-	s.next = time.Now().Add(s.pause)
+	c.answered(f)
+	l.asks = min(2*l.asks, api.MaxItems)
+	for _, status := range f.statuses {
+		s := l.sent[status.ID]
+		if s == nil {
+			continue
+		}
+		if err := c.became(ctx, s, status, f); err != nil {
+			return err
+		}
+	}
+	for _, i := range f.items { // what did not fit into the answer
+		if s := l.sent[i.ID]; s != nil && !slices.ContainsFunc(f.statuses, func(s client.Status) bool { return s.ID == i.ID }) {
+			s.next = time.Now()
+		}
+	}
+	return nil
+}
+
+func (c *Courier) unanswered(f *flight) {
+	l := &c.loop
 	var retry *client.RetryAfter
+	about := errors.Is(f.err, client.ErrNonsense) || errors.As(f.err, &retry) && retry.Status == 500
+	if about && len(f.items) == 1 {
+		c.troubled(f.items[0].ID, f.err)
+		return
+	}
+	if about {
+		l.asks = max(len(f.items)/2, 1)
+	}
+	c.failed(f, f.err)
+}
+
+// troubled tells of a record whose status is not to be had. The others go on.
+func (c *Courier) troubled(id queue.ID, err error) {
+	c.tell(Event{ID: id, Stage: Trouble, Err: err})
+	c.log.Warn("no status of a record", "record", id, "cause", err)
+}
+
+// became acts on one record's verified status.
+func (c *Courier) became(ctx context.Context, s *sent, status client.Status, f *flight) error {
+	l := &c.loop
+	id := queue.ID(status.ID)
 	switch {
-	case err == nil:
-		c.answered()
-	case errors.Is(err, client.ErrNotFound):
-		c.answered()
+	case errors.Is(status.Err, client.ErrNotFound):
 		delete(l.sent, id)
 		if s.data == nil { // the registry lost it, and is going to get it again
 			h := l.hold(id)
@@ -306,22 +562,10 @@ func (c *Courier) ask(ctx context.Context, id queue.ID, s *sent) error {
 			c.log.Warn("the registry has lost an accepted record: it is sent again", "record", id)
 		}
 		return nil
-	case errors.Is(err, client.ErrNonsense), errors.As(err, &retry) && retry.Status == 500:
-		// About this record: the others go on.
-		c.tell(Event{ID: id, Stage: Trouble, Err: err})
-		c.log.Warn("no status of a record", "record", id, "cause", err)
+	case status.Err != nil:
+		c.troubled(id, status.Err)
 		return nil
-	default:
-		c.failed(err)
-		return nil
-	}
-	return c.became(ctx, id, s, data, status)
-}
-
-// became acts on a verified status.
-func (c *Courier) became(ctx context.Context, id queue.ID, s *sent, data []byte, status client.Status) error {
-	l := &c.loop
-	if status.Status == api.Rejected {
+	case status.Status == api.Rejected:
 		delete(l.sent, id)
 		if s.data != nil {
 			c.log.Error("the registry rejects a record that it has given a receipt for", "record", id)
@@ -329,23 +573,25 @@ func (c *Courier) became(ctx context.Context, id queue.ID, s *sent, data []byte,
 		}
 		return c.quarantine(ctx, id, status.Code, status.Verdict)
 	}
-	decided := status.Status == api.Active || status.Status == api.Refused
-	if status.Receipt != nil && s.data == nil {
-		if err := c.queue.StoreReceipt(ctx, id, status.Receipt); err != nil {
-			return c.local(ctx, err)
+	if k := f.kept[id]; k.stored || k.err != nil {
+		if errors.Is(k.err, queue.ErrState) {
+			delete(l.sent, id) // quarantined meanwhile
+			return nil
 		}
-		c.note(func(s *Status) { s.Delivered = time.Now() })
-		c.tell(Event{ID: id, Stage: Receipted})
-		if err := c.queue.Purge(ctx, id); err != nil {
-			if err := c.local(ctx, err); err != nil {
-				return err
-			}
-		} else {
+		if k.stored {
+			c.note(func(s *Status) { s.Delivered = time.Now() })
+			c.tell(Event{ID: id, Stage: Receipted})
+		}
+		if k.purged {
 			c.tell(Event{ID: id, Stage: Purged})
 		}
-		s.data, s.until = data, time.Now().Add(verdictWait)
+		if err := c.local(ctx, k.err); err != nil || !k.stored {
+			return err
+		}
+		i := slices.IndexFunc(f.items, func(i client.Item) bool { return i.ID == status.ID })
+		s.data, s.until = f.items[i].Data, time.Now().Add(verdictWait)
 	}
-	if decided && !s.told {
+	if (status.Status == api.Active || status.Status == api.Refused) && !s.told {
 		s.told = true
 		stage := Activated
 		if status.Status == api.Refused {
@@ -383,49 +629,81 @@ func (c *Courier) local(ctx context.Context, err error) error {
 		return err
 	}
 	c.log.Error("the queue does not take what the registry answered", "cause", err)
-	c.pause(jitter(longPause), false)
-	c.tell(Event{Stage: Trouble, Err: err})
+	c.pause(time.Second+jitter(longPause), false)
+	c.tell(Event{Stage: Trouble, Err: err, Next: c.loop.notBefore})
 	return nil
 }
 
 // answered notes that the registry is there.
-func (c *Courier) answered() {
+func (c *Courier) answered(f *flight) {
+	if f.epoch != c.loop.epoch {
+		return
+	}
 	c.loop.failures, c.loop.notBefore, c.loop.ordered = 0, time.Time{}, false
-	was := c.Status().Reached
-	c.note(func(s *Status) { s.Reached, s.Fault = true, nil })
-	if !was {
+	c.mu.Lock()
+	was := c.status.Line
+	c.status.Line, c.status.Fault = LineUp, nil
+	c.mu.Unlock()
+	if was != LineUp {
 		c.log.Info("the registry answers")
 		c.tell(Event{Stage: Reached})
 	}
 }
 
-// failed notes that it is not, and how long to pause.
-func (c *Courier) failed(err error) {
+// stops says whether somebody has to act before an attempt can end otherwise.
+func stops(err error) bool {
+	for _, is := range []error{client.ErrNotAllowed, client.ErrTLS, client.ErrCaptivePortal, client.ErrKey} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
+}
+
+// failed notes that the registry is not there, and how long to pause.
+func (c *Courier) failed(f *flight, err error) {
 	l := &c.loop
+	if f.epoch != l.epoch {
+		return // it began before the pause that is on or over
+	}
 	l.failures++
+	l.width = 1
 	pause := jitter(min(firstPause<<min(l.failures-1, 20), longPause))
 	ordered := false
+	line := LineDown
 	var retry *client.RetryAfter
-	switch {
-	case errors.As(err, &retry):
+	if errors.As(err, &retry) {
 		if ordered = retry.After > 0; ordered {
 			pause = retry.After + jitter(retry.After/4+firstPause)
 		}
-	case errors.Is(err, client.ErrNotAllowed):
-		// Somebody must do something first; asking often makes it no better.
+	}
+	if stops(err) {
+		line = LineStopped
+	}
+	if errors.Is(err, client.ErrNotAllowed) {
+		// Asking often makes it no better, and may look like an attack.
 		pause = longPause/2 + jitter(longPause/2)
 	}
 	c.pause(pause, ordered)
-	was := c.Status()
-	c.note(func(s *Status) { s.Reached, s.Fault = false, err })
-	if was.Reached || was.Fault == nil {
+	c.mu.Lock()
+	was := c.status.Line
+	c.status.Line, c.status.Fault = line, err
+	c.mu.Unlock()
+	switch {
+	case line == was:
+	case line == LineStopped:
+		c.log.Error("no delivery until somebody acts", "cause", err)
+	default:
 		c.log.Warn("no delivery", "cause", err)
 	}
-	c.tell(Event{Stage: Trouble, Err: err})
+	c.tell(Event{Stage: Trouble, Err: err, Line: line, Next: l.notBefore})
 }
 
+// pause holds everything up. What is on its way may still end well, but says
+// nothing about the time after.
 func (c *Courier) pause(d time.Duration, ordered bool) {
 	c.loop.notBefore, c.loop.ordered = time.Now().Add(d), ordered
+	c.loop.epoch++
 }
 
 // jitter is a random time up to d: kiosks that lost the registry together do not

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -137,15 +138,13 @@ func checkContent(tx *bolt.Tx) error {
 			return fmt.Errorf("%w: bucket %s is gone", ErrDamaged, name)
 		}
 	}
-	for _, name := range [][]byte{bucketData, bucketReceipts} {
-		if err := tx.Bucket(name).ForEach(func(k, _ []byte) error {
-			if len(k) != len(ID{}) || tx.Bucket(bucketEntries).Get(k) == nil {
-				return fmt.Errorf("%w: %s of no record", ErrDamaged, name)
-			}
-			return nil
-		}); err != nil {
-			return err
+	if err := tx.Bucket(bucketReceipts).ForEach(func(k, _ []byte) error {
+		if len(k) != len(ID{}) || tx.Bucket(bucketEntries).Get(k) == nil {
+			return fmt.Errorf("%w: a receipt of no record", ErrDamaged)
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	if _, err := readHead(tx); err != nil {
 		return err
@@ -154,7 +153,8 @@ func checkContent(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	var have counts
+	have := counts{Receipted: want.Archived, Archived: want.Archived}
+	here := map[uint64]bool{}
 	err = tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
 		e, err := decodeEntry(k, v)
 		if err != nil {
@@ -164,9 +164,18 @@ func checkContent(tx *bolt.Tx) error {
 			return fmt.Errorf("%w: a waiting record is not in the index", ErrDamaged)
 		}
 		have.add(e, +1)
+		here[e.Seq] = e.State != Purged
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketData).ForEach(func(k, _ []byte) error {
+		if len(k) != 8 || !here[binary.BigEndian.Uint64(k)] {
+			return fmt.Errorf("%w: data of no record", ErrDamaged)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	indexed := 0

@@ -89,7 +89,7 @@ func audit(q *queue.Queue, acknowledged []string) error {
 		}
 		rank := map[string][]queue.State{
 			"":           {queue.Queued},
-			"put":        {queue.Queued, queue.Receipted, queue.Quarantined},
+			"put":        {queue.Queued, queue.Receipted, queue.Purged, queue.Quarantined},
 			"receipt":    {queue.Receipted, queue.Purged},
 			"quarantine": {queue.Quarantined},
 			"purge":      {queue.Purged, queue.Receipted}, // bytes that come back after a rebuild are purged again
@@ -129,15 +129,26 @@ func audit(q *queue.Queue, acknowledged []string) error {
 	return nil
 }
 
-// resume opens what a cut has left, audits it and does the rest of the work.
+// resume opens what a cut has left, audits it, reads all of it and does the rest of
+// the work.
 func resume(dir string, records int, acknowledged []string) (queue.Report, error) {
-	q, r, err := queue.Open(ctx, dir, queue.Options{})
+	q, r, err := queue.Open(ctx, dir, queue.Options{}.Small())
 	if err != nil {
 		return r, err
 	}
 	defer q.Close()
 	if err := audit(q, acknowledged); err != nil {
 		return r, err
+	}
+	found, err := q.Scrub(ctx)
+	if err != nil {
+		return r, fmt.Errorf("scrub: %w", err)
+	}
+	r.History = r.History || found.History
+	r.Repaired += found.Repaired
+	r.SetAside = append(r.SetAside, found.SetAside...)
+	if err := audit(q, acknowledged); err != nil {
+		return r, fmt.Errorf("after scrubbing, %+v: %w", found, err)
 	}
 	all := work(records)
 	for _, op := range all[len(acknowledged):] {
@@ -220,7 +231,7 @@ func TestAnyStepFails(t *testing.T) {
 	for fail := 1; ; fail++ {
 		dir := quickDir(t)
 		step := 0
-		o := queue.Options{}.CutAt(func(op, name string) error {
+		o := queue.Options{}.Small().CutAt(func(op, name string) error {
 			if step++; step == fail {
 				return &os.PathError{Op: op, Path: name, Err: syscall.EIO}
 			}
@@ -279,7 +290,7 @@ func TestAnyWriteFindsNoRoom(t *testing.T) {
 	for fail := 1; ; fail++ {
 		dir := quickDir(t)
 		step, full := 0, false
-		o := queue.Options{}.CutAt(func(op, name string) error {
+		o := queue.Options{}.Small().CutAt(func(op, name string) error {
 			if op == "sync" || op == "sync directory" || op == "go on" || op == "remove" || op == "cut" || op == "rename" {
 				return nil // these need no room
 			}
@@ -362,7 +373,7 @@ var children = map[string]func() int{
 	"work": func() int {
 		cut, _ := strconv.Atoi(os.Args[2])
 		step := 0
-		q, _, err := queue.Open(ctx, os.Args[1], queue.Options{}.CutAt(func(string, string) error {
+		q, _, err := queue.Open(ctx, os.Args[1], queue.Options{}.Small().CutAt(func(string, string) error {
 			if step++; step == cut {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}

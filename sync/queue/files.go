@@ -14,11 +14,12 @@ import (
 // Names below the queue's directory.
 const (
 	database    = "queue.db"
-	spoolDir    = "spool"   // second copies of records, see spool.go
-	journalFile = "journal" // one line for each record that was receipted or quarantined
-	headFile    = "head"    // second copy of the caller's head
-	ballastFile = "ballast" // room to give up, so that a full disk can be emptied by delivering
-	damagedDir  = "damaged" // what was not what it should be; nothing there is deleted
+	spoolDir    = "spool"      // second copies of records, see spool.go
+	journalFile = "journal"    // one line for each record that was receipted or quarantined
+	historyFile = "history.db" // what is left of purged records, see history.go
+	headFile    = "head"       // second copy of the caller's head
+	ballastFile = "ballast"    // room to give up, so that a full disk can be emptied by delivering
+	damagedDir  = "damaged"    // what was not what it should be; nothing there is deleted
 )
 
 // files writes below the queue's directory. Every step that matters to a power
@@ -95,7 +96,11 @@ func (w files) sync(f *os.File, name string) error {
 	if err := w.before("sync", name); err != nil {
 		return err
 	}
-	return f.Sync()
+	// The size is synced with the data, where it has changed; times are not.
+	if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+		return &os.PathError{Op: "sync", Path: name, Err: err}
+	}
+	return nil
 }
 
 func (w files) syncDir(name string) error {
@@ -116,9 +121,11 @@ func (w files) syncDir(name string) error {
 // what was being appended: its reader must know.
 type appender struct {
 	files
-	name string
-	f    *os.File
-	size int64
+	name  string
+	f     *os.File
+	size  int64
+	ahead int64 // zeroes to write behind the end: to overwrite them costs the file system no journal
+	ready int64 // where they end
 }
 
 // append adds b durably. After an error nothing of it counts.
@@ -126,16 +133,26 @@ func (a *appender) append(b []byte) error {
 	if err := a.before("append", a.name); err != nil {
 		return err
 	}
-	if _, err := a.f.WriteAt(b, a.size); err != nil {
+	end := a.size + int64(len(b))
+	_, err := a.f.WriteAt(b, a.size)
+	if err == nil && a.ahead > 0 && end > a.ready {
+		if _, err = a.f.WriteAt(make([]byte, a.ahead), end); err == nil {
+			a.ready = end + a.ahead
+		} else if clean(err) {
+			err = a.f.Truncate(end) // then without
+		}
+	}
+	if err != nil {
 		if clean(err) { // the piece that found room
 			err = errors.Join(err, a.f.Truncate(a.size))
+			a.ready = 0
 		}
 		return err
 	}
 	if err := a.sync(a.f, a.name); err != nil {
 		return err
 	}
-	a.size += int64(len(b))
+	a.size = end
 	return nil
 }
 
@@ -147,7 +164,7 @@ func (a *appender) cut(size int64) error {
 	if err := a.f.Truncate(size); err != nil {
 		return err
 	}
-	a.size = size
+	a.size, a.ready = size, 0
 	return a.sync(a.f, a.name)
 }
 

@@ -7,31 +7,61 @@ import (
 )
 
 // Whatever stands in a file of the spool: no panic, what is taken for a frame is
-// exactly one, and frames and other bytes add up to the file.
+// exactly one, and other bytes are noticed, but for zeroes at the end and an index.
 func FuzzSpool(f *testing.F) {
 	at := time.Unix(1, 2).UTC()
-	one := encodeFrame(Item{ID: ID{1}, Data: []byte("data"), Head: []byte("head")}, 7, at)
-	two := encodeFrame(Item{ID: ID{2}, Data: []byte(frameMagic)}, 8, at)
+	one := appendFrame(nil, spooled{Item{ID: ID{1}, Data: []byte("data"), Head: []byte("head")}, 7, at})
+	two := appendFrame(nil, spooled{Item{ID: ID{2}, Data: []byte(frameMagic)}, 8, at})
 	f.Add(one)
 	f.Add(append(bytes.Clone(two), one...))
 	f.Add(append([]byte(frameMagic), one...))
 	f.Add(one[:len(one)-1])
+	f.Add(append(bytes.Clone(one), make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		sum := 0
-		bad, tail := scan(b, func(r spooled, offset int64, size int) {
-			sum += size
-			if again := encodeFrame(r.Item, r.seq, r.put); !bytes.Equal(again, b[offset:offset+int64(size)]) {
+		sum, end := int64(0), int64(0)
+		size, bad := scan(b, func(r spooled, offset int64, size int) {
+			if offset == sum {
+				sum += int64(size)
+			}
+			end = offset + int64(size)
+			if again := appendFrame(nil, r); !bytes.Equal(again, b[offset:offset+int64(size)]) {
 				t.Errorf("frame at %d is %x, reads as %x", offset, b[offset:offset+int64(size)], again)
 			}
 		})
-		if bad != (sum < len(b)) || tail && !bad {
-			t.Errorf("%d of %d bytes in frames, bad %v, tail %v", sum, len(b), bad, tail)
+		rest := bytes.TrimRight(b[sum:], "\x00")
+		if size != end || bad >= 0 && bad < sum || bad >= 0 && len(rest) == 0 {
+			t.Errorf("frames up to %d, from the start up to %d, bad %d", size, sum, bad)
+		}
+		if bad < 0 && len(rest) > 0 && !bytes.HasPrefix(rest, []byte(indexMagic)) {
+			t.Errorf("bytes in no frame at %d are not noticed", sum)
 		}
 		// What comes after is found all the same.
 		found := false
 		scan(append(bytes.Clone(b), one...), func(r spooled, _ int64, _ int) { found = found || r.ID == ID{1} && r.seq == 7 })
 		if !found && !bytes.HasSuffix(b, one) {
 			t.Error("a frame after this is lost")
+		}
+	})
+}
+
+// Whatever stands at the end of a file of the spool: no panic, and what is taken for
+// an index is exactly one.
+func FuzzIndex(f *testing.F) {
+	s := spool{at: map[ID]place{{1}: {3, 0, 200, 7, [32]byte{9}}, {2}: {3, 200, 300, 8, [32]byte{8}}, {3}: {4, 0, 99, 9, [32]byte{}}}, live: map[uint64]int{}}
+	f.Add(s.index(3))
+	f.Add(s.index(5))
+	f.Add(s.index(4)[1:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		frames, n, err := decodeIndex(b, 3)
+		if err != nil {
+			return
+		}
+		again := spool{at: map[ID]place{}}
+		for _, f := range frames {
+			again.at[f.id] = f.place
+		}
+		if len(again.at) == len(frames) && n != len(again.index(3)) {
+			t.Errorf("%x reads as %v", b, frames)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,17 +16,25 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// Report says what opening found and did.
+// Report says what opening, or Scrub, found and did.
 type Report struct {
 	Created     bool     // there was no queue here
 	Rebuilt     bool     // the database was damaged or gone: made anew from spool and journal
+	History     bool     // the history was damaged or gone: made anew from the journal
 	SetAside    []string // files kept under damaged/
 	Recovered   int      // records put back into the database
-	Repaired    int      // copies of records written again from the other copy
+	Repaired    int      // copies of records and receipts written again from the other copy
 	Single      int      // records with no second copy, for want of room
 	Quarantined int      // waiting records of which no good copy is left
-	Unreadable  int      // damaged lines of the journal; counted in a rebuild only
+	Unreadable  int      // damaged lines of the journal; counted when it is read only
 	Cleaned     int      // files that were left over
+	Purged      int      // receipted records whose bytes were still here
+	Compacted   int64    // bytes that the database gave back
+}
+
+// Mended says that something was wrong: what else a report counts is every day's.
+func (r Report) Mended() bool {
+	return r.Rebuilt || r.History || r.Recovered+r.Repaired+r.Single+r.Quarantined+r.Unreadable+len(r.SetAside) > 0
 }
 
 // Open opens the queue in dir, made if it is not there. Errors: ErrLocked when
@@ -33,12 +42,10 @@ type Report struct {
 // read, ErrFull.
 func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	var r Report
-	if o.LockTimeout == 0 {
-		o.LockTimeout = time.Second
-	}
-	if o.Reserve == 0 {
-		o.Reserve = DefaultReserve
-	}
+	o.LockTimeout = cmp.Or(o.LockTimeout, time.Second)
+	o.Reserve = cmp.Or(o.Reserve, DefaultReserve)
+	o.archiveAt = cmp.Or(o.archiveAt, 256)
+	o.compactAt = cmp.Or(o.compactAt, 16<<20)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -53,7 +60,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 		return nil, r, err
 	}
 	w := files{dir: dir, step: o.step, unsynced: o.unsynced}
-	q := &Queue{files: w, opts: o, lock: lock, spool: spool{files: w, at: map[ID]place{}, live: map[uint64]int{}}}
+	q := &Queue{files: w, opts: o, lock: lock, history: history{files: w}, spool: spool{files: w, at: map[ID]place{}, live: map[uint64]int{}}}
 	if err := q.open(ctx, &r); err != nil {
 		return nil, r, errors.Join(err, q.Close())
 	}
@@ -61,9 +68,8 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 }
 
 func (q *Queue) open(ctx context.Context, r *Report) (err error) {
-	file := q.path(database)
 	dirs := []string{".", spoolDir}
-	info, err := os.Lstat(file)
+	info, err := os.Lstat(q.path(database))
 	switch {
 	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0: // new, or gone
 		dirs = append(dirs, "..")
@@ -73,7 +79,7 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	case err != nil:
 		return fmt.Errorf("open queue: %w", err)
 	default:
-		err := q.opts.Check(ctx, file)
+		err := q.opts.Check(ctx, q.path(database))
 		if errors.Is(err, ErrDamaged) {
 			r.Rebuilt = true
 			err = q.setAside(r, database)
@@ -85,12 +91,11 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	if q.journal, err = openJournal(q.files); err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	q.db, err = bolt.Open(file, 0o600, q.boltOptions())
-	if errors.Is(err, berrors.ErrTimeout) {
-		return ErrLocked
+	if err := q.openDatabase(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+	if err := q.compact(ctx, r); err != nil {
+		return err
 	}
 	for _, dir := range dirs {
 		if err := q.syncDir(dir); err != nil {
@@ -101,6 +106,17 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 		return err
 	}
 	return q.load()
+}
+
+func (q *Queue) openDatabase() (err error) {
+	q.db, err = bolt.Open(q.path(database), 0o600, q.boltOptions())
+	if errors.Is(err, berrors.ErrTimeout) {
+		return ErrLocked
+	}
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	return nil
 }
 
 func (q *Queue) boltOptions() *bolt.Options {
@@ -129,12 +145,84 @@ func (q *Queue) makeDatabase() error {
 	return os.Rename(q.path(tmp), q.path(database))
 }
 
-// reconcile makes the database agree with the second copies, in one transaction:
-// what a cut kept from it or a rebuild has lost comes back, what is damaged in
-// it is written again. Then the second copies are made whole.
-func (q *Queue) reconcile(ctx context.Context, r *Report) error {
-	segments, strange, err := q.spool.load(ctx)
+// compact gives back what the database no longer uses, when that is most of it: its
+// file never shrinks by itself. The new one is written beside the old, synced and
+// checked before it takes the name. Without room the old one stays.
+func (q *Queue) compact(ctx context.Context, r *Report) error {
+	info, err := os.Stat(q.path(database))
 	if err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	free := int64(q.db.Stats().FreePageN) * int64(q.db.Info().PageSize)
+	if free < q.opts.compactAt || free < info.Size()/2 {
+		return nil
+	}
+	tmp := database + tmpSuffix
+	err = q.compactTo(tmp)
+	if clean(err) || err == nil && q.opts.Check(ctx, q.path(tmp)) != nil {
+		os.Remove(q.path(tmp))
+		return ctx.Err()
+	}
+	if err == nil {
+		err = q.db.Close()
+	}
+	if err == nil {
+		err = q.before("rename", database)
+	}
+	if err == nil {
+		err = os.Rename(q.path(tmp), q.path(database))
+	}
+	if err != nil {
+		return q.failed("compact", err)
+	}
+	if now, err := os.Stat(q.path(database)); err == nil {
+		r.Compacted = info.Size() - now.Size()
+	}
+	// The directory is synced before anything is written into the new file.
+	return q.openDatabase()
+}
+
+func (q *Queue) compactTo(tmp string) error {
+	if err := q.before("write", tmp); err != nil {
+		return err
+	}
+	if err := os.Remove(q.path(tmp)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	o := q.boltOptions()
+	o.NoSync = true // once, at the end
+	db, err := bolt.Open(q.path(tmp), 0o600, o)
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error { return bolt.Compact(db, q.db, 1<<20) })
+	if err == nil && !q.unsynced {
+		if err = q.before("sync", tmp); err == nil {
+			err = db.Sync()
+		}
+	}
+	return errors.Join(err, db.Close())
+}
+
+// reconcile makes the database agree with the second copies, in one transaction:
+// what a cut kept from it or a rebuild has lost comes back. Then the second copies
+// are made whole.
+func (q *Queue) reconcile(ctx context.Context, r *Report) error {
+	fresh, entries, err := q.entries(ctx)
+	if err != nil {
+		return err
+	}
+	// The indexes in the spool are of what a whole database knows.
+	segments, strange, err := q.spool.load(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	var frames []frame
+	for _, s := range segments {
+		frames = append(frames, s.frames...)
+	}
+	slices.SortStableFunc(frames, func(a, b frame) int { return cmp.Compare(a.seq, b.seq) })
+	if err := q.openHistory(ctx, r, fresh, entries, frames); err != nil {
 		return err
 	}
 	fileHead, err := q.readHeadFile(r)
@@ -142,18 +230,13 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 		return err
 	}
 	q.headFileSeq = fileHead.seq
-	var frames []frame
-	for _, s := range segments {
-		frames = append(frames, s.frames...)
-	}
-	slices.SortStableFunc(frames, func(a, b frame) int { return cmp.Compare(a.seq, b.seq) })
-	fresh := false
+	known := map[uint64]int64{} // where in each file the last frame ends that the database knew
 	err = q.commit(func(tx *bolt.Tx) error {
-		if fresh = tx.Bucket(bucketEntries) == nil; fresh {
+		if fresh {
 			if err := makeBuckets(tx); err != nil {
 				return err
 			}
-			if err := q.importJournal(tx, frames, r); err != nil {
+			if err := q.importEndings(tx, entries, frames, r); err != nil {
 				return err
 			}
 		}
@@ -172,8 +255,12 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 			if f.head != nil && f.seq > head.seq {
 				head = dbHead{f.seq, f.head}
 			}
-			if err := q.reconcileFrame(tx, f, r); err != nil {
+			was, err := q.reconcileFrame(tx, entries, f, r)
+			if err != nil {
 				return err
+			}
+			if was {
+				known[f.segment] = max(known[f.segment], f.offset+int64(f.size))
 			}
 		}
 		q.headSeq = head.seq
@@ -200,48 +287,107 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 		}
 	}
 	for _, s := range segments {
-		if err := q.tidy(s, r); err != nil {
+		if err := q.tidy(s, known[s.number], r); err != nil {
 			return err
 		}
 	}
-	return q.respool(ctx, r)
+	return q.respool(ctx, entries, r)
 }
 
-// reconcileFrame makes the database agree with one record of the spool.
-func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
-	e, err := entry(tx, f.id)
+// entries reads all that the database knows; fresh says that it is empty.
+func (q *Queue) entries(ctx context.Context) (fresh bool, entries map[ID]Entry, err error) {
+	entries = map[ID]Entry{}
+	err = q.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketEntries)
+		if fresh = b == nil; fresh {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			e, err := decodeEntry(k, v)
+			entries[e.ID] = e
+			return errors.Join(err, ctx.Err())
+		})
+	})
+	return fresh, entries, err
+}
+
+// openHistory opens the history, or makes it anew when that cannot be done.
+func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries map[ID]Entry, frames []frame) error {
+	_, err := os.Lstat(q.path(historyFile))
 	switch {
-	case errors.Is(err, ErrUnknown): // cut before the database was told
+	case errors.Is(err, os.ErrNotExist):
+		r.History = q.journal.size > 0
+	case err != nil:
+		return fmt.Errorf("open history: %w", err)
+	default:
+		if err = q.history.open(); err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		r.History = true
+		if err := q.setAside(r, historyFile); err != nil {
+			return err
+		}
+	}
+	spooled := map[ID]bool{}
+	if fresh {
+		for _, f := range frames {
+			spooled[f.id] = true
+		}
+	}
+	err = q.makeHistory(ctx, r, func(id ID) bool { _, here := entries[id]; return here || spooled[id] })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return q.failed("make history", err)
+	}
+	return nil
+}
+
+// reconcileFrame makes the database agree with one record of the spool, and says
+// whether the database knew it.
+func (q *Queue) reconcileFrame(tx *bolt.Tx, entries map[ID]Entry, f frame, r *Report) (known bool, err error) {
+	e, known := entries[f.id]
+	if !known {
+		old, err := q.history.find(f.id)
+		if err == nil && bytes.Equal(old.Entry.Digest, f.digest[:]) {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, ErrUnknown) && !errors.Is(err, errHistory) {
+			return false, err
+		}
+		// Cut before the database was told, or the database was lost.
 		s, err := q.spool.readAt(f.id, f.place)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if f.seq > q.seq {
 			q.seq = f.seq
-		} else if tx.Bucket(bucketWaiting).Get(be(f.seq)) != nil {
+		} else if taken(tx, f.seq) {
 			q.seq++
-			f.seq = q.seq
+			s.seq = q.seq
 		}
-		if err := insert(tx, s.Item, f.seq, f.put); err != nil {
-			return err
+		if err := insert(tx, s); err != nil {
+			return false, err
 		}
+		if e, err = entry(tx, f.id); err != nil {
+			return false, err
+		}
+		entries[f.id] = e
 		r.Recovered++
-	case err != nil:
-		return err
-	case e.State == Purged || !bytes.Equal(e.Digest, f.digest):
-		return nil
-	case !bytes.Equal(e.Digest, digest(tx.Bucket(bucketData).Get(f.id[:]))):
-		s, err := q.spool.readAt(f.id, f.place)
-		if err != nil {
-			return err
-		}
-		if err := tx.Bucket(bucketData).Put(f.id[:], s.Data); err != nil {
-			return err
-		}
-		r.Repaired++
 	}
-	q.spool.adopt(f.id, f.place)
-	return nil
+	if e.State != Purged && bytes.Equal(e.Digest, f.digest[:]) {
+		q.spool.adopt(f.id, f.place)
+	}
+	return known, nil
+}
+
+// taken says that another record has this number.
+func taken(tx *bolt.Tx, seq uint64) bool {
+	return tx.Bucket(bucketWaiting).Get(be(seq)) != nil || tx.Bucket(bucketData).Get(be(seq)) != nil
 }
 
 // readHeadFile reads the head's second copy; nothing when there is none. A
@@ -263,19 +409,27 @@ func (q *Queue) readHeadFile(r *Report) (h dbHead, err error) {
 	return h, nil
 }
 
-// importJournal brings back what the journal knows of records. The bytes of
-// those that were not purged come from the spool.
-func (q *Queue) importJournal(tx *bolt.Tx, frames []frame, r *Report) (err error) {
+// importEndings brings back what the journal knows of records that are not in the
+// history. The bytes of those that were not purged come from the spool.
+func (q *Queue) importEndings(tx *bolt.Tx, entries map[ID]Entry, frames []frame, r *Report) (err error) {
 	spooled := map[ID][]frame{}
 	for _, f := range frames {
 		spooled[f.id] = append(spooled[f.id], f)
 	}
+	archived, seq, err := q.history.count()
+	if err != nil {
+		return err
+	}
 	r.Unreadable, err = q.journal.each(func(id ID, e ending) error {
-		i := slices.IndexFunc(spooled[id], func(f frame) bool { return bytes.Equal(f.digest, e.Entry.Digest) })
+		seq = max(seq, e.Entry.Seq)
+		if _, err := q.history.find(id); err == nil {
+			return nil
+		}
+		i := slices.IndexFunc(spooled[id], func(f frame) bool { return bytes.Equal(f.digest[:], e.Entry.Digest) })
 		if e.Receipt != nil && i < 0 {
 			e.Entry.State = Purged
 		}
-		if old, err := entry(tx, id); err == nil {
+		if old, ok := entries[id]; ok {
 			if err := uncount(tx, old); err != nil {
 				return err
 			}
@@ -287,7 +441,7 @@ func (q *Queue) importJournal(tx *bolt.Tx, frames []frame, r *Report) (err error
 			if err != nil {
 				return err
 			}
-			if err := tx.Bucket(bucketData).Put(id[:], s.Data); err != nil {
+			if err := tx.Bucket(bucketData).Put(be(e.Entry.Seq), s.Data); err != nil {
 				return err
 			}
 		}
@@ -296,92 +450,126 @@ func (q *Queue) importJournal(tx *bolt.Tx, frames []frame, r *Report) (err error
 				return err
 			}
 		}
-		if e.Entry.Seq > tx.Bucket(bucketEntries).Sequence() {
-			if err := tx.Bucket(bucketEntries).SetSequence(e.Entry.Seq); err != nil {
-				return err
-			}
-		}
+		entries[id] = e.Entry
 		return putEntry(tx, e.Entry)
-	})
-	return err
-}
-
-// tidy removes a file of the spool that no record needs, and sets a damaged one
-// aside once its good records stand in another.
-func (q *Queue) tidy(s segment, r *Report) error {
-	// A piece at the end is what a cut leaves of a record that was never
-	// acknowledged: the database, being whole, has never heard of it.
-	if s.bad && (r.Rebuilt || !s.tail) {
-		for _, f := range s.frames {
-			if p, _ := q.spool.place(f.id); p != f.place {
-				continue
-			}
-			copied, err := q.spool.read(f.id)
-			if err == nil {
-				err = q.spool.add(copied.Item, copied.seq, copied.put)
-			}
-			if clean(err) {
-				return nil // no room to make it better
-			}
-			if err != nil {
-				return q.failed("spool", err)
-			}
-			r.Repaired++
-		}
-		return q.setAside(r, segmentName(s.number))
-	}
-	if q.spool.live[s.number] > 0 {
-		return nil
-	}
-	r.Cleaned++
-	return q.remove(segmentName(s.number))
-}
-
-// respool writes second copies again where they are gone, and quarantines
-// waiting records of which no good copy is left.
-func (q *Queue) respool(ctx context.Context, r *Report) error {
-	type job struct {
-		e    Entry
-		data []byte
-	}
-	var jobs []job
-	err := q.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
-			e, err := decodeEntry(k, v)
-			if _, ok := q.spool.place(e.ID); err == nil && !ok && e.State != Purged {
-				data, _ := q.data(tx, e)
-				jobs = append(jobs, job{e, data})
-			}
-			return errors.Join(err, ctx.Err())
-		})
 	})
 	if err != nil {
 		return err
 	}
-	for _, j := range jobs {
-		if j.data == nil {
-			if j.e.State != Queued {
-				continue
-			}
-			r.Quarantined++
-			if err := q.Quarantine(ctx, j.e.ID, bothDamaged); err != nil {
-				return err
-			}
+	c, err := readCounts(tx)
+	if err != nil {
+		return err
+	}
+	c.Archived += archived
+	c.Receipted += archived
+	return errors.Join(writeCounts(tx, c), tx.Bucket(bucketEntries).SetSequence(seq))
+}
+
+// tidy makes a file of the spool what opening wants to find next time: gone when no
+// record needs it, without what a crash has left, set aside when it is damaged.
+func (q *Queue) tidy(s segment, known int64, r *Report) error {
+	if q.spool.live[s.number] == 0 && (s.bad < 0 || s.bad >= known && !r.Rebuilt) {
+		r.Cleaned++
+		return q.remove(segmentName(s.number))
+	}
+	if s.indexed {
+		return nil
+	}
+	// What stands behind the last record that the database knew is what a cut leaves
+	// of records that were never acknowledged, in any order.
+	torn := s.bad >= known && !r.Rebuilt
+	if s.bad >= 0 {
+		from := int64(0)
+		if torn {
+			from = s.bad
+		}
+		if err := q.rewrite(s.number, from, r); clean(err) {
+			return nil // no room to make it better
+		} else if err != nil {
+			return q.failed("spool", err)
+		}
+		if !torn {
+			return q.setAside(r, segmentName(s.number))
+		}
+		s.size = s.bad
+		if q.spool.live[s.number] == 0 {
+			return q.remove(segmentName(s.number))
+		}
+	}
+	f, err := os.OpenFile(q.path(segmentName(s.number)), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	defer f.Close()
+	if s.bad >= 0 {
+		a := appender{files: q.files, name: segmentName(s.number), f: f}
+		if err := a.cut(s.size); err != nil {
+			return q.failed("spool", err)
+		}
+	}
+	q.spool.seal(f, s.number, s.size)
+	return nil
+}
+
+// rewrite gives the records whose frames stand in a file at from or behind, new
+// frames in another one. Those that cannot be read are taken off its count.
+func (q *Queue) rewrite(number uint64, from int64, r *Report) error {
+	if number == q.spool.last {
+		if err := q.spool.end(false); err != nil {
+			return err
+		}
+	}
+	ids, places := q.spool.in(number)
+	for i, id := range ids {
+		if places[i].offset < from {
 			continue
 		}
-		switch err := q.spool.add(Item{ID: j.e.ID, Data: j.data}, j.e.Seq, j.e.Put); {
-		case clean(err):
-			r.Single++
-		case err != nil:
-			return q.failed("spool", err)
-		default:
-			r.Repaired++
+		copied, err := q.spool.read(id)
+		if errors.Is(err, ErrDamaged) {
+			q.spool.forget(id)
+			continue
+		}
+		if err == nil {
+			err = q.spool.add(copied)
+		}
+		if err != nil {
+			return err
+		}
+		r.Repaired++
+	}
+	return nil
+}
+
+// respool writes second copies again where they are gone, quarantines waiting
+// records of which no good copy is left, and ends what a crash kept from its end.
+func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) error {
+	for _, e := range slices.SortedFunc(maps.Values(entries), func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) }) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.State == Purged {
+			q.purged = append(q.purged, e.ID)
+			continue
+		}
+		if _, ok := q.spool.place(e.ID); !ok {
+			if err := q.mend(ctx, e, r); err != nil {
+				return err
+			}
+		}
+		if e.State == Receipted {
+			if err := q.Purge(ctx, e.ID); err != nil && !errors.Is(err, ErrFull) {
+				return err
+			}
+			r.Purged++
 		}
 	}
 	if q.headFileSeq < q.headSeq {
 		if err := q.saveHead(ctx); err != nil && !errors.Is(err, ErrFull) {
 			return err
 		}
+	}
+	if len(q.purged) >= q.opts.archiveAt {
+		return q.archive()
 	}
 	return nil
 }

@@ -17,6 +17,11 @@
 // check at opening (made in a child process: a bad page can end the process that
 // reads it) is set aside and made anew from the second copies.
 //
+// The database holds the records that are still here. What is left of the purged,
+// entry and receipt, moves to another one, the history, so that opening costs as
+// much after a million records as after none. It reads neither the history nor all
+// of the spool: Scrub does, beside the work.
+//
 // After a failed write the queue is as it was before, if there was no room; if
 // the kernel may have lost something, this queue writes no more and must be
 // opened anew. An operation that failed may be repeated.
@@ -28,6 +33,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -36,6 +42,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,14 +137,16 @@ type Options struct {
 	// Errors that wrap ErrDamaged make Open rebuild, others make it fail.
 	Check func(ctx context.Context, file string) error
 
-	step     func(op, name string) error // tests cut and fail here
-	unsynced bool                        // tests' negative control
+	step      func(op, name string) error // tests cut and fail here
+	unsynced  bool                        // tests' negative control
+	archiveAt int                         // purged records that move to the history at once; tests have fewer
+	compactAt int64                       // bytes that are worth a compaction; tests have fewer
 }
 
 var (
-	bucketEntries  = []byte("entries")  // id -> Entry as JSON, behind its checksum
+	bucketEntries  = []byte("entries")  // id -> Entry as JSON, behind its checksum; the history has the others
 	bucketWaiting  = []byte("waiting")  // Seq, big endian -> id
-	bucketData     = []byte("data")     // id -> bytes
+	bucketData     = []byte("data")     // Seq -> bytes
 	bucketReceipts = []byte("receipts") // id -> receipt
 	bucketMeta     = []byte("meta")
 	keyHead        = []byte("head")
@@ -145,11 +155,11 @@ var (
 	buckets = [][]byte{bucketEntries, bucketWaiting, bucketData, bucketReceipts, bucketMeta}
 )
 
-// counts are kept beside the entries, so that Stats does not walk over a million
-// purged records.
+// counts are kept beside the entries, so that Stats does not walk over them.
 type counts struct {
 	Waiting     int   `json:"waiting"`
-	Receipted   int   `json:"receipted"`
+	Receipted   int   `json:"receipted"` // purged ones too
+	Archived    int   `json:"archived"`  // of these, in the history
 	Quarantined int   `json:"quarantined"`
 	Bytes       int64 `json:"bytes"`
 }
@@ -175,13 +185,18 @@ type Queue struct {
 	db      *bolt.DB
 	spool   spool
 	journal *journal
+	history history
 	lock    *os.File
+
+	arriving sync.Mutex
+	arrived  []*putting // records that nobody has begun to put
 
 	mu          sync.Mutex // one change at a time, over all that stands on disk
 	fatal       error      // after a failed sync nothing is written any more
 	seq         uint64     // last number given to a record or head
 	headSeq     uint64     // number of the head in force
 	headFileSeq uint64     // number of the head in the head file
+	purged      []ID       // records to move to the history
 }
 
 // Close releases the queue.
@@ -193,12 +208,13 @@ func (q *Queue) Close() error {
 	if q.journal != nil {
 		errs = append(errs, q.journal.close())
 	}
-	return errors.Join(append(errs, q.spool.end(), q.lock.Close())...)
+	return errors.Join(append(errs, q.history.close(), q.spool.end(q.fatal == nil), q.lock.Close())...)
 }
 
 // Put keeps item: when it returns nil the record survives any power cut after
 // that instant. Putting the same record again is harmless; ErrConflict is
-// another record under the id of one.
+// another record under the id of one. Records that are put at the same time share
+// the waiting for the disk.
 func (q *Queue) Put(ctx context.Context, item Item) error {
 	if len(item.Data) == 0 || len(item.Data) > MaxData || len(item.Head) > MaxHead {
 		return ErrSize
@@ -206,58 +222,140 @@ func (q *Queue) Put(ctx context.Context, item Item) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	p := &putting{spooled: spooled{Item: item}}
+	q.arriving.Lock()
+	q.arrived = append(q.arrived, p)
+	q.arriving.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	for !p.done { // or another caller has put it with his own
+		q.putArrived()
+	}
+	return p.err
+}
+
+// putting is a record of which a caller of Put waits.
+type putting struct {
+	spooled
+	done bool
+	err  error
+}
+
+// putArrived puts as many of the records that have arrived as one write takes.
+func (q *Queue) putArrived() {
+	q.arriving.Lock()
+	n, size := 0, 0
+	for ; n < len(q.arrived); n++ {
+		if size += len(q.arrived[n].Data) + len(q.arrived[n].Head) + frameHeader + sha256.Size; n > 0 && size > segmentSize {
+			break
+		}
+	}
+	now := q.arrived[:n:n]
+	q.arrived = q.arrived[n:]
+	q.arriving.Unlock()
+	first := map[ID]*putting{}
+	var fresh, again []*putting
+	for _, p := range now {
+		if first[p.ID] != nil {
+			again = append(again, p)
+			continue
+		}
+		first[p.ID] = p
+		if known, err := q.knows(p.Item); known || err != nil {
+			p.done, p.err = true, err
+			continue
+		}
+		fresh = append(fresh, p)
+	}
+	if err := q.putAll(fresh); clean(err) && len(fresh) > 1 {
+		for _, p := range fresh { // there may be room for some
+			p.err = q.putAll([]*putting{p})
+		}
+	} else {
+		for _, p := range fresh {
+			p.err = err
+		}
+	}
+	for _, p := range now {
+		p.done = true
+	}
+	for _, p := range again {
+		if p.err = first[p.ID].err; p.err == nil && !bytes.Equal(p.Data, first[p.ID].Data) {
+			p.err = ErrConflict
+		}
+	}
+}
+
+// knows says that a record is here already.
+func (q *Queue) knows(item Item) (bool, error) {
 	if q.fatal != nil {
+		return false, q.fatal
+	}
+	old, err := q.Get(context.Background(), item.ID)
+	switch {
+	case errors.Is(err, ErrUnknown), errors.Is(err, errHistory):
+		return false, nil // the registry knows what a damaged history has forgotten
+	case err == nil && !bytes.Equal(old.Digest, digest(item.Data)):
+		return false, ErrConflict
+	}
+	return true, err
+}
+
+// putAll puts records that are not here yet, all of them or none.
+func (q *Queue) putAll(puts []*putting) error {
+	if q.fatal != nil || len(puts) == 0 {
 		return q.fatal
 	}
-	old, err := q.Get(ctx, item.ID)
-	switch {
-	case err == nil && !bytes.Equal(old.Digest, digest(item.Data)):
-		return ErrConflict
-	case err == nil:
-		return nil
-	case !errors.Is(err, ErrUnknown):
-		return err
+	now := q.opts.Clock().UTC()
+	records := make([]spooled, len(puts))
+	var head dbHead
+	for i, p := range puts {
+		q.seq++
+		records[i] = spooled{p.Item, q.seq, now}
+		if p.Head != nil {
+			head = dbHead{q.seq, p.Head}
+		}
 	}
 	// The spool first: a record that bbolt knows always has its second copy.
-	put := q.opts.Clock().UTC()
-	q.seq++
-	seq := q.seq
-	if err := q.spool.add(item, seq, put); err != nil {
+	if err := q.spool.add(records...); err != nil {
 		return q.failed("spool", err)
 	}
-	err = q.commit(func(tx *bolt.Tx) error {
-		if err := tx.Bucket(bucketEntries).SetSequence(seq); err != nil {
+	err := q.commit(func(tx *bolt.Tx) error {
+		if err := tx.Bucket(bucketEntries).SetSequence(q.seq); err != nil {
 			return err
 		}
-		if item.Head != nil {
-			if err := writeHead(tx, dbHead{seq, item.Head}); err != nil {
+		if head.head != nil {
+			if err := writeHead(tx, head); err != nil {
 				return err
 			}
 		}
-		return insert(tx, item, seq, put)
+		for _, r := range records {
+			if err := insert(tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if clean(err) {
 		// What the caller is told to have failed must not come back at the next
 		// opening, beside what he makes instead.
-		if undo := q.spool.takeBack(item.ID); undo != nil {
+		if undo := q.spool.takeBack(records...); undo != nil {
 			err = undo
 		}
 	}
 	if err != nil {
 		return q.failed("put", err)
 	}
-	if item.Head != nil {
-		q.headSeq = seq
+	if head.head != nil {
+		q.headSeq = head.seq
 	}
 	return nil
 }
 
-// insert makes item a queued record.
-func insert(tx *bolt.Tx, item Item, seq uint64, put time.Time) error {
-	e := Entry{ID: item.ID, State: Queued, Seq: seq, Size: len(item.Data), Digest: digest(item.Data), Put: put}
-	if err := tx.Bucket(bucketData).Put(item.ID[:], item.Data); err != nil {
+// insert makes r a queued record.
+func insert(tx *bolt.Tx, r spooled) error {
+	e := Entry{ID: r.ID, State: Queued, Seq: r.seq, Size: len(r.Data), Digest: digest(r.Data), Put: r.put}
+	if err := tx.Bucket(bucketData).Put(be(r.seq), r.Data); err != nil {
 		return err
 	}
 	return putEntry(tx, e)
@@ -380,6 +478,8 @@ func (q *Queue) StoreReceipt(ctx context.Context, id ID, receipt []byte) error {
 	if len(receipt) == 0 || len(receipt) > MaxReceipt {
 		return ErrSize
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	return q.change(ctx, id, func(e *Entry) error {
 		switch {
 		case e.State == Quarantined:
@@ -391,12 +491,14 @@ func (q *Queue) StoreReceipt(ctx context.Context, id ID, receipt []byte) error {
 			return ErrConflict
 		}
 		return nil
-	}, func(tx *bolt.Tx) error { return tx.Bucket(bucketReceipts).Put(id[:], receipt) })
+	}, func(tx *bolt.Tx, _ Entry) error { return tx.Bucket(bucketReceipts).Put(id[:], receipt) })
 }
 
 // Purge removes the bytes of a receipted record: receipted -> purged. Entry and
 // receipt stay. ErrState while there is no receipt.
 func (q *Queue) Purge(ctx context.Context, id ID) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	return q.change(ctx, id, func(e *Entry) error {
 		switch e.State {
 		case Purged:
@@ -409,7 +511,7 @@ func (q *Queue) Purge(ctx context.Context, id ID) error {
 			return nil
 		}
 		return ErrState
-	}, func(tx *bolt.Tx) error { return tx.Bucket(bucketData).Delete(id[:]) })
+	}, func(tx *bolt.Tx, e Entry) error { return tx.Bucket(bucketData).Delete(be(e.Seq)) })
 }
 
 // Quarantine sets a record aside with its reason: queued -> quarantined. Its
@@ -418,7 +520,13 @@ func (q *Queue) Quarantine(ctx context.Context, id ID, r Reason) error {
 	if len(r.Code)+len(r.Text)+len(r.Evidence) > MaxReceipt {
 		return ErrSize
 	}
-	return q.change(ctx, id, func(e *Entry) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.quarantine(id, r)
+}
+
+func (q *Queue) quarantine(id ID, r Reason) error {
+	return q.change(context.Background(), id, func(e *Entry) error {
 		switch e.State {
 		case Quarantined:
 			return nil
@@ -427,23 +535,24 @@ func (q *Queue) Quarantine(ctx context.Context, id ID, r Reason) error {
 			return q.journal.add(*e, nil)
 		}
 		return ErrState
-	}, func(*bolt.Tx) error { return nil })
+	}, func(*bolt.Tx, Entry) error { return nil })
 }
 
-// change moves a record to another state. decide changes the entry, having made
+// change moves a record to another state, under the lock. decide changes the entry, having made
 // what must be durable first; store is the rest of the transaction. When decide
 // leaves the entry as it was, nothing is written.
-func (q *Queue) change(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx) error) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (q *Queue) change(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx, Entry) error) error {
 	err := q.changeOnce(ctx, id, decide, store)
 	if errors.Is(err, ErrFull) && q.unload() {
 		err = q.changeOnce(ctx, id, decide, store)
 	}
+	if err == nil && len(q.purged) >= q.opts.archiveAt {
+		err = q.archive()
+	}
 	return err
 }
 
-func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx) error) error {
+func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx, Entry) error) error {
 	if q.fatal != nil {
 		return q.fatal
 	}
@@ -463,13 +572,16 @@ func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error
 			if err := uncount(tx, old); err != nil {
 				return err
 			}
-			if err := store(tx); err != nil {
+			if err := store(tx, e); err != nil {
 				return err
 			}
 			return putEntry(tx, e)
 		})
 		if err != nil {
 			return q.failed("update", err)
+		}
+		if e.State == Purged {
+			q.purged = append(q.purged, id)
 		}
 	}
 	if e.State == Purged {
@@ -487,6 +599,10 @@ func (q *Queue) Get(ctx context.Context, id ID) (e Entry, err error) {
 		e, err = entry(tx, id)
 		return err
 	})
+	if errors.Is(err, ErrUnknown) {
+		old, err := q.history.find(id)
+		return old.Entry, err
+	}
 	return e, err
 }
 
@@ -503,37 +619,45 @@ func (q *Queue) Data(ctx context.Context, id ID) (data []byte, err error) {
 		data, err = q.data(tx, e)
 		return err
 	})
+	if errors.Is(err, ErrUnknown) {
+		if _, err = q.history.find(id); err == nil {
+			err = ErrState
+		}
+	}
 	return data, err
 }
 
 // Receipt returns a stored receipt; ErrUnknown.
 func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) {
+	var e Entry
 	err = q.view(func(tx *bolt.Tx) error {
-		e, err := entry(tx, id)
-		if err != nil {
-			return err
-		}
-		if e.Receipt == nil {
-			return ErrUnknown
-		}
+		e, err = entry(tx, id)
 		receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
-		if bytes.Equal(digest(receipt), e.Receipt) {
-			return nil
-		}
-		receipt, err = q.journal.receipt(id)
-		if err == nil && !bytes.Equal(digest(receipt), e.Receipt) {
-			err = fmt.Errorf("%w: receipt", ErrDamaged)
-		}
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if errors.Is(err, ErrUnknown) {
+		var old ending
+		old, err = q.history.find(id)
+		e, receipt = old.Entry, old.Receipt
 	}
-	return receipt, nil
+	switch {
+	case errors.Is(err, ErrDamaged): // the history is: the journal has it all
+		return q.journal.receipt(id)
+	case err != nil:
+		return nil, err
+	case e.Receipt == nil:
+		return nil, ErrUnknown
+	case bytes.Equal(digest(receipt), e.Receipt):
+		return receipt, nil
+	}
+	if receipt, err = q.journal.receipt(id); err == nil && !bytes.Equal(digest(receipt), e.Receipt) {
+		return nil, fmt.Errorf("%w: receipt", ErrDamaged)
+	}
+	return receipt, err
 }
 
 // List returns entries in no particular order, at most limit of those that keep
-// says yes to.
+// says yes to. Of the purged it knows those of late: Delivered has them all.
 func (q *Queue) List(ctx context.Context, limit int, keep func(Entry) bool) (out []Entry, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketEntries).Cursor()
@@ -552,6 +676,34 @@ func (q *Queue) List(ctx context.Context, limit int, keep func(Entry) bool) (out
 		return nil
 	})
 	return out, err
+}
+
+// Delivered returns records that have a receipt of between from and to, the newest
+// first, at most limit. Zero times are no bounds.
+func (q *Queue) Delivered(ctx context.Context, from, to time.Time, limit int) ([]Entry, error) {
+	if to.IsZero() {
+		to = time.Unix(0, 1<<63-1)
+	}
+	within := func(e Entry) bool {
+		return (e.State == Receipted || e.State == Purged) && !e.Done.Before(from) && e.Done.Before(to)
+	}
+	out, err := q.List(ctx, 1<<31, within)
+	if err != nil {
+		return nil, err
+	}
+	here := map[ID]bool{}
+	for _, e := range out {
+		here[e.ID] = true // a cut may have left it in both places
+	}
+	if err := q.history.newest(ctx, from, to, limit, func(e Entry) {
+		if !here[e.ID] {
+			out = append(out, e)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Or(b.Done.Compare(a.Done), cmp.Compare(b.Seq, a.Seq)) })
+	return out[:min(limit, len(out))], nil
 }
 
 // Stats counts what is here.
@@ -613,7 +765,7 @@ func (q *Queue) unload() bool { return os.Remove(q.path(ballastFile)) == nil }
 // data returns a record's bytes from bbolt, or from the spool when bbolt's are
 // not what was put.
 func (q *Queue) data(tx *bolt.Tx, e Entry) ([]byte, error) {
-	data := tx.Bucket(bucketData).Get(e.ID[:])
+	data := tx.Bucket(bucketData).Get(be(e.Seq))
 	if bytes.Equal(digest(data), e.Digest) {
 		return bytes.Clone(data), nil
 	}
@@ -627,33 +779,36 @@ func (q *Queue) data(tx *bolt.Tx, e Entry) ([]byte, error) {
 	return copied.Data, nil
 }
 
-func (q *Queue) view(f func(tx *bolt.Tx) error) (err error) {
-	defer damage(&err)
-	err = q.db.View(f)
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return ErrClosed
-	}
-	return err
+func (q *Queue) view(f func(tx *bolt.Tx) error) error {
+	return guarded(func() error { return q.db.View(f) })
 }
 
 // commit runs one transaction.
-func (q *Queue) commit(f func(tx *bolt.Tx) error) (err error) {
-	defer damage(&err)
-	if err := q.before("commit", database); err != nil {
+func (q *Queue) commit(f func(tx *bolt.Tx) error) error { return q.update(q.db, database, f) }
+
+func (w files) update(db *bolt.DB, name string, f func(tx *bolt.Tx) error) error {
+	if err := w.before("commit", name); err != nil {
 		return err
 	}
-	if err := q.db.Update(f); err != nil {
+	if err := guarded(func() error { return db.Update(f) }); err != nil {
 		return err
 	}
-	return q.before("go on", database)
+	return w.before("go on", name)
 }
 
-// damage turns bbolt's panic over a bad page into an error: the check at opening
-// keeps most of them away, and a disk can go bad later.
-func damage(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
+// guarded turns bbolt's panic or fault over a bad page into an error: the check at
+// opening keeps most of them away, and a disk can go bad later.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	if err = f(); errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return ErrClosed
 	}
+	return err
 }
 
 func makeBuckets(tx *bolt.Tx) error {
@@ -728,6 +883,10 @@ func count(tx *bolt.Tx, e Entry, n int) error {
 		return err
 	}
 	c.add(e, n)
+	return writeCounts(tx, c)
+}
+
+func writeCounts(tx *bolt.Tx, c counts) error {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return err

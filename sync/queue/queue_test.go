@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 func item(n int) queue.Item {
 	id := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("id"), uint64(n)))
 	data := bytes.Repeat(id[:], 20+n%7)
+	if n%4 == 0 {
+		data = bytes.Repeat(data, 60) // most of the database
+	}
 	return queue.Item{ID: id, Data: append(data, byte(n)), Head: fmt.Appendf(nil, "head %d", n)}
 }
 

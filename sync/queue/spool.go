@@ -2,13 +2,16 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,15 +24,30 @@ import (
 //
 // Numbers are big-endian; put is nanoseconds since 1970; a head length of
 // noHead means that the item had none. A frame costs one sync, where a file of
-// its own would cost two and the creation of an inode, which is dearer still. A
-// file is removed when the last of its records is purged; no file is continued
-// after a restart, so that what a crash has cut stands at a file's end.
+// its own would cost two and the creation of an inode, which is dearer still;
+// records that arrive together share it. Behind the frames of the file that grows
+// stand zeroes, written ahead.
+//
+// A file that grows no more ends with an index of its records that are not purged,
+// so that opening need not read the rest:
+//
+//	magic "EKINDEX1" | count 4 | count times: id 32, seq 8, offset 4, size 4, SHA-256 of the data 32 | SHA-256 of all before | length of all before 4
+//
+// It is worth no sync: a file without one is read to its end. A file is removed when
+// the last of its records is purged; none is continued after a restart.
 const (
 	frameMagic  = "EKSPOOL1"
 	frameHeader = len(frameMagic) + 32 + 8 + 8 + 4 + 4
 	noHead      = 1<<32 - 1
 	maxFrame    = frameHeader + MaxHead + MaxData + sha256.Size
+
+	indexMagic = "EKINDEX1"
+	indexEntry = 32 + 8 + 4 + 4 + sha256.Size
+	maxIndex   = len(indexMagic) + 4 + (segmentSize+maxFrame)/(frameHeader+sha256.Size)*indexEntry + sha256.Size + 4
+
 	segmentSize = 1 << 20 // a file that has reached it is not continued
+	aheadSize   = 256 << 10
+	maxSegment  = segmentSize + maxFrame + max(aheadSize, maxIndex)
 )
 
 type spooled struct {
@@ -38,11 +56,13 @@ type spooled struct {
 	put time.Time
 }
 
-// place is where a record's frame stands.
+// place is where a record's frame stands, and the SHA-256 of its data.
 type place struct {
 	segment uint64
 	offset  int64
 	size    int
+	seq     uint64
+	digest  [sha256.Size]byte
 }
 
 type spool struct {
@@ -50,7 +70,7 @@ type spool struct {
 	live map[uint64]int // records in each file that are not purged
 	last uint64         // number of the newest file
 	now  *appender      // the newest file; nil when the next frame begins another
-	undo int64          // its size before the last frame
+	undo int64          // its size before the last frames
 
 	mu sync.Mutex // readers do not wait for a writer's disk
 	at map[ID]place
@@ -58,10 +78,11 @@ type spool struct {
 
 func segmentName(n uint64) string { return filepath.Join(spoolDir, strconv.FormatUint(n, 10)) }
 
-// add appends a record's frame, durably.
-func (s *spool) add(item Item, seq uint64, put time.Time) error {
+// add appends frames of records, durably: all of them or none. Together they are
+// no longer than segmentSize, or one.
+func (s *spool) add(records ...spooled) error {
 	if s.now != nil && s.now.size >= segmentSize {
-		if err := s.end(); err != nil {
+		if err := s.end(true); err != nil {
 			return err
 		}
 	}
@@ -70,19 +91,29 @@ func (s *spool) add(item Item, seq uint64, put time.Time) error {
 			return err
 		}
 	}
-	b := encodeFrame(item, seq, put)
-	offset := s.now.size
+	var b []byte
+	places := make([]place, len(records))
+	for i, r := range records {
+		offset := len(b)
+		b = appendFrame(b, r)
+		places[i] = place{s.last, s.now.size + int64(offset), len(b) - offset, r.seq, sha256.Sum256(r.Data)}
+	}
+	undo := s.now.size
 	if err := s.now.append(b); err != nil {
 		return err
 	}
-	s.undo = offset
-	s.adopt(item.ID, place{s.last, offset, len(b)})
+	s.undo = undo
+	for i, r := range records {
+		s.adopt(r.ID, places[i])
+	}
 	return nil
 }
 
-// takeBack removes the frame that add has just added.
-func (s *spool) takeBack(id ID) error {
-	s.forget(id)
+// takeBack removes what add has just added.
+func (s *spool) takeBack(records ...spooled) error {
+	for _, r := range records {
+		s.forget(r.ID)
+	}
 	return s.now.cut(s.undo)
 }
 
@@ -99,17 +130,35 @@ func (s *spool) begin() error {
 	if err := s.syncDir(spoolDir); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	s.now = &appender{files: s.files, name: name, f: f}
+	s.now = &appender{files: s.files, name: name, f: f, ahead: aheadSize}
 	return nil
 }
 
-func (s *spool) end() error {
+// end is the end of the newest file; sealed, when the database knows every record
+// in it.
+func (s *spool) end(sealed bool) error {
 	if s.now == nil {
 		return nil
 	}
-	f := s.now.f
+	f := s.now
 	s.now = nil
-	return f.Close()
+	if sealed {
+		s.seal(f.f, s.last, f.size)
+	}
+	return f.f.Close()
+}
+
+// seal writes a file's index behind size. That it fails is no harm: then the file
+// is read.
+func (s *spool) seal(f *os.File, number uint64, size int64) {
+	if s.before("seal", segmentName(number)) != nil {
+		return
+	}
+	b := s.index(number)
+	if _, err := f.WriteAt(b, size); err == nil {
+		size += int64(len(b))
+	}
+	f.Truncate(size)
 }
 
 // place is where a record's frame stands.
@@ -139,6 +188,22 @@ func (s *spool) forget(id ID) {
 	}
 }
 
+// in lists the records whose frames stand in a file, in their order.
+func (s *spool) in(number uint64) (ids []ID, places []place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, p := range s.at {
+		if p.segment == number {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b ID) int { return cmp.Compare(s.at[a].offset, s.at[b].offset) })
+	for _, id := range ids {
+		places = append(places, s.at[id])
+	}
+	return ids, places
+}
+
 // drop removes a record, which here means: its file when no other is in it. The
 // removal need not be durable: a file too many is found at the next opening.
 func (s *spool) drop(id ID) error {
@@ -151,7 +216,7 @@ func (s *spool) drop(id ID) error {
 		return nil
 	}
 	if p.segment == s.last {
-		if err := s.end(); err != nil {
+		if err := s.end(false); err != nil {
 			return err
 		}
 	}
@@ -185,26 +250,27 @@ func (s *spool) readAt(id ID, p place) (spooled, error) {
 	return r, err
 }
 
-// frame is what is known of a frame without keeping its record in memory.
+// frame is what is known of a frame without keeping its record in memory. put and
+// head are known of those that were read, not of those in an index.
 type frame struct {
 	place
-	id     ID
-	seq    uint64
-	put    time.Time
-	head   []byte
-	digest []byte
+	id   ID
+	put  time.Time
+	head []byte
 }
 
 // segment is a file of the spool as it was found.
 type segment struct {
-	number uint64
-	frames []frame
-	bad    bool // bytes that are in no frame
-	tail   bool // those stand at the end, as a crash leaves them
+	number  uint64
+	frames  []frame
+	indexed bool  // frames are from its index
+	size    int64 // without zeroes and index; of one that was read
+	bad     int64 // where the first bytes stand that are in no frame; -1 for none
 }
 
-// load reads the spool. strange are names that no file of the spool has.
-func (s *spool) load(ctx context.Context) (segments []segment, strange []string, err error) {
+// load reads the spool, whole or by the indexes where there are some. strange are
+// names that no file of the spool has.
+func (s *spool) load(ctx context.Context, whole bool) (segments []segment, strange []string, err error) {
 	names, err := os.ReadDir(s.path(spoolDir))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -214,61 +280,83 @@ func (s *spool) load(ctx context.Context) (segments []segment, strange []string,
 			return nil, nil, err
 		}
 		n, err := strconv.ParseUint(f.Name(), 10, 32)
-		var b []byte
-		if err == nil {
-			b, err = readBounded(s.path(segmentName(n)), int64(segmentSize+maxFrame))
-		}
 		if err != nil || segmentName(n) != filepath.Join(spoolDir, f.Name()) {
 			strange = append(strange, filepath.Join(spoolDir, f.Name()))
 			continue
 		}
 		s.last = max(s.last, n)
-		found := segment{number: n}
-		found.bad, found.tail = scan(b, func(r spooled, offset int64, size int) {
-			found.frames = append(found.frames, frame{place{n, offset, size}, r.ID, r.seq, r.put, bytes.Clone(r.Head), digest(r.Data)})
-		})
+		found, err := s.loadSegment(n, whole)
+		if err != nil {
+			strange = append(strange, filepath.Join(spoolDir, f.Name()))
+			continue
+		}
 		segments = append(segments, found)
 	}
 	return segments, strange, nil
 }
 
-// scan calls f with each frame of a file. bad says that bytes are in none, tail
-// that these are the file's last ones. Damage costs the frames it touches and no
-// others.
-func scan(b []byte, f func(r spooled, offset int64, size int)) (bad, tail bool) {
-	for off := 0; off < len(b); {
+func (s *spool) loadSegment(n uint64, whole bool) (segment, error) {
+	if !whole {
+		if frames, err := readIndex(s.path(segmentName(n)), n); err == nil {
+			return segment{number: n, frames: frames, indexed: true, bad: -1}, nil
+		}
+	}
+	b, err := readBounded(s.path(segmentName(n)), int64(maxSegment))
+	if err != nil {
+		return segment{}, err
+	}
+	found := segment{number: n}
+	found.size, found.bad = scan(b, func(r spooled, offset int64, size int) {
+		found.frames = append(found.frames, frame{place{n, offset, size, r.seq, sha256.Sum256(r.Data)}, r.ID, r.put, bytes.Clone(r.Head)})
+	})
+	return found, nil
+}
+
+// scan calls f with each frame of a file, and returns where the last one ends and
+// where the first bytes stand that are in none, -1 for none such: zeroes to the
+// end, and an index, are nothing. Damage costs the frames it touches and no others.
+func scan(b []byte, f func(r spooled, offset int64, size int)) (size, bad int64) {
+	bad = -1
+	zeroes := len(bytes.TrimRight(b, "\x00")) // from here on
+	for off := 0; off < zeroes; {
 		r, n, err := decodeFrame(b[off:])
 		if err == nil {
-			tail = false
 			f(r, int64(off), n)
+			off += n
+			size = int64(off)
+			continue
+		}
+		if _, n, err := decodeIndex(b[off:], 0); err == nil {
 			off += n
 			continue
 		}
-		bad, tail = true, !bad
+		if bad < 0 {
+			bad = int64(off)
+		}
 		next := bytes.Index(b[off+1:], []byte(frameMagic))
 		if next < 0 {
-			return bad, tail
+			break
 		}
 		off += next + 1
 	}
-	return bad, tail
+	return size, bad
 }
 
-func encodeFrame(item Item, seq uint64, put time.Time) []byte {
-	b := make([]byte, 0, frameHeader+len(item.Head)+len(item.Data)+sha256.Size)
+func appendFrame(b []byte, r spooled) []byte {
+	start := len(b)
 	b = append(b, frameMagic...)
-	b = append(b, item.ID[:]...)
-	b = binary.BigEndian.AppendUint64(b, seq)
-	b = binary.BigEndian.AppendUint64(b, uint64(put.UnixNano()))
+	b = append(b, r.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, r.seq)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.put.UnixNano()))
 	n := uint32(noHead)
-	if item.Head != nil {
-		n = uint32(len(item.Head))
+	if r.Head != nil {
+		n = uint32(len(r.Head))
 	}
 	b = binary.BigEndian.AppendUint32(b, n)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(item.Data)))
-	b = append(b, item.Head...)
-	b = append(b, item.Data...)
-	sum := sha256.Sum256(b)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Data)))
+	b = append(b, r.Head...)
+	b = append(b, r.Data...)
+	sum := sha256.Sum256(b[start:])
 	return append(b, sum[:]...)
 }
 
@@ -299,6 +387,89 @@ func decodeFrame(b []byte) (s spooled, n int, err error) {
 	}
 	s.Data = p[heads : heads+datas : heads+datas]
 	return s, n, nil
+}
+
+// index is the index of a file, of the records in it that are not purged.
+func (s *spool) index(number uint64) []byte {
+	ids, places := s.in(number)
+	b := binary.BigEndian.AppendUint32([]byte(indexMagic), uint32(len(ids)))
+	for i, p := range places {
+		b = append(b, ids[i][:]...)
+		b = binary.BigEndian.AppendUint64(b, p.seq)
+		b = binary.BigEndian.AppendUint32(b, uint32(p.offset))
+		b = binary.BigEndian.AppendUint32(b, uint32(p.size))
+		b = append(b, p.digest[:]...)
+	}
+	sum := sha256.Sum256(b)
+	b = append(b, sum[:]...)
+	return binary.BigEndian.AppendUint32(b, uint32(len(b)))
+}
+
+// decodeIndex reads the index that b begins with, and its length.
+func decodeIndex(b []byte, number uint64) (frames []frame, n int, err error) {
+	bad := fmt.Errorf("%w: spool index", ErrDamaged)
+	header := len(indexMagic) + 4
+	if len(b) < header || string(b[:len(indexMagic)]) != indexMagic {
+		return nil, 0, bad
+	}
+	count := int64(binary.BigEndian.Uint32(b[len(indexMagic):]))
+	end := int64(header) + count*int64(indexEntry)
+	if int64(len(b)) < end+sha256.Size+4 || binary.BigEndian.Uint32(b[end+sha256.Size:]) != uint32(end+sha256.Size) {
+		return nil, 0, bad
+	}
+	if want := sha256.Sum256(b[:end]); !bytes.Equal(b[end:end+sha256.Size], want[:]) {
+		return nil, 0, bad
+	}
+	for p := b[header:end]; len(p) > 0; p = p[indexEntry:] {
+		frames = append(frames, frame{id: ID(p[:32]), place: place{number, int64(binary.BigEndian.Uint32(p[40:])), int(binary.BigEndian.Uint32(p[44:])),
+			binary.BigEndian.Uint64(p[32:]), [sha256.Size]byte(p[48:])}})
+	}
+	return frames, int(end) + sha256.Size + 4, nil
+}
+
+// readIndex reads the index at the end of a file.
+func readIndex(file string, number uint64) ([]frame, error) {
+	info, err := os.Lstat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() < 4 || info.Size() > int64(maxSegment) {
+		return nil, fmt.Errorf("%w: spool index", ErrDamaged)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	last := func(n int64) ([]byte, error) {
+		if n > info.Size() {
+			return nil, fmt.Errorf("%w: spool index", ErrDamaged)
+		}
+		b := make([]byte, n)
+		_, err := f.ReadAt(b, info.Size()-n)
+		if err == io.EOF {
+			err = nil
+		}
+		return b, err
+	}
+	b, err := last(4)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = last(int64(binary.BigEndian.Uint32(b)) + 4); err != nil {
+		return nil, err
+	}
+	frames, n, err := decodeIndex(b, number)
+	if err == nil && n != len(b) {
+		err = fmt.Errorf("%w: spool index", ErrDamaged)
+	}
+	room := info.Size() - int64(n)
+	for _, p := range frames {
+		if p.offset+int64(p.size) > room || p.size < frameHeader || p.size > maxFrame {
+			err = fmt.Errorf("%w: spool index", ErrDamaged)
+		}
+	}
+	return frames, err
 }
 
 // The head file holds the number of the step that set the head, and the head,

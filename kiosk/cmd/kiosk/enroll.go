@@ -291,6 +291,15 @@ func (t *terminal) home(s kiosk.State) {
 	}
 	fmt.Fprintf(t.out, "    %s\n    %s: %s. %s.\n", t.words.Label(words.SignedOn, words.Args{"number": s.Officer}),
 		t.words.Label(words.Connection, nil), t.words.Label(line, nil), t.words.Label(waiting, args))
+	if !h.Registry && h.RegistryNote != "" {
+		fmt.Fprintf(t.out, "    %s %s\n", t.words.Trouble(kiosk.Fault{Code: h.RegistryNote}).Staff, h.RegistryNote)
+	}
+	if h.Inspector != "" {
+		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.InspectedBy, words.Args{"name": h.Inspector}))
+	}
+	if !h.NextTry.IsZero() && h.Queued > 0 {
+		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.NextTry, words.Args{"time": h.NextTry.Local().Format(time.TimeOnly)}))
+	}
 	if !h.Oldest.IsZero() {
 		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format(time.DateTime)}))
 	}

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/sync/courier"
 )
 
 func runQueueList(ctx context.Context, c *command) error {
@@ -22,18 +24,48 @@ func runQueueList(ctx context.Context, c *command) error {
 	if err != nil {
 		return err
 	}
-	var entries []station.QueueEntry
-	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList}, &entries); err != nil {
+	var list station.QueueList
+	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList}, &list); err != nil {
 		return err
 	}
 	var b strings.Builder
-	for _, e := range entries {
+	b.WriteString(deliveryText(list.Delivery))
+	for _, e := range list.Records {
 		fmt.Fprintf(&b, "%s  %-11s  %7d bytes  %s  %s %s\n", e.ID, e.State, e.Size, e.Put.Local().Format("2006-01-02 15:04:05"), e.Code, e.Reason)
 	}
-	if len(entries) == 0 {
+	if len(list.Records) == 0 {
 		b.WriteString("The queue is empty.\n")
 	}
-	return c.print(strings.TrimSuffix(b.String(), "\n"), entries)
+	return c.print(strings.TrimSuffix(b.String(), "\n"), list)
+}
+
+// deliveryText heads the list: what waits, and what of the line.
+func deliveryText(d station.Delivery) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "waiting    %d", d.Waiting)
+	if d.Waiting > 0 {
+		fmt.Fprintf(&b, ", the oldest for %s", time.Duration(d.OldestAge)*time.Second)
+	}
+	fmt.Fprintf(&b, "\nset aside  %d\nregistry   ", d.Quarantined)
+	switch {
+	case d.Line == "":
+		b.WriteString("no agent runs: nothing is delivered")
+	case d.Code == "" && d.Line == courier.LineUp:
+		b.WriteString("answers")
+	case d.Code == "":
+		b.WriteString("not tried yet")
+	case d.Line == courier.LineStopped:
+		fmt.Fprintf(&b, "STOPPED until somebody acts. %s: %s", d.Code, d.Fault)
+	default:
+		fmt.Fprintf(&b, "not reached. %s: %s", d.Code, d.Fault)
+	}
+	if !d.NextTry.IsZero() {
+		fmt.Fprintf(&b, "\nnext try   %s", d.NextTry.Local().Format("15:04:05"))
+	}
+	if !d.Delivered.IsZero() {
+		fmt.Fprintf(&b, "\nlast sent  %s", d.Delivered.Local().Format("2006-01-02 15:04:05"))
+	}
+	return b.String() + "\n"
 }
 
 func runQueueShow(ctx context.Context, c *command) error {

@@ -20,6 +20,9 @@ func JSON(w http.ResponseWriter, v any) {
 	Bytes(w, http.StatusOK, api.MediaJSON, encode(v))
 }
 
+// Size is how many bytes v takes in an answer.
+func Size(v any) int { return len(encode(v)) }
+
 // Problem answers with a problem (RFC 9457); after is in seconds, 0 says nothing.
 func Problem(w http.ResponseWriter, status int, code, title string, after int) {
 	p := api.NewProblem(status, code, title)

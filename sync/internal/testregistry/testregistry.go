@@ -5,6 +5,7 @@ package testregistry
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -58,9 +59,6 @@ type Registry struct {
 	log                   note.Signer
 	policy                policy.Policy
 
-	// Change, when set, gets each answer before it is sent.
-	Change func(path string, answer any)
-
 	// Unblock answers requests to unblock a token.
 	Unblock func(request []byte) (media string, status int, answer []byte)
 
@@ -73,6 +71,7 @@ type Registry struct {
 	reports  [][]byte
 	delay    int // status requests before a receipt is ready
 	decision receipt.Status
+	change   func(path string, answer any)
 }
 
 type held struct {
@@ -80,6 +79,7 @@ type held struct {
 	asked      int
 	index      uint64
 	receipt    []byte
+	ready      []byte // the receipt, made beforehand
 	verdict    []byte
 	status     api.Status
 	code       string
@@ -216,6 +216,7 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	kiosks.AddCert(r.ca.cert)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathRecords, r.post)
+	mux.HandleFunc("POST "+api.PathStatus, r.status)
 	mux.HandleFunc("GET "+api.PathRecords+"/{id}", r.get)
 	mux.HandleFunc("POST "+api.PathActivity, r.report)
 	mux.HandleFunc("POST "+api.PathTokenUnblock, func(w http.ResponseWriter, q *http.Request) {
@@ -251,11 +252,36 @@ func (r *Registry) Time() string {
 	return string(b)
 }
 
+// Change has f get each answer before it is sent; nil ends that.
+func (r *Registry) Change(f func(path string, answer any)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.change = f
+}
+
 // Reject makes the registry reject a record.
 func (r *Registry) Reject(id [32]byte, code string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reject[id] = code
+}
+
+// Expect makes ready what the registry is going to answer about records, so that
+// answering takes it no time.
+func (r *Registry) Expect(all []record.Submission) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range all {
+		h := &held{submission: s, index: r.tree.Size(), status: api.Pending}
+		p := s.Record().Payload()
+		leaf := receipt.Leaf(p.Blind, s.ID())
+		r.tree.AppendData(leaf[:])
+		r.records[s.ID()] = h
+		h.status, h.verdict = api.Active, r.Verdict(receipt.Verdict{Record: s.ID(), DID: p.Holder.DID, Status: receipt.Active}, true)
+	}
+	for _, s := range all {
+		r.records[s.ID()].ready = r.receipt(r.records[s.ID()])
+	}
 }
 
 // Lose makes the registry forget a record that it has accepted.
@@ -302,8 +328,11 @@ func (r *Registry) Requests() int {
 }
 
 func (r *Registry) answer(w http.ResponseWriter, q *http.Request, v any) {
-	if r.Change != nil {
-		r.Change(q.URL.Path, v)
+	r.mu.Lock()
+	change := r.change
+	r.mu.Unlock()
+	if change != nil {
+		change(q.URL.Path, v)
 	}
 	b, err := json.Marshal(v)
 	must(err)
@@ -321,7 +350,15 @@ func (r *Registry) post(w http.ResponseWriter, q *http.Request) {
 		problem(w, http.StatusForbidden, api.CodeNoKiosk)
 		return
 	}
-	batch, err := api.Decode[api.Batch](q.Body)
+	body := io.Reader(q.Body)
+	if q.Header.Get("Content-Encoding") == api.Gzip {
+		var err error
+		if body, err = gzip.NewReader(q.Body); err != nil {
+			problem(w, http.StatusBadRequest, api.CodeBadRequest)
+			return
+		}
+	}
+	batch, err := api.Decode[api.Batch](body)
 	if err != nil {
 		problem(w, http.StatusBadRequest, api.CodeBadRequest)
 		return
@@ -412,15 +449,42 @@ func (r *Registry) get(w http.ResponseWriter, q *http.Request) {
 	}
 	r.mu.Lock()
 	r.requests++
-	h := r.records[id]
-	if h == nil {
-		r.mu.Unlock()
+	out := r.tell(id)
+	r.mu.Unlock()
+	if out.Status == api.Unknown {
 		problem(w, http.StatusNotFound, api.CodeNotFound)
 		return
 	}
+	r.answer(w, q, &out)
+}
+
+func (r *Registry) status(w http.ResponseWriter, q *http.Request) {
+	query, err := api.Decode[api.StatusQuery](q.Body)
+	if err != nil || len(q.TLS.PeerCertificates) == 0 {
+		problem(w, http.StatusForbidden, api.CodeNoKiosk)
+		return
+	}
+	r.mu.Lock()
+	r.requests++
+	var out api.StatusResult
+	for _, id := range query.IDs {
+		out.Statuses = append(out.Statuses, r.tell(id))
+	}
+	r.mu.Unlock()
+	r.answer(w, q, &out)
+}
+
+// tell is what a kiosk that asks for a record learns.
+func (r *Registry) tell(id api.ID) api.RecordStatus {
+	h := r.records[id]
+	if h == nil {
+		return api.RecordStatus{ID: id, Status: api.Unknown}
+	}
 	h.asked++
 	if h.receipt == nil && h.asked > r.delay {
-		h.receipt = r.receipt(h)
+		if h.receipt = h.ready; h.receipt == nil {
+			h.receipt = r.receipt(h)
+		}
 	}
 	if did := h.submission.Record().Payload().Holder.DID; h.status == api.Pending && did != "" && r.decision != "" {
 		v := receipt.Verdict{Record: id, DID: did, Status: r.decision}
@@ -429,9 +493,7 @@ func (r *Registry) get(w http.ResponseWriter, q *http.Request) {
 		}
 		h.status, h.verdict, h.code = api.Status(v.Status), r.Verdict(v, true), v.Code
 	}
-	out := api.RecordStatus{ID: id, Status: h.status, Code: h.code, Verdict: string(h.verdict), Receipt: string(h.receipt)}
-	r.mu.Unlock()
-	r.answer(w, q, &out)
+	return api.RecordStatus{ID: id, Status: h.status, Code: h.code, Verdict: string(h.verdict), Receipt: string(h.receipt)}
 }
 
 func (r *Registry) receipt(h *held) []byte {

@@ -79,6 +79,9 @@ func All(language string) []Sample {
 	s.Health.Oldest = time.Date(2026, 5, 2, 16, 10, 0, 0, time.UTC)
 	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMissing
 	add("-2-offline", s)
+	s.Health.RegistryNote, s.Health.Stopped, s.Health.Inspector = kiosk.CodeInspected, true, "Example Web Security GmbH & Co. KG, Berlin"
+	s.Health.NextTry = time.Date(2026, 5, 4, 9, 31, 7, 0, time.UTC)
+	add("-4-inspected", s)
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
 	add("-3-custody", s)
 

@@ -175,7 +175,7 @@ func TestBadLine(t *testing.T) {
 		{"nonsense", server(own, "200 OK", "application/json", `{"verdicts":[{"id":"00","status":"accepted"}]}`), kiosk.CodeNonsense},
 		{"captive portal", hello("HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n"), kiosk.CodeCaptivePortal},
 		{"captive portal with TLS", server(own, "200 OK", "text/html", "<html>Welcome to our network</html>"), kiosk.CodeCaptivePortal},
-		{"another's certificate", server(foreign(t), "200 OK", "application/json", "{}"), kiosk.CodeTLS},
+		{"another's certificate", server(foreign(t), "200 OK", "application/json", "{}"), kiosk.CodeInspected},
 		{"not admitted", server(own, "403 Forbidden", "text/plain", "no"), kiosk.CodeNotAllowed},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,91 @@
+package crashlab
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+// sector returns a write of n sectors filled with v.
+func write(d *Disk, v byte, sector, n int) {
+	d.add(event{data: bytes.Repeat([]byte{v}, n*sectorSize), off: int64(sector * sectorSize)})
+}
+
+func at(i Image, sector int) byte {
+	b := make([]byte, sectorSize)
+	i.blocks.read(b, int64(sector*sectorSize))
+	if !bytes.Equal(b, bytes.Repeat(b[:1], sectorSize)) {
+		panic("a sector is torn")
+	}
+	return b[0]
+}
+
+// What was flushed is there after every cut; of what was not, each write may be
+// there or not, whatever came before it; torn ones in part. Nothing that was
+// written after the cut is.
+func TestCuts(t *testing.T) {
+	d := NewDisk(1 << 20)
+	write(d, 1, 0, 16)
+	d.Record()
+	write(d, 2, 0, 4)
+	d.Note("a")
+	d.add(event{flush: true})
+	d.Note("b")
+	write(d, 3, 8, 4)
+	write(d, 4, 12, 4)
+	r := d.Stop()
+	write(d, 9, 0, 1)
+	if r.Len() != 6 {
+		t.Fatalf("%d events", r.Len())
+	}
+	seen := map[string]int{}
+	r.Cuts(2000, rand.New(rand.NewPCG(1, 2)), func(c Cut) bool {
+		if at(c.Image, 4) != 1 {
+			t.Fatalf("cut %d: what was there before the recording is gone", c.At)
+		}
+		if c.At >= 3 && at(c.Image, 0) != 2 {
+			t.Fatalf("cut %d: a flushed write is gone", c.At)
+		}
+		if c.At == 0 && at(c.Image, 0) != 1 || c.At <= 4 && at(c.Image, 8) != 1 || c.At <= 5 && at(c.Image, 12) != 1 {
+			t.Fatalf("cut %d: a write of later", c.At)
+		}
+		if want := min(max(c.At, 1), 2) - 1; c.At < 4 && len(c.Notes) != want || c.At >= 4 && len(c.Notes) != 2 {
+			t.Fatalf("cut %d: notes %q", c.At, c.Notes)
+		}
+		whole := map[bool]string{true: "torn", false: "whole"}[at(c.Image, 8) != at(c.Image, 9) || at(c.Image, 9) != at(c.Image, 10)]
+		if whole == "torn" && !c.Torn {
+			t.Fatalf("cut %d: torn", c.At)
+		}
+		seen[whole]++
+		if c.At == 6 && at(c.Image, 8) == 1 && at(c.Image, 12) == 4 {
+			seen["out of order"]++
+		}
+		if c.At == 1 {
+			seen[map[byte]string{1: "lost", 2: "kept"}[at(c.Image, 0)]]++
+		}
+		return true
+	})
+	for _, what := range []string{"torn", "whole", "out of order", "lost", "kept"} {
+		if seen[what] == 0 {
+			t.Errorf("no cut was %s: %v", what, seen)
+		}
+	}
+}
+
+func TestReadBack(t *testing.T) {
+	d := NewDisk(1 << 20)
+	data := make([]byte, 10000)
+	for i := range data {
+		data[i] = byte(i%251) + 1
+	}
+	d.add(event{data: data, off: 4095})
+	got := make([]byte, 10002)
+	d.now.read(got, 4094)
+	if got[0] != 0 || got[10001] != 0 || !bytes.Equal(got[1:10001], data) {
+		t.Error("what was written is not read")
+	}
+	d.add(event{data: make([]byte, 20000), off: 0})
+	if len(d.now) != 0 {
+		t.Errorf("%d blocks of zeroes are kept", len(d.now))
+	}
+}
