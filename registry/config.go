@@ -27,6 +27,7 @@ type Config struct {
 		Checkpoint string `toml:"checkpoint"` // least time between two checkpoints of the log; default 1s
 		Store      string `toml:"store"`      // postgres:// address; default: files in dir
 		Roles      []Role `toml:"roles"`      // that this process may have; default: all
+		Cancel     string `toml:"cancel"`     // how long a cancel code suspends before it revokes; default 168h
 	} `toml:"registry"`
 	Vault struct {
 		URL    string `toml:"url"`    // https
@@ -68,6 +69,9 @@ func Load(file string) (Config, error) {
 	if _, err := c.checkpoint(); err != nil {
 		return c, tomlfile.Mistake(file, "registry.checkpoint must be a duration of 200ms or more, such as 1s")
 	}
+	if _, err := c.cancelDelay(); err != nil {
+		return c, tomlfile.Mistake(file, "registry.cancel must be a duration of 1h or more, such as 168h")
+	}
 	for _, role := range c.Registry.Roles {
 		if role != RoleLog && role != RoleVault {
 			return c, tomlfile.Mistake(file, "registry.roles has %q: there are \"log\" and \"vault\"", string(role))
@@ -107,6 +111,17 @@ func (c Config) checkpoint() (time.Duration, error) {
 	return d, err
 }
 
+func (c Config) cancelDelay() (time.Duration, error) {
+	if c.Registry.Cancel == "" {
+		return DefaultCancelDelay, nil
+	}
+	d, err := time.ParseDuration(c.Registry.Cancel)
+	if err == nil && d < time.Hour {
+		err = errors.New("too short")
+	}
+	return d, err
+}
+
 // SignedPolicy reads and verifies the policy that c names.
 func (c Config) SignedPolicy() (policy.Signed, error) {
 	root, err := c.root()
@@ -128,6 +143,9 @@ func (c Config) Options() (Options, error) {
 		return o, err
 	}
 	if o.CheckpointInterval, err = c.checkpoint(); err != nil {
+		return o, err
+	}
+	if o.CancelDelay, err = c.cancelDelay(); err != nil {
 		return o, err
 	}
 	if o.Policy, err = c.SignedPolicy(); err != nil {

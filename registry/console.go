@@ -13,11 +13,16 @@ import (
 // consoleRoutes is what operators' commands may ask, as http.ServeMux patterns.
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"GET /status": r.consoleStatus,
-
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
+		"GET /status":                r.consoleStatus,
+		"GET /kiosks/{id}":           r.consoleKiosk,
+
+		"GET /cancellations":                r.consoleCancellations,
+		"GET /cancellations/{did}":          r.consoleCancellation,
+		"POST /cancellations/{did}/lift":    r.consoleResolve(CancelLifted),
+		"POST /cancellations/{did}/confirm": r.consoleResolve(CancelRevoked),
 	}
 }
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -86,7 +87,7 @@ func (s *broken) Add(ctx context.Context, entries []entry) ([]added, error) {
 	return s.store.Add(ctx, entries)
 }
 
-func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error) {
+func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]rejection) (map[[32]byte]decision, error) {
 	if s.now.Load() {
 		return nil, errFull
 	}
@@ -151,13 +152,38 @@ type (
 	Decision = decision
 	Session  = session
 	Tally    = tally
+
+	KeptPolicy = keptPolicy
 )
+
+// NewKeptPolicy is one as the store returns it.
+func NewKeptPolicy(signed []byte, since time.Time) KeptPolicy { return keptPolicy{signed, since} }
+
+// Number of a link.
+func (n numbered) Number() uint64 { return n.number }
+
+// NewOutcome is a verdict of the vault in place of an earlier one.
+func NewOutcome(number uint64, id [32]byte, supersedes string, d Decision) outcome {
+	return outcome{number, id, sha256.Sum256([]byte(supersedes)), d}
+}
+
+// Rejections is what the front makes of rejections of records that the kiosk has
+// signed.
+func Rejections(of map[[32]byte]Decision, subs ...record.Submission) map[[32]byte]rejection {
+	out := map[[32]byte]rejection{}
+	for _, s := range subs {
+		out[s.ID()] = rejection{decision: of[s.ID()], number: s.Record().Payload().Context.Sequence, link: linkOf(s.Record(), time.Now())}
+	}
+	return out
+}
 
 // Refusals and other answers of a store.
 var (
 	ErrFork        = errFork
+	ErrChain       = errChain
 	ErrKeyTaken    = errKeyTaken
 	ErrHolder      = errHolder
+	ErrSuspended   = errSuspended
 	ErrNotHeld     = errNotHeld
 	ErrDeposed     = errDeposed
 	ErrSessionOver = errSessionOver
@@ -176,7 +202,7 @@ func KiosksOf(r *Registry) Kiosks { return r.kiosks }
 // approved by officer.
 func NewEntry(s record.Submission, sender string, officer byte) Entry {
 	p := s.Record().Payload()
-	e := entry{submission: s, sender: sender, received: time.Now()}
+	e := entry{submission: s, sender: sender, received: time.Now(), starts: []uint64{0}, number: p.Context.Sequence, link: linkOf(s.Record(), time.Now())}
 	switch p.Context.Purpose {
 	case record.Enroll, record.Replace:
 		e.newKey, e.personal = p.Holder.Key.Thumbprint(), true
@@ -214,3 +240,12 @@ func CheckDatabaseAddress(address string) error {
 	_, err := postgresConfig(address)
 	return err
 }
+
+// Limiter holds back who sends too often.
+type Limiter struct{ l *limiter }
+
+// NewLimiter is one that nobody has used.
+func NewLimiter() Limiter { return Limiter{newLimiter()} }
+
+// Take is how long an address is to wait; 0: it is served.
+func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }
