@@ -151,6 +151,12 @@ func serveVault(t testing.TB, w *registrytest.World, address string) (at string,
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runVault(t, v, address)
+}
+
+// runVault serves a vault.
+func runVault(t testing.TB, v *vault.Vault, address string) (at string, stop func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)

@@ -185,7 +185,7 @@ func TestImport(t *testing.T) {
 		if err != nil || receipts[s.ID()] != over || over.Receipt == "" {
 			t.Errorf("on the drive %+v, over the network %+v, %v", receipts[s.ID()], over, err)
 		}
-		if _, err := receipt.Verify([]byte(over.Receipt), w.Policy.Policy().LogKey, s.ID()); err != nil {
+		if _, err := receipt.Verify([]byte(over.Receipt), w.Policy.Policy().Log(), s.ID()); err != nil {
 			t.Error(err)
 		}
 		if v := line.send(s); v.Status != api.Accepted {

@@ -32,6 +32,7 @@ const (
 	maxHeader     = 16 << 10
 	maxStreams    = 16 // requests at once on one connection of HTTP/2
 	retryAfter    = 5  // seconds
+	revokedAfter  = 3600
 	shutdownWait  = 10 * time.Second
 )
 

@@ -92,7 +92,7 @@ func TestRotation(t *testing.T) {
 	if _, err := receipt.VerifyVerdict([]byte(old.Verdict), q.VerdictKeys.Registry, q.VerdictKeys.Vault, before.ID()); err != nil {
 		t.Errorf("a verdict of before: %v", err)
 	}
-	if _, err := receipt.Verify([]byte(old.Receipt), q.LogKey, before.ID()); err != nil {
+	if _, err := receipt.Verify([]byte(old.Receipt), q.Log(), before.ID()); err != nil {
 		t.Errorf("a receipt of before: %v", err)
 	}
 	c = connect(t, w, r.URL, one.TLS)

@@ -58,6 +58,7 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	var running sync.WaitGroup
 	running.Go(func() { r.lead(roles, RoleLog, r.logging, r.runLog) })
 	running.Go(func() { r.lead(roles, RoleVault, r.vault.leading, r.vault.run) })
+	running.Go(func() { r.runCancellations(roles) })
 	defer r.vault.client.CloseIdleConnections()
 	defer running.Wait()
 	defer stop()
@@ -104,6 +105,7 @@ func (r *Registry) routes() []route {
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
 		{api.PathActivity, http.MethodPost, r.postActivity},
 		{api.PathTokenUnblock, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postUnblock(w, q, unblocks) }},
+		{api.PathCancellations, http.MethodPost, r.postCancellation},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},
@@ -132,10 +134,9 @@ func (r *Registry) handler() http.Handler {
 	return mux
 }
 
-// sender is the kiosk that a request comes from: the one that its TLS
-// certificate names, if that is the certificate's key that is registered, and
-// nobody has revoked it.
-func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
+// known is the kiosk that a request comes from: the one that its TLS certificate
+// names, if that is the certificate's key that is registered.
+func (r *Registry) known(q *http.Request) (Kiosk, bool) {
 	if q.TLS == nil || len(q.TLS.PeerCertificates) == 0 {
 		return Kiosk{}, false
 	}
@@ -145,15 +146,28 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
 		return Kiosk{}, false
 	}
-	if !bytes.Equal(k.TLSKey, leaf.RawSubjectPublicKeyInfo) || k.Revoked != nil {
+	if !bytes.Equal(k.TLSKey, leaf.RawSubjectPublicKeyInfo) {
 		r.opts.Log.Warn("kiosk without standing", "kiosk", k.ID)
 		return Kiosk{}, false
 	}
+	r.contact(q.Context(), k.ID)
 	return k, true
 }
 
+// sender is known, in good standing: nobody has revoked it.
+func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
+	k, ok := r.known(q)
+	if ok && k.Revoked != nil {
+		r.opts.Log.Warn("kiosk without standing", "kiosk", k.ID)
+		return Kiosk{}, false
+	}
+	return k, ok
+}
+
+// postRecords takes a batch, from a revoked kiosk too: it is told, signed and for
+// each of its records, that they come too late.
 func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts *turns) {
-	sender, ok := r.sender(q)
+	sender, ok := r.known(q)
 	if !ok {
 		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
 		return
@@ -208,8 +222,11 @@ func (r *Registry) takeBatch(ctx context.Context, batch api.Batch, sender Kiosk)
 			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
 			r.metrics.failures.Inc()
 			v = api.ItemVerdict{ID: v.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(t.err, errUnknownPolicy) {
+			switch {
+			case errors.Is(t.err, errUnknownPolicy):
 				v.Code = api.CodeUnknownPolicy
+			case errors.Is(t.err, errRevoked):
+				v.Code, v.RetryAfter = api.CodeNoKiosk, revokedAfter
 			}
 		}
 		r.metrics.records.WithLabelValues(string(v.Status), v.Code).Inc()
@@ -291,7 +308,9 @@ func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (
 	for _, id := range asked {
 		answer := api.RecordStatus{ID: id, Status: api.Unknown}
 		if known, held := found[id]; held {
-			answer = recordStatus(id, known)
+			if answer, err = r.recordStatus(ctx, id, known); err != nil {
+				return api.StatusResult{}, fmt.Errorf("sign standing of %s: %w", id, err)
+			}
 		}
 		if room -= reply.Size(answer) + 1; room < 0 {
 			break
@@ -301,12 +320,13 @@ func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (
 	return result, nil
 }
 
-func recordStatus(id api.ID, known status) api.RecordStatus {
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+func (r *Registry) recordStatus(ctx context.Context, id api.ID, known status) (answer api.RecordStatus, err error) {
+	answer = api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
 	if d := known.decision; d.Status != "" {
 		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
 	}
-	return answer
+	answer.Standing, err = r.standing(ctx, id, known)
+	return answer, err
 }
 
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
@@ -331,7 +351,13 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	}
-	reply.JSON(w, recordStatus(id, known))
+	answer, err := r.recordStatus(q.Context(), id, known)
+	if err != nil {
+		r.opts.Log.Error("standing not signed", "record", id, "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	reply.JSON(w, answer)
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
@@ -391,6 +417,9 @@ func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	text := "ready\n"
 	if r.vault.failing.Load() {
 		text = "ready, but the vault does not answer\n"
+	}
+	if err := r.witnesses.short(); err != nil {
+		text = "ready, but " + err.Error() + "\n"
 	}
 	for _, l := range []struct {
 		role Role

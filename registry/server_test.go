@@ -87,6 +87,11 @@ func TestVaultNotBelieved(t *testing.T) {
 	fake := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
+		if q.URL.Path == api.PathOutcomes {
+			rw.Header().Set("Content-Type", api.MediaJSON)
+			io.WriteString(rw, `{"outcomes":[],"last":0}`)
+			return
+		}
 		asked++
 		request, err := api.Decode[api.OpenRequest](q.Body)
 		if err != nil {
