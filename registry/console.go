@@ -22,6 +22,7 @@ func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
 		"GET /status":                r.consoleStatus,
 		"GET /kiosks/{id}":           r.consoleKiosk,
+		"POST /kiosks/{id}/retire":   r.consoleRetire,
 
 		"GET /cancellations":                r.consoleCancellations,
 		"GET /cancellations/{did}":          r.consoleCancellation,
