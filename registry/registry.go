@@ -81,8 +81,11 @@ type Options struct {
 	// CancelDelay is how long a cancel code suspends before it revokes; default
 	// DefaultCancelDelay.
 	CancelDelay time.Duration
-	Now         func() time.Time // default time.Now
-	Log         *slog.Logger     // default: none
+	// Connections are open at most at once, ConnectionsPerAddress from one address;
+	// 512 and 384 by default.
+	Connections, ConnectionsPerAddress int
+	Now                                func() time.Time // default time.Now
+	Log                                *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -100,6 +103,9 @@ type Registry struct {
 	origin    string
 	verdict   keyfile.Key
 	server    tls.Certificate
+	client    tls.Certificate // shown to the vault
+	limits    limits
+	metrics   *metrics
 	exchange  []parcel.PrivateKey
 	kiosks    Kiosks
 	activity  activities
@@ -114,6 +120,7 @@ type Registry struct {
 	closed    sync.Once
 
 	provisioning *provisioning
+	provisions   chan struct{} // places of provisioning
 	cancels      *limiter
 	heard        contacts
 }
@@ -131,18 +138,15 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), cancels: newLimiter()}
+	r := &Registry{opts: o, logging: newLeading(), cancels: newLimiter(), limits: defaultLimits(), provisions: make(chan struct{}, maxProvisions)}
+	if o.Connections > 0 {
+		r.limits.connections = o.Connections
+	}
+	if o.ConnectionsPerAddress > 0 {
+		r.limits.perAddress = o.ConnectionsPerAddress
+	}
+	r.metrics = newMetrics(r)
 	var err error
-	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
-		return nil, err
-	}
-	if r.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
-		return nil, err
-	}
-	client, err := keyfile.TLS(o.Dir, nameVault)
-	if err != nil {
-		return nil, err
-	}
 	pub, err := ReadPublic(o.Dir)
 	if err != nil {
 		return nil, err
@@ -152,6 +156,15 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	if err := ours(o.Policy, pub, r.exchange); err != nil {
+		return nil, err
+	}
+	if r.verdict, err = verdictKey(o.Dir, o.Policy); err != nil {
+		return nil, err
+	}
+	if r.server, err = keyfile.TLS(o.Dir, keyfile.Latest(o.Dir, nameServer)); err != nil {
+		return nil, err
+	}
+	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
@@ -174,13 +187,13 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	r.store, r.outbox = st, st
 	r.kiosks = Kiosks{o.Dir, st}
 	r.activity = activities{st, o.Log}
-	if err := r.prepare(ctx, client); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err error) {
+func (r *Registry) prepare(ctx context.Context) (err error) {
 	p := r.opts.Policy.Policy()
 	if err := r.loadPolicies(ctx); err != nil {
 		return err
@@ -193,7 +206,7 @@ func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err err
 			return err
 		}
 	}
-	r.vault, err = newVaultRole(r.opts.Vault, client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log)
 	return err
 }
 
@@ -265,10 +278,8 @@ func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) e
 		return fmt.Errorf("%w: log key", ErrPolicy)
 	case !slices.ContainsFunc(p.KioskCA, is(pub.KioskCA)):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)
-	case !slices.ContainsFunc(p.RegistryTLS, is(pub.TLSRoot)):
+	case !slices.ContainsFunc(append([][]byte{pub.TLSRoot}, pub.EarlierTLSRoots...), func(root []byte) bool { return slices.ContainsFunc(p.RegistryTLS, is(root)) }):
 		return fmt.Errorf("%w: tls root", ErrPolicy)
-	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
-		return fmt.Errorf("%w: verdict key", ErrPolicy)
 	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
 		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
