@@ -93,6 +93,21 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 	return s.store.Reject(ctx, sender, rejections)
 }
 
+// LogAll has the log role until every record has its receipt.
+func LogAll(ctx context.Context, r *Registry) error {
+	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
+		l, err := openLog(r.logDir(), r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		if err != nil {
+			return err
+		}
+		l.leading, l.term = r.logging, term
+		for more := true; more && err == nil; {
+			more, err = l.turn(ctx)
+		}
+		return errors.Join(err, l.stop(ctx))
+	})
+}
+
 // Handler is what Serve serves, without TLS.
 func Handler(r *Registry) http.Handler { return r.handler() }
 
@@ -154,8 +169,8 @@ func OpenStore(ctx context.Context, o Options, origin string) (Store, error) {
 	return openStore(ctx, o, origin)
 }
 
-// StoreOf is a registry's store.
-func StoreOf(r *Registry) Store { return r.store }
+// KiosksOf is a registry's register.
+func KiosksOf(r *Registry) Kiosks { return r.kiosks }
 
 // NewEntry is what the front makes of a submission by sender. An enrollment is
 // approved by officer.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -264,7 +265,36 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("untyped: %v", err)
 			}
 		}
+		samePlain(t, b)
 	})
+}
+
+// samePlain: a batch is read the same by the quick reader, if it reads it, and by
+// the general one, which alone takes white space.
+func samePlain(t *testing.T, b []byte) {
+	t.Helper()
+	quick, err := api.Decode[api.Batch](bytes.NewReader(b))
+	general, want := api.Decode[api.Batch](io.MultiReader(strings.NewReader("\n"), bytes.NewReader(b)))
+	if (err == nil) != (want == nil) || !reflect.DeepEqual(quick, general) {
+		t.Errorf("%q is read as %+v, %v; with white space before it as %+v, %v", b, quick, err, general, want)
+	}
+}
+
+func TestPlainBatches(t *testing.T) {
+	one := `{"id":"` + hexID + `","submission":"e30"}`
+	other := strings.Replace(one, hexID[:4], "ffff", 1)
+	if _, err := api.Decode[api.Batch](strings.NewReader(`{"items":[` + one + `,` + other + `]}`)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{
+		`{"items":[` + one + `]}`, `{"items":[` + one + `,` + other + `]}`, `{"items":[` + one + `,` + one + `]}`, `{"items":[` + one + `]} `, `{"items":[` + one + `]}x`,
+		`{"items":[` + one + `,]}`, `{"items":[` + one + other + `]}`, `{"items":[` + one, `{"items":[]}`, `{"items":[`, `{"items":[` + one[:20],
+		`{"items":[` + strings.Repeat(one+",", api.MaxItems) + other + `]}`,
+		strings.Replace(`{"items":[`+one+`]}`, "e30", "e31", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", "e\n30", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", `e\u0033\u0030`, 1),
+		strings.Replace(`{"items":[`+one+`]}`, "e30", "", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", "e30=", 1), strings.ToUpper(`{"items":[` + one + `]}`),
+	} {
+		samePlain(t, []byte(text))
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

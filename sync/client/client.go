@@ -291,12 +291,11 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 			return out, nil // by its id: what was rejected need not even be a record
 		}
 	}
-	submission, err := record.ParseSubmission(item.Data)
+	payload, err := record.PayloadOf(item.Data, item.ID)
 	if err != nil {
 		return Status{}, err
 	}
-	payload := submission.Record().Payload()
-	if submission.ID() != item.ID || claims.DID != "" && claims.DID != payload.Holder.DID {
+	if claims.DID != "" && claims.DID != payload.Holder.DID {
 		return Status{}, errors.New("the answer is about another record")
 	}
 	if got.Standing != "" {

@@ -73,6 +73,7 @@ func TestNothingIsThere(t *testing.T) {
 	}
 	// provision makes the state directory before anything else; there is no queue in it.
 	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "list")
+	wants(t, exitUsage, "year, month and day", s.config, "queue", "list", "--from", "28.11.2026")
 	wants(t, exitUsage, "64 hexadecimal digits", s.config, "queue", "show", "12")
 	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "show", strings.Repeat("0", 64))
 	for _, command := range []string{"export", "import-receipts"} {
