@@ -356,7 +356,7 @@ func TestImportRefusesSenders(t *testing.T) {
 	d := newDrive(t)
 	theirs := impostor.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.KioskID = "KIOSK-0003" }})
 	k.Export(t, d, nil, []record.Submission{theirs})
-	if in := take(t, r, d); found(in)[theirs.ID()].Code != api.CodeKiosk {
+	if in := take(t, r, d); found(in)[theirs.ID()].Code != api.CodeReplay {
 		t.Errorf("another kiosk's record: %+v", in)
 	}
 }
