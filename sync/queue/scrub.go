@@ -94,7 +94,7 @@ func (q *Queue) scrubRecord(ctx context.Context, id ID, bad map[uint64]bool, r *
 
 // mend writes the second copy of a record again, or quarantines it when the
 // database has no good one.
-func (q *Queue) mend(ctx context.Context, e Entry, r *Report) error {
+func (q *Queue) mend(e Entry, r *Report) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.mendLocked(e, r)
