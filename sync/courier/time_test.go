@@ -363,7 +363,7 @@ func TestPoisonTravelsAlone(t *testing.T) {
 				}
 				return nil, nil
 			}}
-			run(t, q, f, courier.Options{})
+			c, _ := run(t, q, f, courier.Options{})
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
 			if s, _ := q.Stats(t.Context()); s.Receipted != 129 || s.Waiting != 1 {
@@ -378,6 +378,7 @@ func TestPoisonTravelsAlone(t *testing.T) {
 				if err := q.Put(t.Context(), queue.Item{ID: queue.ID{9, byte(i)}, Data: []byte("record")}); err != nil {
 					t.Fatal(err)
 				}
+				c.Kick() // as the desk does: what is held is due
 				time.Sleep(5 * time.Minute)
 			}
 			synctest.Wait()
