@@ -243,6 +243,9 @@ func status(ctx context.Context, args []string) error {
 		return printJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, role := range s.Leads {
+		fmt.Printf("role     %s\n", role)
+	}
 	for _, what := range s.Failing {
 		fmt.Printf("FAILING  %s: see the registry's own log\n", what)
 	}
