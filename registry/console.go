@@ -14,6 +14,10 @@ import (
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"GET /status": r.consoleStatus,
+
+		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
+		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
+		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
 	}
 }
 

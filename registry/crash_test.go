@@ -39,8 +39,8 @@ const childDir = "REGISTRY_TEST_CHILD"
 
 // childOptions is what a parent writes for its child.
 type childOptions struct {
-	Dir, VaultURL, Root string
-	Policy, VaultRoot   []byte
+	Dir, Database, VaultURL, Root string
+	Policy, VaultRoot             []byte
 }
 
 // child serves the registry in a directory until it is killed.
@@ -55,7 +55,7 @@ func child(dir string) {
 	fail(err)
 	var c childOptions
 	fail(json.Unmarshal(b, &c))
-	o := registry.Options{Dir: c.Dir, Vault: registry.VaultLink{URL: c.VaultURL, Root: c.VaultRoot}, Log: slog.New(slog.DiscardHandler)}
+	o := registry.Options{Dir: c.Dir, Database: c.Database, Vault: registry.VaultLink{URL: c.VaultURL, Root: c.VaultRoot}, Log: slog.New(slog.DiscardHandler)}
 	_, err = hex.Decode(o.Root[:], []byte(c.Root))
 	fail(err)
 	o.Policy, err = policy.Parse(c.Policy, o.Root)
@@ -71,16 +71,20 @@ func child(dir string) {
 // spawn starts a child and waits until it listens.
 func spawn(t *testing.T, w *registrytest.World) (url string, kill func()) {
 	t.Helper()
-	o := w.RegistryOptions(noVault)
-	b, err := json.Marshal(childOptions{o.Dir, o.Vault.URL, hex.EncodeToString(o.Root[:]), o.Policy.Bytes(), o.Vault.Root})
+	return spawnWith(t, w.RegistryOptions(noVault))
+}
+
+func spawnWith(t *testing.T, o registry.Options) (url string, kill func()) {
+	t.Helper()
+	b, err := json.Marshal(childOptions{o.Dir, o.Database, o.Vault.URL, hex.EncodeToString(o.Root[:]), o.Policy.Bytes(), o.Vault.Root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(w.Dir, "child.json"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(o.Dir, "child.json"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childDir+"="+w.Dir)
+	cmd.Env = append(os.Environ(), childDir+"="+o.Dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

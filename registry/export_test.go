@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -92,6 +93,21 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 	return s.store.Reject(ctx, sender, rejections)
 }
 
+// LogAll has the log role until every record has its receipt.
+func LogAll(ctx context.Context, r *Registry) error {
+	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
+		l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		if err != nil {
+			return err
+		}
+		l.leading, l.term = r.logging, term
+		for more := true; more && err == nil; {
+			more, err = l.turn(ctx)
+		}
+		return errors.Join(err, l.stop(ctx))
+	})
+}
+
 // Handler is what Serve serves, without TLS.
 func Handler(r *Registry) http.Handler { return r.handler() }
 
@@ -109,6 +125,23 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
 	return err
+}
+
+// ConsoleOf is the console of a registry that serves, or is about to.
+func ConsoleOf(ctx context.Context, r *Registry) (c *Console, err error) {
+	notYet := func() (map[string]http.HandlerFunc, func() error, error) {
+		return nil, nil, errors.New("it does not serve")
+	}
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if c, err = console.Open(ctx, r.opts.Dir, notYet); err == nil || time.Now().After(late) {
+			return c, err
+		}
+	}
+}
+
+// ServeConsole serves the console alone: records are taken on, and not logged.
+func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
+	return console.Listen(r.opts.Dir, r.consoleRoutes())
 }
 
 // The store and what goes in and out of it, for its conformance test.
@@ -136,8 +169,8 @@ func OpenStore(ctx context.Context, o Options, origin string) (Store, error) {
 	return openStore(ctx, o, origin)
 }
 
-// StoreOf is a registry's store.
-func StoreOf(r *Registry) Store { return r.store }
+// KiosksOf is a registry's register.
+func KiosksOf(r *Registry) Kiosks { return r.kiosks }
 
 // NewEntry is what the front makes of a submission by sender. An enrollment is
 // approved by officer.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -83,8 +84,12 @@ func (r *Registry) runLog(ctx context.Context, term uint64) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // ends the lock
-	l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+	defer dir.Close()                              // ends the lock
+	path, err := filepath.EvalSymlinks(r.logDir()) // it may be on a disk that others share
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	l, err := openLog(path, r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 	if err != nil {
 		return err
 	}

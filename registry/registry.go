@@ -47,6 +47,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 )
@@ -96,6 +97,7 @@ type Registry struct {
 	origin    string
 	verdict   keyfile.Key
 	server    tls.Certificate
+	exchange  []parcel.PrivateKey
 	kiosks    Kiosks
 	activity  activities
 	store     store
@@ -138,7 +140,10 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	r.origin = pub.Origin
-	if err := ours(o.Policy, pub); err != nil {
+	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := ours(o.Policy, pub, r.exchange); err != nil {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
@@ -239,7 +244,7 @@ func logSigner(dir string) (note.Signer, error) {
 }
 
 // ours refuses a policy that would have kiosks trust another registry.
-func ours(s policy.Signed, pub api.RegistryKeys) error {
+func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) error {
 	if !s.Valid() {
 		return fmt.Errorf("%w: there is none", ErrPolicy)
 	}
@@ -256,6 +261,8 @@ func ours(s policy.Signed, pub api.RegistryKeys) error {
 		return fmt.Errorf("%w: tls root", ErrPolicy)
 	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
 		return fmt.Errorf("%w: verdict key", ErrPolicy)
+	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
+		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
 		return fmt.Errorf("%w: no vault's verdict key", ErrPolicy)
 	}

@@ -186,8 +186,19 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
-	var result api.BatchResult
-	for _, t := range r.take(q.Context(), batch.Items, sender) {
+	result := api.BatchResult{Verdicts: r.takeBatch(q.Context(), batch, sender)}
+	signed, err := r.signedTime(q.Context())
+	if err != nil {
+		r.opts.Log.Error("time not signed", "error", err)
+	}
+	result.Time = signed // left out when empty
+	result.Policy = r.opts.Policy.Digest()
+	reply.JSON(w, result)
+}
+
+// takeBatch decides every item of a batch, however it came here.
+func (r *Registry) takeBatch(ctx context.Context, batch api.Batch, sender Kiosk) (out []api.ItemVerdict) {
+	for _, t := range r.take(ctx, batch.Items, sender) {
 		v := t.verdict
 		if t.err != nil {
 			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
@@ -196,15 +207,9 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 				v.Code = api.CodeUnknownPolicy
 			}
 		}
-		result.Verdicts = append(result.Verdicts, v)
+		out = append(out, v)
 	}
-	signed, err := r.signedTime(q.Context())
-	if err != nil {
-		r.opts.Log.Error("time not signed", "error", err)
-	}
-	result.Time = signed // left out when empty
-	result.Policy = r.opts.Policy.Digest()
-	reply.JSON(w, result)
+	return out
 }
 
 // decoded is a request's body without its content coding, which nothing but gzip
@@ -256,19 +261,28 @@ func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no list of record ids", 0)
 		return
 	}
-	ids := make([][32]byte, len(query.IDs))
-	for i, id := range query.IDs {
-		ids[i] = id
-	}
-	found, err := r.store.Status(q.Context(), sender.ID, ids...)
+	result, err := r.statuses(q.Context(), sender, query.IDs)
 	if err != nil {
 		r.opts.Log.Error("records not read", "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
-	var result api.StatusResult
+	reply.JSON(w, result)
+}
+
+// statuses is what is known of records of sender's; what does not fit a message is
+// left out.
+func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (result api.StatusResult, err error) {
+	ids := make([][32]byte, len(asked))
+	for i, id := range asked {
+		ids[i] = id
+	}
+	found, err := r.store.Status(ctx, sender.ID, ids...)
+	if err != nil {
+		return result, err
+	}
 	room := api.MaxBody - 64
-	for _, id := range query.IDs {
+	for _, id := range asked {
 		answer := api.RecordStatus{ID: id, Status: api.Unknown}
 		if known, held := found[id]; held {
 			answer = recordStatus(id, known)
@@ -278,7 +292,7 @@ func (r *Registry) postStatus(w http.ResponseWriter, q *http.Request) {
 		}
 		result.Statuses = append(result.Statuses, answer)
 	}
-	reply.JSON(w, result)
+	return result, nil
 }
 
 func recordStatus(id api.ID, known status) api.RecordStatus {

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/record"
 )
 
@@ -49,7 +50,7 @@ type particulars struct {
 type boltStore struct{ db *bbolt.DB }
 
 // errStoreBusy means that another process serves this directory.
-var errStoreBusy = errors.New("the store is in use: another registry serves this directory")
+var errStoreBusy = fmt.Errorf("%w: another registry serves this directory", console.ErrBusy)
 
 func openBolt(file string) (*boltStore, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})

@@ -86,6 +86,7 @@ type Health struct {
 	TPMFault string   `json:"tpm_fault"` // "" when it answers
 	Delivery Delivery `json:"delivery"`
 	Fault    string   `json:"queue_fault"`
+	Mended   string   `json:"queue_mended,omitempty"` // since its start
 }
 
 // askHealth asks the agent. Errors: wire.ErrNoAgent, wire.ErrAnswer and those of
@@ -107,6 +108,7 @@ func (s *Station) health(ctx context.Context) Health {
 	if h.Delivery, err = s.delivery(ctx); err != nil {
 		h.Fault = err.Error()
 	}
+	h.Mended = s.upkeep.String()
 	return h
 }
 
@@ -121,7 +123,7 @@ func (h Health) queue() (string, error) {
 	if h.Fault != "" {
 		return "", fmt.Errorf("%w: the agent says: %s", queue.ErrDamaged, h.Fault)
 	}
-	return describeQueue(h.Delivery)
+	return describeQueue(h.Delivery, h.Mended)
 }
 
 func diagnoseReaders(ctx context.Context, c Config) (string, error) {
@@ -197,7 +199,7 @@ func diagnoseCertificates(c Config) (string, error) {
 }
 
 func diagnoseQueue(ctx context.Context, c Config) (string, error) {
-	q, _, err := openQueue(ctx, c)
+	q, report, err := openQueue(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -206,14 +208,17 @@ func diagnoseQueue(ctx context.Context, c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return describeQueue(d)
+	return describeQueue(d, report.String())
 }
 
 // ErrQuarantined means that records need a person's look.
 var ErrQuarantined = errors.New("records were set aside: kiosk queue list says why")
 
-func describeQueue(d Delivery) (string, error) {
+func describeQueue(d Delivery, mended string) (string, error) {
 	text := fmt.Sprintf("%d waiting, %d set aside, %d delivered", d.Waiting, d.Quarantined, d.Receipted)
+	if mended != "" {
+		text += "; mended: " + mended
+	}
 	if d.Quarantined > 0 {
 		return "", fmt.Errorf("%w: %s", ErrQuarantined, text)
 	}

@@ -30,7 +30,7 @@ type Station struct {
 	config   Config
 	tpm      *tpm.TPM
 	queue    *queue.Queue
-	report   queue.Report
+	upkeep   upkeep
 	policies *policies
 	activity *activity
 	courier  *courier.Courier
@@ -63,9 +63,11 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.clock, err = openClock(c); err != nil {
 		return nil, err
 	}
-	if s.queue, s.report, err = openQueue(ctx, c); err != nil {
+	var report queue.Report
+	if s.queue, report, err = openQueue(ctx, c); err != nil {
 		return nil, err
 	}
+	s.upkeep.note(o.Log, report)
 	if s.tpm, err = openTPM(ctx, c); err != nil {
 		return nil, err
 	}
@@ -133,15 +135,12 @@ func (s *Station) Verdict(ctx context.Context, id queue.ID) (kiosk.DeliveryStage
 	return delivery{s.courier, s.queue, s.client}.Verdict(ctx, id)
 }
 
-// Report is what opening the queue found.
-func (s *Station) Report() queue.Report { return s.report }
-
 // Run serves the desk, the socket and the courier until ctx ends.
 func (s *Station) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	start := func(what string, f func(context.Context) error) {
 		wg.Go(func() {
 			defer cancel() // one ends: all end
@@ -154,6 +153,7 @@ func (s *Station) Run(ctx context.Context) error {
 	start("courier", s.courier.Run)
 	start("socket", func(ctx context.Context) error { return wire.Serve(ctx, s.config.Kiosk.Socket, s.agent, s.answer) })
 	start("policy", s.keepCurrent)
+	start("upkeep", s.keepWhole)
 	wg.Wait()
 	close(errs)
 	return <-errs

@@ -440,6 +440,12 @@ func Decode[M message](r io.Reader) (M, error) {
 	if len(b) > MaxBody {
 		return none, ErrSize
 	}
+	if batch, is := any(&m).(*Batch); is && batch.readPlain(b) {
+		if err := m.Check(); err != nil {
+			return none, err
+		}
+		return m, nil
+	}
 	if err := uniqueMembers(b); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrForm, err)
 	}
@@ -452,6 +458,34 @@ func Decode[M message](r io.Reader) (M, error) {
 		return none, err
 	}
 	return m, nil
+}
+
+// readPlain reads a batch that is written as Go writes it, which most are: a
+// general reader takes half as long as all signatures in it. It says no to
+// anything else, and to nothing that Decode would read otherwise.
+func (b *Batch) readPlain(text []byte) bool {
+	rest, ok := bytes.CutPrefix(text, []byte(`{"items":[`))
+	var items []Item
+	for ok && len(items) < MaxItems {
+		var item Item
+		if rest, ok = bytes.CutPrefix(rest, []byte(`{"id":"`)); !ok || len(rest) < 64 || item.ID.UnmarshalText(rest[:64]) != nil {
+			return false
+		}
+		if rest, ok = bytes.CutPrefix(rest[64:], []byte(`","submission":"`)); !ok {
+			return false
+		}
+		end := bytes.IndexByte(rest, '"')
+		if end < 0 || item.Submission.UnmarshalText(rest[:end]) != nil {
+			return false
+		}
+		items = append(items, item)
+		if string(rest[end:]) == `"}]}` {
+			b.Items = items
+			return true
+		}
+		rest, ok = bytes.CutPrefix(rest[end:], []byte(`"},`))
+	}
+	return false
 }
 
 // maxDepth is more than any message has.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
 )
 
@@ -18,6 +19,10 @@ type RegistryKeys struct {
 	KioskCA     []byte     `json:"kiosk_ca"`     // certificate, DER
 	TLSRoot     []byte     `json:"tls_root"`     // certificate, DER
 	VaultClient []byte     `json:"vault_client"` // certificate that the registry shows to the vault, DER
+
+	// Exchange are the keys that kiosks seal drives to, the newest first; the older
+	// ones are for policies that name them still.
+	Exchange []parcel.Key `json:"exchange,omitzero"`
 }
 
 // VaultKeys is the same of a vault; RootHash pins the authority's policies.

@@ -28,6 +28,7 @@ import (
 
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/canonical"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
 )
 
@@ -99,6 +100,10 @@ type Policy struct {
 	// OfficerRules say what officers may do, at most one rule for each unit. Whoever
 	// has none is no officer here: an empty list trusts nobody.
 	OfficerRules []OfficerRule `json:"officer_roles,omitzero"`
+
+	// Exchange are the registry's keys that a kiosk may seal a drive to; it takes the
+	// first. Without one nothing can be exported.
+	Exchange []parcel.Key `json:"exchange,omitzero"`
 
 	Token  Token  `json:"token,omitzero"`
 	Limits Limits `json:"limits,omitzero"`
@@ -400,6 +405,11 @@ func (p Policy) check() error {
 	}
 	if err := p.checkToken(); err != nil {
 		return err
+	}
+	for i, k := range p.Exchange {
+		if err := k.Check(); err != nil || slices.ContainsFunc(p.Exchange[:i], func(o parcel.Key) bool { return o.ID == k.ID }) {
+			return errors.New("exchange key")
+		}
 	}
 	for _, k := range slices.Concat(p.VerdictKeys.Registry, p.VerdictKeys.Vault) {
 		if _, err := k.Public(); err != nil {

@@ -261,6 +261,7 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
 	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
 	p.VerdictKeys.Registry = []record.JWK{keys.VerdictKey}
+	p.Exchange = keys.Exchange
 	return nil
 }
 

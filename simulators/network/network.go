@@ -501,6 +501,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	fault   Fault
 	seen    []string
+	tunnels map[net.Conn]struct{}
 }
 
 // NewProxy starts a proxy on loopback.
@@ -513,17 +514,22 @@ func NewProxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{URL: "http://" + l.Addr().String(), l: l, inspect: inspect, fault: Healthy}
+	p := &Proxy{URL: "http://" + l.Addr().String(), l: l, inspect: inspect, fault: Healthy, tunnels: map[net.Conn]struct{}{}}
 	go (&http.Server{Handler: http.HandlerFunc(p.connect), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}).Serve(l)
 	return p, nil
 }
 
 // Suffer sets what the proxy does with a CONNECT: answer with a fault of the
-// content, open the connection (Inspected), or let only HTTP/1.1 pass (OnlyHTTP1).
+// content, open the connection (Inspected), or let only HTTP/1.1 pass (OnlyHTTP1). Tunnels
+// that are open end.
 func (p *Proxy) Suffer(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault = f
+	for c := range p.tunnels {
+		reset(c)
+	}
+	clear(p.tunnels)
 }
 
 // Seen lists the hosts that were asked for.
@@ -561,7 +567,15 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer down.Close()
+	p.mu.Lock()
+	p.tunnels[down] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.tunnels, down)
+		p.mu.Unlock()
+		down.Close()
+	}()
 	io.WriteString(down, "HTTP/1.1 200 Connection established\r\n\r\n")
 	switch fault {
 	case Inspected:

@@ -252,7 +252,7 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	}
 	var out []Status
 	for _, got := range result.Statuses {
-		s, err := verifyStatus(got, asked[got.ID], p.Policy())
+		s, err := VerifyStatus(got, asked[got.ID], p.Policy())
 		if err == nil && s.Receipt != nil {
 			if err = c.consistent(ctx, s, p.Policy()); err != nil && !errors.Is(err, ErrNonsense) {
 				continue // it is asked for again
@@ -266,9 +266,10 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	return out, nil
 }
 
-// verifyStatus believes of an answer what is signed. Errors wrap ErrNotFound or
-// ErrNonsense.
-func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status, err error) {
+// VerifyStatus believes of what somebody says about a record what is proved under
+// p, and refuses the whole if it claims more. How it came here is of no matter.
+// Errors wrap ErrNotFound or ErrNonsense.
+func VerifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status, err error) {
 	if got.Status == api.Unknown {
 		return out, ErrNotFound
 	}
@@ -279,28 +280,34 @@ func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status,
 }
 
 func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
+	if got.ID != item.ID {
+		return Status{}, errors.New("the answer is about another record")
+	}
 	out := Status{ID: item.ID, Status: got.Status}
+	var claims receipt.Verdict
 	if got.Status == api.Pending && got.Receipt == "" && got.Standing == "" {
 		return out, nil
 	}
-	submission, err := record.ParseSubmission(item.Data)
-	if err != nil {
-		return out, err
-	}
-	if submission.ID() != item.ID {
-		return out, record.ErrForm
-	}
-	payload := submission.Record().Payload()
 	if got.Status != api.Pending {
 		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
 		if err != nil {
 			return out, err
 		}
-		claims := v.Claims()
-		if string(claims.Status) != string(got.Status) || claims.Status != receipt.Rejected && claims.DID != "" && claims.DID != payload.Holder.DID {
+		claims = v.Claims()
+		if string(claims.Status) != string(got.Status) {
 			return out, errors.New("the signed verdict says something else")
 		}
 		out.Code, out.Verdict = claims.Code, v.Bytes()
+		if got.Status == api.Rejected && got.Receipt == "" {
+			return out, nil // by its id: what was rejected need not even be a record
+		}
+	}
+	payload, err := record.PayloadOf(item.Data, item.ID)
+	if err != nil {
+		return Status{}, err
+	}
+	if claims.DID != "" && claims.DID != payload.Holder.DID {
+		return Status{}, errors.New("the answer is about another record")
 	}
 	if got.Standing != "" {
 		v, err := receipt.VerifyVerdict([]byte(got.Standing), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)

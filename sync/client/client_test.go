@@ -173,11 +173,11 @@ func TestStanding(t *testing.T) {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	for _, want := range []receipt.Status{receipt.Suspended, receipt.Revoked} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
 				a.Statuses[0].Standing = string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
 			}
-		}
+		})
 		if st, err := status(t, c, item(s)); err != nil || st.Standing == nil || st.Standing.Status != want || st.Standing.Code != api.CodeCancelled || st.Status != api.Active {
 			t.Errorf("%+v, %v", st, err)
 		}
@@ -236,22 +236,22 @@ func TestLies(t *testing.T) {
 			a.Standing = verdict(receipt.Verdict{Record: s.ID(), Status: receipt.Rejected, Code: "c"}, false)
 		},
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
 				lie(&a.Statuses[0])
 			}
-		}
+		})
 		if st, err := status(t, c, i); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, st, err)
 		}
 	}
 	// The others of the same answer are believed.
 	two := []client.Item{i, o}
-	r.Change = func(_ string, answer any) {
+	r.Change(func(_ string, answer any) {
 		if a, ok := answer.(*api.StatusResult); ok {
 			a.Statuses[0].Receipt = string(otherStatus.Receipt)
 		}
-	}
+	})
 	if got, err := c.Status(t.Context(), two); err != nil || len(got) != 2 || !errors.Is(got[0].Err, client.ErrNonsense) || got[0].Receipt != nil ||
 		got[1].Err != nil || !r.IsReceipt(got[1].Receipt, o.ID) {
 		t.Errorf("one lie in two: %+v, %v", got, err)
@@ -260,11 +260,11 @@ func TestLies(t *testing.T) {
 		"left out": func(a *api.StatusResult) { a.Statuses = a.Statuses[1:] },
 		"lost":     func(a *api.StatusResult) { a.Statuses[0] = api.RecordStatus{ID: i.ID, Status: api.Unknown} },
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
 				lie(a)
 			}
-		}
+		})
 		got, err := c.Status(t.Context(), two)
 		if err != nil || name == "left out" && (len(got) != 1 || got[0].ID != o.ID) || name == "lost" && !errors.Is(got[0].Err, client.ErrNotFound) {
 			t.Errorf("%s: %+v, %v", name, got, err)
@@ -290,11 +290,11 @@ func TestLies(t *testing.T) {
 			a.Time = verdict(receipt.Verdict{Record: i.ID, Status: receipt.Rejected, Code: "c"}, false)
 		},
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.BatchResult); ok {
 				lie(a)
 			}
-		}
+		})
 		if v, err := c.Submit(t.Context(), []client.Item{i}); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %+v, %v", name, v, err)
 		}

@@ -48,11 +48,11 @@ func TestVerdict(t *testing.T) {
 			a.Verdict = string(r.Verdict(receipt.Verdict{Record: id, DID: did, Status: receipt.Refused, Code: "c"}, false))
 		},
 	} {
-		r.Change = func(_ string, answer any) {
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.RecordStatus); ok {
 				lie(a)
 			}
-		}
+		})
 		if got, err := c.Verdict(t.Context(), id); !errors.Is(err, client.ErrNonsense) {
 			t.Errorf("%s is believed: %s, %v", name, got, err)
 		}

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -18,7 +14,6 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
-	"enrollkiosk/simulators/network"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/internal/testregistry"
@@ -652,73 +647,5 @@ func TestQueueGone(t *testing.T) {
 	f := &fake{submit: func([]client.Item) ([]client.Verdict, error) { q.Close(); return nil, nil }}
 	if err := courier.New(q, f, courier.Options{}).Run(t.Context()); !errors.Is(err, queue.ErrClosed) && !errors.Is(err, queue.ErrDamaged) {
 		t.Errorf("%v", err)
-	}
-}
-
-// Real records, real signatures, a real log, and a line that fails in every way
-// there is, one after another: in the end the registry has each record once, the
-// kiosk each receipt, and nothing is left waiting.
-func TestThroughEveryFault(t *testing.T) {
-	var line *network.Listener
-	r := testregistry.New(t, func(r *testregistry.Registry, l net.Listener) net.Listener {
-		var err error
-		if line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Pace: time.Millisecond}); err != nil {
-			t.Fatal(err)
-		}
-		return line
-	})
-	defer line.Close()
-	c, err := client.New(client.Options{URL: r.URL, Certificate: r.Kiosk, Timeout: time.Second,
-		Policy: func() (policy.Signed, error) { return r.Policy, nil }, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	q := open(t, quickDir(t))
-	r.Delay(1)
-	co, _ := run(t, q, c, courier.Options{Idle: 20 * time.Millisecond})
-	faults := []network.Fault{network.Unreachable, network.Slow, network.Interrupted, network.LostAnswer, network.HalfAnswer, network.PlainHTTP,
-		network.WrongCert, network.ExpiredCert, network.Nonsense, network.Page, network.Redirect, network.Unauthorized, network.ProxyAuth,
-		network.TooLarge, network.Broken, network.Storm, network.CutBody}
-	rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
-	var ids []queue.ID
-	for n, fault := range faults {
-		line.Suffer(fault)
-		s := r.Enroll(t, uint64(n+1))
-		ids = append(ids, s.ID())
-		if err := q.Put(t.Context(), queue.Item{ID: s.ID(), Data: s.Bytes()}); err != nil {
-			t.Fatal(err)
-		}
-		for met := line.Count(fault); line.Count(fault) == met; time.Sleep(5 * time.Millisecond) {
-			co.Kick()
-		}
-		line.Suffer(network.Healthy)
-	}
-	deadline := time.Now().Add(time.Minute)
-	for {
-		co.Kick()
-		s, err := q.Stats(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Receipted == len(ids) && s.Bytes == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%+v, line %+v", s, now(t, co))
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if r.Records() != len(ids) {
-		t.Errorf("the registry holds %d of %d records", r.Records(), len(ids))
-	}
-	for _, id := range ids {
-		b, err := q.Receipt(t.Context(), id)
-		if err != nil || !r.IsReceipt(b, id) {
-			t.Errorf("receipt of %v: %v", id, err)
-		}
-		if state(t, q, id) != queue.Purged {
-			t.Errorf("%v is %s", id, state(t, q, id))
-		}
 	}
 }

@@ -21,7 +21,8 @@ const (
 	kickSpacing  = 250 * time.Millisecond // between attempts that kicks ask for
 	verdictWait  = time.Hour              // to go on asking for the vault's verdict after the receipt
 	maxUndecided = 64                     // records to do that for at once
-	maxWidth     = 3                      // submissions on their way at once, beside one question
+	maxWidth     = 3                      // submissions on their way at once
+	maxQuestions = 2                      // and questions
 	atTheDesk    = 4                      // a batch of more is a backlog
 )
 
@@ -105,6 +106,17 @@ func (l *loop) count(f func(*flight) bool) (n int) {
 		}
 	}
 	return n
+}
+
+// aloft are the records that a request on its way is about.
+func (l *loop) aloft() map[queue.ID]bool {
+	out := map[queue.ID]bool{}
+	for f := range l.flights {
+		for _, i := range f.items {
+			out[i.ID] = true
+		}
+	}
+	return out
 }
 
 // kick ends pauses that are our own.
@@ -246,12 +258,7 @@ func (c *Courier) submission(ctx context.Context, now time.Time) (*flight, error
 	if l.count(func(f *flight) bool { return !f.question }) >= l.width {
 		return nil, nil
 	}
-	aloft := map[queue.ID]bool{}
-	for f := range l.flights {
-		for _, i := range f.items {
-			aloft[i.ID] = true
-		}
-	}
+	aloft := l.aloft()
 	for id, h := range l.held {
 		if !h.alone || now.Before(h.until) || aloft[id] {
 			continue
@@ -294,12 +301,13 @@ func (c *Courier) batch(ctx context.Context, items int, skip func(queue.ID) bool
 // waiting for them.
 func (c *Courier) question(ctx context.Context, now time.Time) (*flight, error) {
 	l := &c.loop
-	if l.count(func(f *flight) bool { return f.question }) > 0 {
+	if l.count(func(f *flight) bool { return f.question }) >= maxQuestions {
 		return nil, nil
 	}
+	aloft := l.aloft()
 	var due []queue.ID
 	for id, s := range l.sent {
-		if !now.Before(s.next) {
+		if !now.Before(s.next) && !aloft[id] {
 			due = append(due, id)
 		}
 	}
@@ -393,7 +401,8 @@ func (c *Courier) taken(ctx context.Context, f *flight) error {
 	l := &c.loop
 	c.answered(f)
 	l.width = min(2*l.width, maxWidth)
-	l.items, l.bytes = min(2*l.items, api.MaxItems), min(2*l.bytes, api.MaxBatchData)
+	// Slower than they were halved: what was too much once is not tried again at once.
+	l.items, l.bytes = min(l.items+max(l.items/4, 1), api.MaxItems), min(l.bytes+max(l.bytes/4, 1), api.MaxBatchData)
 	if l.blamed != (queue.ID{}) {
 		if !slices.ContainsFunc(f.items, func(i client.Item) bool { return i.ID == l.blamed }) {
 			// The line carries others: it was the record.

@@ -16,7 +16,13 @@ import (
 )
 
 func runQueueList(ctx context.Context, c *command) error {
+	from := c.flags.String("from", "", "what was delivered on this `day` (2006-01-02) or later, and nothing else")
+	to := c.flags.String("to", "", "what was delivered on this `day` or before, and nothing else")
 	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	period, err := period(*from, *to)
+	if err != nil {
 		return err
 	}
 	config, err := c.load()
@@ -24,7 +30,7 @@ func runQueueList(ctx context.Context, c *command) error {
 		return err
 	}
 	var list station.QueueList
-	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList}, &list); err != nil {
+	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList, Argument: period}, &list); err != nil {
 		return err
 	}
 	var b strings.Builder
@@ -36,6 +42,25 @@ func runQueueList(ctx context.Context, c *command) error {
 		b.WriteString("The queue is empty.\n")
 	}
 	return c.print(strings.TrimSuffix(b.String(), "\n"), list)
+}
+
+// period is the one of the days from to to, both included; "" for neither.
+func period(from, to string) (string, error) {
+	if from == "" && to == "" {
+		return "", nil
+	}
+	var times [2]time.Time
+	for i, day := range []string{from, to} {
+		if day == "" {
+			continue
+		}
+		t, err := time.ParseInLocation(time.DateOnly, day, time.Local)
+		if err != nil {
+			return "", usageError{"a day is year, month and day, as in 2026-11-28"}
+		}
+		times[i] = t.AddDate(0, 0, i)
+	}
+	return station.Period(times[0], times[1]), nil
 }
 
 // deliveryText heads the list: what waits, and what of the line.

@@ -33,6 +33,17 @@ const usage = `registry: takes enrollment records on and logs them.
   registry kiosks reject ID --config FILE
   registry kiosks revoke ID --config FILE
   registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
+  registry import DIR --config FILE [--wait 30s] [--json]
+                                                      take on what kiosks have exported to a drive, and write receipts to it
+  registry exchange new DIR                           make the key that kiosks export to from the next policy on
+  registry audit URL|DIR --policy FILE --root HASH [--state DIR] [--receipts DIR] [--workers 4] [--json]
+                                                      verify every leaf of a public log, against the last audit's too; receipts are held against it
+  registry audit URL|DIR --log-key KEY [--witness KEY]... [--quorum N] [--tls-root FILE] ...
+                                                      the same without a policy
+  registry witness init DIR --name NAME               make a witness's key; it is for the authority's policy
+  registry witness watch DIR KEY                      have it watch the log that has this verifier key
+  registry witness serve DIR [--listen 127.0.0.1:8480] [--certificate FILE --key FILE]
+                                                      cosign the checkpoints of logs that grow, until SIGTERM
 
 Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
@@ -51,8 +62,12 @@ FILE is TOML; paths are relative to it:
   [vault]
   url    = "https://127.0.0.1:8444"
   public = "vault/public.json"
+  [[witnesses]]                      # of the policy, as many as its quorum at least
+  name = "witness.example/w1"
+  url  = "https://witness.example"
+  root = "witness-root.pem"          # of its TLS certificate; without it the system's
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 5 not reachable, 130 interrupted.
 `
 
 func main() { command.Main("registry", run) }
@@ -91,6 +106,17 @@ func run(ctx context.Context, args []string) error {
 			return activity(ctx, args[2:])
 		}
 		return command.Misuse("activity list (see registry -h)")
+	case "import":
+		return importDrive(ctx, args[1:])
+	case "exchange":
+		if len(args) > 1 && args[1] == "new" {
+			return newExchange(args[2:])
+		}
+		return command.Misuse("exchange new (see registry -h)")
+	case "audit":
+		return runAudit(ctx, args[1:])
+	case "witness":
+		return runWitness(ctx, args[1:])
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
