@@ -4,12 +4,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -93,6 +98,21 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 	return s.store.Reject(ctx, sender, rejections)
 }
 
+// LogAll has the log role until every record has its receipt.
+func LogAll(ctx context.Context, r *Registry) error {
+	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
+		l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		if err != nil {
+			return err
+		}
+		l.leading, l.term = r.logging, term
+		for more := true; more && err == nil; {
+			more, err = l.turn(ctx)
+		}
+		return errors.Join(err, l.stop(ctx))
+	})
+}
+
 // Handler is what Serve serves, without TLS.
 func Handler(r *Registry) http.Handler { return r.handler() }
 
@@ -110,6 +130,23 @@ func Verifier(r *Registry, kiosk string) (func(submission []byte, id [32]byte) e
 func Check(r *Registry, submission []byte, id [32]byte, sender Kiosk, now time.Time) error {
 	_, err := r.check.submission(submission, id, sender, now)
 	return err
+}
+
+// ConsoleOf is the console of a registry that serves, or is about to.
+func ConsoleOf(ctx context.Context, r *Registry) (c *Console, err error) {
+	notYet := func() (map[string]http.HandlerFunc, func() error, error) {
+		return nil, nil, errors.New("it does not serve")
+	}
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if c, err = console.Open(ctx, r.opts.Dir, notYet); err == nil || time.Now().After(late) {
+			return c, err
+		}
+	}
+}
+
+// ServeConsole serves the console alone: records are taken on, and not logged.
+func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
+	return console.Listen(r.opts.Dir, r.consoleRoutes())
 }
 
 // The store and what goes in and out of it, for its conformance test.
@@ -216,3 +253,84 @@ func NewLimiter() Limiter { return Limiter{newLimiter()} }
 
 // Take is how long an address is to wait; 0: it is served.
 func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }
+
+func (s stock) ID() []byte      { return s.id[:] }
+func (s stock) Record() []byte  { return s.record }
+func (s stock) Receipt() []byte { return s.receipt }
+
+// Depth is how many records wait, and since when.
+type Depth struct {
+	Count  uint64
+	Oldest time.Time
+}
+
+// Depths are what waits for the log and the vault.
+func Depths(s Store) (unlogged, unopened Depth, err error) {
+	b, err := s.Backlog(context.Background())
+	return Depth{b.unlogged.count, b.unlogged.oldest}, Depth{b.unopened.count, b.unopened.oldest}, err
+}
+
+// Hurry makes a registry lose patience with its clients soon, and gives it few places.
+func Hurry(r *Registry, patience time.Duration, connections, perAddress int) {
+	r.limits.header, r.limits.read, r.limits.write, r.limits.idle = patience, patience, patience, patience
+	r.limits.connections, r.limits.perAddress = connections, perAddress
+}
+
+// Metrics is what Prometheus is told.
+func Metrics(r *Registry) http.Handler {
+	return promhttp.HandlerFor(r.metrics.all, promhttp.HandlerOpts{})
+}
+
+// HoldProvisioning takes all places of provisioning until it is released.
+func HoldProvisioning(r *Registry) (release func()) {
+	for range cap(r.provisions) {
+		r.provisions <- struct{}{}
+	}
+	return func() {
+		for range cap(r.provisions) {
+			<-r.provisions
+		}
+	}
+}
+
+// Snapshot writes the store of a registry that serves.
+func Snapshot(r *Registry) func(context.Context, io.Writer) error {
+	return r.store.(snapshotter).Snapshot
+}
+
+// Examine compares store and log of a registry that serves.
+func Examine(r *Registry) (Report, error) {
+	return examine(context.Background(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().LogKey)
+}
+
+// Routes are the methods and paths that are served.
+func Routes(r *Registry) (out []string) {
+	for _, route := range r.routes() {
+		out = append(out, route.method+" "+route.path)
+	}
+	return out
+}
+
+// KillStore makes the store fail at all that is not the register's: the database
+// is away. Whoever has standing keeps it.
+func KillStore(r *Registry) {
+	d := dead{r.store}
+	r.store, r.activity.store, r.provisioning.kiosks.store, r.provisioning.sessions = d, d, d, d
+}
+
+type dead struct{ store }
+
+var errDead = errors.New("connection refused")
+
+func (dead) Status(context.Context, string, ...[32]byte) (map[[32]byte]status, error) {
+	return nil, errDead
+}
+func (dead) ChangeActivity(context.Context, string, []receipt.ActivityEntry, func(*KioskActivity, []tally)) error {
+	return errDead
+}
+func (dead) Provision(context.Context, string) (Provision, error) { return Provision{}, errDead }
+func (dead) ChangeSession(context.Context, api.ID, time.Time, func(*session) error) (session, error) {
+	return session{}, errDead
+}
+func (dead) Unlogged(context.Context, int) ([]leaf, error) { return nil, errDead }
+func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, errDead }

@@ -127,7 +127,7 @@ func (k Kiosks) NewCode(ctx context.Context, id string, root [32]byte, valid tim
 	if !api.ValidKioskID(id) {
 		return api.Code{}, ErrKioskID
 	}
-	server, err := keyfile.ReadCertificate(filepath.Join(k.dir, nameServer+".crt"))
+	server, err := keyfile.ReadCertificate(filepath.Join(k.dir, keyfile.Latest(k.dir, nameServer)+".crt"))
 	if err != nil {
 		return api.Code{}, err
 	}

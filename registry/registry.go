@@ -45,7 +45,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 )
@@ -60,6 +62,11 @@ type Options struct {
 	Root   [32]byte      // hash of the authority's root key
 	Policy policy.Signed // in force, under Root; distributed as it is
 	Vault  VaultLink     //
+
+	// Witnesses of the policy, to be asked for their cosignatures: as many as its
+	// quorum at least.
+	Witnesses []WitnessLink
+
 	// Database is the postgres:// address of a database that several registries
 	// may share; empty: everything is in Dir.
 	Database string
@@ -74,8 +81,11 @@ type Options struct {
 	// CancelDelay is how long a cancel code suspends before it revokes; default
 	// DefaultCancelDelay.
 	CancelDelay time.Duration
-	Now         func() time.Time // default time.Now
-	Log         *slog.Logger     // default: none
+	// Connections are open at most at once, ConnectionsPerAddress from one address;
+	// 512 and 384 by default.
+	Connections, ConnectionsPerAddress int
+	Now                                func() time.Time // default time.Now
+	Log                                *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -88,24 +98,29 @@ type VaultLink struct {
 
 // Registry is an open registry. Serve runs it.
 type Registry struct {
-	opts     Options
-	check    check
-	origin   string
-	verdict  keyfile.Key
-	server   tls.Certificate
-	kiosks   Kiosks
-	activity activities
-	store    store
-	outbox   outbox // the store
-	signer   note.Signer
-	logKey   string
-	logging  leading
-	vault    *vaultRole
-	files    logFiles
-	dir      *os.File // locked
-	closed   sync.Once
+	opts      Options
+	check     check
+	origin    string
+	verdict   keyfile.Key
+	server    tls.Certificate
+	client    tls.Certificate // shown to the vault
+	limits    limits
+	metrics   *metrics
+	exchange  []parcel.PrivateKey
+	kiosks    Kiosks
+	activity  activities
+	store     store
+	outbox    outbox // the store
+	signer    note.Signer
+	witnesses *witnesses
+	logging   leading
+	vault     *vaultRole
+	files     logFiles
+	dir       *os.File // locked
+	closed    sync.Once
 
 	provisioning *provisioning
+	provisions   chan struct{} // places of provisioning
 	cancels      *limiter
 	heard        contacts
 }
@@ -123,27 +138,43 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), cancels: newLimiter()}
+	r := &Registry{opts: o, logging: newLeading(), cancels: newLimiter(), limits: defaultLimits(), provisions: make(chan struct{}, maxProvisions)}
+	if o.Connections > 0 {
+		r.limits.connections = o.Connections
+	}
+	if o.ConnectionsPerAddress > 0 {
+		r.limits.perAddress = o.ConnectionsPerAddress
+	}
+	r.metrics = newMetrics(r)
 	var err error
-	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
-		return nil, err
-	}
-	if r.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
-		return nil, err
-	}
-	client, err := keyfile.TLS(o.Dir, nameVault)
-	if err != nil {
-		return nil, err
-	}
 	pub, err := ReadPublic(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	r.origin, r.logKey = pub.Origin, pub.LogKey
-	if err := ours(o.Policy, pub); err != nil {
+	r.origin = pub.Origin
+	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
+		return nil, err
+	}
+	if err := ours(o.Policy, pub, r.exchange); err != nil {
+		return nil, err
+	}
+	if r.verdict, err = verdictKey(o.Dir, o.Policy); err != nil {
+		return nil, err
+	}
+	if r.server, err = keyfile.TLS(o.Dir, keyfile.Latest(o.Dir, nameServer)); err != nil {
+		return nil, err
+	}
+	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
 		return nil, err
 	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
+		return nil, err
+	}
+	var watched checkpoint.Log
+	if r.may(RoleLog) {
+		watched = o.Policy.Policy().Log()
+	}
+	if r.witnesses, err = newWitnesses(o.Witnesses, watched, o.Log); err != nil {
 		return nil, err
 	}
 	if r.dir, err = lockDir(o.Dir); err != nil {
@@ -156,13 +187,13 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	r.store, r.outbox = st, st
 	r.kiosks = Kiosks{o.Dir, st}
 	r.activity = activities{st, o.Log}
-	if err := r.prepare(ctx, client); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err error) {
+func (r *Registry) prepare(ctx context.Context) (err error) {
 	p := r.opts.Policy.Policy()
 	if err := r.loadPolicies(ctx); err != nil {
 		return err
@@ -175,7 +206,7 @@ func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err err
 			return err
 		}
 	}
-	r.vault, err = newVaultRole(r.opts.Vault, client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log)
 	return err
 }
 
@@ -234,7 +265,7 @@ func logSigner(dir string) (note.Signer, error) {
 }
 
 // ours refuses a policy that would have kiosks trust another registry.
-func ours(s policy.Signed, pub api.RegistryKeys) error {
+func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) error {
 	if !s.Valid() {
 		return fmt.Errorf("%w: there is none", ErrPolicy)
 	}
@@ -247,10 +278,10 @@ func ours(s policy.Signed, pub api.RegistryKeys) error {
 		return fmt.Errorf("%w: log key", ErrPolicy)
 	case !slices.ContainsFunc(p.KioskCA, is(pub.KioskCA)):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)
-	case !slices.ContainsFunc(p.RegistryTLS, is(pub.TLSRoot)):
+	case !slices.ContainsFunc(append([][]byte{pub.TLSRoot}, pub.EarlierTLSRoots...), func(root []byte) bool { return slices.ContainsFunc(p.RegistryTLS, is(root)) }):
 		return fmt.Errorf("%w: tls root", ErrPolicy)
-	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
-		return fmt.Errorf("%w: verdict key", ErrPolicy)
+	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
+		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
 		return fmt.Errorf("%w: no vault's verdict key", ErrPolicy)
 	}

@@ -20,6 +20,7 @@ type store interface {
 	openings
 	chains
 	cancellations
+	inventory
 	register
 	reports
 	sessions
@@ -50,6 +51,8 @@ type intake interface {
 	// Policies returns all.
 	KeepPolicy(ctx context.Context, digest [32]byte, signed []byte, since time.Time) error
 	Policies(ctx context.Context) ([]keptPolicy, error)
+	// Backlog is what waits for the log and the vault.
+	Backlog(ctx context.Context) (backlog, error)
 	// Gaps is the number of sequence numbers below a kiosk's highest of which no
 	// record has come, counted from the number after first.
 	Gaps(ctx context.Context, kiosk string, first uint64) (uint64, error)
@@ -204,6 +207,14 @@ type added struct {
 }
 
 type leaf struct{ id, blind [32]byte }
+
+// backlog is how many records wait, and since when.
+type backlog struct{ unlogged, unopened queueDepth }
+
+type queueDepth struct {
+	count  uint64
+	oldest time.Time // received; zero if none waits
+}
 
 // decision is a signed verdict with what it says: rejected by the registry,
 // active or refused by the vault.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/record"
 )
 
@@ -69,7 +71,7 @@ type tombstone struct {
 type boltStore struct{ db *bbolt.DB }
 
 // errStoreBusy means that another process serves this directory.
-var errStoreBusy = errors.New("the store is in use: another registry serves this directory")
+var errStoreBusy = fmt.Errorf("%w: another registry serves this directory", console.ErrBusy)
 
 func openBolt(file string) (*boltStore, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
@@ -541,6 +543,31 @@ func (s *boltStore) RevokeDue(ctx context.Context, now time.Time, limit int) (ou
 	return out, err
 }
 
+func (s *boltStore) Backlog(ctx context.Context) (out backlog, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		depth := func(bucket []byte) (q queueDepth, err error) {
+			c := tx.Bucket(bucket).Cursor()
+			for k, _ := c.First(); k != nil; k, _ = c.Next() {
+				var p particulars
+				if value := tx.Bucket(bucketHeld).Get(k); value == nil || json.Unmarshal(value, &p) != nil {
+					return q, fmt.Errorf("record's particulars: %w", errNotHeld)
+				}
+				if q.count++; q.oldest.IsZero() || p.Received.Before(q.oldest) {
+					q.oldest = p.Received
+				}
+			}
+			return q, nil
+		}
+		var err error
+		if out.unlogged, err = depth(bucketUnlogged); err != nil {
+			return err
+		}
+		out.unopened, err = depth(bucketUnopened)
+		return err
+	})
+	return out, err
+}
+
 func (s *boltStore) Unlogged(ctx context.Context, limit int) (out []leaf, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketUnlogged).Cursor()
@@ -576,6 +603,32 @@ func (s *boltStore) Logged(ctx context.Context, _ uint64, receipts map[[32]byte]
 		}
 		return tx.Bucket(bucketLog).Put(keyScanned, binary.BigEndian.AppendUint64(nil, scanned))
 	})
+}
+
+func (s *boltStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketRecords).Cursor()
+		k, v := c.Seek(after[:])
+		if bytes.Equal(k, after[:]) {
+			k, v = c.Next()
+		}
+		for ; k != nil && len(out) < limit; k, v = c.Next() {
+			out = append(out, stock{[32]byte(k), bytes.Clone(v), bytes.Clone(tx.Bucket(bucketReceipts).Get(k))})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Snapshot writes the store as it is at one moment, while it is written to.
+func (s *boltStore) Snapshot(ctx context.Context, w io.Writer) error {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	_, err = tx.WriteTo(w)
+	return errors.Join(err, ctx.Err())
 }
 
 func (s *boltStore) Unopened(ctx context.Context, after [32]byte, limit int) (out [][32]byte, err error) {

@@ -504,3 +504,38 @@ func (s *postgresStore) Decided(ctx context.Context, id [32]byte, d decision, re
 		return undoHolder(txFacts{ctx, tx}, *refused, id)
 	})
 }
+
+func (s *postgresStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var id, jws, proof []byte
+		if err := rows.Scan(&id, &jws, &proof); err != nil {
+			return err
+		}
+		out = append(out, stock{[32]byte(id), jws, proof})
+		return nil
+	}, `SELECT r.id, r.jws, p.receipt FROM records r LEFT JOIN receipts p ON p.record = r.id WHERE r.id > $1 ORDER BY r.id LIMIT $2`, after[:], limit)
+	return out, err
+}
+
+func (s *postgresStore) Backlog(ctx context.Context) (out backlog, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var name string
+		var count int64
+		var oldest *time.Time
+		if err := rows.Scan(&name, &count, &oldest); err != nil {
+			return err
+		}
+		q := queueDepth{count: uint64(count)}
+		if oldest != nil {
+			q.oldest = oldest.UTC()
+		}
+		if name == "log" {
+			out.unlogged = q
+		} else {
+			out.unopened = q
+		}
+		return nil
+	}, `SELECT 'log', count(*), min(received) FROM unlogged u JOIN records r ON r.id = u.record
+		UNION ALL SELECT 'vault', count(*), min(received) FROM unopened u JOIN records r ON r.id = u.record`)
+	return out, err
+}

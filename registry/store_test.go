@@ -149,6 +149,8 @@ var conformance = map[string]func(s shop){
 	"RevokeDue":           testRevokeDue,
 	"Outcomes":            testRedecided,
 	"Redecided":           testRedecided,
+	"Inventory":           testInventory,
+	"Backlog":             testBacklog,
 	"Close":               func(shop) {}, // every test ends with it
 }
 
@@ -431,6 +433,58 @@ func testLogged(s shop) {
 	n, err = s.Scanned(s.Context())
 	s.must(err)
 	is(s, "scanned", n, 8)
+}
+
+func testInventory(s shop) {
+	want := map[[32]byte][]byte{}
+	for range 5 {
+		sub := s.make(registrytest.Spec{})
+		s.add(nil, sub)
+		want[sub.ID()] = sub.Record().Bytes()
+	}
+	proved := slices.Collect(maps.Keys(want))[0]
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		return s.Logged(ctx, term, map[[32]byte][]byte{proved: []byte("proof")}, 1)
+	}))
+	got := map[[32]byte][]byte{}
+	for after := [32]byte{}; ; {
+		batch, err := s.Inventory(s.Context(), after, 2)
+		s.must(err)
+		for _, one := range batch {
+			if bytes.Compare(one.ID(), after[:]) <= 0 {
+				s.Errorf("%x after %x", one.ID(), after)
+			}
+			after = [32]byte(one.ID())
+			got[after] = one.Record()
+			is(s, "proof", string(one.Receipt()) == "proof", after == proved)
+			is(s, "no proof", one.Receipt() == nil, after != proved)
+		}
+		if len(batch) < 2 {
+			break
+		}
+	}
+	is(s, "inventory", got, want)
+}
+
+func testBacklog(s shop) {
+	unlogged, unopened, err := registry.Depths(s)
+	s.must(err)
+	is(s, "nothing", [2]registry.Depth{unlogged, unopened}, [2]registry.Depth{})
+	begin := time.Now()
+	one, two := s.make(registrytest.Spec{}), s.make(registrytest.Spec{})
+	s.add(nil, one, two)
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		return s.Logged(ctx, term, map[[32]byte][]byte{one.ID(): []byte("proof")}, 1)
+	}))
+	unlogged, unopened, err = registry.Depths(s)
+	s.must(err)
+	is(s, "for the log", unlogged.Count, 1)
+	is(s, "for the vault", unopened.Count, 2)
+	for _, d := range []registry.Depth{unlogged, unopened} {
+		if d.Oldest.Before(begin.Add(-time.Second)) || d.Oldest.After(time.Now().Add(time.Second)) {
+			s.Errorf("waits since %v, made at %v", d.Oldest, begin)
+		}
+	}
 }
 
 func testUnopened(s shop) {

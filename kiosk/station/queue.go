@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,13 +13,14 @@ import (
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/queue"
 )
 
 // Queries that the agent answers over its socket.
 const (
-	QueryList   = "queue-list" // -> QueueList
+	QueryList   = "queue-list" // argument: Period or "" -> QueueList
 	QueryShow   = "queue-show" // argument: record id in hex -> QueueRecord
 	QueryHealth = "health"     // -> Health
 )
@@ -104,50 +106,72 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 	case QueryHealth:
 		return s.health(ctx), nil
 	case QueryList:
-		records, err := list(ctx, s.queue)
+		records, err := list(ctx, s.queue, q.Argument)
 		if err != nil {
 			return nil, err
 		}
 		d, err := s.delivery(ctx)
 		return QueueList{d, records}, err
 	}
-	return answer(ctx, s.queue, q)
+	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.tpm.RecordKey()}.answer(ctx, q)
 }
 
-func answer(ctx context.Context, open *queue.Queue, q wire.Query) (any, error) {
+// keeper answers for the queue: in the agent, or in this process when none runs.
+type keeper struct {
+	id       string // the kiosk's
+	queue    *queue.Queue
+	courier  *courier.Courier
+	policies *policies
+	key      record.Signer // record key; nil when the TPM is not open
+}
+
+func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		records, err := list(ctx, open)
+		records, err := list(ctx, k.queue, q.Argument)
 		if err != nil {
 			return nil, err
 		}
-		d, err := deliveryOf(ctx, open)
+		d, err := deliveryOf(ctx, k.queue)
 		return QueueList{d, records}, err
 	case QueryShow:
-		return show(ctx, open, q.Argument)
+		return show(ctx, k.queue, q.Argument)
+	case queryWaiting:
+		return waiting(ctx, k.queue)
+	case querySign:
+		return k.sign(ctx, q.Argument)
+	case querySettle:
+		return k.settle(ctx, q.Argument)
 	}
 	return nil, fmt.Errorf("unknown question %q", q.Kind)
 }
 
-func list(ctx context.Context, open *queue.Queue) ([]QueueEntry, error) {
-	var delivered []queue.Entry
-	newest := func() {
-		slices.SortFunc(delivered, func(a, b queue.Entry) int { return cmp.Compare(b.Seq, a.Seq) })
-		delivered = delivered[:min(len(delivered), deliveredLimit)]
+// Period is the argument of QueryList that asks for what was delivered between two
+// times, the second not included; a zero time is no bound.
+func Period(from, to time.Time) string {
+	b, _ := json.Marshal([2]time.Time{from, to}) // times of four digits' years
+	return string(b)
+}
+
+// list lists what is still here and the newest of what has been delivered, or what
+// has been delivered in a period.
+func list(ctx context.Context, open *queue.Queue, period string) ([]QueueEntry, error) {
+	var times [2]time.Time
+	var entries []queue.Entry
+	var err error
+	if period != "" {
+		if err := json.Unmarshal([]byte(period), &times); err != nil {
+			return nil, fmt.Errorf("period: %w", err)
+		}
+	} else if entries, err = open.List(ctx, listLimit, func(e queue.Entry) bool {
+		return e.State == queue.Queued || e.State == queue.Quarantined
+	}); err != nil {
+		return nil, err
 	}
-	entries, err := open.List(ctx, listLimit, func(e queue.Entry) bool {
-		if e.State != queue.Purged {
-			return true
-		}
-		if delivered = append(delivered, e); len(delivered) == 2*deliveredLimit {
-			newest()
-		}
-		return false
-	})
+	delivered, err := open.Delivered(ctx, times[0], times[1], deliveredLimit)
 	if err != nil {
 		return nil, err
 	}
-	newest()
 	entries = append(entries, delivered...)
 	slices.SortFunc(entries, func(a, b queue.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	out := make([]QueueEntry, 0, len(entries))
@@ -190,26 +214,64 @@ func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord,
 // Ask puts a question about the queue to the agent, or to the queue itself when
 // no agent runs. v is a *QueueList or a *QueueRecord.
 func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
-	err := wire.Ask(ctx, c.Kiosk.Socket, q, v)
-	if !errors.Is(err, wire.ErrNoAgent) {
-		return err
-	}
-	open, _, err := openQueue(ctx, c)
+	l, err := openLine(ctx, c, false)
 	if err != nil {
 		return err
 	}
-	defer open.Close()
-	answered, err := answer(ctx, open, q)
+	defer l.close()
+	return l.ask(ctx, q, v)
+}
+
+// line leads to whoever keeps the queue: the agent, or a keeper of our own.
+type line struct {
+	socket string
+	keeper *keeper // nil: the agent
+	close  func() error
+}
+
+// openLine finds the agent, or opens the queue where none runs; with the TPM if
+// something is to be signed.
+func openLine(ctx context.Context, c Config, signing bool) (_ *line, err error) {
+	l := &line{socket: c.Kiosk.Socket, close: func() error { return nil }}
+	if _, err := wire.Dial(c.Kiosk.Socket); !errors.Is(err, wire.ErrNoAgent) {
+		return l, err
+	}
+	q, _, err := openQueue(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.keeper, l.close = &keeper{id: c.Kiosk.ID, queue: q, courier: courier.New(q, nil, courier.Options{})}, q.Close
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.keeper.policies, err = readPolicies(c); err != nil || !signing {
+		return l, err
+	}
+	chip, err := openTPM(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.close = func() error { return errors.Join(chip.Close(), q.Close()) }
+	l.keeper.key = chip.RecordKey()
+	return l, chip.Ready()
+}
+
+// ask puts one question. What comes back passes through JSON either way.
+func (l *line) ask(ctx context.Context, q wire.Query, v any) error {
+	if l.keeper == nil {
+		return wire.Ask(ctx, l.socket, q, v)
+	}
+	answer, err := l.keeper.answer(ctx, q)
 	if err != nil {
 		return err
 	}
-	switch out := v.(type) {
-	case *QueueList:
-		*out = answered.(QueueList)
-	case *QueueRecord:
-		*out = answered.(QueueRecord)
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
 	}
-	return nil
+	return json.Unmarshal(b, v)
 }
 
 // openQueue opens the queue that Provision made; it makes none.

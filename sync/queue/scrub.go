@@ -64,8 +64,8 @@ func (q *Queue) scrubRecord(ctx context.Context, id ID, bad map[uint64]bool, r *
 		return nil
 	}
 	if e.Receipt != nil && !bytes.Equal(digest(receipt), e.Receipt) {
-		if receipt, err = q.journal.receipt(id); err == nil && bytes.Equal(digest(receipt), e.Receipt) {
-			if err := again(bucketReceipts, id[:], receipt); err != nil {
+		if old, err := q.journal.find(id); err == nil && bytes.Equal(digest(old.Receipt), e.Receipt) {
+			if err := again(bucketReceipts, id[:], old.Receipt); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +25,17 @@ const usage = `registry: takes enrollment records on and logs them.
   registry serve --config FILE [--store postgres://...]
                                                       run until SIGTERM
   registry status --config FILE [--json]              log, policy and what does not work
+  registry backup DIR --config FILE [--keys DIR] [--no-store]
+                                                      copy everything but the private keys to a new DIR, those to another; --no-store
+                                                      leaves out a database that was backed up before by its own means
+  registry restore DIR --keys DIR --config FILE [--log DIR|URL] --seen CHECKPOINT...|--nobody-saw-more
+                                                      put a registry back where FILE says; --log is the newest copy of the log, --seen a
+                                                      checkpoint that others have and that the log must continue
+  registry check --config FILE [--json]               compare store and log, record by record
+  registry log copy DIR|URL DIR --vkey KEY [--root PEM]
+                                                      copy a log, or what is new of it, and verify it
+  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+                                                      make the next key; old ones stay for what they signed
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
@@ -34,6 +46,9 @@ const usage = `registry: takes enrollment records on and logs them.
   registry kiosks revoke ID [--since TIME] --config FILE
                                                       take nothing more from it; what it made since TIME is shown as suspect
   registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
+  registry import DIR --config FILE [--wait 30s] [--json]
+                                                      take on what kiosks have exported to a drive, and write receipts to it
+  registry exchange new DIR                           make the key that kiosks export to from the next policy on
   registry cancellations list --config FILE [--all] [--json]
                                                       identities that a cancel code has suspended; with --all also what became of others
   registry cancellations show DID --config FILE [--json]
@@ -52,6 +67,9 @@ FILE is TOML; paths are relative to it:
   policy     = "policy.jws"          # made by vault policy sign; handed to kiosks as it is
   root       = "<64 hex digits>"     # printed by vault init
   production = false                 # true refuses what rests on roots of class test
+  metrics    = "127.0.0.1:9464"      # where Prometheus may ask; without it nowhere
+  connections = 512                  # open at once, and of them from one address
+  connections_per_address = 384
   checkpoint = "1s"                  # least time between two checkpoints of the log
   store      = "postgres://registry@db.example/registry?sslmode=verify-full"
                                      # a database that several registries may share; without it all is in dir
@@ -77,6 +95,22 @@ func run(ctx context.Context, args []string) error {
 		return serve(ctx, args[1:])
 	case "status":
 		return status(ctx, args[1:])
+	case "backup":
+		return backUp(ctx, args[1:])
+	case "restore":
+		return restore(ctx, args[1:])
+	case "check":
+		return check(ctx, args[1:])
+	case "keys":
+		if len(args) > 1 && args[1] == "rotate" {
+			return rotateKeys(args[2:])
+		}
+		return command.Misuse("keys rotate (see registry -h)")
+	case "log":
+		if len(args) > 1 && args[1] == "copy" {
+			return logCopy(ctx, args[2:])
+		}
+		return command.Misuse("log copy (see registry -h)")
 	case "kiosks":
 		if len(args) > 1 {
 			switch args[1] {
@@ -100,6 +134,13 @@ func run(ctx context.Context, args []string) error {
 			return activity(ctx, args[2:])
 		}
 		return command.Misuse("activity list (see registry -h)")
+	case "import":
+		return importDrive(ctx, args[1:])
+	case "exchange":
+		if len(args) > 1 && args[1] == "new" {
+			return newExchange(args[2:])
+		}
+		return command.Misuse("exchange new (see registry -h)")
 	case "cancellations":
 		if len(args) > 1 {
 			switch args[1] {
@@ -177,8 +218,14 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, r.Close())
 	}
+	end := func() error { return nil }
+	if c.Registry.Metrics != "" {
+		if end, err = serveMetrics(ctx, r, c.Registry.Metrics, o.Log); err != nil {
+			return errors.Join(err, l.Close(), r.Close())
+		}
+	}
 	fmt.Printf("ready https://%s\n", l.Addr())
-	return errors.Join(r.Serve(ctx, l), r.Close())
+	return errors.Join(r.Serve(ctx, l), end(), r.Close())
 }
 
 func status(ctx context.Context, args []string) error {
@@ -215,6 +262,19 @@ func ask(ctx context.Context, config, method, path string, in, out any) (err err
 	}
 	defer func() { err = errors.Join(err, console.Close()) }()
 	return console.Do(ctx, method, path, in, out)
+}
+
+// serveMetrics answers at an address until the context ends; end waits for that.
+func serveMetrics(ctx context.Context, r *registry.Registry, address string, log *slog.Logger) (end func() error, err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	log.Info("metrics served", "address", l.Addr().String())
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- r.ServeMetrics(ctx, l) }()
+	return func() error { cancel(); return <-ended }, nil
 }
 
 // register is where the register of kiosks is: behind a configuration, or in a
