@@ -94,10 +94,11 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 		return entry{}, chain.Refuse(api.CodeID, "sent under another id")
 	}
 	e := entry{submission: s, received: now, starts: sender.starts()}
-	if signedBy(s.Record(), sender) {
-		e.number, e.link = s.Record().Payload().Context.Sequence, linkOf(s.Record(), now)
+	if r := s.Record(); signedBy(r, sender) {
+		e.number, e.link = r.Payload().Context.Sequence, linkOf(r, now)
 	}
-	return e, c.entry(&e, sender, now)
+	err = c.entry(&e, sender, now)
+	return e, err
 }
 
 // signedBy says whether a record is the kiosk's own. Its signatures are verified.
@@ -105,9 +106,8 @@ func signedBy(r record.Record, k Kiosk) bool {
 	if r.Payload().Context.KioskID != k.ID {
 		return false
 	}
-	return slices.ContainsFunc(r.Signatures(), func(s record.Signature) bool {
-		return s.Role == record.Kiosk && len(s.Chain) > 0 && k.hasRecordKey(s.Chain[0].RawSubjectPublicKeyInfo)
-	})
+	s, ok := r.Signature(record.Kiosk)
+	return ok && len(s.Chain) > 0 && k.hasRecordKey(s.Chain[0].RawSubjectPublicKeyInfo)
 }
 
 // entry fills what the checks find out.
