@@ -210,6 +210,25 @@ func (c *contract) check(schema, v any, at string) error {
 					return err
 				}
 			}
+		case "uniqueItems":
+			for i, one := range list {
+				if slices.ContainsFunc(list[:i], func(o any) bool { return reflect.DeepEqual(o, one) }) {
+					return fail("%v is there twice", one)
+				}
+			}
+		case "oneOf":
+			var right int
+			var first error
+			for _, sub := range want.([]any) {
+				if err := c.check(sub, v, at); err == nil {
+					right++
+				} else if first == nil {
+					first = err
+				}
+			}
+			if right != 1 {
+				return fail("%d of the alternatives: %v", right, first)
+			}
 		default:
 			return fail("the contract uses %q, which this test does not know", key)
 		}
