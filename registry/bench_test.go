@@ -6,16 +6,23 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/json"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry"
+	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/record"
 )
@@ -64,6 +71,123 @@ func BenchmarkIngestRatio(b *testing.B) {
 	b.ReportMetric(float64(all.Microseconds()), "verify-µs")
 	b.ReportMetric(float64(only.Microseconds()), "bare-µs")
 	b.ReportMetric(float64(len(submission)), "bytes")
+}
+
+// BenchmarkIngest prints at which rate, over that of its bare signature checks, a
+// core takes records on: "taken" from the body of a batch to what is durable,
+// "logged" to receipts that are kept. Time is the processor time of this process:
+// the database has its own.
+func BenchmarkIngest(b *testing.B) {
+	for _, kind := range []string{"embedded", "postgres"} {
+		b.Run(kind, func(b *testing.B) {
+			w := registrytest.New(b)
+			k := w.Kiosk(b, "KIOSK-0001")
+			o := w.RegistryOptions(noVault)
+			if kind == "postgres" {
+				o.Database, _ = database(b)
+				enlist(b, w, o.Database, k)
+			}
+			r, err := registry.Open(b.Context(), o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			const batches, size = 12, 40 // about api.MaxBatchData each
+			var taken, logged []float64
+			for b.Loop() {
+				b.StopTimer()
+				bodies, bare := madeBatches(b, w, k, batches, size)
+				b.StartTimer()
+				runtime.GC() // what the making left behind
+				start := processorTime(b)
+				var sending sync.WaitGroup
+				for body := range slices.Chunk(bodies, batches/4) { // four kiosks at once
+					sending.Go(func() {
+						for _, one := range body {
+							takeOn(b, r, k, one)
+						}
+					})
+				}
+				sending.Wait()
+				ours := processorTime(b) - start
+				start = processorTime(b)
+				for range batches * size {
+					bare()
+				}
+				theirs := processorTime(b) - start
+				start = processorTime(b)
+				if err := registry.LogAll(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+				after := processorTime(b) - start
+				taken = append(taken, float64(theirs)/float64(ours))
+				logged = append(logged, float64(theirs)/float64(ours+after))
+				b.ReportMetric(float64(theirs.Microseconds())/(batches*size), "bare-µs")
+				b.ReportMetric(float64(ours.Microseconds())/(batches*size), "taken-µs")
+				b.ReportMetric(float64(after.Microseconds())/(batches*size), "log-µs")
+			}
+			slices.Sort(taken)
+			slices.Sort(logged)
+			b.ReportMetric(taken[len(taken)/2], "taken/bare")
+			b.ReportMetric(logged[len(logged)/2], "logged/bare")
+		})
+	}
+}
+
+// madeBatches makes batches of new records, and what runs one record's bare checks.
+func madeBatches(b *testing.B, w *registrytest.World, k *registrytest.Kiosk, batches, size int) (bodies [][]byte, bare func()) {
+	b.Helper()
+	sod := make([]byte, 3000)
+	rand.Read(sod)
+	for range batches {
+		var items []api.Item
+		for range size {
+			s := k.Make(b, registrytest.Spec{Identity: func(c record.Context, holder crypto.PublicKey) record.Identity {
+				id := registrytest.Unverifiable(c, holder)
+				id.Files[0x011D] = secret.New(bytes.Clone(sod))
+				return id
+			}})
+			if bare == nil {
+				bare = bareChecks(b, w, s)
+			}
+			items = append(items, item(s))
+		}
+		bodies = append(bodies, batch(items...))
+	}
+	return bodies, bare
+}
+
+// takeOn has a registry take a batch on, without the link.
+func takeOn(t testing.TB, r *registry.Registry, k *registrytest.Kiosk, body []byte) {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(k.TLS.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := httptest.NewRequest(http.MethodPost, api.PathRecords, bytes.NewReader(body))
+	q.Header.Set("Content-Type", api.MediaJSON)
+	q.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
+	a := httptest.NewRecorder()
+	registry.Handler(r).ServeHTTP(a, q)
+	result, err := api.Decode[api.BatchResult](a.Body)
+	if err != nil || a.Code != http.StatusOK {
+		t.Fatalf("%d, %v", a.Code, err)
+	}
+	for _, v := range result.Verdicts {
+		if v.Status != api.Pending {
+			t.Fatalf("%+v", v)
+		}
+	}
+}
+
+// processorTime is what this process has used.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // bareChecks prepares the signature checks of a submission and returns what runs

@@ -12,6 +12,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
 )
 
@@ -27,6 +28,7 @@ const (
 	dirActivity   = "activity"
 	dirProvisions = "provisions"
 	dirLog        = "log"
+	dirExchange   = "exchange" // ID.key: private keys that drives are sealed to, the old ones too
 	fileStore     = "registry.db"
 
 	// FilePublic holds what the world must know of the keys: an api.RegistryKeys.
@@ -79,6 +81,11 @@ func Init(dir, origin string, hosts []string, now time.Time) (api.RegistryKeys, 
 		if pub.VerdictKey, err = record.NewJWK(verdict.Public()); err != nil {
 			return err
 		}
+		exchange, err := newExchangeKey(dir)
+		if err != nil {
+			return err
+		}
+		pub.Exchange = []parcel.Key{exchange}
 		return keyfile.WriteNew(filepath.Join(dir, FilePublic), api.MarshalKeys(pub), 0o644)
 	})
 	if err != nil {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,42 +20,11 @@ import (
 	"enrollkiosk/simulators/postgres"
 )
 
-// replica makes a directory with the World's registry's keys, and its log behind
-// a link: what one more registry on a database has.
-func replica(t testing.TB, w *registrytest.World) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	entries, err := os.ReadDir(w.RegistryDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(w.RegistryDir(), e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, e.Name()), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	shared := filepath.Join(w.RegistryDir(), "log")
-	if err := os.MkdirAll(shared, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(shared, filepath.Join(dir, "log")); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // onDatabase are options of one more registry of the World on a database.
 func onDatabase(t testing.TB, w *registrytest.World, address string) registry.Options {
 	t.Helper()
 	o := w.RegistryOptions(noVault)
-	o.Dir, o.Database = replica(t, w), address
+	o.Dir, o.Database = w.Replica(t), address
 	return o
 }
 
@@ -151,7 +118,7 @@ func TestReplicas(t *testing.T) {
 	later := k.Make(t, registrytest.Spec{})
 	three.send(later)
 	got := three.until(later.ID(), "receipt", hasReceipt)
-	if final, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().LogKey, later.ID()); err != nil || final.Index() != 1 {
+	if final, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().Log(), later.ID()); err != nil || final.Index() != 1 {
 		t.Errorf("index %d, %v", final.Index(), err)
 	}
 	if found := leaves(t, w); found[leafOf(s)] != 1 || found[leafOf(later)] != 1 || len(found) != 2 {
@@ -227,6 +194,9 @@ func newFleet(t *testing.T, n int, settings ...string) *fleet {
 	f := &fleet{T: t, world: w, cluster: c, address: c.URL(fleetDatabase), kiosk: w.Kiosk(t, "KIOSK-0001"), at: make([]string, n), kill: make([]func(), n),
 		acked: map[[32]byte]bool{}, receipts: map[[32]byte]string{}}
 	enlist(t, w, f.address, f.kiosk)
+	if _, err := c.Query(t.Context(), fleetDatabase, "CHECKPOINT"); err != nil { // up to here even a forgetful one remembers
+		t.Fatal(err)
+	}
 	for i := range n {
 		f.spawn(i, onDatabase(t, w, f.address))
 	}
@@ -400,7 +370,7 @@ func TestKilledWithDatabase(t *testing.T) {
 				t.Fatal("no receipt")
 			}
 		}
-		if _, err := receipt.Verify([]byte(f.receipts[s.ID()]), f.world.Policy.Policy().LogKey, s.ID()); err != nil {
+		if _, err := receipt.Verify([]byte(f.receipts[s.ID()]), f.world.Policy.Policy().Log(), s.ID()); err != nil {
 			t.Error(err)
 		}
 	}

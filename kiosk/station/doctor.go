@@ -65,6 +65,7 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
+		{"log", "go on enrolling; take the directory log/evidence to the identity authority, then move it away and restart the agent", func(ctx context.Context) (string, error) { return diagnoseLog(ctx, c) }},
 		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Delivery) }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, checkLimit)
@@ -258,7 +259,7 @@ func diagnoseRegistry(ctx context.Context, c Config, agent Delivery) (string, er
 	if err != nil {
 		return "", err
 	}
-	r, err := newClient(c, tls.Certificate{}, p, clock, nil, nil)
+	r, err := newClient(c, tls.Certificate{}, p, clock, nil, nil, nil)
 	if err != nil {
 		return "", err
 	}
@@ -289,4 +290,10 @@ func Policy(c Config) (policy.Policy, error) {
 	}
 	s, err := p.current()
 	return s.Policy(), err
+}
+
+// RecordCertificate is the certificate of this kiosk's record key, leaf first, DER.
+func RecordCertificate(c Config) ([][]byte, error) {
+	certs, err := c.certificates()
+	return certs.Record, err
 }

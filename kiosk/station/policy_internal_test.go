@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -28,6 +29,7 @@ import (
 type authority struct {
 	*ecdsa.PrivateKey
 	specimen policy.Policy
+	exchange parcel.PrivateKey // the registry's
 }
 
 func (a authority) Public() crypto.PublicKey { return a.PrivateKey.Public() }
@@ -61,8 +63,13 @@ func newAuthority(t *testing.T) authority {
 		}
 	}
 	now := time.Now().UTC().Truncate(time.Second)
+	exchange, err := parcel.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return authority{key, policy.Policy{Version: 5, Issued: now.Add(-time.Hour), Expires: now.Add(24 * time.Hour), LogOrigin: origin, LogKey: vkey,
-		Authority: seal.Public(), Consents: []policy.Text{consent}, Languages: []string{"en", "zh"}, OfflineDays: 10}}
+		Authority: seal.Public(), Consents: []policy.Text{consent}, Languages: []string{"en", "zh"}, OfflineDays: 10,
+		Exchange: []parcel.Key{exchange.Public()}}, exchange}
 }
 
 func (a authority) sign(t *testing.T, version uint64, change func(*policy.Policy)) []byte {

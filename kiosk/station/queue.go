@@ -13,6 +13,7 @@ import (
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/queue"
 )
@@ -112,20 +113,35 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 		d, err := s.delivery(ctx)
 		return QueueList{d, records}, err
 	}
-	return answer(ctx, s.queue, q)
+	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.tpm.RecordKey()}.answer(ctx, q)
 }
 
-func answer(ctx context.Context, open *queue.Queue, q wire.Query) (any, error) {
+// keeper answers for the queue: in the agent, or in this process when none runs.
+type keeper struct {
+	id       string // the kiosk's
+	queue    *queue.Queue
+	courier  *courier.Courier
+	policies *policies
+	key      record.Signer // record key; nil when the TPM is not open
+}
+
+func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		records, err := list(ctx, open, q.Argument)
+		records, err := list(ctx, k.queue, q.Argument)
 		if err != nil {
 			return nil, err
 		}
-		d, err := deliveryOf(ctx, open)
+		d, err := deliveryOf(ctx, k.queue)
 		return QueueList{d, records}, err
 	case QueryShow:
-		return show(ctx, open, q.Argument)
+		return show(ctx, k.queue, q.Argument)
+	case queryWaiting:
+		return waiting(ctx, k.queue)
+	case querySign:
+		return k.sign(ctx, q.Argument)
+	case querySettle:
+		return k.settle(ctx, q.Argument)
 	}
 	return nil, fmt.Errorf("unknown question %q", q.Kind)
 }
@@ -198,26 +214,64 @@ func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord,
 // Ask puts a question about the queue to the agent, or to the queue itself when
 // no agent runs. v is a *QueueList or a *QueueRecord.
 func Ask(ctx context.Context, c Config, q wire.Query, v any) error {
-	err := wire.Ask(ctx, c.Kiosk.Socket, q, v)
-	if !errors.Is(err, wire.ErrNoAgent) {
-		return err
-	}
-	open, _, err := openQueue(ctx, c)
+	l, err := openLine(ctx, c, false)
 	if err != nil {
 		return err
 	}
-	defer open.Close()
-	answered, err := answer(ctx, open, q)
+	defer l.close()
+	return l.ask(ctx, q, v)
+}
+
+// line leads to whoever keeps the queue: the agent, or a keeper of our own.
+type line struct {
+	socket string
+	keeper *keeper // nil: the agent
+	close  func() error
+}
+
+// openLine finds the agent, or opens the queue where none runs; with the TPM if
+// something is to be signed.
+func openLine(ctx context.Context, c Config, signing bool) (_ *line, err error) {
+	l := &line{socket: c.Kiosk.Socket, close: func() error { return nil }}
+	if _, err := wire.Dial(c.Kiosk.Socket); !errors.Is(err, wire.ErrNoAgent) {
+		return l, err
+	}
+	q, _, err := openQueue(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.keeper, l.close = &keeper{id: c.Kiosk.ID, queue: q, courier: courier.New(q, nil, courier.Options{})}, q.Close
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.keeper.policies, err = readPolicies(c); err != nil || !signing {
+		return l, err
+	}
+	chip, err := openTPM(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	l.close = func() error { return errors.Join(chip.Close(), q.Close()) }
+	l.keeper.key = chip.RecordKey()
+	return l, chip.Ready()
+}
+
+// ask puts one question. What comes back passes through JSON either way.
+func (l *line) ask(ctx context.Context, q wire.Query, v any) error {
+	if l.keeper == nil {
+		return wire.Ask(ctx, l.socket, q, v)
+	}
+	answer, err := l.keeper.answer(ctx, q)
 	if err != nil {
 		return err
 	}
-	switch out := v.(type) {
-	case *QueueList:
-		*out = answered.(QueueList)
-	case *QueueRecord:
-		*out = answered.(QueueRecord)
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return err
 	}
-	return nil
+	return json.Unmarshal(b, v)
 }
 
 // openQueue opens the queue that Provision made; it makes none.

@@ -143,7 +143,12 @@ func keyed(t *testing.T, c Config, f func(*tpm.TPM)) {
 // provisioned is a kiosk that could work.
 func provisioned(t *testing.T) (Config, *simulated.Instance) {
 	t.Helper()
-	a, ca := newAuthority(t), newIssuer(t)
+	return newAuthority(t).provisioned(t)
+}
+
+func (a authority) provisioned(t *testing.T) (Config, *simulated.Instance) {
+	t.Helper()
+	ca := newIssuer(t)
 	c := a.config(t)
 	rules := a.naming(t, ca)
 	put(t, c.Trust.Policy, rules.Bytes())

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/parcel"
+	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
 
@@ -166,6 +169,9 @@ func TestLimitsFit(t *testing.T) {
 	if n := len(`{"record":""}`) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission); n > api.MaxBody {
 		t.Errorf("the largest open request is %d bytes", n)
 	}
+	if n := parcel.MaxItems * (2*receipt.MaxSize + 512); n > api.MaxBody || n > parcel.MaxPlain {
+		t.Errorf("the largest answer to a file of a parcel is %d bytes", n)
+	}
 	const particulars = 16 << 10 // names, endorsement and attestation key
 	if n := base64.RawURLEncoding.EncodedLen(record.MaxUnblock) + base64.RawURLEncoding.EncodedLen(record.MaxSubmission) + particulars; n > api.MaxBody {
 		t.Errorf("the largest unblock order is %d bytes", n)
@@ -259,7 +265,36 @@ func FuzzDecode(f *testing.F) {
 				t.Errorf("untyped: %v", err)
 			}
 		}
+		samePlain(t, b)
 	})
+}
+
+// samePlain: a batch is read the same by the quick reader, if it reads it, and by
+// the general one, which alone takes white space.
+func samePlain(t *testing.T, b []byte) {
+	t.Helper()
+	quick, err := api.Decode[api.Batch](bytes.NewReader(b))
+	general, want := api.Decode[api.Batch](io.MultiReader(strings.NewReader("\n"), bytes.NewReader(b)))
+	if (err == nil) != (want == nil) || !reflect.DeepEqual(quick, general) {
+		t.Errorf("%q is read as %+v, %v; with white space before it as %+v, %v", b, quick, err, general, want)
+	}
+}
+
+func TestPlainBatches(t *testing.T) {
+	one := `{"id":"` + hexID + `","submission":"e30"}`
+	other := strings.Replace(one, hexID[:4], "ffff", 1)
+	if _, err := api.Decode[api.Batch](strings.NewReader(`{"items":[` + one + `,` + other + `]}`)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{
+		`{"items":[` + one + `]}`, `{"items":[` + one + `,` + other + `]}`, `{"items":[` + one + `,` + one + `]}`, `{"items":[` + one + `]} `, `{"items":[` + one + `]}x`,
+		`{"items":[` + one + `,]}`, `{"items":[` + one + other + `]}`, `{"items":[` + one, `{"items":[]}`, `{"items":[`, `{"items":[` + one[:20],
+		`{"items":[` + strings.Repeat(one+",", api.MaxItems) + other + `]}`,
+		strings.Replace(`{"items":[`+one+`]}`, "e30", "e31", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", "e\n30", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", `e\u0033\u0030`, 1),
+		strings.Replace(`{"items":[`+one+`]}`, "e30", "", 1), strings.Replace(`{"items":[`+one+`]}`, "e30", "e30=", 1), strings.ToUpper(`{"items":[` + one + `]}`),
+	} {
+		samePlain(t, []byte(text))
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

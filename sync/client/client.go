@@ -31,6 +31,7 @@ import (
 	tlog "github.com/transparency-dev/formats/proof"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -55,8 +56,12 @@ type Options struct {
 	// Pin, if not nil, accepts the registry by the first half of the SHA-256 of its
 	// TLS key (SubjectPublicKeyInfo) instead of by Policy: for a kiosk that has none
 	// yet.
-	Pin     *[16]byte
-	Heard   func(time.Time)                       // gets each time that the registry signed; may be nil
+	Pin   *[16]byte
+	Heard func(time.Time) // gets each time that the registry signed; may be nil
+	// Log remembers the registry's public log: a receipt whose checkpoint contradicts
+	// it is ErrNonsense and checkpoint.ErrSplit. nil: receipts are not held against
+	// one another.
+	Log     *checkpoint.Keeper
 	Offered func(digest [32]byte)                 // gets, unverified, which policy the registry has; may be nil
 	Clock   func() time.Time                      // judges the registry's certificate; default time.Now
 	Proxy   func(*http.Request) (*url.URL, error) // default http.ProxyFromEnvironment
@@ -70,6 +75,7 @@ type Client struct {
 	policy  func() (policy.Signed, error)
 	heard   func(time.Time)
 	offered func([32]byte)
+	log     *checkpoint.Keeper
 	limit   time.Duration
 	line    *line
 	http    *http.Client
@@ -127,7 +133,7 @@ func New(o Options) (*Client, error) {
 		o.Heard = func(time.Time) {}
 	}
 	l := newLine(u.Hostname(), o)
-	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, offered: o.Offered, limit: o.Timeout, line: l,
+	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, offered: o.Offered, log: o.Log, limit: o.Timeout, line: l,
 		http: &http.Client{Transport: l.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
@@ -246,7 +252,12 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	}
 	var out []Status
 	for _, got := range result.Statuses {
-		s, err := verifyStatus(got, asked[got.ID], p.Policy())
+		s, err := VerifyStatus(got, asked[got.ID], p.Policy())
+		if err == nil && s.Receipt != nil {
+			if err = c.consistent(ctx, s, p.Policy()); err != nil && !errors.Is(err, ErrNonsense) {
+				continue // it is asked for again
+			}
+		}
 		if err != nil {
 			s = Status{ID: got.ID, Err: fmt.Errorf("status of %s: %w", got.ID, err)}
 		}
@@ -255,9 +266,10 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	return out, nil
 }
 
-// verifyStatus believes of an answer what is signed. Errors wrap ErrNotFound or
-// ErrNonsense.
-func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status, err error) {
+// VerifyStatus believes of what somebody says about a record what is proved under
+// p, and refuses the whole if it claims more. How it came here is of no matter.
+// Errors wrap ErrNotFound or ErrNonsense.
+func VerifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status, err error) {
 	if got.Status == api.Unknown {
 		return out, ErrNotFound
 	}
@@ -268,28 +280,34 @@ func verifyStatus(got api.RecordStatus, item Item, p policy.Policy) (out Status,
 }
 
 func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, error) {
+	if got.ID != item.ID {
+		return Status{}, errors.New("the answer is about another record")
+	}
 	out := Status{ID: item.ID, Status: got.Status}
+	var claims receipt.Verdict
 	if got.Status == api.Pending && got.Receipt == "" && got.Standing == "" {
 		return out, nil
 	}
-	submission, err := record.ParseSubmission(item.Data)
-	if err != nil {
-		return out, err
-	}
-	if submission.ID() != item.ID {
-		return out, record.ErrForm
-	}
-	payload := submission.Record().Payload()
 	if got.Status != api.Pending {
 		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
 		if err != nil {
 			return out, err
 		}
-		claims := v.Claims()
-		if string(claims.Status) != string(got.Status) || claims.Status != receipt.Rejected && claims.DID != "" && claims.DID != payload.Holder.DID {
+		claims = v.Claims()
+		if string(claims.Status) != string(got.Status) {
 			return out, errors.New("the signed verdict says something else")
 		}
 		out.Code, out.Verdict = claims.Code, v.Bytes()
+		if got.Status == api.Rejected && got.Receipt == "" {
+			return out, nil // by its id: what was rejected need not even be a record
+		}
+	}
+	payload, err := record.PayloadOf(item.Data, item.ID)
+	if err != nil {
+		return Status{}, err
+	}
+	if claims.DID != "" && claims.DID != payload.Holder.DID {
+		return Status{}, errors.New("the answer is about another record")
 	}
 	if got.Standing != "" {
 		v, err := receipt.VerifyVerdict([]byte(got.Standing), p.VerdictKeys.Registry, p.VerdictKeys.Vault, item.ID)
@@ -303,7 +321,7 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 		out.Standing = &claims
 	}
 	if got.Receipt != "" {
-		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)
+		f, err := receipt.Verify([]byte(got.Receipt), p.Log(), item.ID)
 		if err != nil {
 			return out, err
 		}
@@ -424,7 +442,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	switch {
 	case err != nil:
 		return false, c.line.class(ctx, err, false)
-	case isPage(res.Header, b):
+	case isPage(res.Header, b, want):
 		return false, ErrCaptivePortal
 	case int64(len(b)) > limit:
 		return false, fmt.Errorf("%w: answer of more than %d bytes", ErrNonsense, limit)

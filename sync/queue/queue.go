@@ -719,6 +719,25 @@ func (q *Queue) List(ctx context.Context, limit int, keep func(Entry) bool) (out
 	return out, err
 }
 
+// Queued returns the entries of queued records, oldest first, at most limit.
+func (q *Queue) Queued(ctx context.Context, limit int) (out []Entry, err error) {
+	err = q.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketWaiting).Cursor()
+		for k, v := c.First(); k != nil && len(out) < limit; k, v = c.Next() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			e, err := entry(tx, ID(v))
+			if err != nil {
+				return err
+			}
+			out = append(out, e)
+		}
+		return nil
+	})
+	return out, err
+}
+
 // Delivered returns records that have a receipt of between from and to, the newest
 // first, at most limit. Zero times are no bounds.
 func (q *Queue) Delivered(ctx context.Context, from, to time.Time, limit int) ([]Entry, error) {

@@ -21,6 +21,7 @@ import (
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/sync/queue"
 )
 
 // approve is a person at the registry, who waits for the fingerprint that a
@@ -143,6 +144,18 @@ func TestAgentsLife(t *testing.T) {
 	wants(t, exitUnreachable, "first: ", config, "doctor")
 	wants(t, exitFailed, "no record of this id", config, "queue", "show", strings.Repeat("0", 64))
 
+	drive := t.TempDir()
+	byDrive := func() {
+		t.Helper()
+		if r := wants(t, exitDone, "", config, "queue", "export", drive); r.out != "Nothing waits: there is nothing to export.\n" {
+			t.Errorf("export: %s", r.out)
+		}
+		if r := wants(t, exitDone, "", config, "queue", "import-receipts", drive); r.out != "Nothing on the drive is from this kiosk.\n" {
+			t.Errorf("import-receipts: %s", r.out)
+		}
+	}
+	byDrive()
+
 	timeline := filepath.Join(t.TempDir(), "timeline")
 	wants(t, exitUsage, "--timeline", config, "agent", "--timeline", "/none/file")
 	for i, end := range []struct {
@@ -153,6 +166,7 @@ func TestAgentsLife(t *testing.T) {
 		if i == 0 {
 			wants(t, exitFailed, "another agent", config, "agent")
 			wants(t, exitUnreachable, "first: ", config, "doctor")
+			byDrive()
 		}
 		if r := wants(t, exitDone, "", config, "queue", "list"); !strings.HasPrefix(r.out, "waiting    0\nset aside  0\nregistry   ") || !strings.HasSuffix(r.out, "\nThe queue is empty.\n") {
 			t.Errorf("the queue: %s", r.out)
@@ -194,5 +208,44 @@ func TestAgentsLife(t *testing.T) {
 	agent.Process.Signal(syscall.SIGTERM)
 	if err := agent.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, agent.said())
+	}
+	exported(t, s, config, drive)
+}
+
+// exported has two records leave on a drive; an empty receipts file comes back.
+func exported(t *testing.T, s *stage.Stage, config, drive string) {
+	t.Helper()
+	q, _, err := queue.Open(t.Context(), filepath.Join(s.Config.Kiosk.State, "queue"), queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		if err := q.Put(t.Context(), queue.Item{ID: queue.ID{byte(n)}, Data: []byte("sealed bytes")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := wants(t, exitDone, "2 of 2 records are on the drive", config, "queue", "export", drive)
+	if !strings.Contains(r.out, "2 records in 1 files") || !strings.Contains(r.out, "Unmount the drive") {
+		t.Errorf("export: %s", r.out)
+	}
+	if r = wants(t, exitDone, "", config, "queue", "export", drive); !strings.Contains(r.out, "2 more were there already") {
+		t.Errorf("export again: %s", r.out)
+	}
+	if r = wants(t, exitDone, "", config, "queue", "import-receipts", drive); !strings.Contains(r.out, "2 on the drive have no answer yet") {
+		t.Errorf("import-receipts: %s", r.out)
+	}
+	records, err := filepath.Glob(filepath.Join(drive, "*.records"))
+	if err != nil || len(records) != 1 {
+		t.Fatal(records, err)
+	}
+	receipts := strings.TrimSuffix(records[0], ".records") + ".receipts"
+	if err := os.WriteFile(receipts, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r = wants(t, exitRefused, "not in order", config, "queue", "import-receipts", drive); !strings.Contains(r.out, "REFUSED "+filepath.Base(receipts)) {
+		t.Errorf("import-receipts: %s", r.out)
 	}
 }

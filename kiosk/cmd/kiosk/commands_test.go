@@ -76,6 +76,11 @@ func TestNothingIsThere(t *testing.T) {
 	wants(t, exitUsage, "year, month and day", s.config, "queue", "list", "--from", "28.11.2026")
 	wants(t, exitUsage, "64 hexadecimal digits", s.config, "queue", "show", "12")
 	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "show", strings.Repeat("0", 64))
+	for _, command := range []string{"export", "import-receipts"} {
+		wants(t, exitUsage, "DIR is missing", s.config, "queue", command)
+		wants(t, exitUsage, "is the drive mounted", s.config, "queue", command, filepath.Join(s.dir, "none"))
+		wants(t, exitUsage, "run `kiosk provision", s.config, "queue", command, t.TempDir())
+	}
 }
 
 func TestDoctorSpeaksJSON(t *testing.T) {
@@ -85,7 +90,7 @@ func TestDoctorSpeaksJSON(t *testing.T) {
 		Check, Detail, Remedy string
 		OK                    bool
 	}
-	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 10 {
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 11 {
 		t.Fatalf("%v in %s", err, r.out)
 	}
 	for _, row := range rows {

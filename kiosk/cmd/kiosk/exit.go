@@ -13,6 +13,8 @@ import (
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -57,7 +59,7 @@ func exitCode(err error) int {
 	}
 	switch {
 	case errors.As(err, &config), errors.As(err, &usage), is(api.ErrCode, station.ErrNotProvisioned, tpm.ErrNotInitialized, kiosk.ErrPolicy,
-		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, wire.ErrForeigner, words.ErrLanguage):
+		station.ErrTexts, station.ErrOtherUser, station.ErrOpenState, wire.ErrForeigner, words.ErrLanguage, parcel.ErrNoDrive, station.ErrNoExchange):
 		return exitUsage
 	case is(hsm.ErrNoDevice, hsm.ErrUnavailable, hsm.ErrLockout, tpm.ErrAltered, tpm.ErrOwned, tpm.ErrKeyFile, hsm.ErrRemoved, station.ErrTPMPermission, client.ErrKey, kiosk.ErrReaderMissing,
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
@@ -67,10 +69,11 @@ func exitCode(err error) int {
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
-		receipt.ErrRecord, receipt.ErrInclusion, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
+		receipt.ErrRecord, receipt.ErrInclusion, receipt.ErrWitnesses, checkpoint.ErrSplit, checkpoint.ErrKept, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
 		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
 		hsm.ErrNotPIV, hsm.ErrCannotAttest, hsm.ErrNotFactoryNew, hsm.ErrFactoryCredentials, hsm.ErrUnsupported, hsm.ErrPINBlocked, hsm.ErrPUKBlocked,
-		attest.ErrRejected, piv.ErrPINForm, kiosk.ErrOfficerUnknown, station.ErrAgentRuns, station.ErrOtherToken, station.ErrNotHolders, station.ErrNoAdmin):
+		attest.ErrRejected, piv.ErrPINForm, kiosk.ErrOfficerUnknown, station.ErrAgentRuns, station.ErrOtherToken, station.ErrNotHolders, station.ErrNoAdmin,
+		station.ErrReceipts):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):

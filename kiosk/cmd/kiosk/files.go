@@ -11,7 +11,6 @@ import (
 
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/kiosk/wire"
-	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
 )
@@ -194,45 +193,4 @@ func runRecordVerify(_ context.Context, c *command) error {
 	}
 	human += "\nForm and all signatures are in order. Who the signers are is not checked here."
 	return c.print(human, out)
-}
-
-func runReceiptVerify(_ context.Context, c *command) error {
-	vkey := c.flags.String("log-key", "", "the log's verifier key, or a `file` that holds it (log.vkey)")
-	id := c.flags.String("id", "", "record `id` in hex; default: the one in the receipt")
-	args, err := c.flagsDone("FILE")
-	if err != nil {
-		return err
-	}
-	if *vkey == "" {
-		return usageError{"--log-key is missing: the verifier key of the log"}
-	}
-	if b, err := readFile(*vkey); err == nil {
-		*vkey = strings.TrimSpace(string(b))
-	}
-	b, err := readFile(args[0])
-	if err != nil {
-		return err
-	}
-	want, err := wantedID(*id, b)
-	if err != nil {
-		return err
-	}
-	f, err := receipt.Verify(b, *vkey, want)
-	if err != nil {
-		return err
-	}
-	return c.print(fmt.Sprintf("record   %x\nlog      %s\nleaf     %d of %d\nThe record is in the log.", want, f.Origin(), f.Index(), f.Size()),
-		map[string]any{"id": hex.EncodeToString(want[:]), "origin": f.Origin(), "index": f.Index(), "size": f.Size()})
-}
-
-// wantedID is the id given, or the one that the receipt itself names.
-func wantedID(given string, file []byte) (id [32]byte, err error) {
-	if given != "" {
-		raw, err := hex.DecodeString(given)
-		if err != nil || len(raw) != len(id) {
-			return id, usageError{"--id takes 64 hexadecimal digits"}
-		}
-		return [32]byte(raw), nil
-	}
-	return receipt.RecordID(file)
 }

@@ -37,6 +37,8 @@ const usage = `kiosk enrolls citizens into the digital identity.
   kiosk token reset --serial N     make a token factory-new; its keys are destroyed
   kiosk trust import FILE          verify and install a master list of countries' certificates
   kiosk queue list | show ID       what waits for the registry
+  kiosk queue export DIR           copy it to a drive, sealed to the registry
+  kiosk queue import-receipts DIR  take what the registry has written to the drive
   kiosk record verify FILE         check a record's form and signatures
   kiosk receipt verify FILE        check a receipt
   kiosk doctor                     check this machine
@@ -72,11 +74,15 @@ var commands = map[string]func(context.Context, *command) error{
 	"token reset":      runTokenReset,
 	"trust import":     runTrustImport,
 	"queue list":       runQueueList,
+	"queue export":     runQueueExport,
 	"queue show":       runQueueShow,
-	"record verify":    runRecordVerify,
-	"receipt verify":   runReceiptVerify,
-	"doctor":           runDoctor,
-	"config validate":  runConfigValidate,
+
+	"queue import-receipts": runImportReceipts,
+
+	"record verify":   runRecordVerify,
+	"receipt verify":  runReceiptVerify,
+	"doctor":          runDoctor,
+	"config validate": runConfigValidate,
 }
 
 func main() {

@@ -4,9 +4,11 @@
 package chain
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"enrollkiosk/registry/policy"
@@ -19,6 +21,7 @@ type Roots []root
 type root struct {
 	pool  *x509.CertPool
 	class record.Class
+	known *known
 }
 
 // Parse prepares roots for Verify.
@@ -31,7 +34,7 @@ func Parse(list []policy.Root) (Roots, error) {
 		}
 		pool := x509.NewCertPool()
 		pool.AddCert(c)
-		out = append(out, root{pool, r.Class})
+		out = append(out, root{pool, r.Class, &known{spans: map[[32]byte]span{}}})
 	}
 	return out, nil
 }
@@ -58,11 +61,64 @@ func (r Roots) Verify(chain []*x509.Certificate, at time.Time) (record.Class, er
 		between.AddCert(c)
 	}
 	err := errors.New("no root configured")
+	id, err := idOf(chain), errors.New("no root configured")
 	for _, root := range r {
-		if _, err = leaf.Verify(x509.VerifyOptions{Roots: root.pool, Intermediates: between, CurrentTime: at,
+		if root.known.has(id, at) {
+			return root.class, nil
+		}
+		var chains [][]*x509.Certificate
+		if chains, err = leaf.Verify(x509.VerifyOptions{Roots: root.pool, Intermediates: between, CurrentTime: at,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil {
+			root.known.add(id, chains[0])
 			return root.class, nil
 		}
 	}
 	return "", fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+// known are chains that lead to a root, with the time in which all their
+// certificates are valid: the same few officers and kiosks sign all day, and
+// whether a CA signed a certificate does not change. Revocation is the caller's.
+type known struct {
+	mu    sync.RWMutex
+	spans map[[32]byte]span
+}
+
+type span struct{ from, until time.Time }
+
+// maxKnown bounds memory; more than a country's officers and kiosks.
+const maxKnown = 1 << 17
+
+func idOf(chain []*x509.Certificate) (id [32]byte) {
+	h := sha256.New()
+	for _, c := range chain { // DER says where it ends
+		h.Write(c.Raw)
+	}
+	h.Sum(id[:0])
+	return id
+}
+
+func (k *known) has(id [32]byte, at time.Time) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	s, ok := k.spans[id]
+	return ok && !at.Before(s.from) && !at.After(s.until)
+}
+
+func (k *known) add(id [32]byte, verified []*x509.Certificate) {
+	s := span{verified[0].NotBefore, verified[0].NotAfter}
+	for _, c := range verified[1:] {
+		if c.NotBefore.After(s.from) {
+			s.from = c.NotBefore
+		}
+		if c.NotAfter.Before(s.until) {
+			s.until = c.NotAfter
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.spans) >= maxKnown {
+		clear(k.spans)
+	}
+	k.spans[id] = s
 }

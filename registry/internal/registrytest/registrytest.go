@@ -14,10 +14,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -288,8 +291,53 @@ func (w *World) Sign(t testing.TB, version int, issued time.Time) policy.Signed 
 	return s
 }
 
+// Rotated makes the World's kiosks know the keys that registry and vault have now.
+// Sign names them in the next policy.
+func (w *World) Rotated(t testing.TB) {
+	t.Helper()
+	var err error
+	if w.keys, err = registry.ReadPublic(w.RegistryDir()); err != nil {
+		t.Fatal(err)
+	}
+	if w.vault, err = vault.ReadPublic(w.VaultDir()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // RegistryDir is the registry's directory.
 func (w *World) RegistryDir() string { return filepath.Join(w.Dir, "registry") }
+
+// Replica makes a directory with the registry's keys, and its log behind a link:
+// what one more registry on a database has.
+func (w *World) Replica(t testing.TB) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	shared := filepath.Join(w.RegistryDir(), "log")
+	if err := errors.Join(os.MkdirAll(shared, 0o700), os.Symlink(shared, filepath.Join(dir, "log"))); err != nil {
+		t.Fatal(err)
+	}
+	own := os.DirFS(w.RegistryDir())
+	if err := fs.WalkDir(own, ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil || name == ".":
+			return err
+		case slices.Contains([]string{"log", "kiosks", "provisions", "activity"}, name):
+			return fs.SkipDir
+		case e.IsDir():
+			return os.Mkdir(filepath.Join(dir, name), 0o700)
+		case !e.Type().IsRegular() || name == "registry.db":
+			return nil
+		}
+		b, err := fs.ReadFile(own, name)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, name), b, 0o600)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
 
 // VaultDir is the vault's directory.
 func (w *World) VaultDir() string { return filepath.Join(w.Dir, "vault") }
