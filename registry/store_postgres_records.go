@@ -97,7 +97,6 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	}
 	f := &batchFacts{map[[32]byte]bool{}, map[[32]byte]bool{}, map[place]bool{}, map[string]holder{}, map[string]bool{}}
 	var q pgx.Batch
-	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
 	q.Queue(`SELECT thumbprint FROM keys WHERE thumbprint = ANY($1)`, keys).Query(func(rows pgx.Rows) error { return collect(rows, f.keys) })
 	q.Queue(`SELECT kiosk, sequence FROM records JOIN unnest($1::text[], $2::bigint[]) AS asked (kiosk, sequence) USING (kiosk, sequence)`, kiosks, numbers).
 		Query(func(rows pgx.Rows) error {
@@ -109,6 +108,9 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 			})
 		})
 	queueHolders(&q, f, dids)
+	// Last: a record that another transaction stores meanwhile must not be refused for
+	// its own number, key or DID. If those are seen, so is the record.
+	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
 	return f, tx.SendBatch(ctx, &q).Close()
 }
 
