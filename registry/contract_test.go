@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -209,6 +210,16 @@ func (c *contract) check(schema, v any, at string) error {
 				if err := c.check(sub, v, at); err != nil {
 					return err
 				}
+			}
+		case "oneOf":
+			var odd []error
+			for _, sub := range want.([]any) {
+				if err := c.check(sub, v, at); err != nil {
+					odd = append(odd, err)
+				}
+			}
+			if len(odd) != len(want.([]any))-1 {
+				return fail("not one of the alternatives: %v", errors.Join(odd...))
 			}
 		default:
 			return fail("the contract uses %q, which this test does not know", key)

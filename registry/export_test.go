@@ -154,6 +154,7 @@ func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
 type (
 	Store    = store
 	Entry    = entry
+	Added    = added
 	Decision = decision
 	Session  = session
 	Tally    = tally

@@ -77,14 +77,14 @@ func TestReplicas(t *testing.T) {
 	enlist(t, w, address, k)
 	first := serve(t, onDatabase(t, w, address))
 	one := connect(t, w, first.URL, k.TLS)
-	one.untilReady("200 ready\nlog: here\nvault: here\n")
+	one.untilReady("\nlog: here\nvault: here\n")
 	second := serve(t, onDatabase(t, w, address))
 	o := onDatabase(t, w, address)
 	o.Roles = []registry.Role{}
 	third := serve(t, o)
 	two, three := connect(t, w, second.URL, k.TLS), connect(t, w, third.URL, k.TLS)
-	two.untilReady("200 ready\nlog: another's\nvault: another's\n")
-	three.untilReady("200 ready\nlog: never here\nvault: never here\n")
+	two.untilReady("\nlog: another's\nvault: another's\n")
+	three.untilReady("\nlog: never here\nvault: never here\n")
 
 	// One record, sent to all at once and again, is one.
 	s := k.Make(t, registrytest.Spec{})
