@@ -334,3 +334,6 @@ func (dead) ChangeSession(context.Context, api.ID, time.Time, func(*session) err
 }
 func (dead) Unlogged(context.Context, int) ([]leaf, error) { return nil, errDead }
 func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, errDead }
+
+// SeenOutcomes is the number of the vault's outcome that was seen last.
+func SeenOutcomes(r *Registry) (uint64, error) { return r.store.Outcomes(context.Background()) }
