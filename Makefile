@@ -1,4 +1,4 @@
-# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | crash | bench | screens | pictures | deps | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | crash | bench | bench-scale | soak | screens | pictures | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -11,7 +11,7 @@ NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./ki
            ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
            ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz crash bench clean
+.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz crash bench bench-scale soak clean
 
 all: build
 
@@ -76,6 +76,16 @@ crash: deps
 # Ratios within one run, with their goals.
 bench: deps
 	GO=$(GO) scripts/bench
+
+# A registry with N stored records against one with ten thousand; by hand.
+N ?=
+bench-scale: deps
+	GO=$(GO) scripts/bench-scale $(N)
+
+# Fifty kiosks, the registry restarted at random on PostgreSQL; by hand, a tenth
+# of it in CI: make soak N=10000.
+soak: deps
+	$(GO) test ./registry/internal/soak -count=1 -v -timeout 6h -records $(or $(N),100000)
 
 # Every screen in every language, for people to look at.
 screens:

@@ -56,10 +56,11 @@ type Status struct {
 	Policy  uint64   `json:"policy"`  // version
 	LogSize uint64   `json:"log"`     // leaves with a receipt, and those before them
 	Failing []string `json:"failing"` // "log", "vault"
+	Leads   []Role   `json:"leads"`   // the roles that this process has now
 }
 
 func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
-	s := Status{Origin: r.origin, Policy: r.opts.Policy.Policy().Version, Failing: []string{}}
+	s := Status{Origin: r.origin, Policy: r.opts.Policy.Policy().Version, Failing: []string{}, Leads: []Role{}}
 	var err error
 	if s.LogSize, err = r.store.Scanned(q.Context()); err != nil {
 		r.consoleFailed(w, err)
@@ -70,6 +71,12 @@ func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
 	}
 	if r.vault.failing.Load() {
 		s.Failing = append(s.Failing, "vault")
+	}
+	if r.logging.leads.Load() {
+		s.Leads = append(s.Leads, RoleLog)
+	}
+	if r.vault.leads.Load() {
+		s.Leads = append(s.Leads, RoleVault)
 	}
 	reply.JSON(w, s)
 }

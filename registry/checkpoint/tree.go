@@ -49,6 +49,9 @@ func NewTree(files Files, of Checkpoint) *Tree {
 	return &Tree{files: files, of: of, proved: map[tlog.Tile][]byte{}}
 }
 
+// Size is the number of leaves.
+func (t *Tree) Size() uint64 { return t.of.Size() }
+
 // Root is the hash of the first size leaves. Errors wrap ErrTiles when the log's
 // tiles are not those of the checkpoint; others are those of Files.
 func (t *Tree) Root(ctx context.Context, size uint64) ([32]byte, error) {
@@ -71,15 +74,6 @@ func (t *Tree) Leaves(ctx context.Context, first, n uint64) ([][32]byte, error) 
 		indexes[i] = tlog.StoredHashIndex(0, int64(first+i))
 	}
 	return t.hashes(ctx, indexes)
-}
-
-// Node is the hash of the full tile number of leaves: 256 from 256*tile on.
-func (t *Tree) Node(ctx context.Context, tile uint64) ([32]byte, error) {
-	h, err := t.hashes(ctx, []int64{tlog.StoredHashIndex(tileHeight, int64(tile))})
-	if err != nil {
-		return [32]byte{}, err
-	}
-	return h[0], nil
 }
 
 func (t *Tree) hashes(ctx context.Context, indexes []int64) ([][32]byte, error) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -594,7 +593,14 @@ func (q *Queue) rewrite(number uint64, from int64, r *Report) error {
 // respool writes second copies again where they are gone, quarantines waiting
 // records of which no good copy is left, and ends what a crash kept from its end.
 func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) error {
-	for _, e := range slices.SortedFunc(maps.Values(entries), func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) }) {
+	var look []Entry
+	for id, e := range entries {
+		if _, ok := q.spool.place(id); !ok || e.State == Receipted {
+			look = append(look, e)
+		}
+	}
+	slices.SortFunc(look, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, e := range look {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -603,7 +609,7 @@ func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) er
 			continue
 		}
 		if _, ok := q.spool.place(e.ID); !ok {
-			if err := q.mend(ctx, e, r); err != nil {
+			if err := q.mend(e, r); err != nil {
 				return err
 			}
 		}

@@ -146,7 +146,7 @@ type Options struct {
 }
 
 var (
-	bucketEntries  = []byte("entries")  // id -> Entry as JSON, behind its checksum; the history has the others
+	bucketEntries  = []byte("entries")  // id -> Entry, see encodeEntry; the history has the others
 	bucketWaiting  = []byte("waiting")  // Seq, big endian -> id
 	bucketData     = []byte("data")     // Seq -> bytes
 	bucketReceipts = []byte("receipts") // id -> receipt
@@ -888,18 +888,68 @@ func entry(tx *bolt.Tx, id ID) (Entry, error) {
 	return decodeEntry(id[:], v)
 }
 
-func decodeEntry(k, v []byte) (e Entry, err error) {
-	v, err = checkSum(k, v)
-	if err != nil || len(k) != len(e.ID) || json.Unmarshal(v, &e) != nil {
-		return e, fmt.Errorf("%w: entry", ErrDamaged)
+// An entry stands in the database as
+//
+//	state 1 | seq 8 | size 4 | SHA-256 of the data 32 | put 8 | done 8 | 0, or 32 and the SHA-256 of the receipt | reason as JSON, or nothing
+//
+// behind its checksum: opening reads them all. Numbers are big-endian, times are
+// nanoseconds since 1970, 0 for none.
+const entryHeader = 1 + 8 + 4 + sha256.Size + 8 + 8 + 1
+
+var stateCodes = []State{Queued, Receipted, Purged, Quarantined}
+
+func encodeEntry(e Entry) ([]byte, error) {
+	b := append(make([]byte, 0, entryHeader+sha256.Size), byte(slices.Index(stateCodes, e.State)))
+	b = binary.BigEndian.AppendUint64(b, e.Seq)
+	b = binary.BigEndian.AppendUint32(b, uint32(e.Size))
+	b = append(b, e.Digest...)
+	for _, t := range []time.Time{e.Put, e.Done} {
+		n := int64(0)
+		if !t.IsZero() {
+			n = t.UnixNano()
+		}
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
-	e.ID = ID(k)
+	b = append(append(b, byte(len(e.Receipt))), e.Receipt...)
+	if e.Reason == nil {
+		return b, nil
+	}
+	reason, err := json.Marshal(e.Reason)
+	return append(b, reason...), err
+}
+
+func decodeEntry(k, v []byte) (e Entry, err error) {
+	bad := fmt.Errorf("%w: entry", ErrDamaged)
+	v, err = checkSum(k, v)
+	if err != nil || len(k) != len(e.ID) || len(v) < entryHeader || int(v[0]) >= len(stateCodes) {
+		return e, bad
+	}
+	e.ID, e.State = ID(k), stateCodes[v[0]]
+	e.Seq, v = binary.BigEndian.Uint64(v[1:]), v[9:]
+	e.Size, v = int(binary.BigEndian.Uint32(v)), v[4:]
+	e.Digest, v = bytes.Clone(v[:sha256.Size]), v[sha256.Size:]
+	for _, t := range []*time.Time{&e.Put, &e.Done} {
+		if n := int64(binary.BigEndian.Uint64(v)); n != 0 {
+			*t = time.Unix(0, n).UTC()
+		}
+		v = v[8:]
+	}
+	n := int(v[0])
+	if v = v[1:]; n != 0 && n != sha256.Size || len(v) < n {
+		return e, bad
+	}
+	if n > 0 {
+		e.Receipt, v = bytes.Clone(v[:n]), v[n:]
+	}
+	if len(v) > 0 && json.Unmarshal(v, &e.Reason) != nil {
+		return e, bad
+	}
 	return e, nil
 }
 
 // putEntry writes an entry and, with it, index and counts.
 func putEntry(tx *bolt.Tx, e Entry) error {
-	b, err := json.Marshal(e)
+	b, err := encodeEntry(e)
 	if err != nil {
 		return err
 	}

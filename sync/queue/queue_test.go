@@ -229,8 +229,15 @@ func TestASecondAgentIsRefused(t *testing.T) {
 
 func TestManyGoroutines(t *testing.T) {
 	dir := t.TempDir()
-	q, _ := open(t, dir, queue.Options{})
+	q, _ := open(t, dir, queue.Options{}.Small())
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 5 {
+			if r, err := q.Scrub(ctx); err != nil || r.Mended() {
+				t.Errorf("scrub beside the work: %v, %s", err, r)
+			}
+		}
+	})
 	for w := range 64 {
 		wg.Go(func() {
 			for n := range 4 {
@@ -377,6 +384,13 @@ func TestThePurgedLeaveTheSpool(t *testing.T) {
 	}
 	if size := spoolSize(t, dir); size > 1<<20+100<<10 {
 		t.Errorf("%d bytes in the spool for one waiting record", size)
+	}
+	// One that waits for long does not keep the others' file.
+	if _, err := q.Scrub(ctx); err != nil || spoolSize(t, dir) > 512<<10 {
+		t.Errorf("%d bytes in the spool for one waiting record, after scrubbing: %v", spoolSize(t, dir), err)
+	}
+	if data, err := q.Data(ctx, item(50).ID); err != nil || len(data) != 50<<10 {
+		t.Errorf("the waiting record: %v", err)
 	}
 	check(t, q.StoreReceipt(ctx, item(50).ID, receiptOf(item(50).ID)))
 	check(t, q.Purge(ctx, item(50).ID))

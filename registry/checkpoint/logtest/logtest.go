@@ -251,10 +251,10 @@ func (l *Log) Read(ctx context.Context, path string, limit int64) ([]byte, error
 		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 	}
 	if change := l.change[path]; change != nil {
-		b = change(append([]byte(nil), b...))
+		b = change(bytes.Clone(b))
 	}
 	if int64(len(b)) > limit {
 		return nil, fmt.Errorf("%s: %d bytes", path, len(b))
 	}
-	return b, nil
+	return bytes.Clone(b), nil
 }

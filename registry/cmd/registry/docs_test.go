@@ -102,7 +102,9 @@ func TestCurl(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	block := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	block := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	env := []string{"REGISTRY=https://" + l.Addr().String(), "ROOT=" + filepath.Join(w.RegistryDir(), "tls-root.crt"), "ID=" + api.ID(s.ID()).String(),
 		"CERT=" + write(t, dir, "kiosk.crt", block("CERTIFICATE", k.TLS.Certificate[0])), "KEY=" + write(t, dir, "kiosk.key", block("PRIVATE KEY", key)),
 		"BATCH=" + write(t, dir, "batch.json", string(batch))}

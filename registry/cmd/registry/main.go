@@ -56,6 +56,14 @@ const usage = `registry: takes enrollment records on and logs them.
                                                       the appeal was right: the identity is as before, the code is spent
   registry cancellations confirm DID --by NAME --reason TEXT --config FILE
                                                       revoke it now
+  registry audit URL|DIR --policy FILE --root HASH [--state DIR] [--receipts DIR] [--workers 4] [--json]
+                                                      verify every leaf of a public log, against the last audit's too; receipts are held against it
+  registry audit URL|DIR --log-key KEY [--witness KEY]... [--quorum N] [--tls-root FILE] ...
+                                                      the same without a policy
+  registry witness init DIR --name NAME               make a witness's key; it is for the authority's policy
+  registry witness watch DIR KEY                      have it watch the log that has this verifier key
+  registry witness serve DIR [--listen 127.0.0.1:8480] [--certificate FILE --key FILE]
+                                                      cosign the checkpoints of logs that grow, until SIGTERM
 
 Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
@@ -78,8 +86,12 @@ FILE is TOML; paths are relative to it:
   [vault]
   url    = "https://127.0.0.1:8444"
   public = "vault/public.json"
+  [[witnesses]]                      # of the policy, as many as its quorum at least
+  name = "witness.example/w1"
+  url  = "https://witness.example"
+  root = "witness-root.pem"          # of its TLS certificate; without it the system's
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 5 not reachable, 130 interrupted.
 `
 
 func main() { command.Main("registry", run) }
@@ -153,6 +165,10 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return command.Misuse("cancellations list, show, lift or confirm (see registry -h)")
+	case "audit":
+		return runAudit(ctx, args[1:])
+	case "witness":
+		return runWitness(ctx, args[1:])
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
@@ -243,6 +259,9 @@ func status(ctx context.Context, args []string) error {
 		return printJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, role := range s.Leads {
+		fmt.Printf("role     %s\n", role)
+	}
 	for _, what := range s.Failing {
 		fmt.Printf("FAILING  %s: see the registry's own log\n", what)
 	}

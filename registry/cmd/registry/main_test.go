@@ -20,6 +20,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/command"
 	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/simulators/postgres"
 )
 
 // asMain makes the test binary the program.
@@ -260,4 +261,60 @@ func TestKiosksCommands(t *testing.T) {
 	ends(t, command.Done, `"class": "test"`, "kiosks", "show", "KIOSK-0002", "--json", "--dir", w.RegistryDir())
 	ends(t, command.Done, "is revoked", "kiosks", "revoke", "KIOSK-0002", "--dir", w.RegistryDir())
 	ends(t, command.Refused, "was revoked", "kiosks", "code", "--config", file, "--id", "KIOSK-0002")
+}
+
+// Two registries serve on one database, each in a directory of its own; people's
+// commands work on the database, whichever configuration they name.
+func TestServeOnDatabase(t *testing.T) {
+	cluster, err := postgres.New(t.Context(), "fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	if err := cluster.Create(t.Context(), "registry", ""); err != nil {
+		t.Fatal(err)
+	}
+	address := cluster.URL("registry")
+	w := registrytest.New(t)
+	write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	one := write(t, w.Dir, "one.toml", config(w, fmt.Sprintf("store = %q", address)))
+	two := write(t, w.Dir, "two.toml", strings.Replace(config(w, "roles = []"), `dir = "registry"`, fmt.Sprintf("dir = %q", w.Replica(t)), 1))
+	ends(t, command.Usage, "--store", "serve", "--config", two, "--store", "postgres://db.example/registry")
+	ends(t, command.Usage, "registry.store", "serve", "--config", write(t, w.Dir, "bad.toml", config(w, `store = "mysql://x"`)))
+	ends(t, command.Usage, `registry.roles has "king"`, "serve", "--config", write(t, w.Dir, "bad.toml", config(w, `roles = ["king"]`)))
+
+	for i, args := range [][]string{{"serve", "--config", one}, {"serve", "--config", two, "--store", address}} {
+		c := program(t, args...)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var logged bytes.Buffer
+		c.Stderr = &logged
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "ready https://127.0.0.1:") {
+			t.Fatalf("registry %d: %q, %v: %s", i, line, err, logged.String())
+		}
+		defer func() {
+			if err := errors.Join(c.Process.Signal(syscall.SIGTERM), c.Wait()); err != nil {
+				t.Errorf("registry %d, after SIGTERM: %v\n%s", i, err, logged.String())
+			}
+		}()
+	}
+	ends(t, command.Failed, "another registry serves this directory", "serve", "--config", one)
+	ends(t, command.Done, "", "kiosks", "code", "--config", one, "--id", "KIOSK-0001")
+	ends(t, command.Refused, "waits for approval", "kiosks", "approve", "KIOSK-0001", "--ek", "00", "--config", one)
+	if _, err := cluster.Query(t.Context(), "registry", `INSERT INTO kiosks VALUES ('KIOSK-0002', '{"id": "KIOSK-0002", "class": "test", "registered": "2026-11-28T09:30:00Z"}')`); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, command.Done, "KIOSK-0002  TPM of class test", "kiosks", "list", "--config", one)
+	ends(t, command.Done, "is revoked", "kiosks", "revoke", "KIOSK-0002", "--config", one)
+	ends(t, command.Done, `"revoked": "`, "kiosks", "show", "KIOSK-0002", "--json", "--config", one)
+	ends(t, command.Done, "", "activity", "list", "--config", one)
+	if n, err := cluster.Query(t.Context(), "registry", `SELECT (SELECT count(*) FROM provisions), (SELECT count(*) FROM kiosks WHERE kiosk ? 'revoked')`); err != nil || n != "1|1" {
+		t.Errorf("in the database: %s, %v", n, err)
+	}
 }
