@@ -45,6 +45,7 @@ type Kiosk struct {
 	Restarts       []uint64              `json:"restarts,omitempty"` // likewise, each time that it was provisioned anew
 	Registered     time.Time             `json:"registered"`
 	Revoked        *time.Time            `json:"revoked,omitempty"`
+	Retired        *Retirement           `json:"retired,omitempty"` // then Revoked is when
 	Certificates   api.KioskCertificates `json:"certificates"`
 }
 

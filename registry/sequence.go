@@ -241,7 +241,8 @@ type chainReader struct {
 
 func newChainReader(k Kiosk) *chainReader {
 	c := &chainReader{chain: Chain{First: k.Counter, Gaps: []Gap{}, Clock: []OddTime{}, Suspects: []api.ID{}}, at: k.Counter, boots: map[string]uint64{}}
-	if k.Revoked != nil {
+	// A kiosk that was retired was in good standing to its end.
+	if k.Revoked != nil && (k.Retired == nil || k.Revoked.Before(k.Retired.At)) {
 		c.revoked = *k.Revoked
 	}
 	return c

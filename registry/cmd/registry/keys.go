@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"enrollkiosk/registry"
@@ -50,5 +54,28 @@ func rotateKeys(args []string) error {
 	default:
 		return command.Misuse("keys rotate verdict, tls or tls-root (see registry -h)")
 	}
+	return nil
+}
+
+func retire(ctx context.Context, args []string) error {
+	f := command.Flags("registry kiosks retire", usage)
+	file, by := f.String("config", "registry.toml", ""), f.String("by", "", "")
+	sequence, missing := f.Uint64("sequence", 0, ""), f.Uint64("missing", 0, "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if *by == "" || *sequence == 0 {
+		return command.Misuse("--sequence and --by are needed: the kiosk's last number, and who decides (see registry -h)")
+	}
+	want := registry.Retirement{Sequence: *sequence, Missing: *missing, By: *by}
+	if err := ask(ctx, *file, http.MethodPost, "/kiosks/"+url.PathEscape(rest[0])+"/retire", want, &want); err != nil {
+		var no *registry.Refused
+		if errors.As(err, &no) && no.Status < http.StatusInternalServerError {
+			return command.Refuse(err)
+		}
+		return err
+	}
+	fmt.Printf("%s is retired after number %d; %d records are given up\n", rest[0], want.Sequence, want.Missing)
 	return nil
 }

@@ -43,6 +43,9 @@ const usage = `registry: takes enrollment records on and logs them.
   registry kiosks approve ID --ek FINGERPRINT --config FILE
                                                       register it, once the fingerprint is the one that the kiosk shows
   registry kiosks reject ID --config FILE
+  registry kiosks retire ID --sequence N [--missing N] --by NAME --config FILE
+                                                      end it after its last number; refused while records are missing, unless they are
+                                                      given up by their count
   registry kiosks revoke ID [--since TIME] --config FILE
                                                       take nothing more from it; what it made since TIME is shown as suspect
   registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
@@ -138,9 +141,11 @@ func run(ctx context.Context, args []string) error {
 				return reject(ctx, args[2:])
 			case "revoke":
 				return revoke(ctx, args[2:])
+			case "retire":
+				return retire(ctx, args[2:])
 			}
 		}
-		return command.Misuse("kiosks code, list, show, approve, reject or revoke (see registry -h)")
+		return command.Misuse("kiosks code, list, show, approve, reject, revoke or retire (see registry -h)")
 	case "activity":
 		if len(args) > 1 && args[1] == "list" {
 			return activity(ctx, args[2:])
@@ -410,6 +415,9 @@ func list(ctx context.Context, args []string) error {
 }
 
 func standing(k registry.Kiosk) string {
+	if k.Retired != nil {
+		return "retired " + k.Retired.At.Format(time.DateOnly)
+	}
 	if k.Revoked != nil {
 		return "revoked " + k.Revoked.Format(time.DateOnly)
 	}
