@@ -14,14 +14,15 @@ import (
 // consoleRoutes is what operators' commands may ask, as http.ServeMux patterns.
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
+		"GET /status":              r.consoleStatus,
+		"GET /store":               r.consoleStore,
+		"GET /check":               r.consoleCheck,
+		"GET /kiosks/{id}":         r.consoleKiosk,
+		"POST /kiosks/{id}/retire": r.consoleRetire,
+
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
-		"GET /status":                r.consoleStatus,
-		"GET /store":                 r.consoleStore,
-		"GET /check":                 r.consoleCheck,
-		"GET /kiosks/{id}":           r.consoleKiosk,
-		"POST /kiosks/{id}/retire":   r.consoleRetire,
 
 		"GET /cancellations":                r.consoleCancellations,
 		"GET /cancellations/{did}":          r.consoleCancellation,

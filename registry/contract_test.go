@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -217,17 +218,14 @@ func (c *contract) check(schema, v any, at string) error {
 				}
 			}
 		case "oneOf":
-			var right int
-			var first error
+			var odd []error
 			for _, sub := range want.([]any) {
-				if err := c.check(sub, v, at); err == nil {
-					right++
-				} else if first == nil {
-					first = err
+				if err := c.check(sub, v, at); err != nil {
+					odd = append(odd, err)
 				}
 			}
-			if right != 1 {
-				return fail("%d of the alternatives: %v", right, first)
+			if len(odd) != len(want.([]any))-1 {
+				return fail("not one of the alternatives: %v", errors.Join(odd...))
 			}
 		default:
 			return fail("the contract uses %q, which this test does not know", key)

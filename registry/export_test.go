@@ -154,6 +154,7 @@ func ServeConsole(r *Registry) (stop func(context.Context) error, err error) {
 type (
 	Store    = store
 	Entry    = entry
+	Added    = added
 	Decision = decision
 	Session  = session
 	Tally    = tally
@@ -335,3 +336,6 @@ func NewLimiter() Limiter { return Limiter{newLimiter()} }
 
 // Take is how long an address is to wait; 0: it is served.
 func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }
+
+// SeenOutcomes is the number of the vault's outcome that was seen last.
+func SeenOutcomes(r *Registry) (uint64, error) { return r.store.Outcomes(context.Background()) }

@@ -2,10 +2,15 @@ package registry_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +19,7 @@ import (
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -536,4 +542,93 @@ func TestReviewReachesTheRegistry(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	c.rejected(w, item(k.Make(t, registrytest.Spec{Purpose: record.Update, Holder: &one})), api.CodeHolder)
+}
+
+// An outcome that the vault has not signed, or that names another verdict than the one
+// that is kept, changes nothing, however often it is offered.
+func TestForgedOutcomes(t *testing.T) {
+	t.Parallel()
+	w := registrytest.New(t, specimenState(t).CSCA())
+	address, stop := serveVault(t, w, "127.0.0.1:0")
+	r := serve(t, w.RegistryOptions(address))
+	k := w.Kiosk(t, "KIOSK-0001")
+	c := connect(t, w, r.URL, k.TLS)
+	holder := registrytest.NewDevice(t)
+	s := k.Make(t, registrytest.Spec{Holder: &holder}) // nothing that verifies
+	c.send(s)
+	before := c.until(s.ID(), "verdict", isDecided)
+	if before.Status != api.Refused {
+		t.Fatalf("%+v", before)
+	}
+	stop()
+	key := func(dir string) record.Signer {
+		k, err := keyfile.Read(filepath.Join(dir, "verdict.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	cert, err := keyfile.TLS(w.VaultDir(), "server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	active := receipt.Verdict{Record: s.ID(), DID: didOf(t, holder), Status: receipt.Active, Time: time.Now().UTC().Truncate(time.Second), Supersedes: sha256.Sum256([]byte(before.Verdict))}
+	another := active
+	another.Supersedes[0] ^= 1
+	c.send(k.Make(t, registrytest.Spec{})) // wakes the role
+	for _, lie := range []struct {
+		name    string
+		verdict receipt.Verdict
+		by      record.Signer
+		seen    uint64 // what counts as looked at
+	}{
+		{"the registry's key", active, key(w.RegistryDir()), 0},
+		{"of another verdict", another, key(w.VaultDir()), 1},
+	} {
+		signed, err := receipt.SignVerdict(t.Context(), lie.verdict, lie.by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan uint64)
+		ended := make(chan struct{})
+		fake := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+			m, err := api.Decode[api.OutcomesRequest](q.Body)
+			if err != nil {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			out := api.Outcomes{Outcomes: []api.Outcome{{Number: 1, Record: s.ID(), Verdict: string(signed)}}, Last: 1}
+			if m.After > 0 {
+				out.Outcomes = []api.Outcome{}
+			}
+			rw.Header().Set("Content-Type", api.MediaJSON)
+			json.NewEncoder(rw).Encode(out)
+			select {
+			case asked <- m.After:
+			case <-ended:
+			}
+		}))
+		fake.Listener.Close()
+		if fake.Listener, err = net.Listen("tcp", address); err != nil {
+			t.Fatal(err)
+		}
+		fake.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert}
+		fake.StartTLS()
+		for range 2 { // once it asks again, it has looked at the first answer
+			select {
+			case <-asked:
+			case <-time.After(30 * time.Second):
+				t.Fatalf("%s: not asked for", lie.name)
+			}
+		}
+		close(ended)
+		fake.Close()
+		if seen, err := registry.SeenOutcomes(r.Registry); err != nil || seen != lie.seen {
+			t.Errorf("%s: seen %d, %v", lie.name, seen, err)
+		}
+		if now, err := c.record(s.ID()); err != nil || now.Verdict != before.Verdict || now.Status != api.Refused {
+			t.Errorf("%s: %+v, %v", lie.name, now, err)
+		}
+	}
+	c.rejected(w, item(k.Make(t, registrytest.Spec{Purpose: record.Update, Holder: &holder})), api.CodeHolder)
 }

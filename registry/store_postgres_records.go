@@ -141,7 +141,6 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	for _, kiosk := range slices.Compact(chains) {
 		queueChainLock(&q, kiosk)
 	}
-	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
 	q.Queue(`SELECT thumbprint FROM keys WHERE thumbprint = ANY($1)`, keys).Query(func(rows pgx.Rows) error { return collect(rows, f.keys) })
 	q.Queue(`SELECT kiosk, sequence, link FROM links JOIN unnest($1::text[], $2::bigint[]) AS asked (kiosk, sequence) USING (kiosk, sequence)`, kiosks, numbers).
 		Query(func(rows pgx.Rows) error {
@@ -166,6 +165,9 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 		})
 	})
 	queueHolders(&q, f, dids)
+	// Last: a record that another transaction stores meanwhile must not be refused for
+	// its own number, key or DID. If those are seen, so is the record.
+	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
 	return f, tx.SendBatch(ctx, &q).Close()
 }
 
