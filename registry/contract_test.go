@@ -339,6 +339,12 @@ func (c *contract) json(schema any, b []byte) error {
 	return c.check(schema, v, "body")
 }
 
+// unreached says why no test gets a status.
+var unreached = map[string]string{
+	"time 503":     "a key in memory does not fail",
+	"outcomes 503": "it takes a disk that fails while the vault reads",
+}
+
 // verdict is what is wrong after all tests have run: answers that the contract
 // does not have, and statuses of it that never came.
 func (c *contract) verdict(all bool) []string {
@@ -347,7 +353,7 @@ func (c *contract) verdict(all bool) []string {
 	wrong := slices.Clone(c.odd)
 	for _, o := range c.operations {
 		for status := range o.answers {
-			if all && !c.seen[o.id+" "+status] {
+			if all && !c.seen[o.id+" "+status] && unreached[o.id+" "+status] == "" {
 				wrong = append(wrong, fmt.Sprintf("%s (%s %s): no test gets the documented status %s", o.id, o.method, o.path, status))
 			}
 		}

@@ -339,3 +339,7 @@ func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.t
 
 // SeenOutcomes is the number of the vault's outcome that was seen last.
 func SeenOutcomes(r *Registry) (uint64, error) { return r.store.Outcomes(context.Background()) }
+
+func (dead) Cancel(context.Context, [32]byte, time.Time, time.Time) (Cancellation, bool, error) {
+	return Cancellation{}, false, errDead
+}

@@ -112,6 +112,11 @@ func TestContractFailures(t *testing.T) {
 	c.problem(http.MethodPost, api.PathProvisionProve, api.MediaJSON, encoded(t, prove), http.StatusServiceUnavailable, api.CodeUnavailable)
 	c.problem(http.MethodGet, api.PathProvision+"/"+id, "", nil, http.StatusServiceUnavailable, api.CodeUnavailable)
 	c.problem(http.MethodGet, api.PathReady, "", nil, http.StatusServiceUnavailable, api.CodeUnavailable)
+	c.problem(http.MethodPost, api.PathStatus, api.MediaJSON, encoded(t, api.StatusQuery{IDs: []api.ID{{1}}}), http.StatusServiceUnavailable, api.CodeUnavailable)
+	c.problem(http.MethodPost, api.PathCancellations, "text/plain", nil, http.StatusUnsupportedMediaType, api.CodeMedia)
+	c.problem(http.MethodPost, api.PathCancellations, api.MediaJSON, bytes.Repeat([]byte(" "), api.MaxBody), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
+	c.problem(http.MethodPost, api.PathCancellations, api.MediaJSON, encoded(t, api.Cancellation{Code: record.FormatCancelCode([16]byte{1})}), http.StatusServiceUnavailable,
+		api.CodeUnavailable)
 	reporter := reporter{c, k, w.RegistryDir()}
 	c.problem(http.MethodPost, api.PathActivity, api.MediaJOSE, reporter.sign(reporter.days(1), k.Record), http.StatusServiceUnavailable, api.CodeUnavailable)
 }
@@ -124,6 +129,10 @@ func TestContractVault(t *testing.T) {
 	if status, b := v.do(http.MethodPost, api.PathOpen, api.MediaJSON, encoded(t, api.OpenRequest{Record: s.Bytes()})); status != http.StatusOK {
 		t.Errorf("open: %d %s", status, b)
 	}
+	if status, b := v.do(http.MethodPost, api.PathOutcomes, api.MediaJSON, encoded(t, api.OutcomesRequest{})); status != http.StatusOK {
+		t.Errorf("outcomes: %d %s", status, b)
+	}
+	v.problem(http.MethodPost, api.PathOutcomes, api.MediaJSON, []byte("{}"), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathOpen, api.MediaJSON, encoded(t, api.OpenRequest{Record: []byte("x")}), http.StatusBadRequest, api.CodeBadRequest)
 	good := d.request(t, nil)
 	strange := d.request(t, func(s *registrytest.UnblockSpec) { s.AKName = []byte(strings.Repeat("x", 34)) })
@@ -143,7 +152,7 @@ func TestContractVault(t *testing.T) {
 	}
 	order.Request = strange.Bytes()
 	v.problem(http.MethodPost, api.PathUnblock, api.MediaJSON, encoded(t, order), http.StatusForbidden, api.CodeUnblockTPM)
-	for _, path := range []string{api.PathOpen, api.PathUnblock} {
+	for _, path := range []string{api.PathOpen, api.PathUnblock, api.PathOutcomes} {
 		v.problem(http.MethodPost, path, api.MediaJSON, bytes.Repeat([]byte(" "), api.MaxBody+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
 		v.problem(http.MethodPost, path, "text/plain", nil, http.StatusUnsupportedMediaType, api.CodeMedia)
 		v.problem(http.MethodGet, path, "", nil, http.StatusMethodNotAllowed, api.CodeMethod)
