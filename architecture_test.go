@@ -42,19 +42,24 @@ var allowed = map[string][]string{
 
 	"registry/internal/canonical": {},
 	"registry/record":             {"registry/internal/canonical", "github.com/go-jose/go-jose/v4"},
+	"registry/checkpoint":         {"registry/internal/keyfile", "github.com/transparency-dev/formats/...", "golang.org/x/mod/sumdb/..."},
+	"registry/checkpoint/logtest": {"registry/checkpoint", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"}, // tests only
 	"registry/parcel":             {"registry/record", "registry/internal/canonical", "golang.org/x/sys/unix"},
-	"registry/policy":             {"registry/record", "registry/parcel", "registry/internal/canonical", "golang.org/x/mod/sumdb/note"},
-	"registry/receipt": {"registry/record", "registry/internal/canonical", "github.com/transparency-dev/formats/...",
+	"registry/policy":             {"registry/record", "registry/parcel", "registry/checkpoint", "registry/internal/canonical", "golang.org/x/mod/sumdb/note"},
+	"registry/receipt": {"registry/record", "registry/checkpoint", "registry/internal/canonical", "github.com/transparency-dev/formats/...",
+		"github.com/transparency-dev/merkle/..."},
+	"registry/witness": {"registry/checkpoint", "registry/internal/...", "github.com/transparency-dev/formats/...",
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
+	"registry/audit": {"registry/checkpoint", "registry/receipt", "registry/internal/keyfile"},
 	"registry/api": {"registry/record", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
 	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
-	"registry": {"registry/record", "registry/parcel", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
-		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
+	"registry": {"registry/record", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
+		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/prometheus/client_golang/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
 
 	"sync/queue": {"go.etcd.io/bbolt/...", "golang.org/x/sys/unix"},
-	"sync/client": {"registry/record", "registry/receipt", "registry/policy", "registry/api",
+	"sync/client": {"registry/record", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api",
 		"github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
 	"sync/courier": {"sync/queue", "sync/client", "registry/record", "registry/receipt", "registry/policy", "registry/api"},
 
@@ -64,7 +69,7 @@ var allowed = map[string][]string{
 	"kiosk/wire":  {"kiosk", "golang.org/x/sys/unix"},
 	// What both production mains and the demo start: drivers and delivery
 	// plugged into the flow. No simulator, no Fyne.
-	"kiosk/station": {"kiosk", "kiosk/wire", "smartcard/...", "hsm/...", "hsm", "registry/record", "registry/parcel", "registry/policy", "registry/receipt",
+	"kiosk/station": {"kiosk", "kiosk/wire", "smartcard/...", "hsm/...", "hsm", "registry/record", "registry/parcel", "registry/checkpoint", "registry/policy", "registry/receipt",
 		"registry/api", "sync/...", "github.com/pelletier/go-toml/v2", "golang.org/x/sys/unix"},
 	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "github.com/skip2/go-qrcode", "golang.org/x/image/..."},
 	"ui/picture": {"ui", "kiosk", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},

@@ -48,6 +48,7 @@ type Config struct {
 	Policy      func() (policy.Signed, error)                // the newest one that verified
 	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
 	Clock       func() Times
+	LogFault    func() Code // what the registry's public log has shown amiss; nil: nobody looks
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
@@ -504,8 +505,12 @@ func (a *Agent) count(ctx context.Context, ask <-chan struct{}, out chan<- func(
 		s, queueErr := a.cfg.Queue.Stats(limited)
 		_, tpmErr := a.cfg.TPM.Counter(limited)
 		cancel()
+		var logFault Code
+		if a.cfg.LogFault != nil {
+			logFault = a.cfg.LogFault()
+		}
 		news := func(h *Health) {
-			h.TPM = tpmErr == nil
+			h.TPM, h.LogFault = tpmErr == nil, logFault
 			if queueErr == nil {
 				h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
 			}

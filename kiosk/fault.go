@@ -98,6 +98,7 @@ const (
 	CodeTLS              Code = "K-NET-05"   // wrong or expired certificate
 	CodeRejected         Code = "K-NET-06"   // signed rejection: quarantined
 	CodeInspected        Code = "K-NET-07"   // a proxy opens the connection; see Health.Inspector
+	CodeSplitView        Code = "K-LOG-01"   // the registry's public log has shown two faces
 	CodeTimedOut         Code = "K-FLOW-01"  // nobody answered
 	CodeInternal         Code = "K-FLOW-99"
 )
@@ -112,5 +113,5 @@ func Codes() []Code {
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
 		CodeKioskCertificate, CodeUnreachable,
-		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeTimedOut, CodeInternal}
+		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeTimedOut, CodeInternal}
 }

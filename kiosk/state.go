@@ -332,6 +332,7 @@ type Health struct {
 	Oldest       time.Time // zero when none
 	Delivered    time.Time // last delivery; zero when never
 	Quarantined  int
+	LogFault     Code // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
 }
 
 // ReaderState is what a reader shows.

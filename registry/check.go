@@ -23,13 +23,16 @@ import (
 func codeOf(err error) string {
 	var r *chain.Refusal
 	var e *record.Error
+	var fork *forkError
 	switch {
 	case errors.As(err, &r):
 		return r.Code
 	case errors.As(err, &e):
 		return e.Code
-	case errors.Is(err, errFork):
-		return api.CodeFork
+	case errors.As(err, &fork):
+		return fork.Code
+	case errors.Is(err, errSuspended):
+		return api.CodeSuspended
 	case errors.Is(err, errKeyTaken):
 		return api.CodeDuplicateKey
 	case errors.Is(err, errHolder):
@@ -45,10 +48,11 @@ type rules struct {
 	signers chain.Signers
 	tokens  []attest.Root
 	between []*x509.Certificate // the token makers' intermediates
+	since   time.Time           // this registry has it
 }
 
-func newRules(s policy.Signed) (*rules, error) {
-	r := &rules{signed: s, policy: s.Policy()}
+func newRules(s policy.Signed, since time.Time) (*rules, error) {
+	r := &rules{signed: s, policy: s.Policy(), since: since}
 	var err error
 	if r.signers, err = chain.NewSigners(r.policy); err != nil {
 		return nil, err
@@ -79,27 +83,51 @@ type check struct {
 var errUnknownPolicy = errors.New("the record was made under a policy that this registry does not know: give it the new one")
 
 // submission checks what sender sent under an id. A *chain.Refusal or *record.Error
-// refuses it for good.
+// refuses it for good; the entry says then, where that is proved, which place in
+// the sender's chain it has.
 func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (entry, error) {
 	s, err := record.ParseSubmission(b)
 	if err != nil {
 		return entry{}, err
 	}
-	r := s.Record()
-	if r.ID() != id {
+	if s.ID() != id {
 		return entry{}, chain.Refuse(api.CodeID, "sent under another id")
 	}
+	e := entry{submission: s, received: now, starts: sender.starts()}
+	if r := s.Record(); signedBy(r, sender) {
+		e.number, e.link = r.Payload().Context.Sequence, linkOf(r, now)
+	}
+	err = c.entry(&e, sender, now)
+	return e, err
+}
+
+// signedBy says whether a record is the kiosk's own. Its signatures are verified.
+func signedBy(r record.Record, k Kiosk) bool {
+	if r.Payload().Context.KioskID != k.ID {
+		return false
+	}
+	s, ok := r.Signature(record.Kiosk)
+	return ok && len(s.Chain) > 0 && k.hasRecordKey(s.Chain[0].RawSubjectPublicKeyInfo)
+}
+
+// entry fills what the checks find out.
+func (c check) entry(e *entry, sender Kiosk, now time.Time) error {
+	s := e.submission
+	r := s.Record()
 	if err := r.CheckAudience(c.origin); err != nil {
-		return entry{}, err
+		return err
 	}
 	p := r.Payload()
-	rules, known := c.rules[p.Context.PolicyDigest]
-	if !known {
-		return entry{}, errUnknownPolicy
-	}
 	// A record that no kiosk signed (a holder's own revocation) may come through any.
 	if k := p.Context.KioskID; k != "" && k != sender.ID {
-		return entry{}, chain.Refuse(api.CodeKiosk, "another kiosk's record")
+		return chain.Refuse(api.CodeReplay, "another kiosk's record")
+	}
+	if sender.Revoked != nil {
+		return chain.Refuse(api.CodeKioskRevoked, "revoked since %s", sender.Revoked.Format(time.RFC3339))
+	}
+	rules, known := c.rules[p.Context.PolicyDigest]
+	if !known {
+		return errUnknownPolicy
 	}
 	classes := make([]record.Class, 0, 5)
 	var earliest time.Time
@@ -109,40 +137,37 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	}
 	at, err := chain.Captured(p.Times, earliest, now, chain.Offline(rules.policy))
 	if err != nil {
-		return entry{}, err
+		return err
 	}
-	if err := rules.lawful(p, at); err != nil {
-		return entry{}, err
+	if err := c.lawful(rules, p, at); err != nil {
+		return err
 	}
 	if err := chain.TwoOfficers(r.Signatures()); err != nil {
-		return entry{}, err
+		return err
 	}
-	var approved approval
-	var quota uint64
 	for _, sig := range r.Signatures() {
 		class, err := rules.signers.Verify(sig, p.Context.KioskID, at, c.revoked)
 		if err != nil {
-			return entry{}, err
+			return err
 		}
 		if sig.Role == record.Kiosk && !sender.hasRecordKey(sig.Chain[0].RawSubjectPublicKeyInfo) {
-			return entry{}, chain.Refuse(api.CodeKiosk, "not the key that is registered for this kiosk")
+			return chain.Refuse(api.CodeKiosk, "not the key that is registered for this kiosk")
 		}
 		if sig.Role == record.Officer && p.Context.Purpose == record.Enroll {
-			approved = approval{sha256.Sum256(sig.Chain[0].Raw), receipt.DayOf(at)}
-			quota = rules.policy.OfficerRule(sig.Chain[0]).Quota
+			e.approval = approval{sha256.Sum256(sig.Chain[0].Raw), receipt.DayOf(at)}
+			e.quota = rules.policy.OfficerRule(sig.Chain[0]).Quota
 		}
 		classes = append(classes, class)
 	}
 	class, err := rules.holderKey(s, sender, at)
 	if err != nil {
-		return entry{}, err
+		return err
 	}
 	classes = append(classes, class)
 	if c.production && slices.Contains(classes, record.Test) {
-		return entry{}, chain.Refuse(api.CodeSimulated, "rests on a root of class test")
+		return chain.Refuse(api.CodeSimulated, "rests on a root of class test")
 	}
 	// What no kiosk signed may be asked for through any, too.
-	e := entry{submission: s, received: now, first: sender.Counter, approval: approved, quota: quota}
 	if p.Context.KioskID != "" {
 		e.sender = sender.ID
 	}
@@ -152,13 +177,24 @@ func (c check) submission(b []byte, id [32]byte, sender Kiosk, now time.Time) (e
 	case record.Update:
 		e.personal = true
 	}
-	return e, nil
+	return nil
 }
 
-// lawful checks a payload against the policy that it names.
-func (r *rules) lawful(p record.Payload, at time.Time) error {
-	if err := r.signed.CheckTime(at); err != nil {
+// lawful checks a payload against the policy that it names. A policy goes stale:
+// when it expires, and when a newer one has been here for as long as a kiosk may
+// work offline. Else an altered kiosk could choose, of all that ever were, the one
+// that suits it.
+func (c check) lawful(r *rules, p record.Payload, at time.Time) error {
+	switch err := r.signed.CheckTime(at); {
+	case errors.Is(err, policy.ErrExpired):
+		return chain.Refuse(api.CodePolicyStale, "at capture: %w", err)
+	case err != nil:
 		return chain.Refuse(api.CodePolicy, "at capture: %w", err)
+	}
+	for _, newer := range c.rules {
+		if newer.policy.Version > r.policy.Version && at.After(newer.since.Add(chain.Offline(r.policy))) {
+			return chain.Refuse(api.CodePolicyStale, "version %d was in force when version %d had been for %v", newer.policy.Version, r.policy.Version, at.Sub(newer.since))
+		}
 	}
 	if p.Context.AuthorityKeyID != r.policy.Authority.ID {
 		return chain.Refuse(api.CodePolicy, "another authority's key")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/tomlfile"
 	"enrollkiosk/registry/policy"
 )
@@ -23,14 +24,24 @@ type Config struct {
 		Policy     string `toml:"policy"`     // signed policy, distributed as it is
 		Root       string `toml:"root"`       // SHA-256 of the authority's root key, hexadecimal
 		Production bool   `toml:"production"` // refuse what rests on roots of class test
+		Metrics    string `toml:"metrics"`    // address of the metrics; empty: none
 		Checkpoint string `toml:"checkpoint"` // least time between two checkpoints of the log; default 1s
 		Store      string `toml:"store"`      // postgres:// address; default: files in dir
 		Roles      []Role `toml:"roles"`      // that this process may have; default: all
+		Cancel     string `toml:"cancel"`     // how long a cancel code suspends before it revokes; default 168h
+
+		Connections           int `toml:"connections"`             // open at once; default 512
+		ConnectionsPerAddress int `toml:"connections_per_address"` // default 384
 	} `toml:"registry"`
 	Vault struct {
 		URL    string `toml:"url"`    // https
 		Public string `toml:"public"` // the vault's public.json
 	} `toml:"vault"`
+	Witnesses []struct {
+		Name string `toml:"name"` // in the policy's verifier key
+		URL  string `toml:"url"`  // http or https
+		Root string `toml:"root"` // file with the root of its TLS certificate, DER or PEM; default: the system's roots
+	} `toml:"witnesses"`
 }
 
 // Load reads and checks a configuration file. Errors are *tomlfile.Error.
@@ -38,6 +49,12 @@ func Load(file string) (Config, error) {
 	var c Config
 	if err := tomlfile.Load(file, &c); err != nil {
 		return c, err
+	}
+	for i := range c.Witnesses {
+		tomlfile.In(file, &c.Witnesses[i].Root)
+		if c.Witnesses[i].Name == "" || c.Witnesses[i].URL == "" {
+			return c, tomlfile.Mistake(file, "witnesses: name and url are needed: which of the policy's witnesses, and where it is")
+		}
 	}
 	tomlfile.In(file, &c.Registry.Dir, &c.Registry.Policy, &c.Vault.Public)
 	switch {
@@ -53,8 +70,14 @@ func Load(file string) (Config, error) {
 	if _, err := c.root(); err != nil {
 		return c, tomlfile.Mistake(file, "registry.root must be 64 hexadecimal digits: the SHA-256 of the authority's root key")
 	}
+	if c.Registry.Connections < 0 || c.Registry.ConnectionsPerAddress < 0 {
+		return c, tomlfile.Mistake(file, "registry.connections and registry.connections_per_address must be numbers above 0")
+	}
 	if _, err := c.checkpoint(); err != nil {
 		return c, tomlfile.Mistake(file, "registry.checkpoint must be a duration of 200ms or more, such as 1s")
+	}
+	if _, err := c.cancelDelay(); err != nil {
+		return c, tomlfile.Mistake(file, "registry.cancel must be a duration of 1h or more, such as 168h")
 	}
 	for _, role := range c.Registry.Roles {
 		if role != RoleLog && role != RoleVault {
@@ -95,6 +118,17 @@ func (c Config) checkpoint() (time.Duration, error) {
 	return d, err
 }
 
+func (c Config) cancelDelay() (time.Duration, error) {
+	if c.Registry.Cancel == "" {
+		return DefaultCancelDelay, nil
+	}
+	d, err := time.ParseDuration(c.Registry.Cancel)
+	if err == nil && d < time.Hour {
+		err = errors.New("too short")
+	}
+	return d, err
+}
+
 // SignedPolicy reads and verifies the policy that c names.
 func (c Config) SignedPolicy() (policy.Signed, error) {
 	root, err := c.root()
@@ -110,7 +144,8 @@ func (c Config) SignedPolicy() (policy.Signed, error) {
 
 // Options reads the files that c names.
 func (c Config) Options() (Options, error) {
-	o := Options{Dir: c.Registry.Dir, Production: c.Registry.Production, Database: c.Registry.Store, Roles: c.Registry.Roles, Vault: VaultLink{URL: c.Vault.URL}}
+	o := Options{Dir: c.Registry.Dir, Production: c.Registry.Production, Database: c.Registry.Store, Roles: c.Registry.Roles, Vault: VaultLink{URL: c.Vault.URL},
+		Connections: c.Registry.Connections, ConnectionsPerAddress: c.Registry.ConnectionsPerAddress}
 	var err error
 	if o.Root, err = c.root(); err != nil {
 		return o, err
@@ -118,8 +153,22 @@ func (c Config) Options() (Options, error) {
 	if o.CheckpointInterval, err = c.checkpoint(); err != nil {
 		return o, err
 	}
+	if o.CancelDelay, err = c.cancelDelay(); err != nil {
+		return o, err
+	}
 	if o.Policy, err = c.SignedPolicy(); err != nil {
 		return o, err
+	}
+	for _, w := range c.Witnesses {
+		link := WitnessLink{Name: w.Name, URL: w.URL}
+		if w.Root != "" {
+			root, err := keyfile.ReadCertificate(w.Root)
+			if err != nil {
+				return o, fmt.Errorf("witness %q: %w", w.Name, err)
+			}
+			link.Root = root.Raw
+		}
+		o.Witnesses = append(o.Witnesses, link)
 	}
 	b, err := os.ReadFile(c.Vault.Public)
 	if err != nil {

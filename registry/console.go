@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 )
@@ -13,11 +14,19 @@ import (
 // consoleRoutes is what operators' commands may ask, as http.ServeMux patterns.
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"GET /status": r.consoleStatus,
+		"GET /status":      r.consoleStatus,
+		"GET /store":       r.consoleStore,
+		"GET /check":       r.consoleCheck,
+		"GET /kiosks/{id}": r.consoleKiosk,
 
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
+
+		"GET /cancellations":                r.consoleCancellations,
+		"GET /cancellations/{did}":          r.consoleCancellation,
+		"POST /cancellations/{did}/lift":    r.consoleResolve(CancelLifted),
+		"POST /cancellations/{did}/confirm": r.consoleResolve(CancelRevoked),
 	}
 }
 
@@ -79,4 +88,32 @@ func (r *Registry) consoleFailed(w http.ResponseWriter, err error) {
 	r.opts.Log.Error("command failed", "error", err)
 	title, _, _ := strings.Cut(err.Error(), "\n")
 	reply.Problem(w, http.StatusInternalServerError, api.CodeUnavailable, title, 0)
+}
+
+// consoleStore writes the store as it is now.
+func (r *Registry) consoleStore(w http.ResponseWriter, q *http.Request) {
+	s, ok := r.store.(snapshotter)
+	if !ok {
+		reply.Problem(w, http.StatusConflict, api.CodeUnavailable, "the store is a database: back it up with pg_dump first, then say --no-store", 0)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := s.Snapshot(q.Context(), w); err != nil {
+		r.opts.Log.Error("backup failed", "error", err)
+		panic(http.ErrAbortHandler) // whoever reads it must not think that it is whole
+	}
+}
+
+// consoleCheck compares store and log.
+func (r *Registry) consoleCheck(w http.ResponseWriter, q *http.Request) {
+	if !r.may(RoleLog) {
+		reply.Problem(w, http.StatusConflict, api.CodeUnavailable, "the log is at another registry: ask there", 0)
+		return
+	}
+	report, err := examine(q.Context(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
+	if err != nil {
+		r.consoleFailed(w, err)
+		return
+	}
+	reply.JSON(w, report)
 }

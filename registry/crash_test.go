@@ -184,7 +184,7 @@ func TestKilledAnywhereExactlyOnce(t *testing.T) {
 	}
 	for _, s := range all {
 		got := c.until(s.ID(), "receipt", hasReceipt)
-		if _, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().LogKey, s.ID()); err != nil {
+		if _, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().Log(), s.ID()); err != nil {
 			t.Error(err)
 		}
 	}

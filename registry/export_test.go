@@ -2,13 +2,19 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -86,7 +92,7 @@ func (s *broken) Add(ctx context.Context, entries []entry) ([]added, error) {
 	return s.store.Add(ctx, entries)
 }
 
-func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error) {
+func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]byte]rejection) (map[[32]byte]decision, error) {
 	if s.now.Load() {
 		return nil, errFull
 	}
@@ -96,7 +102,7 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 // LogAll has the log role until every record has its receipt.
 func LogAll(ctx context.Context, r *Registry) error {
 	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
-		l, err := openLog(r.logDir(), r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 		if err != nil {
 			return err
 		}
@@ -152,13 +158,38 @@ type (
 	Decision = decision
 	Session  = session
 	Tally    = tally
+
+	KeptPolicy = keptPolicy
 )
+
+// NewKeptPolicy is one as the store returns it.
+func NewKeptPolicy(signed []byte, since time.Time) KeptPolicy { return keptPolicy{signed, since} }
+
+// Number of a link.
+func (n numbered) Number() uint64 { return n.number }
+
+// NewOutcome is a verdict of the vault in place of an earlier one.
+func NewOutcome(number uint64, id [32]byte, supersedes string, d Decision) outcome {
+	return outcome{number, id, sha256.Sum256([]byte(supersedes)), d}
+}
+
+// Rejections is what the front makes of rejections of records that the kiosk has
+// signed.
+func Rejections(of map[[32]byte]Decision, subs ...record.Submission) map[[32]byte]rejection {
+	out := map[[32]byte]rejection{}
+	for _, s := range subs {
+		out[s.ID()] = rejection{decision: of[s.ID()], number: s.Record().Payload().Context.Sequence, link: linkOf(s.Record(), time.Now())}
+	}
+	return out
+}
 
 // Refusals and other answers of a store.
 var (
 	ErrFork        = errFork
+	ErrChain       = errChain
 	ErrKeyTaken    = errKeyTaken
 	ErrHolder      = errHolder
+	ErrSuspended   = errSuspended
 	ErrNotHeld     = errNotHeld
 	ErrDeposed     = errDeposed
 	ErrSessionOver = errSessionOver
@@ -177,7 +208,7 @@ func KiosksOf(r *Registry) Kiosks { return r.kiosks }
 // approved by officer.
 func NewEntry(s record.Submission, sender string, officer byte) Entry {
 	p := s.Record().Payload()
-	e := entry{submission: s, sender: sender, received: time.Now()}
+	e := entry{submission: s, sender: sender, received: time.Now(), starts: []uint64{0}, number: p.Context.Sequence, link: linkOf(s.Record(), time.Now())}
 	switch p.Context.Purpose {
 	case record.Enroll, record.Replace:
 		e.newKey, e.personal = p.Holder.Key.Thumbprint(), true
@@ -215,3 +246,93 @@ func CheckDatabaseAddress(address string) error {
 	_, err := postgresConfig(address)
 	return err
 }
+
+func (s stock) ID() []byte      { return s.id[:] }
+func (s stock) Record() []byte  { return s.record }
+func (s stock) Receipt() []byte { return s.receipt }
+
+// Depth is how many records wait, and since when.
+type Depth struct {
+	Count  uint64
+	Oldest time.Time
+}
+
+// Depths are what waits for the log and the vault.
+func Depths(s Store) (unlogged, unopened Depth, err error) {
+	b, err := s.Backlog(context.Background())
+	return Depth{b.unlogged.count, b.unlogged.oldest}, Depth{b.unopened.count, b.unopened.oldest}, err
+}
+
+// Hurry makes a registry lose patience with its clients soon, and gives it few places.
+func Hurry(r *Registry, patience time.Duration, connections, perAddress int) {
+	r.limits.header, r.limits.read, r.limits.write, r.limits.idle = patience, patience, patience, patience
+	r.limits.connections, r.limits.perAddress = connections, perAddress
+}
+
+// Metrics is what Prometheus is told.
+func Metrics(r *Registry) http.Handler {
+	return promhttp.HandlerFor(r.metrics.all, promhttp.HandlerOpts{})
+}
+
+// HoldProvisioning takes all places of provisioning until it is released.
+func HoldProvisioning(r *Registry) (release func()) {
+	for range cap(r.provisions) {
+		r.provisions <- struct{}{}
+	}
+	return func() {
+		for range cap(r.provisions) {
+			<-r.provisions
+		}
+	}
+}
+
+// Snapshot writes the store of a registry that serves.
+func Snapshot(r *Registry) func(context.Context, io.Writer) error {
+	return r.store.(snapshotter).Snapshot
+}
+
+// Examine compares store and log of a registry that serves.
+func Examine(r *Registry) (Report, error) {
+	return examine(context.Background(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
+}
+
+// Routes are the methods and paths that are served.
+func Routes(r *Registry) (out []string) {
+	for _, route := range r.routes() {
+		out = append(out, route.method+" "+route.path)
+	}
+	return out
+}
+
+// KillStore makes the store fail at all that is not the register's: the database
+// is away. Whoever has standing keeps it.
+func KillStore(r *Registry) {
+	d := dead{r.store}
+	r.store, r.activity.store, r.provisioning.kiosks.store, r.provisioning.sessions = d, d, d, d
+}
+
+type dead struct{ store }
+
+var errDead = errors.New("connection refused")
+
+func (dead) Status(context.Context, string, ...[32]byte) (map[[32]byte]status, error) {
+	return nil, errDead
+}
+func (dead) ChangeActivity(context.Context, string, []receipt.ActivityEntry, func(*KioskActivity, []tally)) error {
+	return errDead
+}
+func (dead) Provision(context.Context, string) (Provision, error) { return Provision{}, errDead }
+func (dead) ChangeSession(context.Context, api.ID, time.Time, func(*session) error) (session, error) {
+	return session{}, errDead
+}
+func (dead) Unlogged(context.Context, int) ([]leaf, error) { return nil, errDead }
+func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, errDead }
+
+// Limiter holds back who sends too often.
+type Limiter struct{ l *limiter }
+
+// NewLimiter is one that nobody has used.
+func NewLimiter() Limiter { return Limiter{newLimiter()} }
+
+// Take is how long an address is to wait; 0: it is served.
+func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }

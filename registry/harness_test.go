@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -39,10 +40,27 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
+	// Every answer that any of the tests got was held against the contract.
+	if c, err := loadContract(); err == nil {
+		for _, wrong := range c.verdict(code == 0 && everything()) {
+			fmt.Println("docs/openapi.yaml:", wrong)
+			code = 1
+		}
+	}
 	if c := started.Load(); c != nil {
 		c.Close()
 	}
 	os.Exit(code)
+}
+
+// everything says that no test was left out.
+func everything() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.bench", "test.fuzz"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return false
+		}
+	}
+	return true
 }
 
 func mkdir(t testing.TB, dir string) {
@@ -133,6 +151,12 @@ func serveVault(t testing.TB, w *registrytest.World, address string) (at string,
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runVault(t, v, address)
+}
+
+// runVault serves a vault.
+func runVault(t testing.TB, v *vault.Vault, address string) (at string, stop func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +191,7 @@ func connect(t testing.TB, w *registrytest.World, url string, certificates ...tl
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: w.TLS(t, certificates...)}
 	t.Cleanup(transport.CloseIdleConnections)
-	return client{t, url, &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	return client{t, url, &http.Client{Transport: watched{transport, theContract(t)}, Timeout: 20 * time.Second}}
 }
 
 func (c client) do(method, path, media string, body []byte) (int, []byte) {

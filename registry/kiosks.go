@@ -41,7 +41,8 @@ type Kiosk struct {
 	Class          string                `json:"class"`     // of the TPM's endorsement: production or test
 	Manufacturer   string                `json:"manufacturer"`
 	Model          string                `json:"model"`
-	Counter        uint64                `json:"counter"` // before its first record
+	Counter        uint64                `json:"counter"`            // before its first record
+	Restarts       []uint64              `json:"restarts,omitempty"` // likewise, each time that it was provisioned anew
 	Registered     time.Time             `json:"registered"`
 	Revoked        *time.Time            `json:"revoked,omitempty"`
 	Certificates   api.KioskCertificates `json:"certificates"`
@@ -104,15 +105,15 @@ func (k Kiosks) change(ctx context.Context, id string, f func(*standing) error) 
 	return k.store.ChangeKiosk(ctx, id, f)
 }
 
-// Revoke ends a kiosk's standing at a time, and its code with it. It may be said
-// again; the first time stays.
+// Revoke ends a kiosk's standing, and its code with it. It may be said again; the
+// earliest time stays. What was taken on and was made, or came, after it is suspect.
 func (k Kiosks) Revoke(ctx context.Context, id string, at time.Time) error {
 	return k.change(ctx, id, func(s *standing) error {
 		if s.kiosk == nil {
 			return fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
 		}
-		if s.kiosk.Revoked == nil {
-			at := at.UTC().Truncate(time.Second)
+		at := at.UTC().Truncate(time.Second)
+		if s.kiosk.Revoked == nil || at.Before(*s.kiosk.Revoked) {
 			s.kiosk.Revoked = &at
 		}
 		return nil
@@ -126,7 +127,7 @@ func (k Kiosks) NewCode(ctx context.Context, id string, root [32]byte, valid tim
 	if !api.ValidKioskID(id) {
 		return api.Code{}, ErrKioskID
 	}
-	server, err := keyfile.ReadCertificate(filepath.Join(k.dir, nameServer+".crt"))
+	server, err := keyfile.ReadCertificate(filepath.Join(k.dir, keyfile.Latest(k.dir, nameServer)+".crt"))
 	if err != nil {
 		return api.Code{}, err
 	}
@@ -190,6 +191,8 @@ func (k Kiosks) Approve(ctx context.Context, id, fingerprint string, now time.Ti
 				return fmt.Errorf("%s: %w", id, ErrRevoked)
 			}
 			// With the same endorsement key: another does not get to wait.
+			// Its disk may be empty now: then its chain begins again where its counter is.
+			kiosk.Restarts = old.restartsWith(kiosk.Counter)
 			kiosk.Counter, kiosk.Registered = old.Counter, old.Registered
 		}
 		if err := k.issue(&kiosk, now); err != nil {
@@ -259,6 +262,17 @@ func (k Kiosks) issue(kiosk *Kiosk, now time.Time) error {
 	}
 	return nil
 }
+
+// restartsWith is Restarts with one more.
+func (k Kiosk) restartsWith(counter uint64) []uint64 {
+	if slices.Contains(k.starts(), counter) {
+		return k.Restarts
+	}
+	return append(slices.Clone(k.Restarts), counter)
+}
+
+// starts are the values of the counter after which its chain may begin.
+func (k Kiosk) starts() []uint64 { return append([]uint64{k.Counter}, k.Restarts...) }
 
 // same says whether both are one TPM with one set of keys.
 func (k Kiosk) same(o Kiosk) bool {

@@ -84,12 +84,13 @@ func (r *Registry) runLog(ctx context.Context, term uint64) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close()                              // ends the lock
-	path, err := filepath.EvalSymlinks(r.logDir()) // it may be on a disk that others share
+	defer dir.Close() // ends the lock
+	// It may be on a disk that others share.
+	path, err := filepath.EvalSymlinks(r.logDir())
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	l, err := openLog(path, r.signer, r.logKey, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+	l, err := openLog(path, r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,16 +9,17 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
-	f_log "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 )
 
@@ -34,15 +36,15 @@ import (
 // its lowest index counts.
 type logRole struct {
 	leading
-	term     uint64
-	store    outbox
-	add      tessera.AddFn
-	reader   tessera.LogReader
-	awaiter  *tessera.PublicationAwaiter
-	verifier note.Verifier
-	vkey     string
-	log      *slog.Logger
-	stop     func(context.Context) error
+	term      uint64
+	store     outbox
+	add       tessera.AddFn
+	reader    tessera.LogReader
+	interval  time.Duration  // between checkpoints
+	of        checkpoint.Log // what our checkpoints must show, receipts' too
+	witnesses *witnesses
+	log       *slog.Logger
+	stop      func(context.Context) error
 
 	// What the log holds from the store's size up to read, and is no receipt's yet.
 	read  uint64
@@ -55,14 +57,20 @@ const (
 	idleTurn = time.Second      // other processes may have taken records on
 )
 
-func openLog(dir string, signer note.Signer, vkey string, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return nil, fmt.Errorf("log key: %w", err)
+func openLog(dir string, signer note.Signer, of checkpoint.Log, w *witnesses, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
+	// Tessera does not begin a log without a first checkpoint. It says nothing, and
+	// witnesses that are away shall not keep a registry from starting.
+	if _, err := os.Stat(filepath.Join(dir, treeState)); errors.Is(err, os.ErrNotExist) {
+		if err := beginLog(dir, signer); err != nil {
+			return nil, err
+		}
+	}
+	if err := withdraw(dir, of); err != nil {
+		return nil, err
 	}
 	// Tessera's goroutines end with this context, after its own shutdown.
 	ctx, cancel := context.WithCancel(context.Background())
-	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	driver, err := posix.New(ctx, posix.Config{Path: dir, HTTPClient: w.client()})
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open log: %w", err)
@@ -71,20 +79,50 @@ func openLog(dir string, signer note.Signer, vkey string, interval time.Duration
 		WithCheckpointSigner(signer).
 		WithCheckpointInterval(interval).
 		WithCheckpointRepublishInterval(max(time.Hour, interval)).
-		WithBatching(logBatch, 5*time.Millisecond) // a turn adds all it has at once
+		WithBatching(logBatch, 5*time.Millisecond). // a turn adds all it has at once
+		WithWitnesses(w.group, &tessera.WitnessOptions{Timeout: witnessTimeout})
 	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return &logRole{
-		store: store, add: appender.Add, reader: reader, verifier: verifier, vkey: vkey, log: log,
-		awaiter: tessera.NewPublicationAwaiter(ctx, reader.ReadCheckpoint, interval/4),
+		store: store, add: appender.Add, reader: reader, of: of, witnesses: w, log: log,
+		interval: interval,
 		stop: func(ctx context.Context) error {
 			defer cancel()
-			return shutdown(ctx)
+			short := w.short()
+			if short != nil { // it would wait for a checkpoint that does not come
+				var enough context.CancelFunc
+				ctx, enough = context.WithTimeout(ctx, time.Second)
+				defer enough()
+			}
+			err := shutdown(ctx)
+			if err != nil && short != nil {
+				// The leaves are in the log, and found at the next start.
+				log.Warn("stopped before all that is in the log was cosigned", "cause", short)
+				return nil
+			}
+			return err
 		},
 	}, nil
+}
+
+// treeState is the file by which Tessera's POSIX driver knows a log that was begun.
+const treeState = ".state/treeState"
+
+// beginLog makes an empty log.
+func beginLog(dir string, signer note.Signer) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	driver, err := posix.New(ctx, posix.Config{Path: dir})
+	if err == nil {
+		_, _, _, err = tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(signer))
+	}
+	if err != nil {
+		return fmt.Errorf("begin log: %w", err)
+	}
+	return nil
 }
 
 // ErrLogCut means that the log on disk is shorter than it was: an older copy.
@@ -101,6 +139,10 @@ func (l *logRole) run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, errDeposed):
 			return err
+		case errors.Is(err, ErrWitnesses):
+			l.failing.Store(false)
+			l.log.Warn("no receipts for now, will be tried again", "cause", err)
+			wait = time.Second
 		case err != nil:
 			l.failing.Store(true)
 			l.log.Error("log turn failed, will be tried again", "error", err)
@@ -215,23 +257,19 @@ func (l *logRole) append(ctx context.Context, waiting []leaf) error {
 // receipts waits for a checkpoint that covers all of waiting and builds their
 // receipts.
 func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]byte, error) {
-	var last tessera.Index
+	var last uint64
 	for _, w := range waiting {
 		index, ok := l.found[receipt.Leaf(w.blind, w.id)]
 		if !ok {
 			return nil, errors.New("a leaf that was appended is not in the log")
 		}
-		last.Index = max(last.Index, index)
+		last = max(last, index)
 	}
-	_, checkpoint, err := l.awaiter.Await(ctx, func() (tessera.Index, error) { return last, nil })
+	own, err := l.published(ctx, last)
 	if err != nil {
 		return nil, fmt.Errorf("wait for checkpoint: %w", err)
 	}
-	parsed, _, _, err := f_log.ParseCheckpoint(checkpoint, l.verifier.Name(), l.verifier)
-	if err != nil {
-		return nil, fmt.Errorf("own checkpoint: %w", err)
-	}
-	proofs, err := client.NewProofBuilder(ctx, parsed.Size, l.reader.ReadTile)
+	proofs, err := client.NewProofBuilder(ctx, own.Size(), l.reader.ReadTile)
 	if err != nil {
 		return nil, err
 	}
@@ -246,13 +284,34 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 		for i, h := range path {
 			hashes[i] = [32]byte(h)
 		}
-		b := receipt.Build(index, hashes, checkpoint, w.blind, w.id)
-		if _, err := receipt.Verify(b, l.vkey, w.id); err != nil {
+		b := receipt.Build(index, hashes, own.Bytes(), w.blind, w.id)
+		if _, err := receipt.Verify(b, l.of, w.id); err != nil {
 			return nil, fmt.Errorf("own receipt: %w", err)
 		}
 		out[w.id] = b
 	}
 	return out, nil
+}
+
+// published waits for a checkpoint that covers a leaf. When too few witnesses
+// answer, the error wraps ErrWitnesses.
+func (l *logRole) published(ctx context.Context, index uint64) (checkpoint.Checkpoint, error) {
+	for {
+		b, err := l.reader.ReadCheckpoint(ctx)
+		if err == nil {
+			own, err := l.of.Open(b)
+			if err != nil || own.Size() > index {
+				return own, err
+			}
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return checkpoint.Checkpoint{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return checkpoint.Checkpoint{}, cmp.Or(l.witnesses.short(), ctx.Err())
+		case <-time.After(l.interval / 4):
+		}
+	}
 }
 
 // logFiles serves the log as C2SP tlog-tiles has it: checkpoint and tiles, and

@@ -396,13 +396,6 @@ func (v *provisioning) status(ctx context.Context, id api.ID) (api.ProvisionStat
 // serveProvision runs one step for whoever asks, a few at a time.
 func serveProvision[Q any](r *Registry, slots chan struct{}, read func(*http.Request) (Q, error), step func(context.Context, Q) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		default:
-			reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "busy: ask again", retryAfter)
-			return
-		}
 		if q.Method == http.MethodPost {
 			if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
 				reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
@@ -413,6 +406,14 @@ func serveProvision[Q any](r *Registry, slots chan struct{}, read func(*http.Req
 		body, err := read(q)
 		if err != nil {
 			reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the request is not of this contract", 0)
+			return
+		}
+		// Now that the request is here: whoever sends slowly takes nobody's place.
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "busy: ask again", retryAfter)
 			return
 		}
 		answer, err := step(q.Context(), body)

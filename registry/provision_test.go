@@ -365,7 +365,7 @@ func TestBeginRefuses(t *testing.T) {
 		"a usable EK":            {func(q *api.ProvisionBegin) { each(q, func(e *api.Endorsement) { e.Public[5] ^= 4 }) }, api.CodeProvisionEK, string(attest.CheckEndorsement)},
 		"certificate of nothing": {func(q *api.ProvisionBegin) { each(q, func(e *api.Endorsement) { e.Certificate = []byte{1} }) }, api.CodeProvisionEK, string(attest.CheckForm)},
 		"unrestricted AK":        {func(q *api.ProvisionBegin) { q.AttestationKey = record.Public }, api.CodeProvisionAttestation, string(attest.CheckAttestationKey)},
-		"no AK":                  {func(q *api.ProvisionBegin) { q.AttestationKey = nil }, api.CodeProvisionAttestation, string(attest.CheckAttestationKey)},
+		"no AK":                  {func(q *api.ProvisionBegin) { q.AttestationKey = []byte{} }, api.CodeProvisionAttestation, string(attest.CheckAttestationKey)},
 		"request changed":        {func(q *api.ProvisionBegin) { q.TLSCSR[len(q.TLSCSR)-3] ^= 1 }, api.CodeProvisionAttestation, ""},
 	} {
 		q := a.asks(kioskID, code)
@@ -651,7 +651,9 @@ func TestGuessingIsSlow(t *testing.T) {
 	t.Parallel()
 	w, kiosks, c, _ := trusting(t, nil)
 	newCode(t, w, kiosks, kioskID)
-	q := api.ProvisionBegin{Version: 1, KioskID: kioskID, Secret: make([]byte, 16), Endorsements: make([]api.Endorsement, 1)}
+	some := []byte{1}
+	q := api.ProvisionBegin{Version: 1, KioskID: kioskID, Secret: make([]byte, 16), Endorsements: []api.Endorsement{{Certificate: some, Public: some}},
+		AttestationKey: some, StorageKeyName: some, RecordCSR: some, TLSCSR: some}
 	codes := make(chan string, 8)
 	for range cap(codes) {
 		go func() { _, code, _ := c.begin(q); codes <- code }()

@@ -45,6 +45,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
@@ -61,6 +62,11 @@ type Options struct {
 	Root   [32]byte      // hash of the authority's root key
 	Policy policy.Signed // in force, under Root; distributed as it is
 	Vault  VaultLink     //
+
+	// Witnesses of the policy, to be asked for their cosignatures: as many as its
+	// quorum at least.
+	Witnesses []WitnessLink
+
 	// Database is the postgres:// address of a database that several registries
 	// may share; empty: everything is in Dir.
 	Database string
@@ -72,8 +78,14 @@ type Options struct {
 	// CheckpointInterval is how often the log may publish a checkpoint, at least
 	// and by default 200 ms. Receipts wait for one.
 	CheckpointInterval time.Duration
-	Now                func() time.Time // default time.Now
-	Log                *slog.Logger     // default: none
+	// Connections are open at most at once, ConnectionsPerAddress from one address;
+	// 512 and 384 by default.
+	Connections, ConnectionsPerAddress int
+	// CancelDelay is how long a cancel code suspends before it revokes; default
+	// DefaultCancelDelay.
+	CancelDelay time.Duration
+	Now         func() time.Time // default time.Now
+	Log         *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -86,25 +98,31 @@ type VaultLink struct {
 
 // Registry is an open registry. Serve runs it.
 type Registry struct {
-	opts     Options
-	check    check
-	origin   string
-	verdict  keyfile.Key
-	server   tls.Certificate
-	exchange []parcel.PrivateKey
-	kiosks   Kiosks
-	activity activities
-	store    store
-	outbox   outbox // the store
-	signer   note.Signer
-	logKey   string
-	logging  leading
-	vault    *vaultRole
-	files    logFiles
-	dir      *os.File // locked
-	closed   sync.Once
+	opts      Options
+	check     check
+	origin    string
+	verdict   keyfile.Key
+	server    tls.Certificate
+	client    tls.Certificate // shown to the vault
+	limits    limits
+	metrics   *metrics
+	exchange  []parcel.PrivateKey
+	kiosks    Kiosks
+	activity  activities
+	store     store
+	outbox    outbox // the store
+	signer    note.Signer
+	witnesses *witnesses
+	logging   leading
+	vault     *vaultRole
+	files     logFiles
+	dir       *os.File // locked
+	closed    sync.Once
 
 	provisioning *provisioning
+	provisions   chan struct{} // places of provisioning
+	cancels      *limiter
+	heard        contacts
 }
 
 // Open opens a registry's directory. One process at a time can. Registries that
@@ -116,31 +134,47 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.CancelDelay == 0 {
+		o.CancelDelay = DefaultCancelDelay
+	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading()}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
+	if o.Connections > 0 {
+		r.limits.connections = o.Connections
+	}
+	if o.ConnectionsPerAddress > 0 {
+		r.limits.perAddress = o.ConnectionsPerAddress
+	}
+	r.metrics = newMetrics(r)
 	var err error
-	if r.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
-		return nil, err
-	}
-	if r.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
-		return nil, err
-	}
-	client, err := keyfile.TLS(o.Dir, nameVault)
-	if err != nil {
-		return nil, err
-	}
 	pub, err := ReadPublic(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	r.origin, r.logKey = pub.Origin, pub.LogKey
+	r.origin = pub.Origin
 	if r.exchange, err = exchangeKeys(o.Dir); err != nil {
 		return nil, err
 	}
 	if err := ours(o.Policy, pub, r.exchange); err != nil {
 		return nil, err
 	}
+	if r.verdict, err = verdictKey(o.Dir, o.Policy); err != nil {
+		return nil, err
+	}
+	if r.server, err = keyfile.TLS(o.Dir, keyfile.Latest(o.Dir, nameServer)); err != nil {
+		return nil, err
+	}
+	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
+		return nil, err
+	}
 	if r.signer, err = logSigner(o.Dir); err != nil {
+		return nil, err
+	}
+	var watched checkpoint.Log
+	if r.may(RoleLog) {
+		watched = o.Policy.Policy().Log()
+	}
+	if r.witnesses, err = newWitnesses(o.Witnesses, watched, o.Log); err != nil {
 		return nil, err
 	}
 	if r.dir, err = lockDir(o.Dir); err != nil {
@@ -153,13 +187,13 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	r.store, r.outbox = st, st
 	r.kiosks = Kiosks{o.Dir, st}
 	r.activity = activities{st, o.Log}
-	if err := r.prepare(ctx, client); err != nil {
+	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err error) {
+func (r *Registry) prepare(ctx context.Context) (err error) {
 	p := r.opts.Policy.Policy()
 	if err := r.loadPolicies(ctx); err != nil {
 		return err
@@ -172,7 +206,7 @@ func (r *Registry) prepare(ctx context.Context, client tls.Certificate) (err err
 			return err
 		}
 	}
-	r.vault, err = newVaultRole(r.opts.Vault, client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log)
 	return err
 }
 
@@ -244,10 +278,8 @@ func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) e
 		return fmt.Errorf("%w: log key", ErrPolicy)
 	case !slices.ContainsFunc(p.KioskCA, is(pub.KioskCA)):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)
-	case !slices.ContainsFunc(p.RegistryTLS, is(pub.TLSRoot)):
+	case !slices.ContainsFunc(append([][]byte{pub.TLSRoot}, pub.EarlierTLSRoots...), func(root []byte) bool { return slices.ContainsFunc(p.RegistryTLS, is(root)) }):
 		return fmt.Errorf("%w: tls root", ErrPolicy)
-	case !slices.ContainsFunc(p.VerdictKeys.Registry, pub.VerdictKey.Equal):
-		return fmt.Errorf("%w: verdict key", ErrPolicy)
 	case slices.ContainsFunc(p.Exchange, func(k parcel.Key) bool { return !holds(exchange, k) }):
 		return fmt.Errorf("%w: exchange key", ErrPolicy)
 	case len(p.VerdictKeys.Vault) == 0:
@@ -265,8 +297,9 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 		return fmt.Errorf("load policies: %w", err)
 	}
 	r.check = check{origin: r.origin, production: r.opts.Production, rules: map[[32]byte]*rules{}}
-	for _, b := range kept {
-		old, err := policy.Parse(b, r.opts.Root)
+	since := r.now()
+	for _, k := range kept {
+		old, err := policy.Parse(k.signed, r.opts.Root)
 		if err != nil {
 			r.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
 			continue
@@ -274,17 +307,20 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 		if err := current.CheckSuccessor(old.Policy().Version, old.Digest()); err != nil {
 			return fmt.Errorf("policy in force: %w", err)
 		}
-		if r.check.rules[old.Digest()], err = newRules(old); err != nil {
+		if old.Digest() == current.Digest() {
+			since = k.since
+		}
+		if r.check.rules[old.Digest()], err = newRules(old, k.since); err != nil {
 			return fmt.Errorf("load policies: %w", err)
 		}
 	}
-	if r.check.rules[current.Digest()], err = newRules(current); err != nil {
+	if r.check.rules[current.Digest()], err = newRules(current, since); err != nil {
 		return fmt.Errorf("policy in force: %w", err)
 	}
 	for _, known := range r.check.rules {
 		r.check.revoked = append(r.check.revoked, known.policy.Revocations())
 	}
-	return r.store.KeepPolicy(ctx, current.Digest(), current.Bytes())
+	return r.store.KeepPolicy(ctx, current.Digest(), current.Bytes(), since)
 }
 
 // Origin is the log's origin, the audience of every record.
@@ -303,38 +339,44 @@ func (r *Registry) take(ctx context.Context, items []api.Item, sender Kiosk) []t
 	if err != nil {
 		return undecided(out, err)
 	}
-	checked := make([]entry, len(items))
 	each(len(items), func(i int) {
-		if _, held := known[items[i].ID]; !held {
-			checked[i], out[i].err = r.check.submission(items[i].Submission, items[i].ID, sender, r.opts.Now())
+		if status, held := known[items[i].ID]; held {
+			out[i].verdict, out[i].held = status.answer(items[i].ID), true
+			return
 		}
+		out[i].entry, out[i].err = r.check.submission(items[i].Submission, items[i].ID, sender, r.opts.Now())
 	})
+	// Rejected records first: those after them in the chain must find their places taken.
+	r.reject(ctx, sender, out)
 	var entries []entry
 	var of []int // the items that entries are of
-	for i, item := range items {
-		if status, held := known[item.ID]; held {
-			out[i].verdict = status.answer(item.ID)
-		} else if out[i].err == nil {
-			entries, of = append(entries, checked[i]), append(of, i)
+	for i, t := range out {
+		if !t.held && t.err == nil {
+			entries, of = append(entries, t.entry), append(of, i)
 		}
 	}
-	if len(entries) > 0 {
-		stored, err := r.store.Add(ctx, entries)
-		for n, i := range of {
-			if err != nil {
-				out[i].err = err
-			} else if out[i].err = stored[n].refused; out[i].err == nil {
-				r.takenOn(ctx, sender, entries[n], stored[n])
-			}
+	if len(entries) == 0 {
+		return out
+	}
+	stored, err := r.store.Add(ctx, entries)
+	for n, i := range of {
+		if err != nil {
+			out[i].err = err
+		} else if out[i].err = stored[n].refused; out[i].err == nil {
+			out[i].held = true
+			r.takenOn(ctx, sender, entries[n], stored[n])
 		}
 	}
-	return r.reject(ctx, sender.ID, out)
+	r.reject(ctx, sender, out)
+	return out
 }
 
 // taken is what came of an item.
 type taken struct {
 	verdict api.ItemVerdict
+	held    bool // the verdict says what is kept
 	err     error
+	entry   entry // with its place in the chain, if that is proved, also where err refuses it
 }
 
 func undecided(out []taken, err error) []taken {
@@ -381,36 +423,51 @@ func (r *Registry) takenOn(ctx context.Context, sender Kiosk, e entry, done adde
 // reject signs refusals for good and keeps them: what has an error with a code.
 // What is kept is kept for its sender alone: nobody can have another kiosk's
 // record refused beforehand.
-func (r *Registry) reject(ctx context.Context, sender string, out []taken) []taken {
-	refused := map[[32]byte]decision{}
+func (r *Registry) reject(ctx context.Context, sender Kiosk, out []taken) {
+	refused := map[[32]byte]rejection{}
 	for i := range out {
 		t := &out[i]
 		code := codeOf(t.err)
 		if code == "" {
 			continue
 		}
-		var b []byte
-		id := t.verdict.ID
-		if b, t.err = receipt.SignVerdict(ctx, receipt.Verdict{Record: id, Status: receipt.Rejected, Code: code, Time: r.now()}, r.verdict); t.err == nil {
-			refused[id] = decision{Status: api.Rejected, Code: code, Verdict: string(b)}
+		if sender.Revoked != nil && t.entry.number == 0 {
+			// Nothing is kept of what a revoked kiosk sends, but for what its TPM has signed.
+			t.err = errRevoked
+			continue
 		}
+		id := t.verdict.ID
+		b, err := receipt.SignVerdict(ctx, receipt.Verdict{Record: id, Status: receipt.Rejected, Code: code, Time: r.now()}, r.verdict)
+		if err != nil {
+			t.err = fmt.Errorf("sign rejection: %w", err)
+			continue
+		}
+		one := rejection{decision: decision{Status: api.Rejected, Code: code, Verdict: string(b)}, number: t.entry.number, link: t.entry.link}
+		var fork *forkError
+		if errors.As(t.err, &fork) {
+			one.fork = &fork.Fork
+			r.opts.Log.Error("alarm", "kind", "fork", "kiosk", sender.ID, "number", fork.Number, "record", fork.Record, "held", fork.Held, "code", code)
+		}
+		r.opts.Log.Warn("record rejected", "record", t.verdict.ID, "kiosk", sender.ID, "code", code, "error", t.err)
+		refused[id] = one
 	}
 	if len(refused) == 0 {
-		return out
+		return
 	}
-	kept, err := r.store.Reject(ctx, sender, refused)
+	kept, err := r.store.Reject(ctx, sender.ID, refused)
 	for i := range out {
 		t := &out[i]
 		if _, is := refused[t.verdict.ID]; !is {
 			continue
 		}
 		if t.err = err; err == nil {
-			t.verdict = status{decision: kept[t.verdict.ID]}.answer(t.verdict.ID)
-			r.opts.Log.Warn("record rejected", "record", t.verdict.ID, "kiosk", sender, "code", t.verdict.Code)
+			t.verdict, t.held = status{decision: kept[t.verdict.ID]}.answer(t.verdict.ID), true
 		}
 	}
-	return out
 }
+
+// errRevoked says nothing about an item: another kiosk may send it.
+var errRevoked = errors.New("the kiosk is revoked")
 
 func (r *Registry) now() time.Time { return r.opts.Now().UTC().Truncate(time.Second) }
 

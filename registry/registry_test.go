@@ -24,7 +24,7 @@ func TestRecordToReceiptAndVerdict(t *testing.T) {
 	}
 	done := c.until(s.ID(), "receipt and verdict", func(s api.RecordStatus) bool { return hasReceipt(s) && isDecided(s) })
 	p := w.Policy.Policy()
-	final, err := receipt.Verify([]byte(done.Receipt), p.LogKey, s.ID())
+	final, err := receipt.Verify([]byte(done.Receipt), p.Log(), s.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestRecordToReceiptAndVerdict(t *testing.T) {
 			t.Errorf("repeat differs: %v\n%+v\n%+v", err, again, done)
 		}
 	}
-	if status, b := connect(t, w, r.URL).do(http.MethodGet, api.PathCheckpoint, "", nil); status != http.StatusOK || string(b) != string(final.Checkpoint()) {
+	if status, b := connect(t, w, r.URL).do(http.MethodGet, api.PathCheckpoint, "", nil); status != http.StatusOK || string(b) != string(final.Checkpoint().Bytes()) {
 		t.Errorf("checkpoint: %d %s", status, b)
 	}
 }

@@ -77,7 +77,7 @@ func TestReplicas(t *testing.T) {
 	enlist(t, w, address, k)
 	first := serve(t, onDatabase(t, w, address))
 	one := connect(t, w, first.URL, k.TLS)
-	one.untilReady("200 ready\nlog: here\nvault: here\n")
+	one.untilReady("\nlog: here\nvault: here\n")
 	second := serve(t, onDatabase(t, w, address))
 	o := onDatabase(t, w, address)
 	o.Roles = []registry.Role{}
@@ -118,7 +118,7 @@ func TestReplicas(t *testing.T) {
 	later := k.Make(t, registrytest.Spec{})
 	three.send(later)
 	got := three.until(later.ID(), "receipt", hasReceipt)
-	if final, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().LogKey, later.ID()); err != nil || final.Index() != 1 {
+	if final, err := receipt.Verify([]byte(got.Receipt), w.Policy.Policy().Log(), later.ID()); err != nil || final.Index() != 1 {
 		t.Errorf("index %d, %v", final.Index(), err)
 	}
 	if found := leaves(t, w); found[leafOf(s)] != 1 || found[leafOf(later)] != 1 || len(found) != 2 {
@@ -370,7 +370,7 @@ func TestKilledWithDatabase(t *testing.T) {
 				t.Fatal("no receipt")
 			}
 		}
-		if _, err := receipt.Verify([]byte(f.receipts[s.ID()]), f.world.Policy.Policy().LogKey, s.ID()); err != nil {
+		if _, err := receipt.Verify([]byte(f.receipts[s.ID()]), f.world.Policy.Policy().Log(), s.ID()); err != nil {
 			t.Error(err)
 		}
 	}

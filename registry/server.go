@@ -17,7 +17,8 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/transparency-dev/tessera/api/layout"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/console"
@@ -25,18 +26,8 @@ import (
 	"enrollkiosk/registry/receipt"
 )
 
-// Limits of the server.
-const (
-	headerTimeout  = 5 * time.Second
-	readTimeout    = 30 * time.Second // a whole request; a batch at 35 kB/s
-	writeTimeout   = 60 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeader      = 16 << 10
-	maxConnections = 512
-	maxPosts       = 32 // batches being verified at once; more are asked to come again
-	retryAfter     = 5  // seconds
-	shutdownWait   = 10 * time.Second
-)
+// silent is the log of an HTTP server: peers that hang up are no news.
+var silent = log.New(io.Discard, "", 0)
 
 // Serve answers on l until ctx ends, and runs the roles behind. It returns nil
 // after an orderly end.
@@ -51,8 +42,8 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s := &http.Server{
 		Handler:           r.handler(),
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: log.New(io.Discard, "", 0), // peers that hang up are no news
+		ReadHeaderTimeout: r.limits.header, ReadTimeout: r.limits.read, WriteTimeout: r.limits.write, IdleTimeout: r.limits.idle,
+		MaxHeaderBytes: maxHeader, ErrorLog: silent, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{r.server},
 			// Policy, time and log are public; records ask for the certificate.
@@ -67,12 +58,15 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	var running sync.WaitGroup
 	running.Go(func() { r.lead(roles, RoleLog, r.logging, r.runLog) })
 	running.Go(func() { r.lead(roles, RoleVault, r.vault.leading, r.vault.run) })
+	running.Go(func() { r.runCancellations(roles) })
 	defer r.vault.client.CloseIdleConnections()
 	defer running.Wait()
 	defer stop()
 
 	ended := make(chan error, 1)
-	go func() { ended <- s.ServeTLS(limit(l, maxConnections), "", "") }()
+	bounded := r.limit(l)
+	r.metrics.server.Store(bounded)
+	go func() { ended <- s.ServeTLS(bounded, "", "") }()
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
 	select {
 	case err := <-ended:
@@ -92,12 +86,17 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (r *Registry) handler() http.Handler {
-	posts, provisions, unblocks := make(chan struct{}, maxPosts), make(chan struct{}, maxProvisions), make(chan struct{}, maxUnblocks)
-	routes := []struct {
-		path, method string
-		serve        http.HandlerFunc
-	}{
+// route is a path of http.ServeMux with its one method.
+type route struct {
+	path, method string
+	serve        http.HandlerFunc
+}
+
+// routes are those of docs/openapi.yaml.
+func (r *Registry) routes() []route {
+	posts := &turns{all: r.limits.posts, each: r.limits.postsPerKiosk}
+	provisions, unblocks := r.provisions, make(chan struct{}, maxUnblocks)
+	return []route{
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathStatus, http.MethodPost, r.postStatus},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
@@ -106,15 +105,19 @@ func (r *Registry) handler() http.Handler {
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
 		{api.PathActivity, http.MethodPost, r.postActivity},
 		{api.PathTokenUnblock, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postUnblock(w, q, unblocks) }},
+		{api.PathCancellations, http.MethodPost, r.postCancellation},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},
 		{api.PathTime, http.MethodGet, r.getTime},
 		{api.PathLog + "{path...}", http.MethodGet, r.getLog},
 		{api.PathLive, http.MethodGet, func(w http.ResponseWriter, _ *http.Request) { writeText(w, "ok\n") }},
 		{api.PathReady, http.MethodGet, r.getReady},
 	}
+}
+
+func (r *Registry) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, route := range routes {
-		mux.HandleFunc(route.path, func(w http.ResponseWriter, q *http.Request) {
+	for _, route := range r.routes() {
+		mux.HandleFunc(route.path, r.metrics.measured(route.path, route.method, func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			if q.Method != route.method && !(route.method == http.MethodGet && q.Method == http.MethodHead) {
@@ -123,7 +126,7 @@ func (r *Registry) handler() http.Handler {
 				return
 			}
 			route.serve(w, q)
-		})
+		}))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "there is nothing here", 0)
@@ -131,10 +134,9 @@ func (r *Registry) handler() http.Handler {
 	return mux
 }
 
-// sender is the kiosk that a request comes from: the one that its TLS
-// certificate names, if that is the certificate's key that is registered, and
-// nobody has revoked it.
-func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
+// known is the kiosk that a request comes from: the one that its TLS certificate
+// names, if that is the certificate's key that is registered.
+func (r *Registry) known(q *http.Request) (Kiosk, bool) {
 	if q.TLS == nil || len(q.TLS.PeerCertificates) == 0 {
 		return Kiosk{}, false
 	}
@@ -144,15 +146,28 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 		r.opts.Log.Warn("unknown kiosk", "kiosk", leaf.Subject.CommonName, "error", err)
 		return Kiosk{}, false
 	}
-	if !bytes.Equal(k.TLSKey, leaf.RawSubjectPublicKeyInfo) || k.Revoked != nil {
+	if !bytes.Equal(k.TLSKey, leaf.RawSubjectPublicKeyInfo) {
 		r.opts.Log.Warn("kiosk without standing", "kiosk", k.ID)
 		return Kiosk{}, false
 	}
+	r.contact(q.Context(), k.ID)
 	return k, true
 }
 
-func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts chan struct{}) {
-	sender, ok := r.sender(q)
+// sender is known, in good standing: nobody has revoked it.
+func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
+	k, ok := r.known(q)
+	if ok && k.Revoked != nil {
+		r.opts.Log.Warn("kiosk without standing", "kiosk", k.ID)
+		return Kiosk{}, false
+	}
+	return k, ok
+}
+
+// postRecords takes a batch, from a revoked kiosk too: it is told, signed and for
+// each of its records, that they come too late.
+func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts *turns) {
+	sender, ok := r.known(q)
 	if !ok {
 		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may send records", 0)
 		return
@@ -179,13 +194,16 @@ func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts cha
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
 		return
 	}
-	select {
-	case posts <- struct{}{}:
-		defer func() { <-posts }()
-	default:
+	release, own := posts.take(sender.ID)
+	switch {
+	case own: // one kiosk does not keep the others from being heard
+		reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "this kiosk sends too much at once: send again", retryAfter)
+		return
+	case release == nil:
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "busy: send again", retryAfter)
 		return
 	}
+	defer release()
 	result := api.BatchResult{Verdicts: r.takeBatch(q.Context(), batch, sender)}
 	signed, err := r.signedTime(q.Context())
 	if err != nil {
@@ -202,11 +220,16 @@ func (r *Registry) takeBatch(ctx context.Context, batch api.Batch, sender Kiosk)
 		v := t.verdict
 		if t.err != nil {
 			r.opts.Log.Error("record not taken on", "record", v.ID, "error", t.err)
+			r.metrics.failures.Inc()
 			v = api.ItemVerdict{ID: v.ID, Status: api.Retry, Code: api.CodeUnavailable, RetryAfter: retryAfter}
-			if errors.Is(t.err, errUnknownPolicy) {
+			switch {
+			case errors.Is(t.err, errUnknownPolicy):
 				v.Code = api.CodeUnknownPolicy
+			case errors.Is(t.err, errRevoked):
+				v.Code, v.RetryAfter = api.CodeNoKiosk, revokedAfter
 			}
 		}
+		r.metrics.records.WithLabelValues(string(v.Status), v.Code).Inc()
 		out = append(out, v)
 	}
 	return out
@@ -285,7 +308,9 @@ func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (
 	for _, id := range asked {
 		answer := api.RecordStatus{ID: id, Status: api.Unknown}
 		if known, held := found[id]; held {
-			answer = recordStatus(id, known)
+			if answer, err = r.recordStatus(ctx, id, known); err != nil {
+				return api.StatusResult{}, fmt.Errorf("sign standing of %s: %w", id, err)
+			}
 		}
 		if room -= reply.Size(answer) + 1; room < 0 {
 			break
@@ -295,12 +320,13 @@ func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (
 	return result, nil
 }
 
-func recordStatus(id api.ID, known status) api.RecordStatus {
-	answer := api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
+func (r *Registry) recordStatus(ctx context.Context, id api.ID, known status) (answer api.RecordStatus, err error) {
+	answer = api.RecordStatus{ID: id, Status: api.Pending, Receipt: string(known.receipt)}
 	if d := known.decision; d.Status != "" {
 		answer.Status, answer.Code, answer.Verdict = d.Status, d.Code, d.Verdict
 	}
-	return answer
+	answer.Standing, err = r.standing(ctx, id, known)
+	return answer, err
 }
 
 func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
@@ -325,7 +351,13 @@ func (r *Registry) getRecord(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "no such record of this kiosk", 0)
 		return
 	}
-	reply.JSON(w, recordStatus(id, known))
+	answer, err := r.recordStatus(q.Context(), id, known)
+	if err != nil {
+		r.opts.Log.Error("standing not signed", "record", id, "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
+		return
+	}
+	reply.JSON(w, answer)
 }
 
 func (r *Registry) getPolicy(w http.ResponseWriter, _ *http.Request) {
@@ -355,7 +387,7 @@ func (r *Registry) getLog(w http.ResponseWriter, q *http.Request) {
 	}
 	b, err := r.files.read(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist) && path != layout.CheckpointPath: // which there always is
 		reply.Problem(w, http.StatusNotFound, api.CodeNotFound, "not in the log", 0)
 	case err != nil:
 		r.opts.Log.Error("log not read", "error", err)
@@ -386,6 +418,9 @@ func (r *Registry) getReady(w http.ResponseWriter, q *http.Request) {
 	if r.vault.failing.Load() {
 		text = "ready, but the vault does not answer\n"
 	}
+	if err := r.witnesses.short(); err != nil {
+		text = "ready, but " + err.Error() + "\n"
+	}
 	for _, l := range []struct {
 		role Role
 		leading
@@ -408,45 +443,4 @@ func jsonReader(v any) (io.Reader, error) {
 
 func writeText(w http.ResponseWriter, text string) {
 	reply.Bytes(w, http.StatusOK, api.MediaText, []byte(text))
-}
-
-// limit bounds the number of open connections: the rest wait to be accepted.
-func limit(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &slot{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type slot struct {
-	net.Conn
-	free func()
-}
-
-func (s *slot) Close() error {
-	defer s.free()
-	return s.Conn.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -86,6 +87,11 @@ func TestVaultNotBelieved(t *testing.T) {
 	fake := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
+		if q.URL.Path == api.PathOutcomes {
+			rw.Header().Set("Content-Type", api.MediaJSON)
+			io.WriteString(rw, `{"outcomes":[],"last":0}`)
+			return
+		}
 		asked++
 		request, err := api.Decode[api.OpenRequest](q.Body)
 		if err != nil {
@@ -301,12 +307,16 @@ func TestBusy(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Serve(ctx, l) }()
-	k := w.Kiosk(t, "KIOSK-0001")
-	c := connect(t, w, "https://"+l.Addr().String(), k.TLS)
 	const n = 80
 	answers := make(chan int, n)
-	for range n {
-		body := batch(item(k.Make(t, registrytest.Spec{})))
+	var k *registrytest.Kiosk
+	var c client
+	for i := range n {
+		if i%8 == 0 {
+			k = w.Kiosk(t, fmt.Sprintf("KIOSK-%04d", i))
+			c = connect(t, w, "https://"+l.Addr().String(), k.TLS)
+		}
+		c, body := c, batch(item(k.Make(t, registrytest.Spec{})))
 		go func() {
 			a, err := c.http.Post(c.url+api.PathRecords, api.MediaJSON, bytes.NewReader(body))
 			if err != nil {

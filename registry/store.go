@@ -18,6 +18,9 @@ type store interface {
 	intake
 	outbox
 	openings
+	inventory
+	chains
+	cancellations
 	register
 	reports
 	sessions
@@ -38,17 +41,61 @@ type intake interface {
 	// it is not held.
 	Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error)
 	// Reject keeps rejections of what sender sent and returns those in force, which
-	// are the first. It never touches a record that is held.
-	Reject(ctx context.Context, sender string, rejections map[[32]byte]decision) (map[[32]byte]decision, error)
+	// are the first. It never touches a record that is held. The places of those
+	// that the kiosk has signed are taken from then on, forks are kept.
+	Reject(ctx context.Context, sender string, rejections map[[32]byte]rejection) (map[[32]byte]decision, error)
 	// Brought is the id of the record that brought a DID; errHolder if there is none,
-	// or the DID has ended.
+	// or the DID has ended, errSuspended.
 	Brought(ctx context.Context, did string) ([32]byte, error)
-	// KeepPolicy remembers a policy for good, Policies returns all.
-	KeepPolicy(ctx context.Context, digest [32]byte, signed []byte) error
-	Policies(ctx context.Context) ([][]byte, error)
+	// KeepPolicy remembers a policy for good, and since when; the first time stays.
+	// Policies returns all.
+	KeepPolicy(ctx context.Context, digest [32]byte, signed []byte, since time.Time) error
+	Policies(ctx context.Context) ([]keptPolicy, error)
+	// Backlog is what waits for the log and the vault.
+	Backlog(ctx context.Context) (backlog, error)
 	// Gaps is the number of sequence numbers below a kiosk's highest of which no
 	// record has come, counted from the number after first.
 	Gaps(ctx context.Context, kiosk string, first uint64) (uint64, error)
+}
+
+// keptPolicy is a policy that was or is in force here.
+type keptPolicy struct {
+	signed []byte
+	since  time.Time
+}
+
+// chains is the store as whoever looks at a kiosk sees it.
+type chains interface {
+	// Links are what has places in a kiosk's chain, after a number, in order.
+	Links(ctx context.Context, kiosk string, after uint64, limit int) ([]numbered, error)
+	// Forks are the newest of what contradicts a kiosk's chain, at most limit, the
+	// oldest first.
+	Forks(ctx context.Context, kiosk string, limit int) ([]Fork, error)
+	// Heard remembers when a kiosk was heard last, LastHeard says it; zero: never.
+	Heard(ctx context.Context, kiosk string, at time.Time) error
+	LastHeard(ctx context.Context, kiosk string) (time.Time, error)
+}
+
+// numbered is a link with its number.
+type numbered struct {
+	number uint64
+	link
+}
+
+// cancellations is the store as cancel codes see it.
+type cancellations interface {
+	// Cancel suspends the DID of a code's hash; done says whether it did. Whether or
+	// not there is such a code, it is one transaction that writes.
+	Cancel(ctx context.Context, hash [32]byte, now, due time.Time) (c Cancellation, done bool, err error)
+	// Cancellations lists those that wait for a decision, or all, oldest first.
+	Cancellations(ctx context.Context, all bool) ([]Cancellation, error)
+	// Cancellation is that of a DID; ErrNoCancellation if there is none.
+	Cancellation(ctx context.Context, did string) (Cancellation, error)
+	// ResolveCancellation ends a suspension as a person has decided: CancelLifted or
+	// CancelRevoked. ErrNoCancellation, ErrCancelResolved.
+	ResolveCancellation(ctx context.Context, did string, state CancelState, d Resolution) (Cancellation, error)
+	// RevokeDue revokes what is suspended and due, at most limit, and returns it.
+	RevokeDue(ctx context.Context, now time.Time, limit int) ([]Cancellation, error)
 }
 
 // outbox is the store as the log role sees it.
@@ -72,6 +119,19 @@ type openings interface {
 	// Decided keeps the vault's verdict; the first stays. refused is nil, or the
 	// refused record's payload: what it did to DIDs is undone.
 	Decided(ctx context.Context, id [32]byte, d decision, refused *record.Payload) error
+	// Outcomes is the number of the vault's outcome that was seen last.
+	Outcomes(ctx context.Context) (uint64, error)
+	// Redecided remembers that an outcome was seen and, if the verdict that it
+	// supersedes is the one that is kept, follows it: applied.
+	Redecided(ctx context.Context, o outcome) (applied bool, err error)
+}
+
+// outcome is a verdict of the vault that takes the place of an earlier one.
+type outcome struct {
+	number     uint64
+	record     [32]byte
+	supersedes [32]byte // SHA-256 of the earlier verdict
+	decision   decision
 }
 
 // register is the store as kiosks' standing sees it. Ids are valid ones.
@@ -124,7 +184,9 @@ type entry struct {
 	submission record.Submission
 	sender     string    // kiosk that sent it; empty: any kiosk may ask for it
 	received   time.Time //
-	first      uint64    // the kiosk's counter before its first record
+	starts     []uint64  // the kiosk's counter before its first record, and wherever it began again
+	number     uint64    // its place in the kiosk's chain; 0 where nothing proves that the kiosk signed it
+	link       link      //
 	approval   approval  // of an enrollment; zero for other records
 	quota      uint64    // of the officer's approvals on that day; 0: none
 	newKey     [32]byte  // thumbprint of a key that must be new; zero if none is
@@ -139,12 +201,20 @@ type approval struct {
 
 // added is what came of an entry. It is zero for a record that is there already.
 type added struct {
-	refused  error  // for good: errFork, errKeyTaken or errHolder; nothing was stored
+	refused  error  // for good: errFork, errChain, errKeyTaken, errHolder or errSuspended; nothing was stored
 	gap      bool   // the kiosk's sequence number before this one, if there is one above first, has not come
 	approved uint64 // enrollments that the officer approved on this day, this one included
 }
 
 type leaf struct{ id, blind [32]byte }
+
+// backlog is how many records wait, and since when.
+type backlog struct{ unlogged, unopened queueDepth }
+
+type queueDepth struct {
+	count  uint64
+	oldest time.Time // received; zero if none waits
+}
 
 // decision is a signed verdict with what it says: rejected by the registry,
 // active or refused by the vault.
@@ -158,12 +228,12 @@ type decision struct {
 type status struct {
 	decision decision // zero while there is none
 	receipt  []byte   // nil until logged
+	did      string   // that it is about; empty: none
+	holder   holder   // what became of that
 }
 
 var (
-	errFork        = errors.New("another record has this sequence number of this kiosk")
 	errKeyTaken    = errors.New("another record has this key")
-	errHolder      = errors.New("the did is unknown or has ended")
 	errNotHeld     = errors.New("no such record")
 	errDeposed     = errors.New("another process has taken this role on")
 	errSessionOver = errors.New("no such session of provisioning")

@@ -156,6 +156,7 @@ const (
 	lockMigration = iota + 1
 	lockRole
 	lockKiosk
+	lockChain
 	lockOfficer
 )
 

@@ -1,38 +1,49 @@
 package registry
 
-import (
-	"bytes"
-	"errors"
-
-	"enrollkiosk/registry/record"
-)
+import "errors"
 
 // facts are what other records say about one that comes. What a fact was read for
 // does not change before the transaction ends.
 type facts interface {
 	held(id [32]byte) bool
-	sequenceTaken(p place) bool
 	keyTaken(thumbprint [32]byte) bool
-	// holder is the standing of a DID; errHolder if it never had one.
+	links
+	dids
+}
+
+// links are kiosks' chains.
+type links interface {
+	// link is what has a place; has is false if nothing does.
+	link(p place) (l link, has bool, err error)
+	// numberOf is the number of a record of a kiosk; 0 if it is not known.
+	numberOf(kiosk string, id [32]byte) (uint64, error)
+	keepLink(p place, l link) error
+	keepFork(kiosk string, f Fork) error
+}
+
+// dids are what became of DIDs.
+type dids interface {
+	// holder is what became of a DID; errHolder if there never was one.
 	holder(did string) (holder, error)
 	keepHolder(did string, h holder) error
+	// keepCode remembers whose DID the cancel code of a hash is for, and which record
+	// brought the code. The first stays.
+	keepCode(hash [32]byte, did string, id [32]byte) error
 }
 
-// place is a kiosk's sequence number.
-type place struct {
-	kiosk    string
-	sequence uint64
-}
-
-// holder is the standing of a DID.
-type holder struct {
-	Record  []byte `json:"record"`             // the record that brought it
-	EndedBy []byte `json:"ended_by,omitempty"` // the record that ended it
+// codes are the cancel codes.
+type codes interface {
+	dids
+	code(hash [32]byte) (did string, id [32]byte, known bool, err error)
+	// cancellation is that of a DID; ErrNoCancellation if there is none.
+	cancellation(did string) (Cancellation, error)
+	keepCancellation(c Cancellation) error
 }
 
 // admit decides on a record by what other records say, and keeps what it does to
-// DIDs. errFork, errKeyTaken and errHolder refuse it for good, with nothing kept.
-// held: it is there already. gap: the number before its own has not come.
+// its kiosk's chain and to DIDs. errFork, errChain, errKeyTaken, errHolder and errSuspended
+// refuse it for good, with nothing kept. held: it is there already. gap: the number
+// before its own has not come.
 func admit(f facts, e entry) (held, gap bool, err error) {
 	r := e.submission.Record()
 	p, id := r.Payload(), r.ID()
@@ -41,70 +52,23 @@ func admit(f facts, e entry) (held, gap bool, err error) {
 	}
 	own := place{p.Context.KioskID, p.Context.Sequence}
 	if own.sequence != 0 {
-		if f.sequenceTaken(own) {
-			return false, false, errFork
+		if gap, err = follows(f, own, e.link, e.starts); err != nil {
+			return false, false, err
 		}
-		before := place{own.kiosk, own.sequence - 1}
-		gap = before.sequence > e.first && !f.sequenceTaken(before)
 	}
 	if e.newKey != [32]byte{} && f.keyTaken(e.newKey) {
 		return false, false, errKeyTaken
 	}
-	return false, gap, moveHolder(f, p, id)
+	if err := moveHolder(f, p, id); err != nil {
+		return false, false, err
+	}
+	if own.sequence != 0 {
+		err = f.keepLink(own, e.link)
+	}
+	return false, gap, err
 }
 
 // refusal says whether an error refuses a record for good.
 func refusal(err error) bool {
-	return errors.Is(err, errFork) || errors.Is(err, errKeyTaken) || errors.Is(err, errHolder)
-}
-
-// living is the standing of a DID that has not ended; errHolder if it has.
-func living(f facts, did string) (holder, error) {
-	h, err := f.holder(did)
-	if err == nil && h.EndedBy != nil {
-		err = errHolder
-	}
-	return h, err
-}
-
-// moveHolder follows what a record does to DIDs; errHolder if it may not.
-func moveHolder(f facts, p record.Payload, id [32]byte) error {
-	end := func(did string) error {
-		h, err := living(f, did)
-		if err != nil {
-			return err
-		}
-		h.EndedBy = id[:]
-		return f.keepHolder(did, h)
-	}
-	switch p.Context.Purpose {
-	case record.Replace:
-		if err := end(p.Replaces); err != nil {
-			return err
-		}
-	case record.Update:
-		_, err := living(f, p.Holder.DID)
-		return err
-	case record.Revoke:
-		return end(p.Holder.DID)
-	case record.Void:
-		return nil
-	}
-	return f.keepHolder(p.Holder.DID, holder{Record: id[:]})
-}
-
-// undoHolder ends the DID that a refused record brought, and gives the one that
-// it replaced its standing back.
-func undoHolder(f facts, p record.Payload, id [32]byte) error {
-	if h, err := f.holder(p.Holder.DID); err == nil && bytes.Equal(h.Record, id[:]) && h.EndedBy == nil {
-		h.EndedBy = id[:]
-		if err := f.keepHolder(p.Holder.DID, h); err != nil {
-			return err
-		}
-	}
-	if h, err := f.holder(p.Replaces); err == nil && bytes.Equal(h.EndedBy, id[:]) {
-		h.EndedBy = nil
-		return f.keepHolder(p.Replaces, h)
-	}
-	return nil
+	return errors.Is(err, errFork) || errors.Is(err, errChain) || errors.Is(err, errKeyTaken) || errors.Is(err, errHolder) || errors.Is(err, errSuspended)
 }

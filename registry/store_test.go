@@ -115,30 +115,43 @@ func is[T any](s shop, what string, got, want T) {
 
 // conformance is what every store does, by method.
 var conformance = map[string]func(s shop){
-	"Add":            testAdd,
-	"Status":         testStatus,
-	"Reject":         testReject,
-	"Brought":        testBrought,
-	"KeepPolicy":     testPolicies,
-	"Policies":       testPolicies,
-	"Gaps":           testGaps,
-	"Unlogged":       testLogged,
-	"Scanned":        testLogged,
-	"Logged":         testLogged,
-	"Unopened":       testUnopened,
-	"Submission":     testSubmission,
-	"Decided":        testDecided,
-	"Kiosk":          testRegister,
-	"Kiosks":         testRegister,
-	"Provision":      testRegister,
-	"Provisions":     testRegister,
-	"ChangeKiosk":    testChangeKiosk,
-	"Activities":     testActivity,
-	"ChangeActivity": testActivity,
-	"AddSession":     testSessions,
-	"ChangeSession":  testSessions,
-	"Lead":           testLead,
-	"Close":          func(shop) {}, // every test ends with it
+	"Add":                 testAdd,
+	"Status":              testStatus,
+	"Reject":              testReject,
+	"Brought":             testBrought,
+	"KeepPolicy":          testPolicies,
+	"Policies":            testPolicies,
+	"Gaps":                testGaps,
+	"Unlogged":            testLogged,
+	"Scanned":             testLogged,
+	"Logged":              testLogged,
+	"Unopened":            testUnopened,
+	"Submission":          testSubmission,
+	"Decided":             testDecided,
+	"Kiosk":               testRegister,
+	"Kiosks":              testRegister,
+	"Provision":           testRegister,
+	"Provisions":          testRegister,
+	"ChangeKiosk":         testChangeKiosk,
+	"Activities":          testActivity,
+	"ChangeActivity":      testActivity,
+	"AddSession":          testSessions,
+	"ChangeSession":       testSessions,
+	"Lead":                testLead,
+	"Links":               testLinks,
+	"Forks":               testReject,
+	"Heard":               testHeard,
+	"LastHeard":           testHeard,
+	"Cancel":              testCancel,
+	"Cancellations":       testCancel,
+	"Cancellation":        testCancel,
+	"ResolveCancellation": testCancel,
+	"RevokeDue":           testRevokeDue,
+	"Outcomes":            testRedecided,
+	"Redecided":           testRedecided,
+	"Inventory":           testInventory,
+	"Backlog":             testBacklog,
+	"Close":               func(shop) {}, // every test ends with it
 }
 
 // Both stores do the same, method by method; a method without a test fails here.
@@ -326,7 +339,7 @@ func testReject(s shop) {
 	first := registry.Decision{Status: api.Rejected, Code: api.CodeFork, Verdict: "first"}
 	second := registry.Decision{Status: api.Rejected, Code: api.CodeTime, Verdict: "second"}
 	for _, d := range []registry.Decision{first, second} {
-		kept, err := s.Reject(s.Context(), s.kiosk.ID, map[[32]byte]registry.Decision{bad.ID(): d, held.ID(): d})
+		kept, err := s.Reject(s.Context(), s.kiosk.ID, registry.Rejections(map[[32]byte]registry.Decision{bad.ID(): d, held.ID(): d}, bad, held))
 		s.must(err)
 		is(s, "in force", kept, map[[32]byte]registry.Decision{bad.ID(): first, held.ID(): first})
 	}
@@ -338,19 +351,29 @@ func testReject(s shop) {
 	other, err := s.Status(s.Context(), "KIOSK-0404", bad.ID())
 	s.must(err)
 	is(s, "known to another kiosk", len(other), 0)
-	s.add(nil, bad) // it may come by another way yet
-	d, _, _ = s.status(bad)
-	is(s, "decision", d, registry.Decision{})
+	// It keeps its number: it cannot come by another way, and nothing else under it.
+	s.add(registry.ErrFork, bad, s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 2 }}))
+	next := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 3 }})
+	out, err := s.Add(s.Context(), []registry.Entry{s.entry(next)})
+	s.must(err)
+	is(s, "a gap where a record was rejected", out[0].Gap(), false)
+	n, err := s.Gaps(s.Context(), s.kiosk.ID, 0)
+	s.must(err)
+	is(s, "gaps", n, 0)
+	// What comes under a number that another record has is a fork besides.
+	twin := s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 3 }})
+	_, err = s.Reject(s.Context(), s.kiosk.ID, registry.Rejections(map[[32]byte]registry.Decision{twin.ID(): second}, twin))
+	s.must(err)
+	forks, err := s.Forks(s.Context(), s.kiosk.ID, 10)
+	s.must(err)
+	is(s, "forks", len(forks), 1)
+	is(s, "offered, held", [2]api.ID{forks[0].Record, forks[0].Held}, [2]api.ID{twin.ID(), next.ID()})
 }
 
 func testBrought(s shop) {
 	old, next := registrytest.NewDevice(s), registrytest.NewDevice(s)
 	brings, replaces := s.make(registrytest.Spec{Holder: &old}), s.make(registrytest.Spec{Purpose: record.Replace, Old: &old, Holder: &next})
-	did := func(d registrytest.Device) string {
-		text, err := record.DIDKey(d.Public())
-		s.must(err)
-		return text
-	}
+	did := func(d registrytest.Device) string { return did(s, d) }
 	_, err := s.Brought(s.Context(), did(old))
 	is(s, "before", err, registry.ErrHolder)
 	s.add(registry.ErrHolder, replaces)
@@ -367,13 +390,15 @@ func testBrought(s shop) {
 }
 
 func testPolicies(s shop) {
-	for range 2 {
-		s.must(s.KeepPolicy(s.Context(), [32]byte{2}, []byte("two")))
-		s.must(s.KeepPolicy(s.Context(), [32]byte{1}, []byte("one")))
+	since := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	for i := range 2 {
+		later := since.AddDate(0, 0, i) // the first time stays
+		s.must(s.KeepPolicy(s.Context(), [32]byte{2}, []byte("two"), later))
+		s.must(s.KeepPolicy(s.Context(), [32]byte{1}, []byte("one"), later.Add(time.Hour)))
 	}
 	got, err := s.Policies(s.Context())
 	s.must(err)
-	is(s, "policies", got, [][]byte{[]byte("one"), []byte("two")})
+	is(s, "policies", got, []registry.KeptPolicy{registry.NewKeptPolicy([]byte("one"), since.Add(time.Hour)), registry.NewKeptPolicy([]byte("two"), since)})
 }
 
 func testGaps(s shop) {
@@ -425,6 +450,58 @@ func testLogged(s shop) {
 	n, err = s.Scanned(s.Context())
 	s.must(err)
 	is(s, "scanned", n, 8)
+}
+
+func testInventory(s shop) {
+	want := map[[32]byte][]byte{}
+	for range 5 {
+		sub := s.make(registrytest.Spec{})
+		s.add(nil, sub)
+		want[sub.ID()] = sub.Record().Bytes()
+	}
+	proved := slices.Collect(maps.Keys(want))[0]
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		return s.Logged(ctx, term, map[[32]byte][]byte{proved: []byte("proof")}, 1)
+	}))
+	got := map[[32]byte][]byte{}
+	for after := [32]byte{}; ; {
+		batch, err := s.Inventory(s.Context(), after, 2)
+		s.must(err)
+		for _, one := range batch {
+			if bytes.Compare(one.ID(), after[:]) <= 0 {
+				s.Errorf("%x after %x", one.ID(), after)
+			}
+			after = [32]byte(one.ID())
+			got[after] = one.Record()
+			is(s, "proof", string(one.Receipt()) == "proof", after == proved)
+			is(s, "no proof", one.Receipt() == nil, after != proved)
+		}
+		if len(batch) < 2 {
+			break
+		}
+	}
+	is(s, "inventory", got, want)
+}
+
+func testBacklog(s shop) {
+	unlogged, unopened, err := registry.Depths(s)
+	s.must(err)
+	is(s, "nothing", [2]registry.Depth{unlogged, unopened}, [2]registry.Depth{})
+	begin := time.Now()
+	one, two := s.make(registrytest.Spec{}), s.make(registrytest.Spec{})
+	s.add(nil, one, two)
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		return s.Logged(ctx, term, map[[32]byte][]byte{one.ID(): []byte("proof")}, 1)
+	}))
+	unlogged, unopened, err = registry.Depths(s)
+	s.must(err)
+	is(s, "for the log", unlogged.Count, 1)
+	is(s, "for the vault", unopened.Count, 2)
+	for _, d := range []registry.Depth{unlogged, unopened} {
+		if d.Oldest.Before(begin.Add(-time.Second)) || d.Oldest.After(time.Now().Add(time.Second)) {
+			s.Errorf("waits since %v, made at %v", d.Oldest, begin)
+		}
+	}
 }
 
 func testUnopened(s shop) {
@@ -486,6 +563,222 @@ func testDecided(s shop) {
 	is(s, "brought by", id, brings.ID())
 	_, err = s.Brought(s.Context(), p.Holder.DID)
 	is(s, "refused one's did", err, registry.ErrHolder)
+}
+
+func testLinks(s shop) {
+	var subs []record.Submission
+	for _, n := range []uint64{1, 2, 4, 5} {
+		subs = append(subs, s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = n }}))
+	}
+	s.add(nil, subs...)
+	got, err := s.Links(s.Context(), s.kiosk.ID, 1, 2)
+	s.must(err)
+	is(s, "links", len(got), 2)
+	for i, sub := range subs[1:3] {
+		p := sub.Record().Payload()
+		is(s, "number", got[i].Number(), p.Context.Sequence)
+		is(s, "record", got[i].Record, api.ID(sub.ID()))
+		is(s, "previous", got[i].Previous, api.ID(p.Previous))
+		is(s, "wall", got[i].Wall.Equal(p.Times.Wall), true)
+		is(s, "monotonic", got[i].Monotonic, p.Times.Monotonic)
+	}
+	for _, other := range []string{"KIOSK-0404", s.kiosk.ID + "x", s.kiosk.ID[:4]} {
+		got, err = s.Links(s.Context(), other, 0, 10)
+		s.must(err)
+		is(s, "another kiosk's", len(got), 0)
+	}
+	testChain(s)
+}
+
+// What contradicts a chain is refused, whichever comes first.
+func testChain(s shop) {
+	at := func(n uint64, previous api.ID) record.Submission {
+		return s.make(registrytest.Spec{Context: func(c *record.Context) { c.Sequence = n }, Payload: func(p *record.Payload) {
+			if previous != (api.ID{1}) {
+				p.Previous = previous
+			}
+		}})
+	}
+	own := api.ID{1}
+	ten := at(10, own)
+	s.add(nil, ten)
+	s.add(registry.ErrChain, at(11, api.ID{}), at(11, api.ID{9})) // it begins anew; it follows another record
+	s.add(registry.ErrChain, at(20, ten.ID()))                    // it follows one that is not before it
+	s.add(registry.ErrChain, at(9, own))                          // it is not what the next one follows
+	twelve := at(12, api.ID{12})
+	s.add(nil, twelve)
+	s.add(registry.ErrChain, at(11, ten.ID()))
+	s.add(registry.ErrFork, at(12, own), at(10, own))
+}
+
+func testHeard(s shop) {
+	at, err := s.LastHeard(s.Context(), s.kiosk.ID)
+	s.must(err)
+	is(s, "never", at.IsZero(), true)
+	for _, minute := range []int{1, 2} {
+		want := time.Date(2026, 11, 28, 9, minute, 0, 0, time.UTC)
+		s.must(s.Heard(s.Context(), s.kiosk.ID, want))
+		at, err = s.LastHeard(s.Context(), s.kiosk.ID)
+		s.must(err)
+		is(s, "heard", at, want)
+	}
+}
+
+// code gives a record a cancel code of its own.
+func code(n byte) func(*record.Payload) {
+	return func(p *record.Payload) { p.CancelSHA = record.CancelHash([]byte{n}) }
+}
+
+func (s shop) cancel(n byte, at time.Time) (registry.Cancellation, bool) {
+	s.Helper()
+	c, done, err := s.Cancel(s.Context(), record.CancelHash([]byte{n}), at, at.AddDate(0, 0, 7))
+	s.must(err)
+	return c, done
+}
+
+func did(s shop, d registrytest.Device) string {
+	s.Helper()
+	text, err := record.DIDKey(d.Public())
+	s.must(err)
+	return text
+}
+
+func testCancel(s shop) {
+	at := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	holder, other, next := registrytest.NewDevice(s), registrytest.NewDevice(s), registrytest.NewDevice(s)
+	brings := s.make(registrytest.Spec{Holder: &holder, Payload: code(1)})
+	s.add(nil, brings, s.make(registrytest.Spec{Holder: &other, Payload: code(2)}))
+	_, done := s.cancel(99, at)
+	is(s, "an unknown code", done, false)
+	_, err := s.Cancellation(s.Context(), did(s, holder))
+	is(s, "before", err, registry.ErrNoCancellation)
+	c, done := s.cancel(1, at)
+	is(s, "done", done, true)
+	want := registry.Cancellation{DID: did(s, holder), Record: brings.ID(), State: registry.CancelSuspended, Received: at, Due: at.AddDate(0, 0, 7)}
+	is(s, "cancellation", c, want)
+	_, done = s.cancel(1, at.Add(time.Hour))
+	is(s, "again", done, false)
+	c, err = s.Cancellation(s.Context(), did(s, holder))
+	s.must(err)
+	is(s, "kept", c, want)
+	s.cancel(2, at.Add(time.Minute))
+	list, err := s.Cancellations(s.Context(), false)
+	s.must(err)
+	is(s, "open ones", len(list), 2)
+	is(s, "the oldest", list[0], want)
+	// Nothing goes on with the key.
+	_, err = s.Brought(s.Context(), did(s, holder))
+	is(s, "brought", err, registry.ErrSuspended)
+	s.add(registry.ErrSuspended, s.make(registrytest.Spec{Purpose: record.Update, Holder: &holder}), s.make(registrytest.Spec{Purpose: record.Replace, Old: &holder, Holder: &next}))
+
+	// Lifted, it is as it was, and the code is spent.
+	lifted := registry.Resolution{By: "desk 7", Reason: "found the paper again", Time: at.Add(2 * time.Hour)}
+	_, err = s.ResolveCancellation(s.Context(), "did:key:zUnknown", registry.CancelLifted, lifted)
+	is(s, "of another did", err, registry.ErrNoCancellation)
+	c, err = s.ResolveCancellation(s.Context(), did(s, holder), registry.CancelLifted, lifted)
+	s.must(err)
+	want.State, want.Resolution, want.Ended = registry.CancelLifted, &lifted, lifted.Time
+	is(s, "lifted", c, want)
+	if _, err = s.ResolveCancellation(s.Context(), did(s, holder), registry.CancelRevoked, lifted); !errors.Is(err, registry.ErrCancelResolved) {
+		s.Errorf("decided again: %v", err)
+	}
+	s.add(nil, s.make(registrytest.Spec{Purpose: record.Update, Holder: &holder, Payload: code(3)}))
+	_, done = s.cancel(1, at)
+	is(s, "a spent code", done, false)
+	_, done = s.cancel(3, at)
+	is(s, "the next code", done, true)
+
+	// Confirmed, it has ended: but a second officer brings the person a new key.
+	_, err = s.ResolveCancellation(s.Context(), did(s, other), registry.CancelRevoked, lifted)
+	s.must(err)
+	_, err = s.Brought(s.Context(), did(s, other))
+	is(s, "revoked", err, registry.ErrHolder)
+	_, done = s.cancel(2, at)
+	is(s, "after the end", done, false)
+	s.add(registry.ErrHolder, s.make(registrytest.Spec{Purpose: record.Replace, Old: &other, Holder: &next}), s.revoke(other))
+	lost := registrytest.Lost(did(s, other))
+	s.add(nil, s.make(registrytest.Spec{Purpose: record.Replace, Holder: &next, Roles: lost.Roles, Payload: lost.Payload}))
+	_, err = s.Brought(s.Context(), did(s, next))
+	s.must(err)
+	s.add(registry.ErrHolder, s.make(registrytest.Spec{Purpose: record.Replace, Roles: lost.Roles, Payload: lost.Payload})) // once
+	list, err = s.Cancellations(s.Context(), false)
+	s.must(err)
+	is(s, "open ones", len(list), 1)
+	list, err = s.Cancellations(s.Context(), true)
+	s.must(err)
+	is(s, "all", len(list), 2)
+}
+
+func testRevokeDue(s shop) {
+	at := time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	var dids []string
+	for i := range 3 {
+		holder := registrytest.NewDevice(s)
+		s.add(nil, s.make(registrytest.Spec{Holder: &holder, Payload: code(byte(i))}))
+		dids = append(dids, did(s, holder))
+		s.cancel(byte(i), at.AddDate(0, 0, i))
+	}
+	due := func(now time.Time, limit int) (out []string) {
+		list, err := s.RevokeDue(s.Context(), now, limit)
+		s.must(err)
+		for _, c := range list {
+			is(s, "state", c.State, registry.CancelRevoked)
+			is(s, "nobody's decision", c.Resolution, nil)
+			out = append(out, c.DID)
+		}
+		return out
+	}
+	is(s, "a moment before", due(at.AddDate(0, 0, 7).Add(-time.Second), 10), nil)
+	is(s, "on time", due(at.AddDate(0, 0, 7), 10), dids[:1])
+	is(s, "once", due(at.AddDate(0, 0, 7), 10), nil)
+	_, err := s.ResolveCancellation(s.Context(), dids[1], registry.CancelLifted, registry.Resolution{By: "a", Reason: "b", Time: at})
+	s.must(err)
+	is(s, "none that was lifted", due(at.AddDate(1, 0, 0), 10), dids[2:])
+	_, err = s.Brought(s.Context(), dids[0])
+	is(s, "revoked", err, registry.ErrHolder)
+	_, err = s.Brought(s.Context(), dids[1])
+	s.must(err)
+}
+
+// A verdict is replaced by the one that names it, and DIDs follow.
+func testRedecided(s shop) {
+	old, next := registrytest.NewDevice(s), registrytest.NewDevice(s)
+	brings, replaces := s.make(registrytest.Spec{Holder: &old}), s.make(registrytest.Spec{Purpose: record.Replace, Old: &old, Holder: &next})
+	s.add(nil, brings, replaces)
+	n, err := s.Outcomes(s.Context())
+	s.must(err)
+	is(s, "outcomes", n, 0)
+	s.must(s.Decided(s.Context(), brings.ID(), registry.Decision{Status: api.Active, Verdict: "brings 1"}, nil))
+	p := replaces.Record().Payload()
+	s.must(s.Decided(s.Context(), replaces.ID(), registry.Decision{Status: api.Refused, Code: api.CodeReview, Verdict: "replaces 1"}, &p))
+	apply := func(n uint64, sub record.Submission, supersedes string, d registry.Decision, want bool) {
+		s.Helper()
+		applied, err := s.Redecided(s.Context(), registry.NewOutcome(n, sub.ID(), supersedes, d))
+		s.must(err)
+		is(s, "applied", applied, want)
+		seen, err := s.Outcomes(s.Context())
+		s.must(err)
+		is(s, "seen", seen, n)
+	}
+	active := registry.Decision{Status: api.Active, Verdict: "replaces 2"}
+	apply(1, replaces, "another", active, false)
+	apply(2, replaces, "replaces 1", active, true)
+	apply(2, replaces, "replaces 1", active, false) // once
+	apply(3, s.make(registrytest.Spec{}), "x", active, false)
+	d, _, _ := s.status(replaces)
+	is(s, "decision", d, active)
+	_, err = s.Brought(s.Context(), did(s, old))
+	is(s, "the replaced one", err, registry.ErrHolder)
+	id, err := s.Brought(s.Context(), did(s, next))
+	s.must(err)
+	is(s, "brought by", id, replaces.ID())
+	// And back: what it replaced stays ended, for that was another decision.
+	refused := registry.Decision{Status: api.Refused, Code: api.CodeReview, Verdict: "replaces 3"}
+	apply(4, replaces, "replaces 2", refused, true)
+	for _, d := range []registrytest.Device{old, next} {
+		_, err = s.Brought(s.Context(), did(s, d))
+		is(s, "ended", err, registry.ErrHolder)
+	}
 }
 
 // whole fills what a kiosk of the register can have.

@@ -80,8 +80,11 @@ func (r *Registry) unblock(ctx context.Context, u record.Unblock, sender Kiosk) 
 		return nil, err
 	}
 	id, err := r.store.Brought(ctx, u.Context().DID)
-	if errors.Is(err, errHolder) {
+	switch {
+	case errors.Is(err, errHolder):
 		return nil, chain.Refuse(api.CodeHolder, "%w", err)
+	case errors.Is(err, errSuspended):
+		return nil, chain.Refuse(api.CodeSuspended, "%w", err)
 	}
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type desk struct {
 	tpm       *applicant
 	spec      registrytest.UnblockSpec
 	holder    registrytest.Device
+	enrolled  record.Submission
 	vault     string
 	stopVault func()
 	url       string
@@ -66,6 +67,7 @@ func newDesk(t *testing.T) *desk {
 		id.TokenAdmin = &enrolledAdmin
 		return id
 	}})
+	d.enrolled = enrolled
 	d.c.send(enrolled)
 	if got := d.c.until(enrolled.ID(), "verdict", isDecided); got.Status != api.Active {
 		t.Fatalf("%+v", got)

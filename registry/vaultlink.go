@@ -116,9 +116,70 @@ func (v *vaultRole) turn(ctx context.Context) error {
 			after = id
 		}
 		if len(ids) < vaultBatch {
-			return first
+			return errors.Join(first, v.outcomes(ctx))
 		}
 	}
+}
+
+// outcomes follows what people have decided about records that the vault had
+// judged. Each takes the place of the verdict that it names, and of no other.
+func (v *vaultRole) outcomes(ctx context.Context) error {
+	seen, err := v.store.Outcomes(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		asked := api.OutcomesRequest{After: seen}
+		a, err := v.ask(ctx, api.PathOutcomes, asked)
+		if err != nil {
+			return err
+		}
+		got, err := decodeAnswer[api.Outcomes](a)
+		if err != nil {
+			return fmt.Errorf("vault's outcomes: %w", err)
+		}
+		if got.Last < seen { // a vault that was restored from an older copy
+			v.log.Warn("the vault has fewer outcomes than before: all are looked at again", "seen", seen, "there", got.Last)
+			seen = 0
+			continue
+		}
+		for _, o := range got.Outcomes {
+			if err := v.redecide(ctx, o); err != nil {
+				return err
+			}
+			seen = o.Number
+		}
+		if len(got.Outcomes) == 0 || seen >= got.Last {
+			return nil
+		}
+	}
+}
+
+func (v *vaultRole) redecide(ctx context.Context, o api.Outcome) error {
+	verdict, err := receipt.VerifyVerdict([]byte(o.Verdict), nil, v.keys, o.Record)
+	if err != nil {
+		return fmt.Errorf("vault's outcome %d: %w", o.Number, err)
+	}
+	claims := verdict.Claims()
+	applied, err := v.store.Redecided(ctx, outcome{o.Number, o.Record, claims.Supersedes,
+		decision{Status: api.Status(claims.Status), Code: claims.Code, Verdict: o.Verdict}})
+	if applied {
+		v.log.Info("a person decided", "record", o.Record, "status", claims.Status, "code", claims.Code)
+	}
+	return err
+}
+
+// decodeAnswer reads the vault's JSON.
+func decodeAnswer[M interface {
+	api.OpenResult | api.Outcomes
+	Check() error
+}](a *http.Response) (m M, err error) {
+	defer a.Body.Close()
+	if a.StatusCode != http.StatusOK || !api.IsMedia(a.Header.Get("Content-Type"), api.MediaJSON) {
+		io.Copy(io.Discard, io.LimitReader(a.Body, 4<<10))
+		return m, fmt.Errorf("vault answers %d", a.StatusCode)
+	}
+	return api.Decode[M](a.Body)
 }
 
 // open asks for one verdict and keeps it.
@@ -158,12 +219,7 @@ func (v *vaultRole) post(ctx context.Context, submission []byte) (api.OpenResult
 	if err != nil {
 		return api.OpenResult{}, err
 	}
-	defer a.Body.Close()
-	if a.StatusCode != http.StatusOK || !api.IsMedia(a.Header.Get("Content-Type"), api.MediaJSON) {
-		io.Copy(io.Discard, io.LimitReader(a.Body, 4<<10))
-		return api.OpenResult{}, fmt.Errorf("vault answers %d", a.StatusCode)
-	}
-	return api.Decode[api.OpenResult](a.Body)
+	return decodeAnswer[api.OpenResult](a)
 }
 
 // unblock has the vault answer a request. Its refusal is a *chain.Refusal; any

@@ -43,6 +43,10 @@ func (d *drawing) home() page {
 			registry = append(registry, label(why))
 		}
 	}
+	if h.LogFault != "" { // nor this
+		why := d.w.Trouble(kiosk.Fault{Code: h.LogFault}).Staff + " " + string(h.LogFault)
+		registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), label(why).in(ink))))
+	}
 	waiting := d.w.Label(words.NothingWaiting, nil)
 	if h.Queued > 0 {
 		waiting = d.w.Label(words.WaitingRecords, words.Args{"count": h.Queued})

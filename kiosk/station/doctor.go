@@ -65,6 +65,7 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
+		{"log", "go on enrolling; take the directory log/evidence to the identity authority, then move it away and restart the agent", func(ctx context.Context) (string, error) { return diagnoseLog(ctx, c) }},
 		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Delivery) }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, checkLimit)
@@ -85,6 +86,7 @@ type Health struct {
 	TPMFault string   `json:"tpm_fault"` // "" when it answers
 	Delivery Delivery `json:"delivery"`
 	Fault    string   `json:"queue_fault"`
+	Mended   string   `json:"queue_mended,omitempty"` // since its start
 }
 
 // askHealth asks the agent. Errors: wire.ErrNoAgent, wire.ErrAnswer and those of
@@ -106,6 +108,7 @@ func (s *Station) health(ctx context.Context) Health {
 	if h.Delivery, err = s.delivery(ctx); err != nil {
 		h.Fault = err.Error()
 	}
+	h.Mended = s.upkeep.String()
 	return h
 }
 
@@ -120,7 +123,7 @@ func (h Health) queue() (string, error) {
 	if h.Fault != "" {
 		return "", fmt.Errorf("%w: the agent says: %s", queue.ErrDamaged, h.Fault)
 	}
-	return describeQueue(h.Delivery)
+	return describeQueue(h.Delivery, h.Mended)
 }
 
 func diagnoseReaders(ctx context.Context, c Config) (string, error) {
@@ -196,7 +199,7 @@ func diagnoseCertificates(c Config) (string, error) {
 }
 
 func diagnoseQueue(ctx context.Context, c Config) (string, error) {
-	q, _, err := openQueue(ctx, c)
+	q, report, err := openQueue(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -205,14 +208,17 @@ func diagnoseQueue(ctx context.Context, c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return describeQueue(d)
+	return describeQueue(d, report.String())
 }
 
 // ErrQuarantined means that records need a person's look.
 var ErrQuarantined = errors.New("records were set aside: kiosk queue list says why")
 
-func describeQueue(d Delivery) (string, error) {
+func describeQueue(d Delivery, mended string) (string, error) {
 	text := fmt.Sprintf("%d waiting, %d set aside, %d delivered", d.Waiting, d.Quarantined, d.Receipted)
+	if mended != "" {
+		text += "; mended: " + mended
+	}
 	if d.Quarantined > 0 {
 		return "", fmt.Errorf("%w: %s", ErrQuarantined, text)
 	}
@@ -253,7 +259,7 @@ func diagnoseRegistry(ctx context.Context, c Config, agent Delivery) (string, er
 	if err != nil {
 		return "", err
 	}
-	r, err := newClient(c, tls.Certificate{}, p, clock, nil, nil)
+	r, err := newClient(c, tls.Certificate{}, p, clock, nil, nil, nil)
 	if err != nil {
 		return "", err
 	}
@@ -284,4 +290,10 @@ func Policy(c Config) (policy.Policy, error) {
 	}
 	s, err := p.current()
 	return s.Policy(), err
+}
+
+// RecordCertificate is the certificate of this kiosk's record key, leaf first, DER.
+func RecordCertificate(c Config) ([][]byte, error) {
+	certs, err := c.certificates()
+	return certs.Record, err
 }

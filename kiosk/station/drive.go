@@ -206,7 +206,8 @@ func Export(ctx context.Context, c Config, dir string, did func(records, all int
 	if err != nil {
 		return out, err
 	}
-	todo := slices.DeleteFunc(slices.Clone(all), func(w waitingRecord) bool { return own.hold(w.ID) })
+	there := contentOf(own.whole)
+	todo := slices.DeleteFunc(slices.Clone(all), func(w waitingRecord) bool { return there.has(w.ID) })
 	out.Already = len(all) - len(todo)
 	if err := room(dir, todo); err != nil {
 		return out, err
@@ -473,12 +474,33 @@ func ownManifests(c Config, d parcel.Drive) (map[string]parcel.Signed, error) {
 	return out, nil
 }
 
-func (p parcels) hold(id [32]byte) bool {
-	return slices.ContainsFunc(p.whole, func(s parcel.Signed) bool {
+// content is which records parcels hold.
+type content []struct {
+	context parcel.Context
+	items   map[[32]byte]bool
+}
+
+func contentOf(list []parcel.Signed) content {
+	out := make(content, len(list))
+	for i, s := range list {
 		m := s.Manifest()
-		item := m.Context.Item(id)
-		return slices.ContainsFunc(m.Files, func(f parcel.File) bool { return slices.Contains(f.Items, item) })
-	})
+		out[i].context, out[i].items = m.Context, map[[32]byte]bool{}
+		for _, f := range m.Files {
+			for _, item := range f.Items {
+				out[i].items[item] = true
+			}
+		}
+	}
+	return out
+}
+
+func (c content) has(id [32]byte) bool {
+	for _, p := range c {
+		if p.items[p.context.Item(id)] {
+			return true
+		}
+	}
+	return false
 }
 
 // Collected says what ImportReceipts did.
@@ -560,9 +582,9 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 	if err := l.ask(ctx, wire.Query{Kind: queryWaiting}, &left); err != nil {
 		return out, err
 	}
-	on := parcels{whole: slices.Collect(maps.Values(manifests))}
+	there := contentOf(slices.Collect(maps.Values(manifests)))
 	for _, w := range left {
-		if on.hold(w.ID) {
+		if there.has(w.ID) {
 			out.Waiting++
 		}
 	}

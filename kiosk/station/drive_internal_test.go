@@ -366,6 +366,10 @@ func TestExportSaysWhyNot(t *testing.T) {
 	if _, err := Export(t.Context(), c, dir, func(int, int) {}); !errors.Is(err, wire.ErrAnswer) || !strings.Contains(err.Error(), ErrOtherPolicy.Error()) {
 		t.Errorf("another policy than the agent's: %v", err)
 	}
+	// The records were there before the manifest was to be signed, and it is not.
+	if got := listing(t, dir); len(got) != 1 || !strings.HasSuffix(got[0], string(parcel.Records)) {
+		t.Errorf("left on the drive: %v", got)
+	}
 }
 
 // The record key signs this kiosk's own manifests under its policy, and nothing else.

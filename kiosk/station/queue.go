@@ -20,7 +20,7 @@ import (
 
 // Queries that the agent answers over its socket.
 const (
-	QueryList   = "queue-list" // -> QueueList
+	QueryList   = "queue-list" // argument: Period or "" -> QueueList
 	QueryShow   = "queue-show" // argument: record id in hex -> QueueRecord
 	QueryHealth = "health"     // -> Health
 )
@@ -106,7 +106,7 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 	case QueryHealth:
 		return s.health(ctx), nil
 	case QueryList:
-		records, err := list(ctx, s.queue)
+		records, err := list(ctx, s.queue, q.Argument)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +128,7 @@ type keeper struct {
 func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		records, err := list(ctx, k.queue)
+		records, err := list(ctx, k.queue, q.Argument)
 		if err != nil {
 			return nil, err
 		}
@@ -146,25 +146,32 @@ func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	return nil, fmt.Errorf("unknown question %q", q.Kind)
 }
 
-func list(ctx context.Context, open *queue.Queue) ([]QueueEntry, error) {
-	var delivered []queue.Entry
-	newest := func() {
-		slices.SortFunc(delivered, func(a, b queue.Entry) int { return cmp.Compare(b.Seq, a.Seq) })
-		delivered = delivered[:min(len(delivered), deliveredLimit)]
+// Period is the argument of QueryList that asks for what was delivered between two
+// times, the second not included; a zero time is no bound.
+func Period(from, to time.Time) string {
+	b, _ := json.Marshal([2]time.Time{from, to}) // times of four digits' years
+	return string(b)
+}
+
+// list lists what is still here and the newest of what has been delivered, or what
+// has been delivered in a period.
+func list(ctx context.Context, open *queue.Queue, period string) ([]QueueEntry, error) {
+	var times [2]time.Time
+	var entries []queue.Entry
+	var err error
+	if period != "" {
+		if err := json.Unmarshal([]byte(period), &times); err != nil {
+			return nil, fmt.Errorf("period: %w", err)
+		}
+	} else if entries, err = open.List(ctx, listLimit, func(e queue.Entry) bool {
+		return e.State == queue.Queued || e.State == queue.Quarantined
+	}); err != nil {
+		return nil, err
 	}
-	entries, err := open.List(ctx, listLimit, func(e queue.Entry) bool {
-		if e.State != queue.Purged {
-			return true
-		}
-		if delivered = append(delivered, e); len(delivered) == 2*deliveredLimit {
-			newest()
-		}
-		return false
-	})
+	delivered, err := open.Delivered(ctx, times[0], times[1], deliveredLimit)
 	if err != nil {
 		return nil, err
 	}
-	newest()
 	entries = append(entries, delivered...)
 	slices.SortFunc(entries, func(a, b queue.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	out := make([]QueueEntry, 0, len(entries))

@@ -18,6 +18,7 @@ import (
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/courier"
@@ -29,13 +30,14 @@ type Station struct {
 	config   Config
 	tpm      *tpm.TPM
 	queue    *queue.Queue
-	report   queue.Report
+	upkeep   upkeep
 	policies *policies
 	activity *activity
 	courier  *courier.Courier
 	client   *client.Client
 	agent    *kiosk.Agent
 	clock    *clock
+	seen     *checkpoint.Keeper // of the registry's public log
 	valid    validity
 	newer    chan [32]byte // the registry has a policy of this digest, which is not ours
 	asked    [32]byte      // the last of them that was fetched; keepCurrent's
@@ -61,9 +63,11 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.clock, err = openClock(c); err != nil {
 		return nil, err
 	}
-	if s.queue, s.report, err = openQueue(ctx, c); err != nil {
+	var report queue.Report
+	if s.queue, report, err = openQueue(ctx, c); err != nil {
 		return nil, err
 	}
+	s.upkeep.note(o.Log, report)
 	if s.tpm, err = openTPM(ctx, c); err != nil {
 		return nil, err
 	}
@@ -95,8 +99,11 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.seen, err = checkpoint.OpenKeeper(c.in(logDir)); err != nil {
+		return nil, err
+	}
 	if s.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS,
-		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.clock, s.heard, s.offered); err != nil {
+		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.clock, s.seen, s.heard, s.offered); err != nil {
 		return nil, err
 	}
 	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Slept: slept, Log: o.Log})
@@ -106,7 +113,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	readers := c.readers()
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
 		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
-		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
 		return nil, err
 	}
@@ -128,15 +135,12 @@ func (s *Station) Verdict(ctx context.Context, id queue.ID) (kiosk.DeliveryStage
 	return delivery{s.courier, s.queue, s.client}.Verdict(ctx, id)
 }
 
-// Report is what opening the queue found.
-func (s *Station) Report() queue.Report { return s.report }
-
 // Run serves the desk, the socket and the courier until ctx ends.
 func (s *Station) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	start := func(what string, f func(context.Context) error) {
 		wg.Go(func() {
 			defer cancel() // one ends: all end
@@ -149,6 +153,7 @@ func (s *Station) Run(ctx context.Context) error {
 	start("courier", s.courier.Run)
 	start("socket", func(ctx context.Context) error { return wire.Serve(ctx, s.config.Kiosk.Socket, s.agent, s.answer) })
 	start("policy", s.keepCurrent)
+	start("upkeep", s.keepWhole)
 	wg.Wait()
 	close(errs)
 	return <-errs
@@ -204,6 +209,9 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 		err := s.policies.refresh(ctx, s.client.Policy)
 		if err == nil {
 			_, err = s.client.Time(ctx)
+		}
+		if err == nil {
+			err = s.followLog(ctx)
 		}
 		if err == nil {
 			s.reportActivity(ctx)
@@ -284,8 +292,8 @@ func (s *Station) Close() error {
 
 // newClient speaks to the registry with mutual TLS 1.3. The roots of its
 // certificate come from the policy in force at each connection.
-func newClient(c Config, certificate tls.Certificate, p *policies, clock *clock, heard func(time.Time), offered func([32]byte)) (*client.Client, error) {
-	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Clock: clock.floored, Heard: heard, Offered: offered})
+func newClient(c Config, certificate tls.Certificate, p *policies, clock *clock, seen *checkpoint.Keeper, heard func(time.Time), offered func([32]byte)) (*client.Client, error) {
+	return client.New(client.Options{URL: c.Registry.URL, Certificate: certificate, Policy: p.current, Clock: clock.floored, Log: seen, Heard: heard, Offered: offered})
 }
 
 // delivery is the courier as the flow sees it.
@@ -352,6 +360,7 @@ var lineFaults = []struct {
 	code kiosk.Code
 }{
 	{client.ErrCaptivePortal, kiosk.CodeCaptivePortal},
+	{checkpoint.ErrSplit, kiosk.CodeSplitView}, // before the nonsense that it is, too
 	{client.ErrNonsense, kiosk.CodeNonsense},
 	{client.ErrNotAllowed, kiosk.CodeNotAllowed},
 	{client.ErrTLS, kiosk.CodeTLS},

@@ -316,6 +316,26 @@ func running(t *testing.T, c Config) (s *Station, stop func()) {
 	return s, stop
 }
 
+// What the agent mended at its start, or found while it ran, stands in its health
+// until it ends.
+func TestAgentSaysWhatItMended(t *testing.T) {
+	c, _ := provisioned(t)
+	q, _, err := queue.Open(t.Context(), c.in(queueDir), queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(q.Put(t.Context(), queue.Item{ID: queue.ID{1}, Data: []byte("sealed bytes")}), q.Close(),
+		os.Truncate(filepath.Join(c.in(queueDir), "queue.db"), 5000)); err != nil {
+		t.Fatal(err)
+	}
+	running(t, c)
+	for _, f := range Diagnose(t.Context(), c) {
+		if f.Check == "queue" && (f.Err != nil || !strings.HasPrefix(f.Detail, "1 waiting, 0 set aside, 0 delivered; mended: database made anew")) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // The queue answers alike with and without an agent, and doctor finds the same.
 func TestQueueAndDoctorWithAndWithoutAgent(t *testing.T) {
 	c, _ := provisioned(t)
@@ -346,6 +366,11 @@ func TestQueueAndDoctorWithAndWithoutAgent(t *testing.T) {
 		list := all.Records
 		if len(list) != 2 || list[0].ID != waiting.String() || list[0].State != queue.Queued || list[1].State != queue.Purged {
 			t.Errorf("%s: %+v", how, list)
+		}
+		for want, period := range map[int]string{1: Period(time.Now().Add(-time.Hour), time.Time{}), 0: Period(time.Time{}, time.Now().Add(-time.Hour))} {
+			if err := Ask(t.Context(), c, wire.Query{Kind: QueryList, Argument: period}, &all); err != nil || len(all.Records) != want {
+				t.Errorf("%s: delivered in %s: %+v, %v", how, period, all.Records, err)
+			}
 		}
 		var r QueueRecord
 		if err := Ask(t.Context(), c, wire.Query{Kind: QueryShow, Argument: waiting.String()}, &r); err != nil {

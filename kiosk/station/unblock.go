@@ -84,7 +84,7 @@ func OpenUnblockDesk(ctx context.Context, c Config) (_ *UnblockDesk, err error) 
 		return nil, err
 	}
 	if d.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS, PrivateKey: hsm.Signer(d.tpm.TLSKey(), tpmTimeout)},
-		policies, clock, nil, nil); err != nil {
+		policies, clock, nil, nil, nil); err != nil {
 		return nil, err
 	}
 	if err = policies.refresh(ctx, d.client.Policy); err != nil {

@@ -8,6 +8,7 @@ package api
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -428,9 +430,9 @@ type message interface {
 	Check() error
 }
 
-// Decode reads one message of at most MaxBody bytes, strictly: unknown, repeated
-// or differently written members and trailing data are refused, then Check runs.
-// Errors wrap ErrForm, ErrSize or the reader's own.
+// Decode reads one message of at most MaxBody bytes, strictly: missing, unknown,
+// repeated or differently written members, null and trailing data are refused,
+// then Check runs. Errors wrap ErrForm, ErrSize or the reader's own.
 func Decode[M message](r io.Reader) (M, error) {
 	var m, none M
 	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
@@ -446,7 +448,7 @@ func Decode[M message](r io.Reader) (M, error) {
 		}
 		return m, nil
 	}
-	if err := uniqueMembers(b); err != nil {
+	if err := strict(b, reflect.TypeFor[M]()); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrForm, err)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -491,43 +493,61 @@ func (b *Batch) readPlain(text []byte) bool {
 // maxDepth is more than any message has.
 const maxDepth = 8
 
-// uniqueMembers walks one JSON value and refuses names that repeat or that are
-// not lower case, both of which encoding/json lets pass, and trailing data.
-func uniqueMembers(b []byte) error {
+// strict walks one JSON value that is to become a typ, and refuses what
+// encoding/json lets pass: names that repeat or are not lower case, members that
+// are missing, null, bytes that are no string, and trailing data.
+func strict(b []byte, typ reflect.Type) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	type level struct {
+		typ   reflect.Type    // nil where the decoder will refuse it anyway
 		names map[string]bool // nil in an array
+		next  reflect.Type    // of the value that comes next
 		value bool            // a name was read, its value comes next
 	}
-	var stack []level
+	stack := []level{{next: typ, value: true}}
 	for {
 		t, err := d.Token()
 		if err != nil {
 			return err
 		}
-		top := len(stack) - 1
-		if name, ok := t.(string); ok && top >= 0 && stack[top].names != nil && !stack[top].value {
-			if stack[top].names[name] || strings.ToLower(name) != name {
+		top := &stack[len(stack)-1]
+		if name, ok := t.(string); ok && top.names != nil && !top.value {
+			if top.names[name] || strings.ToLower(name) != name {
 				return errors.New("repeated or misspelt member")
 			}
-			stack[top].names[name], stack[top].value = true, true
+			top.names[name], top.value, top.next = true, true, member(top.typ, name)
 			continue
 		}
-		if top >= 0 && t != json.Delim('}') && t != json.Delim(']') {
-			stack[top].value = false
+		top.value = false
+		want := top.next
+		if t == json.Delim('}') || t == json.Delim(']') {
+			want = nil
+		}
+		switch _, text := t.(string); {
+		case t == nil:
+			return errors.New("null")
+		case want != nil && !text && (want.Implements(reflect.TypeFor[encoding.TextMarshaler]()) || want == reflect.TypeFor[[]byte]()):
+			return errors.New("a string is wanted")
 		}
 		switch t {
 		case json.Delim('{'):
-			stack = append(stack, level{names: map[string]bool{}})
+			stack = append(stack, level{typ: want, names: map[string]bool{}})
 		case json.Delim('['):
-			stack = append(stack, level{})
+			l := level{}
+			if want != nil && want.Kind() == reflect.Slice {
+				l.next = want.Elem()
+			}
+			stack = append(stack, l)
 		case json.Delim('}'), json.Delim(']'):
-			stack = stack[:top]
+			if name := missing(top.typ, top.names); name != "" {
+				return fmt.Errorf("%s is missing", name)
+			}
+			stack = stack[:len(stack)-1]
 		}
-		if len(stack) > maxDepth {
+		if len(stack) > maxDepth+1 {
 			return errors.New("too deep")
 		}
-		if len(stack) == 0 {
+		if len(stack) == 1 {
 			break
 		}
 	}
@@ -535,6 +555,38 @@ func uniqueMembers(b []byte) error {
 		return errors.New("trailing data")
 	}
 	return nil
+}
+
+// member is the type of a struct's member, what a pointer points to; nil if there
+// is none.
+func member(typ reflect.Type, name string) reflect.Type {
+	if typ == nil || typ.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		if own, _, _ := strings.Cut(f.Tag.Get("json"), ","); own == name {
+			if f.Type.Kind() == reflect.Pointer {
+				return f.Type.Elem()
+			}
+			return f.Type
+		}
+	}
+	return nil
+}
+
+// missing is a member that is never left out, and is not among names; empty if
+// there is none.
+func missing(typ reflect.Type, names map[string]bool) string {
+	if typ == nil || typ.Kind() != reflect.Struct || names == nil {
+		return ""
+	}
+	for i := range typ.NumField() {
+		if name, optional, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ","); optional == "" && !names[name] {
+			return name
+		}
+	}
+	return ""
 }
 
 // IsMedia reports whether a Content-Type header is of the media type want,

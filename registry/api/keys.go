@@ -20,6 +20,11 @@ type RegistryKeys struct {
 	TLSRoot     []byte     `json:"tls_root"`     // certificate, DER
 	VaultClient []byte     `json:"vault_client"` // certificate that the registry shows to the vault, DER
 
+	// Keys from before the last rotation, the latest first: what they signed is still
+	// to be believed. LogKey is never among them.
+	EarlierVerdictKeys []record.JWK `json:"earlier_verdict_keys,omitzero"`
+	EarlierTLSRoots    [][]byte     `json:"earlier_tls_roots,omitzero"`
+
 	// Exchange are the keys that kiosks seal drives to, the newest first; the older
 	// ones are for policies that name them still.
 	Exchange []parcel.Key `json:"exchange,omitzero"`
@@ -32,6 +37,8 @@ type VaultKeys struct {
 	Authority  record.AuthorityKey `json:"authority"`   // what identities are sealed to
 	VerdictKey record.JWK          `json:"verdict_key"` //
 	TLSRoot    []byte              `json:"tls_root"`    // certificate, DER
+
+	EarlierVerdictKeys []record.JWK `json:"earlier_verdict_keys,omitzero"` // as in RegistryKeys
 }
 
 // MarshalKeys encodes either, for a file.

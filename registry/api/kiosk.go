@@ -110,6 +110,9 @@ func (p ProvisionProof) Check() error {
 	if len(p.Secret) == 0 || len(p.Secret) > 64 {
 		return fmt.Errorf("%w: secret of %d bytes", ErrForm, len(p.Secret))
 	}
+	if len(p.Quote.PCRs) != 8 {
+		return fmt.Errorf("%w: %d PCRs", ErrForm, len(p.Quote.PCRs))
+	}
 	return nil
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/canonical"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
@@ -55,6 +56,14 @@ type Policy struct {
 	Expires   time.Time `json:"expires"`
 	LogOrigin string    `json:"log_origin"` // audience of every record
 	LogKey    string    `json:"log_key"`    // note verifier key (C2SP signed-note), name = LogOrigin
+
+	// Witnesses are verifier keys (C2SP tlog-cosignature, Ed25519) of those who watch
+	// the log grow; WitnessQuorum of them must have cosigned what a receipt rests on,
+	// from the WitnessFrom'th leaf on. A witness that retires stays in the list while
+	// receipts rest on it. No witnesses: none is asked for.
+	Witnesses     []string `json:"witnesses,omitzero"`
+	WitnessQuorum uint64   `json:"witness_quorum,omitzero"`
+	WitnessFrom   uint64   `json:"witness_from,omitzero"`
 
 	Authority record.AuthorityKey `json:"authority"`
 
@@ -124,6 +133,11 @@ type Document struct {
 	// Class is that of resident cards, which have no root to take it from; empty
 	// for other kinds.
 	Class record.Class `json:"class,omitzero"`
+}
+
+// Log is what the log's checkpoints, and receipts, are held against.
+func (p Policy) Log() checkpoint.Log {
+	return checkpoint.Log{Key: p.LogKey, Witnesses: p.Witnesses, Quorum: int(p.WitnessQuorum), From: p.WitnessFrom}
 }
 
 // Document is the rule for a kind of document; ok is false if the kind is not
@@ -354,6 +368,12 @@ func (p Policy) check() error {
 	}
 	if v, err := note.NewVerifier(p.LogKey); err != nil || v.Name() != p.LogOrigin {
 		return errors.New("log key, or its name is not the log's origin")
+	}
+	if (len(p.Witnesses) == 0) != (p.WitnessQuorum == 0) || p.WitnessQuorum > checkpoint.MaxWitnesses {
+		return errors.New("witnesses and their quorum: one without the other")
+	}
+	if err := p.Log().Check(); err != nil {
+		return err
 	}
 	if _, err := hpke.MLKEM768X25519().NewPublicKey(p.Authority.Public); err != nil || p.Authority.ID == "" {
 		return errors.New("authority key")

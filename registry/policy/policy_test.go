@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/policy"
@@ -85,6 +87,8 @@ func specimen(t testing.TB) policy.Policy {
 	english, chinese := sha256.Sum256([]byte("text")), sha256.Sum256([]byte("文本"))
 	return policy.Policy{
 		Version: 3, Issued: issued, Expires: expires, LogOrigin: origin, LogKey: vkey, Authority: authority.Public(),
+		Witnesses:     []string{witnessKey(t, "one.example", []byte("witness 1")), witnessKey(t, "two.example", []byte("witness 2"))},
+		WitnessQuorum: 2, WitnessFrom: 1000,
 		Anchors: []policy.Root{{Certificate: certificate(t), Class: record.Production}, {Certificate: brainpoolLike, Class: record.Test}}, CRLs: [][]byte{{0x30, 0}},
 		Documents: []policy.Document{{Kind: record.BelgianEID, MayLack: []record.Exception{record.NoChipProof},
 			Roots: []policy.Root{{Certificate: certificate(t), Class: record.Test}}}, {Kind: record.PRCResident,
@@ -100,6 +104,22 @@ func specimen(t testing.TB) policy.Policy {
 		Limits:    policy.Limits{ReadsWithoutEnrollment: 5, EnrollmentsPerDay: 100},
 		Languages: []string{"en", "zh-Hans"}, Files: []uint16{0x010E, 0x010F}, OfflineDays: 14,
 	}
+}
+
+// witnessKey is the verifier key of a witness (C2SP tlog-cosignature).
+func witnessKey(t testing.TB, name string, seed []byte) string {
+	t.Helper()
+	h := sha256.Sum256(seed)
+	pub := ed25519.NewKeyFromSeed(h[:]).Public().(ed25519.PublicKey)
+	plain, err := note.NewEd25519VerifierKey(name, pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vkey, err := cosignature.VKeyToCosignatureV1(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vkey
 }
 
 // brainpoolLike is DER that crypto/x509 does not read: anchors may be such.
@@ -200,11 +220,22 @@ func TestEveryByteMatters(t *testing.T) {
 func TestMalformedPoliciesAreNotSigned(t *testing.T) {
 	root := newDevice(t)
 	for name, change := range map[string]func(p *policy.Policy){
-		"version":               func(p *policy.Policy) { p.Version = 0 },
-		"dates":                 func(p *policy.Policy) { p.Expires = p.Issued },
-		"no date":               func(p *policy.Policy) { p.Issued = time.Time{} },
-		"origin":                func(p *policy.Policy) { p.LogOrigin = "another.example/log" },
-		"log key":               func(p *policy.Policy) { p.LogKey += "x" },
+		"version":            func(p *policy.Policy) { p.Version = 0 },
+		"dates":              func(p *policy.Policy) { p.Expires = p.Issued },
+		"no date":            func(p *policy.Policy) { p.Issued = time.Time{} },
+		"origin":             func(p *policy.Policy) { p.LogOrigin = "another.example/log" },
+		"log key":            func(p *policy.Policy) { p.LogKey += "x" },
+		"witness":            func(p *policy.Policy) { p.Witnesses[0] += "x" },
+		"a log as a witness": func(p *policy.Policy) { p.Witnesses[0] = p.LogKey },
+		"witness twice":      func(p *policy.Policy) { p.Witnesses[1] = p.Witnesses[0] },
+		"witness's other name": func(p *policy.Policy) {
+			p.Witnesses[1] = witnessKey(t, "other.example", []byte("witness 1"))
+		},
+		"witness's hash":        func(p *policy.Policy) { p.Witnesses[0] = strings.Replace(p.Witnesses[0], "+", "+00", 1) },
+		"no quorum":             func(p *policy.Policy) { p.WitnessQuorum = 0 },
+		"quorum of nobody":      func(p *policy.Policy) { p.Witnesses = nil },
+		"quorum out of reach":   func(p *policy.Policy) { p.WitnessQuorum = 3 },
+		"quorum out of numbers": func(p *policy.Policy) { p.WitnessQuorum = 1 << 63 },
 		"authority":             func(p *policy.Policy) { p.Authority.Public = p.Authority.Public[1:] },
 		"authority's id":        func(p *policy.Policy) { p.Authority.ID = "" },
 		"root":                  func(p *policy.Policy) { p.OfficerCA = []policy.Root{{Certificate: []byte{1}, Class: record.Test}} },

@@ -75,12 +75,13 @@ func root(a authority) policy.Root {
 func TestAbsentRulesChangeNoDigest(t *testing.T) {
 	p := specimen(t)
 	p.RevokedAttestations, p.OfficerRules, p.Token, p.Limits = nil, nil, policy.Token{}, policy.Limits{}
+	p.Witnesses, p.WitnessQuorum, p.WitnessFrom = nil, 0, 0
 	s := parse(t, p, newDevice(t))
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(string(s.Bytes()), ".")[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"officer_crls", "officer_roles", "token\"", "limits", "revoked_attestations", "piv_intermediates"} {
+	for _, name := range []string{"officer_crls", "officer_roles", "token\"", "limits", "revoked_attestations", "piv_intermediates", "witness"} {
 		if bytes.Contains(payload, []byte(name)) {
 			t.Errorf("%s is there, empty", name)
 		}

@@ -12,18 +12,15 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/transparency-dev/formats/log"
 	tlog "github.com/transparency-dev/formats/proof"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
-	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/canonical"
 	"enrollkiosk/registry/record"
 )
@@ -44,6 +41,7 @@ var (
 	ErrForm      = errors.New("receipt-form: the receipt is malformed")
 	ErrSignature = errors.New("receipt-signature: not signed by the expected key")
 	ErrRecord    = errors.New("receipt-record: the receipt is for another record")
+	ErrWitnesses = errors.New("receipt-witnesses: too few witnesses have cosigned the receipt's checkpoint")
 	ErrInclusion = errors.New("receipt-inclusion: the record is not in the log that the checkpoint describes")
 )
 
@@ -71,19 +69,15 @@ type Final struct{ f *final }
 type final struct {
 	bytes      []byte
 	proof      tlog.TLogProof
-	checkpoint log.Checkpoint
+	checkpoint checkpoint.Checkpoint
 }
 
-// Verify checks that the record id is in the log whose verifier key is vkey
-// (C2SP signed-note; its name is the log's origin). Errors wrap ErrForm,
-// ErrSignature, ErrRecord or ErrInclusion.
-func Verify(receipt []byte, vkey string, id [32]byte) (Final, error) {
+// Verify checks that the record id is in a log, under a checkpoint that as many
+// witnesses have cosigned as are asked for. Errors wrap ErrForm, ErrSignature,
+// ErrWitnesses, ErrRecord or ErrInclusion.
+func Verify(receipt []byte, log checkpoint.Log, id [32]byte) (Final, error) {
 	if len(receipt) > MaxSize {
 		return Final{}, fmt.Errorf("%w: %d bytes", ErrForm, len(receipt))
-	}
-	verifier, err := note.NewVerifier(vkey)
-	if err != nil {
-		return Final{}, fmt.Errorf("%w: log key: %w", ErrForm, err)
 	}
 	f := &final{bytes: bytes.Clone(receipt)}
 	if err := f.proof.Unmarshal(receipt); err != nil {
@@ -93,19 +87,10 @@ func Verify(receipt []byte, vkey string, id [32]byte) (Final, error) {
 	if !bytes.Equal(f.proof.Marshal(), receipt) || len(f.proof.ExtraData) != 64 {
 		return Final{}, ErrForm
 	}
-	checkpoint, rest, signed, err := log.ParseCheckpoint(f.proof.Checkpoint, verifier.Name(), verifier)
-	if err != nil {
-		return Final{}, fmt.Errorf("%w: %w", ErrSignature, err)
+	var err error
+	if f.checkpoint, err = log.Open(f.proof.Checkpoint); err != nil {
+		return Final{}, fmt.Errorf("%w: %w", reason(err), err)
 	}
-	if len(rest) > 0 || len(checkpoint.Hash) != sha256.Size {
-		return Final{}, fmt.Errorf("%w: checkpoint", ErrForm)
-	}
-	for _, s := range slices.Concat(signed.Sigs, signed.UnverifiedSigs) { // witnesses' are not verified
-		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
-			return Final{}, fmt.Errorf("%w: checkpoint signature", ErrForm)
-		}
-	}
-	f.checkpoint = *checkpoint
 	if [32]byte(f.proof.ExtraData[32:]) != id {
 		return Final{}, ErrRecord
 	}
@@ -114,10 +99,22 @@ func Verify(receipt []byte, vkey string, id [32]byte) (Final, error) {
 	for _, h := range f.proof.Hashes {
 		path = append(path, h[:])
 	}
-	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, f.proof.Index, checkpoint.Size, rfc6962.DefaultHasher.HashLeaf(leaf[:]), path, checkpoint.Hash); err != nil {
+	root := f.checkpoint.Root()
+	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, f.proof.Index, f.checkpoint.Size(), rfc6962.DefaultHasher.HashLeaf(leaf[:]), path, root[:]); err != nil {
 		return Final{}, fmt.Errorf("%w: %w", ErrInclusion, err)
 	}
 	return Final{f}, nil
+}
+
+// reason is this package's error for one of a checkpoint.
+func reason(err error) error {
+	switch {
+	case errors.Is(err, checkpoint.ErrSignature):
+		return ErrSignature
+	case errors.Is(err, checkpoint.ErrWitnesses):
+		return ErrWitnesses
+	}
+	return ErrForm
 }
 
 // Valid is false for the zero value.
@@ -144,7 +141,7 @@ func (f Final) Size() uint64 {
 	if f.f == nil {
 		return 0
 	}
-	return f.f.checkpoint.Size
+	return f.f.checkpoint.Size()
 }
 
 // Origin names the log.
@@ -152,15 +149,15 @@ func (f Final) Origin() string {
 	if f.f == nil {
 		return ""
 	}
-	return f.f.checkpoint.Origin
+	return f.f.checkpoint.Origin()
 }
 
-// Checkpoint is the signed checkpoint, for consistency checks.
-func (f Final) Checkpoint() []byte {
+// Checkpoint is the log's, verified, for consistency checks.
+func (f Final) Checkpoint() checkpoint.Checkpoint {
 	if f.f == nil {
-		return nil
+		return checkpoint.Checkpoint{}
 	}
-	return bytes.Clone(f.f.proof.Checkpoint)
+	return f.f.checkpoint
 }
 
 // Provisional is what the kiosk states at once, also offline. It proves that the

@@ -21,6 +21,7 @@ import (
 	"github.com/transparency-dev/merkle/testonly"
 	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -91,7 +92,7 @@ func TestWorkedExample(t *testing.T) {
 		t.Fatalf("submission: %v", err)
 	}
 	vkey := strings.TrimSpace(string(example["log.vkey"]))
-	if _, err := receipt.Verify(example["receipt.tlog-proof"], vkey, r.ID()); err != nil {
+	if _, err := receipt.Verify(example["receipt.tlog-proof"], checkpoint.Log{Key: vkey}, r.ID()); err != nil {
 		t.Fatal(err)
 	}
 	doc, err := os.ReadFile(docPath)

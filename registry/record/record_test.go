@@ -360,3 +360,40 @@ func TestErrorCodes(t *testing.T) {
 		t.Errorf("text: %v", err)
 	}
 }
+
+// Of a submission that was verified before, the payload is what the id names,
+// whatever else stands there; one changed byte of it is an error.
+func TestPayloadOf(t *testing.T) {
+	e := enroll(t)
+	s, err := record.NewSubmission(e.sign(t), e.attestation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := record.PayloadOf(s.Bytes(), s.ID())
+	if err != nil || !reflect.DeepEqual(p, s.Record().Payload()) {
+		t.Errorf("%v: %+v", err, p)
+	}
+	for name, bad := range map[string]struct {
+		b  []byte
+		id [32]byte
+	}{
+		"another id":   {s.Bytes(), [32]byte{1}},
+		"nothing":      {nil, s.ID()},
+		"no canonical": {append(s.Bytes(), ' '), s.ID()},
+		"too large":    {make([]byte, record.MaxSubmission+1), s.ID()},
+	} {
+		var typed *record.Error
+		if p, err := record.PayloadOf(bad.b, bad.id); !errors.As(err, &typed) || !reflect.DeepEqual(p, record.Payload{}) {
+			t.Errorf("%s: %v, %+v", name, err, p)
+		}
+	}
+	start := bytes.Index(s.Bytes(), []byte(`"payload":"`)) + len(`"payload":"`)
+	end := start + bytes.IndexByte(s.Bytes()[start:], '"')
+	for i := start; i < end; i += 7 {
+		b := s.Bytes()
+		b[i] ^= 2
+		if _, err := record.PayloadOf(b, s.ID()); err == nil {
+			t.Fatalf("byte %d of the payload may be another one", i-start)
+		}
+	}
+}

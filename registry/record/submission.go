@@ -104,6 +104,26 @@ func ParseSubmission(b []byte) (Submission, error) {
 	return s, nil
 }
 
+// PayloadOf reads the payload that id names from a submission that was verified
+// before: id is the payload's hash, so it is that payload or an error. Signatures
+// and the rest are not looked at. Every error is an *Error.
+func PayloadOf(b []byte, id [32]byte) (p Payload, err error) {
+	if len(b) > MaxSubmission {
+		return p, fail(CodeSize, "submission of %d bytes", len(b))
+	}
+	var w submission
+	if err := canonical.Unmarshal(b, &w); err != nil {
+		return p, fail(CodeCanonical, "submission: %w", err)
+	}
+	if ID(w.Record.Payload) != id {
+		return p, fail(CodeForm, "the payload has another id")
+	}
+	if err := canonical.Unmarshal(w.Record.Payload, &p); err != nil {
+		return Payload{}, fail(CodeCanonical, "payload: %w", err)
+	}
+	return p, nil
+}
+
 // Valid is false for the zero value.
 func (s Submission) Valid() bool { return s.record.Valid() }
 

@@ -14,6 +14,7 @@ import (
 // consoleRoutes is what operators' commands may ask.
 func (v *Vault) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
+		"GET /store":                 v.consoleStore,
 		"GET /reviews":               v.consoleReviews,
 		"GET /reviews/{id}":          v.consoleReview,
 		"POST /reviews/{id}/resolve": v.consoleResolve,
@@ -89,4 +90,13 @@ func (v *Vault) consoleAnswer(w http.ResponseWriter, answer any, err error) {
 	}
 	title, _, _ := strings.Cut(err.Error(), "\n")
 	reply.Problem(w, status, code, title, 0)
+}
+
+// consoleStore writes the store as it is now.
+func (v *Vault) consoleStore(w http.ResponseWriter, q *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := v.Snapshot(q.Context(), w); err != nil {
+		v.opts.Log.Error("backup failed", "error", err)
+		panic(http.ErrAbortHandler) // whoever reads it must not think that it is whole
+	}
 }

@@ -35,6 +35,10 @@ type policyFile struct {
 	CRLs        []string   `toml:"crls"`
 	Anchors     []rootFile `toml:"anchors"`
 
+	Witnesses     []string `toml:"witnesses"`      // verifier keys, as registry witness init prints them
+	WitnessQuorum uint64   `toml:"witness_quorum"` // so many of them must have cosigned
+	WitnessFrom   uint64   `toml:"witness_from"`   // number of leaves from which on they must; default: all
+
 	MasterLists []masterList `toml:"master_lists"` // whose certificates become anchors too
 
 	PIVRoots  []rootFile `toml:"piv_roots"`
@@ -128,7 +132,8 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 	issued = issued.UTC().Truncate(time.Second)
 	p := policy.Policy{Version: f.Version, Issued: issued, Expires: issued.AddDate(0, 0, f.ValidDays), OfflineDays: f.OfflineDays,
 		Authority: mine.Authority, Languages: f.Languages, Files: f.Files, RevokedTokens: f.Revoked,
-		VerdictKeys: policy.VerdictKeys{Vault: []record.JWK{mine.VerdictKey}}}
+		Witnesses: f.Witnesses, WitnessQuorum: f.WitnessQuorum, WitnessFrom: f.WitnessFrom,
+		VerdictKeys: policy.VerdictKeys{Vault: append([]record.JWK{mine.VerdictKey}, mine.EarlierVerdictKeys...)}}
 	if f.ValidDays <= 0 {
 		return p, fmt.Errorf("valid_days must be 1 or more")
 	}
@@ -255,7 +260,10 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	p.LogOrigin, p.LogKey = keys.Origin, keys.LogKey
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
 	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
-	p.VerdictKeys.Registry = []record.JWK{keys.VerdictKey}
+	for _, root := range keys.EarlierTLSRoots {
+		p.RegistryTLS = append(p.RegistryTLS, policy.Root{Certificate: root, Class: f.Registry.Class})
+	}
+	p.VerdictKeys.Registry = append([]record.JWK{keys.VerdictKey}, keys.EarlierVerdictKeys...)
 	p.Exchange = keys.Exchange
 	return nil
 }

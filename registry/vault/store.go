@@ -11,6 +11,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/record"
 )
 
@@ -37,7 +38,7 @@ var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketName
 	bucketUnblocks, bucketAnswers, bucketDesks}
 
 // ErrBusy means that another process has this directory.
-var ErrBusy = errors.New("the vault is in use by another process")
+var ErrBusy = fmt.Errorf("%w: another process has the vault", console.ErrBusy)
 
 func openStore(file string) (*store, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})

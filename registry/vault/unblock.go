@@ -196,13 +196,13 @@ func (v *Vault) tpm(order api.UnblockOrder, u record.Unblock, now time.Time) (at
 // sealed when it was enrolled, then those of earlier requests, the newest first.
 // The one of this request is not handed out, but must open: the token will have it.
 func (v *Vault) candidates(r record.Record, u record.Unblock, earlier []unblocking) (out []record.TokenAdmin, err error) {
-	next, err := u.OpenAdmin(v.identity)
+	next, err := u.OpenAdmin(v.identity(u.Context().AuthorityKeyID))
 	if err != nil {
 		return nil, chain.Refuse(api.CodeSealed, "the new administrator: %w", err)
 	}
 	next.Wipe()
 	p := r.Payload()
-	id, err := record.OpenSealed(p.Context, v.identity, p.Identity)
+	id, err := record.OpenSealed(p.Context, v.identity(p.Identity.Key), p.Identity)
 	if err != nil {
 		return nil, chain.Refuse(api.CodeSealed, "%w", err)
 	}
@@ -221,7 +221,7 @@ func (v *Vault) candidates(r record.Record, u record.Unblock, earlier []unblocki
 		if err != nil {
 			return out, fmt.Errorf("kept request: %w", err)
 		}
-		a, err := old.OpenAdmin(v.identity)
+		a, err := old.OpenAdmin(v.identity(old.Context().AuthorityKeyID))
 		if err != nil {
 			return out, fmt.Errorf("kept request: %w", err)
 		}

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,15 +62,17 @@ type Options struct {
 
 // Vault is an open vault.
 type Vault struct {
-	opts     Options
-	judge    judge
-	identity record.AuthorityPrivateKey
-	verdict  keyfile.Key
-	officers Officers // with the key that tells persons apart
-	server   tls.Certificate
-	client   [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
-	store    *store
-	one      sync.Mutex // verdicts are given one after another: each may depend on the last
+	opts  Options
+	judge judge
+	// identities are all keys that ever were in a policy, the latest first: records
+	// that were sealed to an earlier one may still come.
+	identities []record.AuthorityPrivateKey
+	verdict    keyfile.Key
+	officers   Officers // with the key that tells persons apart
+	server     tls.Certificate
+	client     [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
+	store      *store
+	one        sync.Mutex // verdicts are given one after another: each may depend on the last
 }
 
 // Open opens a vault's directory. One process at a time can.
@@ -81,21 +84,17 @@ func Open(_ context.Context, o Options) (*Vault, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	v := &Vault{opts: o}
-	private, err := readSecret(filepath.Join(o.Dir, fileIdentity))
-	if err != nil {
-		return nil, err
-	}
-	defer private.Wipe()
-	if v.identity, err = record.ParseAuthorityKey(private); err != nil {
+	var err error
+	if v.identities, err = identities(o.Dir); err != nil {
 		return nil, err
 	}
 	if v.officers, err = OfficersIn(o.Dir); err != nil {
 		return nil, err
 	}
-	if v.verdict, err = keyfile.Read(filepath.Join(o.Dir, fileVerdict)); err != nil {
+	if v.verdict, err = verdictKey(o.Dir, o.Policy); err != nil {
 		return nil, err
 	}
-	if v.server, err = keyfile.TLS(o.Dir, nameServer); err != nil {
+	if v.server, err = keyfile.TLS(o.Dir, keyfile.Latest(o.Dir, nameServer)); err != nil {
 		return nil, err
 	}
 	client, err := x509.ParseCertificate(o.Client)
@@ -121,22 +120,24 @@ func (v *Vault) Close() error {
 	return v.store.Close()
 }
 
-// ours refuses a policy under which identities would be sealed to another key,
-// or verdicts of this vault not believed.
+// identity is the private key of an id; the latest if there is none, which opens
+// nothing of another id.
+func (v *Vault) identity(id string) record.AuthorityPrivateKey {
+	for _, k := range v.identities {
+		if k.Public().ID == id {
+			return k
+		}
+	}
+	return v.identities[0]
+}
+
+// ours refuses a policy under which identities would be sealed to another key.
 func (v *Vault) ours() error {
 	if !v.opts.Policy.Valid() {
 		return fmt.Errorf("%w: there is none", ErrPolicy)
 	}
-	p := v.opts.Policy.Policy()
-	mine, err := record.NewJWK(v.verdict.Public())
-	if err != nil {
-		return err
-	}
-	known := false
-	for _, k := range p.VerdictKeys.Vault {
-		known = known || k.Equal(mine)
-	}
-	if !known || p.Authority.ID != v.identity.Public().ID {
+	named := v.opts.Policy.Policy().Authority.ID
+	if !slices.ContainsFunc(v.identities, func(k record.AuthorityPrivateKey) bool { return k.Public().ID == named }) {
 		return ErrPolicy
 	}
 	return nil
@@ -235,7 +236,7 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 	if err != nil {
 		return v.refused(r, err), nil
 	}
-	identity, err := record.OpenSealed(p.Context, v.identity, p.Identity)
+	identity, err := record.OpenSealed(p.Context, v.identity(p.Identity.Key), p.Identity)
 	if err != nil {
 		return v.refused(r, chain.Refuse(api.CodeSealed, "%w", err)), nil
 	}

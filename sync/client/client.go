@@ -31,6 +31,7 @@ import (
 	tlog "github.com/transparency-dev/formats/proof"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -55,8 +56,12 @@ type Options struct {
 	// Pin, if not nil, accepts the registry by the first half of the SHA-256 of its
 	// TLS key (SubjectPublicKeyInfo) instead of by Policy: for a kiosk that has none
 	// yet.
-	Pin     *[16]byte
-	Heard   func(time.Time)                       // gets each time that the registry signed; may be nil
+	Pin   *[16]byte
+	Heard func(time.Time) // gets each time that the registry signed; may be nil
+	// Log remembers the registry's public log: a receipt whose checkpoint contradicts
+	// it is ErrNonsense and checkpoint.ErrSplit. nil: receipts are not held against
+	// one another.
+	Log     *checkpoint.Keeper
 	Offered func(digest [32]byte)                 // gets, unverified, which policy the registry has; may be nil
 	Clock   func() time.Time                      // judges the registry's certificate; default time.Now
 	Proxy   func(*http.Request) (*url.URL, error) // default http.ProxyFromEnvironment
@@ -70,6 +75,7 @@ type Client struct {
 	policy  func() (policy.Signed, error)
 	heard   func(time.Time)
 	offered func([32]byte)
+	log     *checkpoint.Keeper
 	limit   time.Duration
 	line    *line
 	http    *http.Client
@@ -127,7 +133,7 @@ func New(o Options) (*Client, error) {
 		o.Heard = func(time.Time) {}
 	}
 	l := newLine(u.Hostname(), o)
-	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, offered: o.Offered, limit: o.Timeout, line: l,
+	return &Client{base: "https://" + u.Host, policy: o.Policy, heard: o.Heard, offered: o.Offered, log: o.Log, limit: o.Timeout, line: l,
 		http: &http.Client{Transport: l.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
@@ -247,6 +253,11 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	var out []Status
 	for _, got := range result.Statuses {
 		s, err := VerifyStatus(got, asked[got.ID], p.Policy())
+		if err == nil && s.Receipt != nil {
+			if err = c.consistent(ctx, s, p.Policy()); err != nil && !errors.Is(err, ErrNonsense) {
+				continue // it is asked for again
+			}
+		}
 		if err != nil {
 			s = Status{ID: got.ID, Err: fmt.Errorf("status of %s: %w", got.ID, err)}
 		}
@@ -291,12 +302,11 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 			return out, nil // by its id: what was rejected need not even be a record
 		}
 	}
-	submission, err := record.ParseSubmission(item.Data)
+	payload, err := record.PayloadOf(item.Data, item.ID)
 	if err != nil {
 		return Status{}, err
 	}
-	payload := submission.Record().Payload()
-	if submission.ID() != item.ID || claims.DID != "" && claims.DID != payload.Holder.DID {
+	if claims.DID != "" && claims.DID != payload.Holder.DID {
 		return Status{}, errors.New("the answer is about another record")
 	}
 	if got.Standing != "" {
@@ -311,7 +321,7 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 		out.Standing = &claims
 	}
 	if got.Receipt != "" {
-		f, err := receipt.Verify([]byte(got.Receipt), p.LogKey, item.ID)
+		f, err := receipt.Verify([]byte(got.Receipt), p.Log(), item.ID)
 		if err != nil {
 			return out, err
 		}
@@ -432,7 +442,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 	switch {
 	case err != nil:
 		return false, c.line.class(ctx, err, false)
-	case isPage(res.Header, b):
+	case isPage(res.Header, b, want):
 		return false, ErrCaptivePortal
 	case int64(len(b)) > limit:
 		return false, fmt.Errorf("%w: answer of more than %d bytes", ErrNonsense, limit)

@@ -173,11 +173,12 @@ func TestStanding(t *testing.T) {
 		t.Fatalf("%+v, %v", st, err)
 	}
 	for _, want := range []receipt.Status{receipt.Suspended, receipt.Revoked} {
-		r.Change = func(_ string, answer any) {
+		standing := string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
+		r.Change(func(_ string, answer any) {
 			if a, ok := answer.(*api.StatusResult); ok {
-				a.Statuses[0].Standing = string(r.Verdict(receipt.Verdict{Record: s.ID(), DID: s.Record().Payload().Holder.DID, Status: want, Code: api.CodeCancelled}, false))
+				a.Statuses[0].Standing = standing
 			}
-		}
+		})
 		if st, err := status(t, c, item(s)); err != nil || st.Standing == nil || st.Standing.Status != want || st.Standing.Code != api.CodeCancelled || st.Status != api.Active {
 			t.Errorf("%+v, %v", st, err)
 		}

@@ -233,8 +233,12 @@ func after(h http.Header) time.Duration {
 }
 
 // isPage says that an answer is a page for people.
-func isPage(h http.Header, body []byte) bool {
-	return api.IsMedia(h.Get("Content-Type"), "text/html") || bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n\ufeff"), []byte("<"))
+func isPage(h http.Header, body []byte, want string) bool {
+	if api.IsMedia(h.Get("Content-Type"), "text/html") {
+		return true
+	}
+	hashes := want == mediaTile && api.IsMedia(h.Get("Content-Type"), mediaTile) // may begin with anything
+	return !hashes && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n\ufeff"), []byte("<"))
 }
 
 // class gives a transport error its place. ctx is the caller's; handshake says

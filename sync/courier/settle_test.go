@@ -2,6 +2,7 @@ package courier_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +19,9 @@ func TestSettle(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := open(t, quickDir(t))
 		ids := put(t, q, 3)
-		var logged bool
+		var logged atomic.Bool
 		f := &fake{status: func(id queue.ID) (client.Status, error) {
-			if logged && id == ids[2] {
+			if logged.Load() && id == ids[2] {
 				return client.Status{}, nil
 			}
 			return client.Status{Status: api.Pending}, nil
@@ -54,7 +55,7 @@ func TestSettle(t *testing.T) {
 		if err != nil || string(kept) != "receipt" || state(t, q, ids[0]) != queue.Purged || state(t, q, ids[2]) != queue.Queued {
 			t.Errorf("receipt %s, %v", kept, err)
 		}
-		logged = true
+		logged.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if state(t, q, ids[2]) != queue.Purged {

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -362,12 +363,37 @@ var children = map[string]func() int{
 		q.Close()
 		return 0
 	},
+	"put and die": func() int {
+		q, _, err := queue.Open(ctx, os.Args[1], queue.Options{})
+		if err == nil {
+			err = q.Put(ctx, queue.Item{ID: queue.ID(sha256.Sum256([]byte(time.Now().String()))), Data: make([]byte, 8<<10)})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return exitFailed
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	},
 	"full": func() int {
 		if err := fillDisk(os.Args[1]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return exitFailed
 		}
 		return 0
+	},
+	// mend DIR N: killed before step N.
+	"mend": func() int {
+		cut, _ := strconv.Atoi(os.Args[2])
+		step := 0
+		_, err := mend(os.Args[1], func(string, string) error {
+			if step++; step == cut {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {}
+			}
+			return nil
+		})
+		return report(err)
 	},
 	// work DIR N: killed before step N.
 	"work": func() int {
@@ -394,7 +420,7 @@ var children = map[string]func() int{
 	},
 }
 
-// fullDisk gives a child a file system of its own, of 6 MiB.
+// fullDisk gives a child a file system of its own, of 12 MiB.
 func fullDisk(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if uid := os.Getuid(); uid != 0 {
@@ -416,7 +442,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func fillDisk(dir string) error {
-	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m")); err != nil {
+	if err := errors.Join(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m")); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
 	q, _, err := queue.Open(ctx, dir, queue.Options{})
@@ -442,7 +468,7 @@ func fillDisk(dir string) error {
 			return fmt.Errorf("round %d: after %d records: %w", round, kept, err)
 		}
 		// Not a byte is left for anybody.
-		if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 8<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 16<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
 			return fmt.Errorf("the rest of the disk: %w", err)
 		}
 		if round == 1 { // opened while it is full

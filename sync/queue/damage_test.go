@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"enrollkiosk/sync/queue"
@@ -106,7 +108,7 @@ func TestDatabaseGoneCutOrForeign(t *testing.T) {
 // is cut, nobody reads behind its end, which would end the program.
 func TestDatabaseCutInsideARecord(t *testing.T) {
 	dir := quickDir(t)
-	q, _ := open(t, dir, queue.Options{})
+	q, _ := open(t, dir, queue.Options{}.Small())
 	long := item(1)
 	long.Data = bytes.Repeat([]byte("record"), 10_000)
 	check(t, q.Put(ctx, long))
@@ -117,7 +119,7 @@ func TestDatabaseCutInsideARecord(t *testing.T) {
 	for size := os.Getpagesize(); size < len(b); size += os.Getpagesize() {
 		damaged := clone(t, dir)
 		check(t, os.Truncate(filepath.Join(damaged, "queue.db"), int64(size)))
-		q, r := open(t, damaged, queue.Options{})
+		q, r := open(t, damaged, queue.Options{}.Small())
 		if w := waiting(t, q); len(w) != 1 || !bytes.Equal(w[0].Data, long.Data) {
 			t.Errorf("cut to %d of %d bytes: the record is gone, %+v", size, len(b), r)
 		}
@@ -131,44 +133,135 @@ func TestDatabaseCutInsideARecord(t *testing.T) {
 	}
 }
 
-// The second copies are damaged while the database is whole: nothing is lost,
-// and they are made whole again.
-func TestDamagedSecondCopies(t *testing.T) {
+// A bit turns anywhere in any file of the queue. Opening and scrubbing lose nothing
+// by it and leave both copies of everything whole: afterwards either of them may go.
+func TestBitFlips(t *testing.T) {
 	dir, done := filled(t)
+	// Files of the spool with an index, and without.
+	crashed := quickDir(t)
+	runChild(t, "work", crashed, "0") // closes nothing
+	mended := 0
+	for _, dir := range []string{dir, crashed} {
+		files := 0
+		check(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			name, _ := filepath.Rel(dir, path)
+			if err != nil || e.IsDir() || name == "lock" || dir == crashed && filepath.Dir(name) != "spool" {
+				return err
+			}
+			files++
+			b, err := os.ReadFile(path)
+			check(t, err)
+			used := len(bytes.TrimRight(b, "\x00"))
+			const regions = 12
+			for region := range regions {
+				from, to := region*used/regions, (region+1)*used/regions
+				if name == "ballast" || from == to {
+					from, to = 0, len(b)
+				}
+				at, bit := from+rand.IntN(to-from), byte(rand.IntN(8))
+				damaged := clone(t, dir)
+				flip(t, filepath.Join(damaged, name), at, bit)
+				var r queue.Report
+				var err error
+				if name == "history.db" { // a key that is another hides a record until that is read
+					r, err = mend(damaged, nil)
+				}
+				r2, err2 := resume(damaged, records, done)
+				if err := errors.Join(err, err2); err != nil {
+					t.Errorf("bit %d of byte %d of %s: %v, %+v, %+v", bit, at, name, err, r, r2)
+					continue
+				}
+				if r.Mended() || r2.Mended() {
+					mended++
+				}
+				for _, gone := range [][]string{{"queue.db", "history.db"}, {"spool", "journal", "head"}} {
+					left := clone(t, damaged)
+					for _, name := range gone {
+						check(t, os.RemoveAll(filepath.Join(left, name)))
+					}
+					if r, err := resume(left, records, done); err != nil {
+						t.Errorf("bit %d of byte %d of %s, then without %v: %v, %+v", bit, at, name, gone, err, r)
+					}
+				}
+				check(t, os.RemoveAll(filepath.Dir(damaged)))
+			}
+			return nil
+		}))
+		if dir != crashed && files < 6 {
+			t.Errorf("only %d files", files)
+		}
+	}
+	if mended < 20 {
+		t.Errorf("%d flips were noticed", mended)
+	}
+}
+
+// spoiled damages one copy of everything: the databases, or all the others.
+func spoiled(t testing.TB, dir string, database bool) {
+	t.Helper()
 	check(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(dir, path)
-		if err != nil || e.IsDir() || name == "queue.db" || name == "lock" {
+		switch {
+		case err != nil || e.IsDir():
 			return err
-		}
-		b, err := os.ReadFile(path)
-		check(t, err)
-		for range 15 {
-			damaged := clone(t, dir)
-			at := rand.IntN(len(b))
-			flip(t, filepath.Join(damaged, name), at, byte(rand.IntN(8)))
-			if r, err := resume(damaged, records, done); err != nil || r.Rebuilt {
-				t.Errorf("byte %d of %s: %v, %+v", at, name, err, r)
-			}
-			if name == "journal" {
-				continue // read when the database is lost only
-			}
-			if r, err := resume(damaged, records, done); err != nil || r.Repaired > 0 || len(r.SetAside) > 0 {
-				t.Errorf("byte %d of %s, opened again: %v, %+v", at, name, err, r)
-			}
-			// Whole again: now the database may go.
-			check(t, os.Remove(filepath.Join(damaged, "queue.db")))
-			if _, err := resume(damaged, records, done); err != nil {
-				t.Errorf("byte %d of %s, then without the database: %v", at, name, err)
-			}
+		case database && filepath.Ext(name) == ".db":
+			return os.Truncate(path, 3*int64(os.Getpagesize()))
+		case !database && (filepath.Dir(name) == "spool" || name == "journal" || name == "head"):
+			flip(t, path, 20, 3)
 		}
 		return nil
 	}))
-	damaged := clone(t, dir)
-	check(t, os.RemoveAll(filepath.Join(damaged, "spool")))
-	check(t, os.Remove(filepath.Join(damaged, "head")))
-	if r, err := resume(damaged, records, done); err != nil || r.Repaired == 0 {
-		t.Errorf("without spool: %v, %+v", err, r)
+}
+
+// Mending is interrupted before every step, by a kill and by a failed write. The next
+// one ends it.
+func TestMendingInterrupted(t *testing.T) {
+	dir, done := filled(t)
+	for _, database := range []bool{true, false} {
+		steps := 0
+		for cut := 1; ; cut++ {
+			killed := clone(t, dir)
+			spoiled(t, killed, database)
+			code := runChild(t, "mend", killed, strconv.Itoa(cut)).code
+			if r, err := resume(killed, records, done); err != nil {
+				t.Fatalf("killed before step %d: %v, %+v", cut, err, r)
+			}
+			failed := clone(t, dir)
+			spoiled(t, failed, database)
+			step := 0
+			if _, err := mend(failed, func(op, name string) error {
+				if step++; step == cut {
+					return &os.PathError{Op: op, Path: name, Err: syscall.EIO}
+				}
+				return nil
+			}); err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatalf("step %d failed: %v", cut, err)
+			}
+			if r, err := resume(failed, records, done); err != nil {
+				t.Fatalf("after step %d failed: %v, %+v", cut, err, r)
+			}
+			check(t, errors.Join(os.RemoveAll(filepath.Dir(killed)), os.RemoveAll(filepath.Dir(failed))))
+			if code == 0 {
+				break
+			}
+			steps++
+		}
+		if steps < 10 {
+			t.Errorf("only %d steps", steps)
+		}
 	}
+}
+
+// mend opens and scrubs.
+func mend(dir string, step func(op, name string) error) (queue.Report, error) {
+	q, r, err := queue.Open(ctx, dir, queue.Options{}.Small().CutAt(step))
+	if err != nil {
+		return r, err
+	}
+	found, err := q.Scrub(ctx)
+	r.History = r.History || found.History
+	r.Repaired += found.Repaired
+	return r, errors.Join(err, q.Close())
 }
 
 // One receipt or record is damaged in the database of an open queue: the other

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -23,7 +24,7 @@ func (o Options) Unsynced() Options {
 // Small makes the queue move records to its history, and compact its database, for
 // as little as tests have.
 func (o Options) Small() Options {
-	o.archiveAt, o.compactAt = 2, 4096
+	o.archiveAt, o.compactAt, o.reserveDB = 2, 4096, 64<<10
 	return o
 }
 
@@ -52,4 +53,37 @@ func (q *Queue) Spoil(bucket string, id ID) error {
 		v[len(v)/2] ^= 4
 		return b.Put(k, v)
 	})
+}
+
+// Deliver makes n records that were delivered long ago: in history, journal and
+// counts, as Put, StoreReceipt and Purge leave them in the end.
+func (q *Queue) Deliver(n int, receipt []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for n > 0 {
+		var some []ending
+		var lines []byte
+		for range min(n, 1000) {
+			q.seq++
+			id := ID(digest(be(q.seq)))
+			e := Entry{ID: id, State: Receipted, Seq: q.seq, Size: 8 << 10, Digest: digest(id[:]), Put: q.opts.Clock(), Done: q.opts.Clock(), Receipt: digest(receipt)}
+			some = append(some, ending{Record: id.String(), Entry: e, Receipt: receipt})
+			line, err := encodeEnding(some[len(some)-1])
+			if err != nil {
+				return err
+			}
+			lines = append(lines, line...)
+		}
+		n -= len(some)
+		err := errors.Join(q.journal.append(lines), q.history.add(q.history.db, some), q.commit(func(tx *bolt.Tx) error {
+			c, err := readCounts(tx)
+			c.Archived += len(some)
+			c.Receipted += len(some)
+			return errors.Join(err, tx.Bucket(bucketEntries).SetSequence(q.seq), writeCounts(tx, c))
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

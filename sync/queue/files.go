@@ -135,7 +135,7 @@ func (a *appender) append(b []byte) error {
 	}
 	end := a.size + int64(len(b))
 	_, err := a.f.WriteAt(b, a.size)
-	if err == nil && a.ahead > 0 && end > a.ready {
+	if err == nil && end > a.ready && int64(len(b)) < a.ahead/4 { // not for what comes in great pieces
 		if _, err = a.f.WriteAt(make([]byte, a.ahead), end); err == nil {
 			a.ready = end + a.ahead
 		} else if clean(err) {

@@ -66,6 +66,34 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
+// Whatever stands for an entry: no panic, and what is taken for one is written the
+// same again.
+func FuzzEntry(f *testing.F) {
+	at := time.Unix(1, 2).UTC()
+	for _, e := range []Entry{
+		{State: Queued, Seq: 1, Size: 4, Digest: digest(nil), Put: at},
+		{State: Purged, Seq: 2, Size: 4, Digest: digest(nil), Put: at, Done: at, Receipt: digest([]byte("r"))},
+		{State: Quarantined, Seq: 3, Size: 4, Digest: digest(nil), Put: at, Done: at, Reason: &Reason{Code: "c", Evidence: []byte("e")}},
+	} {
+		b, err := encodeEntry(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		id := ID{1}
+		e, err := decodeEntry(id[:], withSum(id[:], b))
+		if err != nil {
+			return
+		}
+		again, err := encodeEntry(e)
+		if err != nil || e.Reason == nil && !bytes.Equal(again, b) && !bytes.HasSuffix(b, []byte("null")) {
+			t.Errorf("%x is taken as %+v, which is %x, %v", b, e, again, err)
+		}
+	})
+}
+
 // Whatever a journal's line is: no panic, and a line that is taken is of a kind
 // that the queue writes.
 func FuzzJournal(f *testing.F) {

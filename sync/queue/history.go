@@ -108,13 +108,11 @@ func decodeRecord(k, v []byte) (e ending, err error) {
 func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f func(Entry)) error {
 	return h.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketRecords).Cursor()
-		k, v := c.Seek(sortable(to))
-		if k == nil {
-			k, v = c.Last()
-		} else {
-			k, v = c.Prev()
+		step := c.Last
+		if k, _ := c.Seek(sortable(to)); k != nil {
+			step = c.Prev
 		}
-		for ; k != nil && limit > 0; k, v = c.Prev() {
+		for k, v := step(); k != nil && limit > 0; k, v = c.Prev() {
 			e, err := decodeRecord(k, v)
 			if err != nil {
 				continue // Scrub mends it
@@ -132,15 +130,19 @@ func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f f
 	})
 }
 
-// walk calls f with every record, in transactions that do not last.
+// walk calls f with every record, in transactions that do not last. errHistory when
+// something is not in order. Nothing moves there meanwhile.
 func (h *history) walk(ctx context.Context, f func(ending) error) error {
+	h.moving.Lock()
+	defer h.moving.Unlock()
 	var next []byte
+	records := 0
 	for {
-		n := 0
+		last := records + 1000
 		err := h.view(func(tx *bolt.Tx) error {
 			c := tx.Bucket(bucketRecords).Cursor()
 			k, v := c.Seek(next)
-			for ; k != nil && n < 1000; k, v = c.Next() {
+			for ; k != nil && records < last; k, v = c.Next() {
 				e, err := decodeRecord(k, v)
 				if err != nil {
 					return err
@@ -152,15 +154,22 @@ func (h *history) walk(ctx context.Context, f func(ending) error) error {
 				if err := f(e); err != nil {
 					return err
 				}
-				n++
+				records++
 			}
 			next = append(next[:0], k...)
 			return ctx.Err()
 		})
-		if err != nil || len(next) == 0 {
+		if err != nil {
 			return err
 		}
+		if len(next) == 0 {
+			break
+		}
 	}
+	if n, _, err := h.count(); err != nil || n != records {
+		return errors.Join(err, errHistory)
+	}
+	return nil
 }
 
 func (h *history) count() (n int, seq uint64, err error) {
@@ -301,7 +310,8 @@ func (q *Queue) archive() error {
 			}
 			receipt := tx.Bucket(bucketReceipts).Get(id[:])
 			if string(digest(receipt)) != string(e.Receipt) {
-				if receipt, err = q.journal.receipt(id); err != nil || string(digest(receipt)) != string(e.Receipt) {
+				old, err := q.journal.find(id)
+				if receipt = old.Receipt; err != nil || string(digest(receipt)) != string(e.Receipt) {
 					continue // it stays where it is
 				}
 			}

@@ -123,15 +123,18 @@ func (j *journal) each(f func(ID, ending) error) (bad int, err error) {
 	}
 }
 
-// receipt finds a record's receipt; nil when it has none.
-func (j *journal) receipt(id ID) (receipt []byte, err error) {
-	_, err = j.each(func(other ID, e ending) error {
-		if other == id && e.Receipt != nil {
-			receipt = e.Receipt
+// find finds what became of a record; ErrUnknown.
+func (j *journal) find(id ID) (found ending, err error) {
+	unknown := true
+	if _, err = j.each(func(other ID, e ending) error {
+		if other == id {
+			found, unknown = e, false
 		}
 		return nil
-	})
-	return receipt, err
+	}); err == nil && unknown {
+		err = ErrUnknown
+	}
+	return found, err
 }
 
 func (j *journal) close() error { return j.f.Close() }

@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -33,8 +33,26 @@ type Report struct {
 }
 
 // Mended says that something was wrong: what else a report counts is every day's.
-func (r Report) Mended() bool {
-	return r.Rebuilt || r.History || r.Recovered+r.Repaired+r.Single+r.Quarantined+r.Unreadable+len(r.SetAside) > 0
+func (r Report) Mended() bool { return r.String() != "" }
+
+// String says it in words, for logs and for whoever looks after the kiosk; "" when
+// nothing was wrong.
+func (r Report) String() string {
+	var said []string
+	say := func(yes bool, format string, args ...any) {
+		if yes {
+			said = append(said, fmt.Sprintf(format, args...))
+		}
+	}
+	say(r.Rebuilt, "database made anew from the second copies")
+	say(r.History, "history made anew from the journal")
+	say(r.Recovered > 0, "%d records put back", r.Recovered)
+	say(r.Repaired > 0, "%d copies written again", r.Repaired)
+	say(r.Single > 0, "no room for the second copies of %d records", r.Single)
+	say(r.Quarantined > 0, "%d records set aside, damaged in both copies", r.Quarantined)
+	say(r.Unreadable > 0, "%d lines of the journal damaged", r.Unreadable)
+	say(len(r.SetAside) > 0, "kept for a look: %s", strings.Join(r.SetAside, ", "))
+	return strings.Join(said, "; ")
 }
 
 // Open opens the queue in dir, made if it is not there. Errors: ErrLocked when
@@ -46,6 +64,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	o.Reserve = cmp.Or(o.Reserve, DefaultReserve)
 	o.archiveAt = cmp.Or(o.archiveAt, 256)
 	o.compactAt = cmp.Or(o.compactAt, 16<<20)
+	o.reserveDB = cmp.Or(o.reserveDB, 4<<20)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -136,7 +155,7 @@ func (q *Queue) makeDatabase() error {
 	if err != nil {
 		return err
 	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(db.Close(), q.reserve(tmp)); err != nil {
 		return err
 	}
 	if err := q.before("rename", database); err != nil {
@@ -145,20 +164,40 @@ func (q *Queue) makeDatabase() error {
 	return os.Rename(q.path(tmp), q.path(database))
 }
 
+// reserve gives a database, durably, the room that a kiosk's days take: its writes
+// allocate nothing, which spares the file system's journal two writes out of three,
+// and find their place on a full disk. Without room it grows as it must.
+func (q *Queue) reserve(name string) error {
+	f, err := os.OpenFile(q.path(name), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() >= q.opts.reserveDB {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, q.opts.reserveDB-info.Size()), info.Size()); clean(err) {
+		return f.Truncate(info.Size())
+	} else if err != nil {
+		return err
+	}
+	return q.sync(f, name)
+}
+
 // compact gives back what the database no longer uses, when that is most of it: its
 // file never shrinks by itself. The new one is written beside the old, synced and
 // checked before it takes the name. Without room the old one stays.
 func (q *Queue) compact(ctx context.Context, r *Report) error {
-	info, err := os.Stat(q.path(database))
-	if err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	free := int64(q.db.Stats().FreePageN) * int64(q.db.Info().PageSize)
-	if free < q.opts.compactAt || free < info.Size()/2 {
+	free, used := int64(q.db.Stats().FreePageN)*int64(q.db.Info().PageSize), q.used()
+	if free < q.opts.compactAt || free < used/2 {
 		return nil
 	}
 	tmp := database + tmpSuffix
-	err = q.compactTo(tmp)
+	err := q.compactTo(tmp)
+	if err == nil {
+		err = q.reserve(tmp)
+	}
 	if clean(err) || err == nil && q.opts.Check(ctx, q.path(tmp)) != nil {
 		os.Remove(q.path(tmp))
 		return ctx.Err()
@@ -175,11 +214,18 @@ func (q *Queue) compact(ctx context.Context, r *Report) error {
 	if err != nil {
 		return q.failed("compact", err)
 	}
-	if now, err := os.Stat(q.path(database)); err == nil {
-		r.Compacted = info.Size() - now.Size()
-	}
 	// The directory is synced before anything is written into the new file.
-	return q.openDatabase()
+	if err := q.openDatabase(); err != nil {
+		return err
+	}
+	r.Compacted = used - q.used()
+	return nil
+}
+
+// used is the size of the database, without what is reserved behind it.
+func (q *Queue) used() (n int64) {
+	q.view(func(tx *bolt.Tx) error { n = tx.Size(); return nil })
+	return n
 }
 
 func (q *Queue) compactTo(tmp string) error {
@@ -320,11 +366,15 @@ func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries 
 	case err != nil:
 		return fmt.Errorf("open history: %w", err)
 	default:
-		if err = q.history.open(); err == nil {
-			return nil
+		err = q.history.open()
+		if err == nil && fresh { // what is not there is taken from the journal
+			err = q.history.walk(ctx, func(ending) error { return nil })
 		}
-		if !errors.Is(err, ErrDamaged) {
+		if err == nil || !errors.Is(err, ErrDamaged) {
 			return err
+		}
+		if err := q.history.close(); err != nil {
+			return fmt.Errorf("open history: %w", err)
 		}
 		r.History = true
 		if err := q.setAside(r, historyFile); err != nil {
@@ -543,7 +593,14 @@ func (q *Queue) rewrite(number uint64, from int64, r *Report) error {
 // respool writes second copies again where they are gone, quarantines waiting
 // records of which no good copy is left, and ends what a crash kept from its end.
 func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) error {
-	for _, e := range slices.SortedFunc(maps.Values(entries), func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) }) {
+	var look []Entry
+	for id, e := range entries {
+		if _, ok := q.spool.place(id); !ok || e.State == Receipted {
+			look = append(look, e)
+		}
+	}
+	slices.SortFunc(look, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, e := range look {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -552,7 +609,7 @@ func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) er
 			continue
 		}
 		if _, ok := q.spool.place(e.ID); !ok {
-			if err := q.mend(ctx, e, r); err != nil {
+			if err := q.mend(e, r); err != nil {
 				return err
 			}
 		}

@@ -42,6 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -141,10 +142,11 @@ type Options struct {
 	unsynced  bool                        // tests' negative control
 	archiveAt int                         // purged records that move to the history at once; tests have fewer
 	compactAt int64                       // bytes that are worth a compaction; tests have fewer
+	reserveDB int64                       // least size of the database; tests have less
 }
 
 var (
-	bucketEntries  = []byte("entries")  // id -> Entry as JSON, behind its checksum; the history has the others
+	bucketEntries  = []byte("entries")  // id -> Entry, see encodeEntry; the history has the others
 	bucketWaiting  = []byte("waiting")  // Seq, big endian -> id
 	bucketData     = []byte("data")     // Seq -> bytes
 	bucketReceipts = []byte("receipts") // id -> receipt
@@ -190,6 +192,7 @@ type Queue struct {
 
 	arriving sync.Mutex
 	arrived  []*putting // records that nobody has begun to put
+	putting  bool       // somebody puts, and will give the first of them its turn
 
 	mu          sync.Mutex // one change at a time, over all that stands on disk
 	fatal       error      // after a failed sync nothing is written any more
@@ -222,21 +225,34 @@ func (q *Queue) Put(ctx context.Context, item Item) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := &putting{spooled: spooled{Item: item}}
+	p := &putting{spooled: spooled{Item: item}, turn: make(chan struct{}, 1)}
 	q.arriving.Lock()
 	q.arrived = append(q.arrived, p)
+	first := !q.putting
+	q.putting = true
 	q.arriving.Unlock()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for !p.done { // or another caller has put it with his own
-		q.putArrived()
+	if !first {
+		<-p.turn
+	}
+	if !p.done {
+		runtime.Gosched() // those whose turn has just ended come with their next
+		q.mu.Lock()
+		q.putArrived() // p is the first of them
+		q.mu.Unlock()
+		q.arriving.Lock()
+		if q.putting = len(q.arrived) > 0; q.putting {
+			q.arrived[0].turn <- struct{}{}
+		}
+		q.arriving.Unlock()
 	}
 	return p.err
 }
 
-// putting is a record of which a caller of Put waits.
+// putting is a record of which a caller of Put waits: for another to have put it,
+// or for his turn to put all that have arrived.
 type putting struct {
 	spooled
+	turn chan struct{}
 	done bool
 	err  error
 }
@@ -262,7 +278,7 @@ func (q *Queue) putArrived() {
 		}
 		first[p.ID] = p
 		if known, err := q.knows(p.Item); known || err != nil {
-			p.done, p.err = true, err
+			p.err = err
 			continue
 		}
 		fresh = append(fresh, p)
@@ -276,13 +292,16 @@ func (q *Queue) putArrived() {
 			p.err = err
 		}
 	}
+	for _, p := range again {
+		if known, err := q.knows(p.Item); known || err != nil {
+			p.err = err
+		} else {
+			p.err = first[p.ID].err
+		}
+	}
 	for _, p := range now {
 		p.done = true
-	}
-	for _, p := range again {
-		if p.err = first[p.ID].err; p.err == nil && !bytes.Equal(p.Data, first[p.ID].Data) {
-			p.err = ErrConflict
-		}
+		p.turn <- struct{}{}
 	}
 }
 
@@ -291,14 +310,19 @@ func (q *Queue) knows(item Item) (bool, error) {
 	if q.fatal != nil {
 		return false, q.fatal
 	}
-	old, err := q.Get(context.Background(), item.ID)
+	old, err := q.here(item.ID)
+	if errors.Is(err, ErrUnknown) {
+		var e ending
+		e, err = q.history.find(item.ID)
+		old = e.Entry
+	}
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, errHistory):
 		return false, nil // the registry knows what a damaged history has forgotten
 	case err == nil && !bytes.Equal(old.Digest, digest(item.Data)):
 		return false, ErrConflict
 	}
-	return true, err
+	return err == nil, err
 }
 
 // putAll puts records that are not here yet, all of them or none.
@@ -594,14 +618,32 @@ func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error
 }
 
 // Get returns what is known about a record; ErrUnknown.
-func (q *Queue) Get(ctx context.Context, id ID) (e Entry, err error) {
+func (q *Queue) Get(ctx context.Context, id ID) (Entry, error) {
+	e, err := q.here(id)
+	if errors.Is(err, ErrUnknown) {
+		var old ending
+		old, err = q.former(id)
+		e = old.Entry
+	}
+	return e, err
+}
+
+// here finds a record in the database.
+func (q *Queue) here(id ID) (e Entry, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
 		e, err = entry(tx, id)
 		return err
 	})
-	if errors.Is(err, ErrUnknown) {
-		old, err := q.history.find(id)
-		return old.Entry, err
+	return e, err
+}
+
+// former finds a purged record in the history, or in the journal when the history
+// is damaged.
+func (q *Queue) former(id ID) (ending, error) {
+	e, err := q.history.find(id)
+	if errors.Is(err, errHistory) {
+		e, err = q.journal.find(id)
+		e.Entry.State = Purged
 	}
 	return e, err
 }
@@ -620,7 +662,7 @@ func (q *Queue) Data(ctx context.Context, id ID) (data []byte, err error) {
 		return err
 	})
 	if errors.Is(err, ErrUnknown) {
-		if _, err = q.history.find(id); err == nil {
+		if _, err = q.former(id); err == nil {
 			err = ErrState
 		}
 	}
@@ -637,12 +679,10 @@ func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) 
 	})
 	if errors.Is(err, ErrUnknown) {
 		var old ending
-		old, err = q.history.find(id)
+		old, err = q.former(id)
 		e, receipt = old.Entry, old.Receipt
 	}
 	switch {
-	case errors.Is(err, ErrDamaged): // the history is: the journal has it all
-		return q.journal.receipt(id)
 	case err != nil:
 		return nil, err
 	case e.Receipt == nil:
@@ -650,10 +690,11 @@ func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) 
 	case bytes.Equal(digest(receipt), e.Receipt):
 		return receipt, nil
 	}
-	if receipt, err = q.journal.receipt(id); err == nil && !bytes.Equal(digest(receipt), e.Receipt) {
+	old, err := q.journal.find(id)
+	if err != nil || !bytes.Equal(digest(old.Receipt), e.Receipt) {
 		return nil, fmt.Errorf("%w: receipt", ErrDamaged)
 	}
-	return receipt, err
+	return old.Receipt, nil
 }
 
 // List returns entries in no particular order, at most limit of those that keep
@@ -847,18 +888,68 @@ func entry(tx *bolt.Tx, id ID) (Entry, error) {
 	return decodeEntry(id[:], v)
 }
 
-func decodeEntry(k, v []byte) (e Entry, err error) {
-	v, err = checkSum(k, v)
-	if err != nil || len(k) != len(e.ID) || json.Unmarshal(v, &e) != nil {
-		return e, fmt.Errorf("%w: entry", ErrDamaged)
+// An entry stands in the database as
+//
+//	state 1 | seq 8 | size 4 | SHA-256 of the data 32 | put 8 | done 8 | 0, or 32 and the SHA-256 of the receipt | reason as JSON, or nothing
+//
+// behind its checksum: opening reads them all. Numbers are big-endian, times are
+// nanoseconds since 1970, 0 for none.
+const entryHeader = 1 + 8 + 4 + sha256.Size + 8 + 8 + 1
+
+var stateCodes = []State{Queued, Receipted, Purged, Quarantined}
+
+func encodeEntry(e Entry) ([]byte, error) {
+	b := append(make([]byte, 0, entryHeader+sha256.Size), byte(slices.Index(stateCodes, e.State)))
+	b = binary.BigEndian.AppendUint64(b, e.Seq)
+	b = binary.BigEndian.AppendUint32(b, uint32(e.Size))
+	b = append(b, e.Digest...)
+	for _, t := range []time.Time{e.Put, e.Done} {
+		n := int64(0)
+		if !t.IsZero() {
+			n = t.UnixNano()
+		}
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
-	e.ID = ID(k)
+	b = append(append(b, byte(len(e.Receipt))), e.Receipt...)
+	if e.Reason == nil {
+		return b, nil
+	}
+	reason, err := json.Marshal(e.Reason)
+	return append(b, reason...), err
+}
+
+func decodeEntry(k, v []byte) (e Entry, err error) {
+	bad := fmt.Errorf("%w: entry", ErrDamaged)
+	v, err = checkSum(k, v)
+	if err != nil || len(k) != len(e.ID) || len(v) < entryHeader || int(v[0]) >= len(stateCodes) {
+		return e, bad
+	}
+	e.ID, e.State = ID(k), stateCodes[v[0]]
+	e.Seq, v = binary.BigEndian.Uint64(v[1:]), v[9:]
+	e.Size, v = int(binary.BigEndian.Uint32(v)), v[4:]
+	e.Digest, v = bytes.Clone(v[:sha256.Size]), v[sha256.Size:]
+	for _, t := range []*time.Time{&e.Put, &e.Done} {
+		if n := int64(binary.BigEndian.Uint64(v)); n != 0 {
+			*t = time.Unix(0, n).UTC()
+		}
+		v = v[8:]
+	}
+	n := int(v[0])
+	if v = v[1:]; n != 0 && n != sha256.Size || len(v) < n {
+		return e, bad
+	}
+	if n > 0 {
+		e.Receipt, v = bytes.Clone(v[:n]), v[n:]
+	}
+	if len(v) > 0 && json.Unmarshal(v, &e.Reason) != nil {
+		return e, bad
+	}
 	return e, nil
 }
 
 // putEntry writes an entry and, with it, index and counts.
 func putEntry(tx *bolt.Tx, e Entry) error {
-	b, err := json.Marshal(e)
+	b, err := encodeEntry(e)
 	if err != nil {
 		return err
 	}

@@ -229,8 +229,15 @@ func TestASecondAgentIsRefused(t *testing.T) {
 
 func TestManyGoroutines(t *testing.T) {
 	dir := t.TempDir()
-	q, _ := open(t, dir, queue.Options{})
+	q, _ := open(t, dir, queue.Options{}.Small())
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 5 {
+			if r, err := q.Scrub(ctx); err != nil || r.Mended() {
+				t.Errorf("scrub beside the work: %v, %s", err, r)
+			}
+		}
+	})
 	for w := range 64 {
 		wg.Go(func() {
 			for n := range 4 {
@@ -277,6 +284,91 @@ func TestManyGoroutines(t *testing.T) {
 	}
 }
 
+// A Put waits for the disk at most four times, bbolt's two included; together,
+// records share them.
+func TestSyncs(t *testing.T) {
+	syncs := 0
+	q, _ := open(t, t.TempDir(), queue.Options{}.CutAt(func(op, _ string) error {
+		switch op {
+		case "sync", "sync directory":
+			syncs++
+		case "commit":
+			syncs += 2
+		}
+		return nil
+	}))
+	most, sum := 0, 0
+	for n := range 100 {
+		i := item(n)
+		i.Data = bytes.Repeat(i.ID[:], 1000) // several files of the spool
+		syncs = 0
+		check(t, q.Put(ctx, i))
+		most, sum = max(most, syncs), sum+syncs
+	}
+	if most > 4 || sum > 310 {
+		t.Errorf("%d syncs for a put, %d for a hundred", most, sum)
+	}
+	syncs = 0
+	var wg sync.WaitGroup
+	for w := range 64 {
+		wg.Go(func() {
+			for n := range 4 {
+				if err := q.Put(ctx, queue.Item{ID: item(1000 + 4*w + n).ID, Data: []byte("data")}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if syncs > 256 {
+		t.Errorf("%d syncs for 256 puts by 64 callers", syncs)
+	}
+}
+
+// Callers that come together each get their own answer: the same record twice is
+// there once, another one under its id is refused, the last head counts.
+func TestPutTogether(t *testing.T) {
+	dir := t.TempDir()
+	q, _ := open(t, dir, queue.Options{})
+	const callers = 60
+	answers := make([]error, callers)
+	var wg sync.WaitGroup
+	for n := range callers {
+		wg.Go(func() {
+			i := item(1 + n%3)
+			if n%2 == 1 {
+				i.Data = []byte("another")
+			}
+			answers[n] = q.Put(ctx, i)
+		})
+	}
+	wg.Wait()
+	w := waiting(t, q)
+	if len(w) != 3 {
+		t.Fatalf("%d records of three", len(w))
+	}
+	won := map[queue.ID][]byte{}
+	for _, i := range w {
+		won[i.ID] = i.Data
+	}
+	for n, err := range answers {
+		i := item(1 + n%3)
+		if n%2 == 1 {
+			i.Data = []byte("another")
+		}
+		if same := bytes.Equal(won[i.ID], i.Data); same && err != nil || !same && !errors.Is(err, queue.ErrConflict) {
+			t.Errorf("caller %d: %v", n, err)
+		}
+	}
+	check(t, q.Close())
+	if err := q.Put(ctx, item(9)); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("put into a closed queue: %v", err)
+	}
+	if q, _ = open(t, dir, queue.Options{}); len(waiting(t, q)) != 3 {
+		t.Error("not the same after opening")
+	}
+}
+
 // The bytes of records that were delivered do not stay on the disk for long.
 func TestThePurgedLeaveTheSpool(t *testing.T) {
 	dir := t.TempDir()
@@ -292,6 +384,13 @@ func TestThePurgedLeaveTheSpool(t *testing.T) {
 	}
 	if size := spoolSize(t, dir); size > 1<<20+100<<10 {
 		t.Errorf("%d bytes in the spool for one waiting record", size)
+	}
+	// One that waits for long does not keep the others' file.
+	if _, err := q.Scrub(ctx); err != nil || spoolSize(t, dir) > 512<<10 {
+		t.Errorf("%d bytes in the spool for one waiting record, after scrubbing: %v", spoolSize(t, dir), err)
+	}
+	if data, err := q.Data(ctx, item(50).ID); err != nil || len(data) != 50<<10 {
+		t.Errorf("the waiting record: %v", err)
 	}
 	check(t, q.StoreReceipt(ctx, item(50).ID, receiptOf(item(50).ID)))
 	check(t, q.Purge(ctx, item(50).ID))

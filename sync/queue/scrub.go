@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -28,6 +29,9 @@ func (q *Queue) Scrub(ctx context.Context) (r Report, err error) {
 		if err := q.scrubSegment(number, &r); err != nil {
 			return r, err
 		}
+	}
+	if err := q.compactSpool(ctx); err != nil {
+		return r, err
 	}
 	if err := q.scrubHistory(ctx, &r); err != nil {
 		return r, err
@@ -64,8 +68,8 @@ func (q *Queue) scrubRecord(ctx context.Context, id ID, bad map[uint64]bool, r *
 		return nil
 	}
 	if e.Receipt != nil && !bytes.Equal(digest(receipt), e.Receipt) {
-		if receipt, err = q.journal.receipt(id); err == nil && bytes.Equal(digest(receipt), e.Receipt) {
-			if err := again(bucketReceipts, id[:], receipt); err != nil {
+		if old, err := q.journal.find(id); err == nil && bytes.Equal(digest(old.Receipt), e.Receipt) {
+			if err := again(bucketReceipts, id[:], old.Receipt); err != nil {
 				return err
 			}
 		}
@@ -90,7 +94,7 @@ func (q *Queue) scrubRecord(ctx context.Context, id ID, bad map[uint64]bool, r *
 
 // mend writes the second copy of a record again, or quarantines it when the
 // database has no good one.
-func (q *Queue) mend(ctx context.Context, e Entry, r *Report) error {
+func (q *Queue) mend(e Entry, r *Report) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.mendLocked(e, r)
@@ -138,6 +142,43 @@ func (q *Queue) scrubSegment(number uint64, r *Report) error {
 		return q.failed("spool", err)
 	}
 	return q.setAside(r, segmentName(number))
+}
+
+// compactSpool gives the few records that keep a large file of the spool alive, new
+// frames in another, so that it can go.
+func (q *Queue) compactSpool(ctx context.Context) error {
+	for _, number := range q.spool.numbers() {
+		if err := q.compactSegment(ctx, number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) compactSegment(ctx context.Context, number uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := errors.Join(ctx.Err(), q.fatal); err != nil {
+		return err
+	}
+	_, places := q.spool.in(number)
+	live := 0
+	for _, p := range places {
+		live += p.size
+	}
+	info, err := os.Stat(q.path(segmentName(number)))
+	if err != nil || len(places) == 0 || number == q.spool.last || int64(live) > info.Size()/4 {
+		return nil // gone, growing, or worth its room
+	}
+	if err := q.rewrite(number, 0, new(Report)); clean(err) {
+		return nil
+	} else if err != nil {
+		return q.failed("spool", err)
+	}
+	if err := q.remove(segmentName(number)); err != nil {
+		return q.failed("spool", err)
+	}
+	return nil
 }
 
 // scrubHistory reads the history, and makes a damaged one anew.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,7 @@ type place struct {
 
 type spool struct {
 	files
-	live map[uint64]int // records in each file that are not purged
+	live map[uint64]int // by file, the records in it that are not purged; under mu
 	last uint64         // number of the newest file
 	now  *appender      // the newest file; nil when the next frame begins another
 	undo int64          // its size before the last frames
@@ -178,14 +179,27 @@ func (s *spool) adopt(id ID, p place) {
 	s.live[p.segment]++
 }
 
-// forget takes a record off its file's count.
-func (s *spool) forget(id ID) {
+// forget takes a record off its file's count, and returns what is left of that.
+func (s *spool) forget(id ID) (live int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p, ok := s.at[id]; ok {
-		delete(s.at, id)
-		s.live[p.segment]--
+	p, ok := s.at[id]
+	if !ok {
+		return 0
 	}
+	delete(s.at, id)
+	live = s.live[p.segment] - 1
+	if s.live[p.segment] = live; live == 0 {
+		delete(s.live, p.segment)
+	}
+	return live
+}
+
+// numbers lists the files that hold records.
+func (s *spool) numbers() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.live))
 }
 
 // in lists the records whose frames stand in a file, in their order.
@@ -211,8 +225,7 @@ func (s *spool) drop(id ID) error {
 	if !ok {
 		return nil
 	}
-	s.forget(id)
-	if s.live[p.segment] > 0 {
+	if s.forget(id) > 0 {
 		return nil
 	}
 	if p.segment == s.last {
@@ -220,7 +233,6 @@ func (s *spool) drop(id ID) error {
 			return err
 		}
 	}
-	delete(s.live, p.segment)
 	return s.remove(segmentName(p.segment))
 }
 

@@ -44,10 +44,6 @@ func runAgent(ctx context.Context, c *command) (err error) {
 			err = closeErr
 		}
 	}()
-	if r := s.Report(); r.Rebuilt || r.Recovered > 0 || r.Quarantined > 0 || len(r.SetAside) > 0 {
-		log.Warn("the queue was mended", "rebuilt", r.Rebuilt, "recovered", r.Recovered, "quarantined", r.Quarantined,
-			"set aside", r.SetAside)
-	}
 	log.Info("agent ready", "kiosk", config.Kiosk.ID, "socket", config.Kiosk.Socket)
 	return s.Run(ctx)
 }

@@ -21,6 +21,7 @@ import (
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/sync/queue"
 )
 
 // approve is a person at the registry, who waits for the fingerprint that a
@@ -207,5 +208,44 @@ func TestAgentsLife(t *testing.T) {
 	agent.Process.Signal(syscall.SIGTERM)
 	if err := agent.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, agent.said())
+	}
+	exported(t, s, config, drive)
+}
+
+// exported has two records leave on a drive; an empty receipts file comes back.
+func exported(t *testing.T, s *stage.Stage, config, drive string) {
+	t.Helper()
+	q, _, err := queue.Open(t.Context(), filepath.Join(s.Config.Kiosk.State, "queue"), queue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		if err := q.Put(t.Context(), queue.Item{ID: queue.ID{byte(n)}, Data: []byte("sealed bytes")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := wants(t, exitDone, "2 of 2 records are on the drive", config, "queue", "export", drive)
+	if !strings.Contains(r.out, "2 records in 1 files") || !strings.Contains(r.out, "Unmount the drive") {
+		t.Errorf("export: %s", r.out)
+	}
+	if r = wants(t, exitDone, "", config, "queue", "export", drive); !strings.Contains(r.out, "2 more were there already") {
+		t.Errorf("export again: %s", r.out)
+	}
+	if r = wants(t, exitDone, "", config, "queue", "import-receipts", drive); !strings.Contains(r.out, "2 on the drive have no answer yet") {
+		t.Errorf("import-receipts: %s", r.out)
+	}
+	records, err := filepath.Glob(filepath.Join(drive, "*.records"))
+	if err != nil || len(records) != 1 {
+		t.Fatal(records, err)
+	}
+	receipts := strings.TrimSuffix(records[0], ".records") + ".receipts"
+	if err := os.WriteFile(receipts, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r = wants(t, exitRefused, "not in order", config, "queue", "import-receipts", drive); !strings.Contains(r.out, "REFUSED "+filepath.Base(receipts)) {
+		t.Errorf("import-receipts: %s", r.out)
 	}
 }

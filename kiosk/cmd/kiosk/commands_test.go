@@ -73,6 +73,7 @@ func TestNothingIsThere(t *testing.T) {
 	}
 	// provision makes the state directory before anything else; there is no queue in it.
 	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "list")
+	wants(t, exitUsage, "year, month and day", s.config, "queue", "list", "--from", "28.11.2026")
 	wants(t, exitUsage, "64 hexadecimal digits", s.config, "queue", "show", "12")
 	wants(t, exitUsage, "run `kiosk provision", s.config, "queue", "show", strings.Repeat("0", 64))
 	for _, command := range []string{"export", "import-receipts"} {
@@ -89,7 +90,7 @@ func TestDoctorSpeaksJSON(t *testing.T) {
 		Check, Detail, Remedy string
 		OK                    bool
 	}
-	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 10 {
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 11 {
 		t.Fatalf("%v in %s", err, r.out)
 	}
 	for _, row := range rows {

@@ -11,13 +11,18 @@ import (
 
 	"enrollkiosk/kiosk/station"
 	"enrollkiosk/kiosk/wire"
-	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
 )
 
 func runQueueList(ctx context.Context, c *command) error {
+	from := c.flags.String("from", "", "what was delivered on this `day` (2006-01-02) or later, and nothing else")
+	to := c.flags.String("to", "", "what was delivered on this `day` or before, and nothing else")
 	if _, err := c.flagsDone(); err != nil {
+		return err
+	}
+	period, err := period(*from, *to)
+	if err != nil {
 		return err
 	}
 	config, err := c.load()
@@ -25,7 +30,7 @@ func runQueueList(ctx context.Context, c *command) error {
 		return err
 	}
 	var list station.QueueList
-	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList}, &list); err != nil {
+	if err := station.Ask(ctx, config, wire.Query{Kind: station.QueryList, Argument: period}, &list); err != nil {
 		return err
 	}
 	var b strings.Builder
@@ -37,6 +42,25 @@ func runQueueList(ctx context.Context, c *command) error {
 		b.WriteString("The queue is empty.\n")
 	}
 	return c.print(strings.TrimSuffix(b.String(), "\n"), list)
+}
+
+// period is the one of the days from to to, both included; "" for neither.
+func period(from, to string) (string, error) {
+	if from == "" && to == "" {
+		return "", nil
+	}
+	var times [2]time.Time
+	for i, day := range []string{from, to} {
+		if day == "" {
+			continue
+		}
+		t, err := time.ParseInLocation(time.DateOnly, day, time.Local)
+		if err != nil {
+			return "", usageError{"a day is year, month and day, as in 2026-11-28"}
+		}
+		times[i] = t.AddDate(0, 0, i)
+	}
+	return station.Period(times[0], times[1]), nil
 }
 
 // deliveryText heads the list: what waits, and what of the line.
@@ -169,45 +193,4 @@ func runRecordVerify(_ context.Context, c *command) error {
 	}
 	human += "\nForm and all signatures are in order. Who the signers are is not checked here."
 	return c.print(human, out)
-}
-
-func runReceiptVerify(_ context.Context, c *command) error {
-	vkey := c.flags.String("log-key", "", "the log's verifier key, or a `file` that holds it (log.vkey)")
-	id := c.flags.String("id", "", "record `id` in hex; default: the one in the receipt")
-	args, err := c.flagsDone("FILE")
-	if err != nil {
-		return err
-	}
-	if *vkey == "" {
-		return usageError{"--log-key is missing: the verifier key of the log"}
-	}
-	if b, err := readFile(*vkey); err == nil {
-		*vkey = strings.TrimSpace(string(b))
-	}
-	b, err := readFile(args[0])
-	if err != nil {
-		return err
-	}
-	want, err := wantedID(*id, b)
-	if err != nil {
-		return err
-	}
-	f, err := receipt.Verify(b, *vkey, want)
-	if err != nil {
-		return err
-	}
-	return c.print(fmt.Sprintf("record   %x\nlog      %s\nleaf     %d of %d\nThe record is in the log.", want, f.Origin(), f.Index(), f.Size()),
-		map[string]any{"id": hex.EncodeToString(want[:]), "origin": f.Origin(), "index": f.Index(), "size": f.Size()})
-}
-
-// wantedID is the id given, or the one that the receipt itself names.
-func wantedID(given string, file []byte) (id [32]byte, err error) {
-	if given != "" {
-		raw, err := hex.DecodeString(given)
-		if err != nil || len(raw) != len(id) {
-			return id, usageError{"--id takes 64 hexadecimal digits"}
-		}
-		return [32]byte(raw), nil
-	}
-	return receipt.RecordID(file)
 }

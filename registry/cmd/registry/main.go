@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,18 +25,45 @@ const usage = `registry: takes enrollment records on and logs them.
   registry serve --config FILE [--store postgres://...]
                                                       run until SIGTERM
   registry status --config FILE [--json]              log, policy and what does not work
+  registry backup DIR --config FILE [--keys DIR] [--no-store]
+                                                      copy everything but the private keys to a new DIR, those to another; --no-store
+                                                      leaves out a database that was backed up before by its own means
+  registry restore DIR --keys DIR --config FILE [--log DIR|URL] --seen CHECKPOINT...|--nobody-saw-more
+                                                      put a registry back where FILE says; --log is the newest copy of the log, --seen a
+                                                      checkpoint that others have and that the log must continue
+  registry check --config FILE [--json]               compare store and log, record by record
+  registry log copy DIR|URL DIR --vkey KEY [--root PEM]
+                                                      copy a log, or what is new of it, and verify it
+  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+                                                      make the next key; old ones stay for what they signed
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
-  registry kiosks show ID --config FILE [--json]
+  registry kiosks show ID --config FILE [--json]      its chain of records too: gaps, forks, odd clocks, last contact, alarms
   registry kiosks approve ID --ek FINGERPRINT --config FILE
                                                       register it, once the fingerprint is the one that the kiosk shows
   registry kiosks reject ID --config FILE
-  registry kiosks revoke ID --config FILE
+  registry kiosks revoke ID [--since TIME] --config FILE
+                                                      take nothing more from it; what it made since TIME is shown as suspect
   registry activity list --config FILE [--json]       documents opened and enrollments, by kiosk, day and officer, with alarms
   registry import DIR --config FILE [--wait 30s] [--json]
                                                       take on what kiosks have exported to a drive, and write receipts to it
   registry exchange new DIR                           make the key that kiosks export to from the next policy on
+  registry cancellations list --config FILE [--all] [--json]
+                                                      identities that a cancel code has suspended; with --all also what became of others
+  registry cancellations show DID --config FILE [--json]
+  registry cancellations lift DID --by NAME --reason TEXT --config FILE
+                                                      the appeal was right: the identity is as before, the code is spent
+  registry cancellations confirm DID --by NAME --reason TEXT --config FILE
+                                                      revoke it now
+  registry audit URL|DIR --policy FILE --root HASH [--state DIR] [--receipts DIR] [--workers 4] [--json]
+                                                      verify every leaf of a public log, against the last audit's too; receipts are held against it
+  registry audit URL|DIR --log-key KEY [--witness KEY]... [--quorum N] [--tls-root FILE] ...
+                                                      the same without a policy
+  registry witness init DIR --name NAME               make a witness's key; it is for the authority's policy
+  registry witness watch DIR KEY                      have it watch the log that has this verifier key
+  registry witness serve DIR [--listen 127.0.0.1:8480] [--certificate FILE --key FILE]
+                                                      cosign the checkpoints of logs that grow, until SIGTERM
 
 Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
@@ -47,15 +75,23 @@ FILE is TOML; paths are relative to it:
   policy     = "policy.jws"          # made by vault policy sign; handed to kiosks as it is
   root       = "<64 hex digits>"     # printed by vault init
   production = false                 # true refuses what rests on roots of class test
+  metrics    = "127.0.0.1:9464"      # where Prometheus may ask; without it nowhere
+  connections = 512                  # open at once, and of them from one address
+  connections_per_address = 384
   checkpoint = "1s"                  # least time between two checkpoints of the log
   store      = "postgres://registry@db.example/registry?sslmode=verify-full"
                                      # a database that several registries may share; without it all is in dir
   roles      = ["log", "vault"]      # that this process may have, one process at a time has each; without it both
+  cancel     = "168h"                # how long a cancel code suspends before it revokes
   [vault]
   url    = "https://127.0.0.1:8444"
   public = "vault/public.json"
+  [[witnesses]]                      # of the policy, as many as its quorum at least
+  name = "witness.example/w1"
+  url  = "https://witness.example"
+  root = "witness-root.pem"          # of its TLS certificate; without it the system's
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 4 refused by a check, 5 not reachable, 130 interrupted.
 `
 
 func main() { command.Main("registry", run) }
@@ -71,6 +107,22 @@ func run(ctx context.Context, args []string) error {
 		return serve(ctx, args[1:])
 	case "status":
 		return status(ctx, args[1:])
+	case "backup":
+		return backUp(ctx, args[1:])
+	case "restore":
+		return restore(ctx, args[1:])
+	case "check":
+		return check(ctx, args[1:])
+	case "keys":
+		if len(args) > 1 && args[1] == "rotate" {
+			return rotateKeys(args[2:])
+		}
+		return command.Misuse("keys rotate (see registry -h)")
+	case "log":
+		if len(args) > 1 && args[1] == "copy" {
+			return logCopy(ctx, args[2:])
+		}
+		return command.Misuse("log copy (see registry -h)")
 	case "kiosks":
 		if len(args) > 1 {
 			switch args[1] {
@@ -101,6 +153,22 @@ func run(ctx context.Context, args []string) error {
 			return newExchange(args[2:])
 		}
 		return command.Misuse("exchange new (see registry -h)")
+	case "cancellations":
+		if len(args) > 1 {
+			switch args[1] {
+			case "list":
+				return cancellationsList(ctx, args[2:])
+			case "show":
+				return cancellationsShow(ctx, args[2:])
+			case "lift", "confirm":
+				return cancellationsResolve(ctx, args[1], args[2:])
+			}
+		}
+		return command.Misuse("cancellations list, show, lift or confirm (see registry -h)")
+	case "audit":
+		return runAudit(ctx, args[1:])
+	case "witness":
+		return runWitness(ctx, args[1:])
 	case "-h", "-help", "--help", "help":
 		fmt.Print(usage)
 		return nil
@@ -166,8 +234,14 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, r.Close())
 	}
+	end := func() error { return nil }
+	if c.Registry.Metrics != "" {
+		if end, err = serveMetrics(ctx, r, c.Registry.Metrics, o.Log); err != nil {
+			return errors.Join(err, l.Close(), r.Close())
+		}
+	}
 	fmt.Printf("ready https://%s\n", l.Addr())
-	return errors.Join(r.Serve(ctx, l), r.Close())
+	return errors.Join(r.Serve(ctx, l), end(), r.Close())
 }
 
 func status(ctx context.Context, args []string) error {
@@ -207,6 +281,19 @@ func ask(ctx context.Context, config, method, path string, in, out any) (err err
 	}
 	defer func() { err = errors.Join(err, console.Close()) }()
 	return console.Do(ctx, method, path, in, out)
+}
+
+// serveMetrics answers at an address until the context ends; end waits for that.
+func serveMetrics(ctx context.Context, r *registry.Registry, address string, log *slog.Logger) (end func() error, err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	log.Info("metrics served", "address", l.Addr().String())
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- r.ServeMetrics(ctx, l) }()
+	return func() error { cancel(); return <-ended }, nil
 }
 
 // register is where the register of kiosks is: behind a configuration, or in a
@@ -335,50 +422,6 @@ func printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// show prints a registered kiosk, or one that waits.
-func show(ctx context.Context, args []string) error {
-	f := command.Flags("registry kiosks show", usage)
-	where := registerFlags(f)
-	asJSON := f.Bool("json", false, "")
-	rest, err := command.Parse(f, args, 1)
-	if err != nil {
-		return err
-	}
-	at, err := where.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer at.Close()
-	k, err := at.Kiosks.Find(ctx, rest[0])
-	what := ""
-	if errors.Is(err, registry.ErrUnknownKiosk) {
-		given, listed := at.Kiosks.Provisions(ctx)
-		if listed != nil {
-			return listed
-		}
-		for _, p := range given {
-			if p.ID == rest[0] && p.Waiting != nil {
-				k, what, err = *p.Waiting, "waits for approval", nil
-			}
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		return printJSON(k)
-	}
-	if what == "" {
-		what = standing(k)
-	}
-	fmt.Printf("id        %s\nstanding  %s\nsince     %s\nTPM       %s %s, class %s\nEK        %s\ncounter   %d when it was registered\n", k.ID, what,
-		k.Registered.Format(time.DateTime), k.Manufacturer, k.Model, k.Class, k.Fingerprint(), k.Counter)
-	for i, v := range k.BootPCRs {
-		fmt.Printf("PCR %d     %x\n", i, v)
-	}
-	return nil
-}
-
 func approve(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks approve", usage)
 	where := registerFlags(f)
@@ -424,21 +467,35 @@ func reject(ctx context.Context, args []string) error {
 
 func revoke(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks revoke", usage)
-	where := registerFlags(f)
+	where, since := registerFlags(f), f.String("since", "", "")
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	at, err := where.open(ctx)
+	at := time.Now()
+	if *since != "" {
+		if at, err = parseTime(*since); err != nil || at.After(time.Now()) {
+			return command.Misuse("--since %q is no time that has passed, such as 2026-11-28 or 2026-11-28T09:30:00Z", *since)
+		}
+	}
+	register, err := where.open(ctx)
 	if err != nil {
 		return err
 	}
-	defer at.Close()
-	if err := at.Kiosks.Revoke(ctx, rest[0], time.Now()); err != nil {
+	defer register.Close()
+	if err := register.Kiosks.Revoke(ctx, rest[0], at); err != nil {
 		return err
 	}
 	fmt.Printf("%s is revoked: the registry takes nothing more from it\n", rest[0])
 	return nil
+}
+
+// parseTime reads a day, UTC, or an instant.
+func parseTime(s string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	return time.Parse(time.RFC3339, s)
 }
 
 func activity(ctx context.Context, args []string) error {

@@ -35,6 +35,10 @@ const usage = `vault: opens sealed identities for the identity authority and sig
   vault reviews show ID --config FILE [--json]        ID is a record's
   vault reviews resolve ID --decision active|refused --by NAME --reason TEXT --config FILE
                                                       decide, once; a record that becomes active takes the document over
+  vault backup DIR --config FILE [--keys DIR]         copy everything but the private keys to a new DIR, those to another
+  vault restore DIR --keys DIR --config FILE          put a vault back where FILE says
+  vault keys rotate identity|verdict|tls --dir DIR [--host HOST]...
+                                                      make the next key; old ones stay for what they sealed and signed
   vault serve --config FILE                           run until SIGTERM
 
 DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
@@ -129,6 +133,15 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 		return command.Misuse("policy sign or show (see vault -h)")
+	case "backup":
+		return backUp(ctx, args[1:])
+	case "restore":
+		return restore(ctx, args[1:])
+	case "keys":
+		if len(args) > 1 && args[1] == "rotate" {
+			return rotateKeys(args[2:])
+		}
+		return command.Misuse("keys rotate (see vault -h)")
 	case "officers":
 		if len(args) > 1 {
 			return officers(args[1], args[2:])

@@ -27,6 +27,7 @@ const (
 	Failed      = 1
 	Usage       = 2 // or configuration
 	Refused     = 4 // by a check
+	Unreachable = 5
 	Interrupted = 130
 )
 

@@ -26,7 +26,13 @@ import (
 // File is the socket's name.
 const File = "console.sock"
 
-const headerTimeout = 5 * time.Second
+const (
+	headerTimeout = 5 * time.Second
+	startWait     = 10 * time.Second // for a process that has the store to answer
+)
+
+// ErrBusy means that another process has the store.
+var ErrBusy = errors.New("the store is in use")
 
 // Listen answers in a directory until stop is called, which waits for what is
 // under way. Routes are http.ServeMux patterns. The caller holds the store.
@@ -71,24 +77,32 @@ type Console struct {
 }
 
 // Open reaches the process that serves a directory. When none does, open opens the
-// store, and this process answers itself until Close: both answer alike.
+// store, and this process answers itself until Close: both answer alike. While it says
+// ErrBusy, somebody is waited for.
 func Open(ctx context.Context, dir string, open func() (routes map[string]http.HandlerFunc, shut func() error, err error)) (*Console, error) {
 	c := &Console{end: func() error { return nil }, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) }}}}
-	conn, err := dial(ctx, dir)
-	if err == nil {
-		return c, conn.Close()
-	}
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, fmt.Errorf("reach who serves %s: %w", dir, err)
-	}
-	routes, shut, err := open()
-	if err != nil {
-		// Somebody may have begun to serve, and has the store since.
-		if conn, again := dial(ctx, dir); again == nil {
+	var routes map[string]http.HandlerFunc
+	var shut func() error
+	for late := time.Now().Add(startWait); ; {
+		conn, err := dial(ctx, dir)
+		if err == nil {
 			return c, conn.Close()
 		}
-		return nil, err
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("reach who serves %s: %w", dir, err)
+		}
+		if routes, shut, err = open(); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrBusy) || time.Now().After(late) {
+			return nil, err
+		}
+		select { // it is starting, or another command is at it
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 	stop, err := Listen(dir, routes)
 	if err != nil {

@@ -24,6 +24,40 @@ import (
 	"enrollkiosk/kiosk/secret"
 )
 
+// Generations are the names under which a directory has generations of one thing,
+// the latest first: name-3, name-2, name, each with a file of the extension.
+func Generations(dir, name, extension string) []string {
+	var out []string
+	for n := 1; ; n++ {
+		one := generation(name, n)
+		if _, err := os.Stat(filepath.Join(dir, one+extension)); err != nil {
+			break
+		}
+		out = append([]string{one}, out...)
+	}
+	return out
+}
+
+// Latest is the name of the latest generation of a key with a certificate.
+func Latest(dir, name string) string {
+	if all := Generations(dir, name, ".crt"); len(all) > 0 {
+		return all[0]
+	}
+	return name
+}
+
+// Next is the name of the generation to come.
+func Next(dir, name, extension string) string {
+	return generation(name, len(Generations(dir, name, extension))+1)
+}
+
+func generation(name string, n int) string {
+	if n == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s-%d", name, n)
+}
+
 // ErrExists means that a directory holds keys already.
 var ErrExists = errors.New("there are keys already: keys are made once and not replaced")
 

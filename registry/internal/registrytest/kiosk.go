@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -29,15 +30,25 @@ type Kiosk struct {
 	Record   Device
 	Chain    [][]byte
 	TLS      tls.Certificate
-	Sequence uint64   // of its last record
-	Previous [32]byte // its last record's id
+	Sequence uint64 // of its last record
+	made     map[uint64][32]byte
+}
+
+// before is the id of the record before a number: the first that was made, or one
+// that nobody has seen.
+func (k *Kiosk) before(number uint64) [32]byte {
+	id, made := k.made[number-1]
+	if !made && number > 1 {
+		id = sha256.Sum256(fmt.Appendf(nil, "%s %d", k.ID, number-1))
+	}
+	return id
 }
 
 // Kiosk makes a kiosk and puts it on the register, as if its TPM had been
 // looked at.
 func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 	t.Helper()
-	k := &Kiosk{ID: id, World: w, Record: NewDevice(t)}
+	k := &Kiosk{ID: id, World: w, Record: NewDevice(t), made: map[uint64][32]byte{}}
 	ca, err := keyfile.ReadAuthority(w.RegistryDir(), "kiosk-ca")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +77,22 @@ func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 	}
 	w.write(t, filepath.Join("registry", "kiosks", id+".json"), b)
 	return k
+}
+
+// Restart has the register know that the kiosk was provisioned anew on an empty
+// disk, at a value of its counter.
+func (k *Kiosk) Restart(t testing.TB, counter uint64) {
+	t.Helper()
+	kiosk, err := registry.KiosksIn(k.World.RegistryDir()).Find(t.Context(), k.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kiosk.Restarts = append(kiosk.Restarts, counter)
+	b, err := json.Marshal(kiosk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.World.write(t, filepath.Join("registry", "kiosks", k.ID+".json"), b)
 }
 
 // Spec says what is special about a record. The zero value is an ordinary
@@ -116,10 +143,9 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if s.Context != nil {
 		s.Context(&c)
 	}
-	previous := k.Previous
-	if c.KioskID == "" {
-		previous = [32]byte{}
-	} else {
+	var previous [32]byte
+	if c.KioskID != "" {
+		previous = k.before(c.Sequence)
 		k.Sequence++
 	}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -210,8 +236,8 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.KioskID != "" {
-		k.Previous = out.ID()
+	if _, made := k.made[c.Sequence]; !made && c.KioskID == k.ID {
+		k.made[c.Sequence] = out.ID()
 	}
 	return out
 }
@@ -261,6 +287,27 @@ func (w *World) attest(t testing.TB, key crypto.PublicKey, edit func(*CA, *x509.
 	}
 	cert := issue(t, leaf, own.Cert, key, own.Key)
 	return &record.Attestation{PIV: &record.PIVEvidence{Certificate: cert.Raw, Intermediate: own.Cert.Raw}}
+}
+
+// Lost is how a record replaces a DID whose key is not at hand: a supervisor signs
+// in the old holder's place.
+func Lost(did string) Spec {
+	return Spec{Purpose: record.Replace, Payload: func(p *record.Payload) { p.Replaces = did },
+		Roles: By(record.Holder, record.Officer, record.Supervisor, record.Kiosk)}
+}
+
+// By has these roles sign.
+func By(roles ...record.Role) func([]record.SignerRef, map[record.Role]Party) []record.SignerRef {
+	return func(_ []record.SignerRef, parties map[record.Role]Party) (refs []record.SignerRef) {
+		for _, role := range roles {
+			ref, err := record.SignerOf(role, parties[role].Signer.Public(), parties[role].Chain)
+			if err != nil {
+				panic(err) // P-256 keys
+			}
+			refs = append(refs, ref)
+		}
+		return refs
+	}
 }
 
 // Own is the token's own certificate (F9), which issues all attestations.

@@ -291,6 +291,19 @@ func (w *World) Sign(t testing.TB, version int, issued time.Time) policy.Signed 
 	return s
 }
 
+// Rotated makes the World's kiosks know the keys that registry and vault have now.
+// Sign names them in the next policy.
+func (w *World) Rotated(t testing.TB) {
+	t.Helper()
+	var err error
+	if w.keys, err = registry.ReadPublic(w.RegistryDir()); err != nil {
+		t.Fatal(err)
+	}
+	if w.vault, err = vault.ReadPublic(w.VaultDir()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // RegistryDir is the registry's directory.
 func (w *World) RegistryDir() string { return filepath.Join(w.Dir, "registry") }
 

@@ -4,6 +4,7 @@ package reply
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 
 	"enrollkiosk/registry/api"
 )
@@ -33,6 +34,9 @@ func Problem(w http.ResponseWriter, status int, code, title string, after int) {
 // Refusal answers with a problem that says more.
 func Refusal(w http.ResponseWriter, p api.Problem) {
 	w.Header().Set("Cache-Control", "no-store")
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
 	Bytes(w, p.Status, api.MediaProblem, encode(p))
 }
 

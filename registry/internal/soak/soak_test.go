@@ -32,6 +32,7 @@ import (
 	tiles "github.com/transparency-dev/tessera/client"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/postgres"
@@ -51,7 +52,7 @@ type soak struct {
 	world   *registrytest.World
 	cluster *postgres.Cluster
 	program string
-	logKey  string
+	proven  checkpoint.Log
 
 	mu  sync.Mutex
 	at  [2]string
@@ -96,7 +97,7 @@ func TestSoak(t *testing.T) {
 func begin(t *testing.T) *soak {
 	t.Helper()
 	s := &soak{T: t, world: registrytest.New(t), program: filepath.Join(t.TempDir(), "registry")}
-	s.logKey = s.world.Policy.Policy().LogKey
+	s.proven = s.world.Policy.Policy().Log()
 	if out, err := exec.Command("go", "build", "-o", s.program, "enrollkiosk/registry/cmd/registry").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -268,7 +269,7 @@ func (s *soak) collect(link *http.Client, waiting [][32]byte, all bool) [][32]by
 			if err != nil || a.StatusCode != http.StatusOK || status.Receipt == "" {
 				return false
 			}
-			if _, err := receipt.Verify([]byte(status.Receipt), s.logKey, id); err != nil {
+			if _, err := receipt.Verify([]byte(status.Receipt), s.proven, id); err != nil {
 				s.Error(err)
 			}
 			s.receipted.Add(1)

@@ -34,6 +34,8 @@ import (
 
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
+	"enrollkiosk/registry/checkpoint/logtest"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -64,6 +66,7 @@ type Registry struct {
 
 	mu       sync.Mutex
 	tree     *testonly.Tree
+	entries  [][]byte
 	records  map[api.ID]*held
 	times    map[api.ID]int    // how often each record was submitted
 	reject   map[api.ID]string // records to reject, with the code
@@ -229,6 +232,7 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 		media, status, answer := r.Unblock(b)
 		write(w, media, status, answer)
 	})
+	mux.HandleFunc("GET "+api.PathLog+"{path...}", r.serveLog)
 	mux.HandleFunc("GET "+api.PathPolicy, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, r.Policy.Bytes()) })
 	mux.HandleFunc("GET "+api.PathTime, func(w http.ResponseWriter, _ *http.Request) { write(w, api.MediaJOSE, 200, []byte(r.Time())) })
 	s := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13,
@@ -236,6 +240,59 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	done := make(chan struct{})
 	go func() { s.ServeTLS(l, "", ""); close(done) }()
 	t.Cleanup(func() { s.Close(); <-done })
+}
+
+func (r *Registry) add(entry []byte) {
+	r.tree.AppendData(entry)
+	r.entries = append(r.entries, bytes.Clone(entry))
+}
+
+// Fork makes the log one that shares the first n entries with what it was, and is
+// as long.
+func (r *Registry) Fork(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.entries
+	r.tree, r.entries = testonly.New(rfc6962.DefaultHasher), nil
+	for i, e := range was {
+		if i >= n {
+			e = append([]byte("another "), e...)
+		}
+		r.add(e)
+	}
+}
+
+// Grow logs n entries of nobody.
+func (r *Registry) Grow(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range n {
+		r.add([]byte{byte(i), byte(i >> 8)})
+	}
+}
+
+// checkpoint is signed over the whole log.
+func (r *Registry) checkpoint() []byte {
+	signed, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: Origin, Size: r.tree.Size(), Hash: r.tree.Hash()}.Marshal())}, r.log)
+	must(err)
+	return signed
+}
+
+func (r *Registry) serveLog(w http.ResponseWriter, q *http.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if q.PathValue("path") == checkpoint.PathCheckpoint {
+		write(w, api.MediaText, 200, r.checkpoint())
+		return
+	}
+	b, there := logtest.Files(r.entries)[q.PathValue("path")]
+	if !there {
+		problem, err := json.Marshal(api.NewProblem(http.StatusNotFound, api.CodeNotFound, "not in the log"))
+		must(err)
+		write(w, api.MediaProblem, 404, problem)
+		return
+	}
+	write(w, "application/octet-stream", 200, b)
 }
 
 func write(w http.ResponseWriter, media string, status int, b []byte) {
@@ -413,7 +470,7 @@ func (r *Registry) take(item api.Item) api.ItemVerdict {
 	}
 	h := &held{submission: s, index: r.tree.Size(), status: api.Pending}
 	leaf := receipt.Leaf(s.Record().Payload().Blind, s.ID())
-	r.tree.AppendData(leaf[:])
+	r.add(leaf[:])
 	r.records[item.ID] = h
 	return api.ItemVerdict{ID: item.ID, Status: api.Pending}
 }
@@ -503,9 +560,7 @@ func (r *Registry) receipt(h *held) []byte {
 	for _, p := range path {
 		hashes = append(hashes, [32]byte(p))
 	}
-	checkpoint, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: Origin, Size: r.tree.Size(), Hash: r.tree.Hash()}.Marshal())}, r.log)
-	must(err)
-	return receipt.Build(h.index, hashes, checkpoint, h.submission.Record().Payload().Blind, h.submission.ID())
+	return receipt.Build(h.index, hashes, r.checkpoint(), h.submission.Record().Payload().Blind, h.submission.ID())
 }
 
 // OtherReceipt is a true receipt for the same record under another blind: the
@@ -516,16 +571,14 @@ func (r *Registry) OtherReceipt(id [32]byte) []byte {
 	blind := sha256.Sum256(id[:])
 	leaf := receipt.Leaf(blind, id)
 	index := r.tree.Size()
-	r.tree.AppendData(leaf[:])
+	r.add(leaf[:])
 	path, err := r.tree.InclusionProof(index, r.tree.Size())
 	must(err)
 	var hashes [][32]byte
 	for _, p := range path {
 		hashes = append(hashes, [32]byte(p))
 	}
-	checkpoint, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: Origin, Size: r.tree.Size(), Hash: r.tree.Hash()}.Marshal())}, r.log)
-	must(err)
-	return receipt.Build(index, hashes, checkpoint, blind, id)
+	return receipt.Build(index, hashes, r.checkpoint(), blind, id)
 }
 
 // Void makes a kiosk's void record of a sequence number.
@@ -589,6 +642,6 @@ func (r *Registry) Enroll(t testing.TB, sequence uint64) record.Submission {
 
 // IsReceipt says whether b is the log's receipt for a record.
 func (r *Registry) IsReceipt(b []byte, id [32]byte) bool {
-	f, err := receipt.Verify(b, r.policy.LogKey, id)
+	f, err := receipt.Verify(b, r.policy.Log(), id)
 	return err == nil && bytes.Equal(f.Bytes(), b) && strings.HasPrefix(f.Origin(), Origin)
 }

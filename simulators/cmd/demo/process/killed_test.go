@@ -18,6 +18,7 @@ import (
 
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/simulators/cmd/demo/stage"
@@ -281,7 +282,7 @@ func inspect(s *stage.Stage) (waiting []record.Record, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if _, err := receipt.Verify(r, s.Keys.LogKey, e.ID); err != nil {
+			if _, err := receipt.Verify(r, checkpoint.Log{Key: s.Keys.LogKey}, e.ID); err != nil {
 				return nil, err
 			}
 		case queue.Queued:
@@ -343,7 +344,7 @@ func registered(t *testing.T, s *stage.Stage, want int) {
 			t.Errorf("record %s: %v", e.ID, err)
 			continue
 		}
-		r, err := receipt.Verify(b, s.Keys.LogKey, e.ID)
+		r, err := receipt.Verify(b, checkpoint.Log{Key: s.Keys.LogKey}, e.ID)
 		if err != nil {
 			t.Errorf("record %s: %v", e.ID, err)
 			continue

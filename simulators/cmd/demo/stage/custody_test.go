@@ -93,10 +93,11 @@ func waiting(t *testing.T, s *stage.Stage) record.Submission {
 }
 
 // standing is a DID's at the registry, which it stops: the record that brought
-// it and the one that ended it.
+// it and those that ended it.
 func standing(t *testing.T, s *stage.Stage, did string) (h struct {
-	Record  []byte `json:"record"`
-	EndedBy []byte `json:"ended_by"`
+	Record     []byte `json:"record"`
+	EndedBy    []byte `json:"ended_by"`
+	ReplacedBy []byte `json:"replaced_by"`
 }) {
 	t.Helper()
 	if err := s.StopRegistry(); err != nil {
@@ -171,7 +172,7 @@ func TestCustodyFromEnrollmentToToken(t *testing.T) {
 	}
 
 	// The registry is away: the old key must live until the new one holds.
-	if h := standing(t, s, p.Holder.DID); h.EndedBy != nil {
+	if h := standing(t, s, p.Holder.DID); h.EndedBy != nil || h.ReplacedBy != nil {
 		t.Errorf("the DID has ended: %+v", h)
 	}
 	back(t, s, r.Custody).meet()
@@ -217,10 +218,10 @@ func TestCustodyFromEnrollmentToToken(t *testing.T) {
 	}
 	gone.leaveQuietly()
 	id := second.ID()
-	if h := standing(t, s, p.Holder.DID); !slices.Equal(h.EndedBy, id[:]) {
+	if h := standing(t, s, p.Holder.DID); !slices.Equal(h.ReplacedBy, id[:]) {
 		t.Errorf("the old DID: %+v", h)
 	}
-	if h := standing(t, s, q.Holder.DID); !slices.Equal(h.Record, id[:]) || h.EndedBy != nil {
+	if h := standing(t, s, q.Holder.DID); !slices.Equal(h.Record, id[:]) || h.EndedBy != nil || h.ReplacedBy != nil {
 		t.Errorf("the new DID: %+v", h)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/kiosk/words"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/idcard"
@@ -231,7 +232,7 @@ func logged(t *testing.T, s *stage.Stage, proof []byte) {
 	t.Helper()
 	id, err := receipt.RecordID(proof)
 	if err == nil {
-		_, err = receipt.Verify(proof, s.Keys.LogKey, id)
+		_, err = receipt.Verify(proof, checkpoint.Log{Key: s.Keys.LogKey}, id)
 	}
 	if err != nil {
 		t.Errorf("receipt: %v", err)

@@ -313,8 +313,7 @@ func (s *Stage) StartVault(ctx context.Context) error {
 
 // StartRegistry runs the registry on loopback.
 func (s *Stage) StartRegistry(ctx context.Context) error {
-	r, err := registry.Open(ctx, registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.root,
-		Vault: registry.VaultLink{URL: "https://" + s.addresses.vault, Root: s.vaultTLS}, Log: s.opts.Log})
+	r, err := registry.Open(ctx, s.RegistryOptions())
 	if err != nil {
 		return err
 	}
@@ -325,6 +324,12 @@ func (s *Stage) StartRegistry(ctx context.Context) error {
 	stop := run(func(ctx context.Context) error { return r.Serve(ctx, l) })
 	s.stopRegistry = func() error { return errors.Join(stop(), r.Close()) }
 	return nil
+}
+
+// RegistryOptions open the registry while it does not run.
+func (s *Stage) RegistryOptions() registry.Options {
+	return registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.root,
+		Vault: registry.VaultLink{URL: "https://" + s.addresses.vault, Root: s.vaultTLS}, Log: s.opts.Log}
 }
 
 // RegistryAddress is where the registry itself listens.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/pcscd"
@@ -165,7 +166,7 @@ func TestOneCitizenEnrolled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := receipt.Verify([]byte(r.Final), s.Keys.LogKey, id); err != nil {
+			if _, err := receipt.Verify([]byte(r.Final), checkpoint.Log{Key: s.Keys.LogKey}, id); err != nil {
 				t.Errorf("receipt: %v", err)
 			}
 			if fmt.Sprintf("%x", id) != r.RecordID {

@@ -23,6 +23,7 @@ import (
 	"fyne.io/fyne/v2/test"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/idcard"
@@ -201,7 +202,7 @@ func (p *person) finish(before *image.RGBA) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if _, err := receipt.Verify(final, p.Keys.LogKey, id); err != nil || fmt.Sprintf("%x", id) != p.receipt.RecordID {
+	if _, err := receipt.Verify(final, checkpoint.Log{Key: p.Keys.LogKey}, id); err != nil || fmt.Sprintf("%x", id) != p.receipt.RecordID {
 		p.t.Errorf("receipt of record %s: %v", p.receipt.RecordID, err)
 	}
 	if s := p.now; s.Holder != nil || s.Consent != nil || s.Review != nil || s.Receipt != nil || s.Checks != nil {
