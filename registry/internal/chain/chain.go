@@ -60,7 +60,6 @@ func (r Roots) Verify(chain []*x509.Certificate, at time.Time) (record.Class, er
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
-	err := errors.New("no root configured")
 	id, err := idOf(chain), errors.New("no root configured")
 	for _, root := range r {
 		if root.known.has(id, at) {
