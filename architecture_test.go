@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/record", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
-		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
+		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/prometheus/client_golang/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
 
 	"sync/queue": {"go.etcd.io/bbolt/...", "golang.org/x/sys/unix"},
 	"sync/client": {"registry/record", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api",

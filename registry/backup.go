@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/backup"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/policy"
@@ -38,7 +39,7 @@ func Backup(ctx context.Context, dir string, p policy.Signed, to, keys string, s
 	}
 	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore}, Signer: signer, Now: now,
 		Apart: dirLog, CopyApart: func(ctx context.Context, to string) error {
-			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, []string{pub.LogKey})
+			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, checkpoint.Log{Key: pub.LogKey})
 			return err
 		}}
 	if snapshot != nil {
@@ -82,9 +83,10 @@ func Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	if err := m.Verify(o.From); err != nil {
 		return report, err
 	}
-	var seen []LogHead
+	log := checkpoint.Log{Key: p.LogKey} // witnesses have seen what comes of it
+	var seen []checkpoint.Checkpoint
 	for _, b := range o.Seen {
-		head, err := ParseHead(b, p.LogKey)
+		head, err := log.Open(b)
 		if err != nil {
 			return report, fmt.Errorf("a checkpoint that was seen: %w", err)
 		}
@@ -100,8 +102,8 @@ func Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 		if err := os.MkdirAll(filepath.Join(dir, dirKiosks), 0o700); err != nil {
 			return err
 		}
-		log := filepath.Join(dir, dirLog)
-		if _, err := CopyLog(ctx, o.Log, log, []string{p.LogKey}, seen...); err != nil {
+		copied := filepath.Join(dir, dirLog)
+		if _, err := CopyLog(ctx, o.Log, copied, log, seen...); err != nil {
 			return err
 		}
 		file := filepath.Join(dir, fileStore)
@@ -112,7 +114,7 @@ func Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 		if err != nil {
 			return err
 		}
-		report, err = examine(ctx, st, LogDir(log), p.LogKey)
+		report, err = examine(ctx, st, LogDir(copied), log)
 		return errors.Join(err, st.Close(), report.Err())
 	})
 	if err != nil {

@@ -3,11 +3,14 @@ package registry_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,10 +18,10 @@ import (
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	tiles "github.com/transparency-dev/tessera/client"
+	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
-	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/backup"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/registrytest"
@@ -35,7 +38,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	w := registrytest.New(t)
 	o := w.RegistryOptions(noVault)
 	r := serve(t, o)
-	vkey := w.Policy.Policy().LogKey
+	log := w.Policy.Policy().Log()
 
 	// Three kiosks send all the time.
 	ctx, stop := context.WithCancel(t.Context())
@@ -82,7 +85,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	// Anybody may copy the public log: here over the network, later than the backup.
 	mirror := filepath.Join(w.Dir, "mirror")
 	public := registry.LogURL(r.URL+api.PathLog, connect(t, w, r.URL).http)
-	last, err := registry.CopyLog(t.Context(), public, mirror, []string{vkey})
+	last, err := registry.CopyLog(t.Context(), public, mirror, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +94,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	restore := registry.RestoreOptions{From: to, Keys: keys, Dir: w.RegistryDir(), Policy: w.Policy, Seen: [][]byte{last.Checkpoint}}
+	restore := registry.RestoreOptions{From: to, Keys: keys, Dir: w.RegistryDir(), Policy: w.Policy, Seen: [][]byte{last.Bytes()}}
 	// The backup's own log is older than what others have seen: to go on with it
 	// would be a fork.
 	if _, err := registry.Restore(t.Context(), restore); !errors.Is(err, registry.ErrLogCut) {
@@ -105,7 +108,7 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if report.Records < uint64(before) || report.LogSize != last.Size || report.Unknown == 0 {
+	if report.Records < uint64(before) || report.LogSize != last.Size() || report.Unknown == 0 {
 		t.Errorf("%d had been taken on before: %v", before, report)
 	}
 	if _, err := registry.Restore(t.Context(), restore); !errors.Is(err, keyfile.ErrExists) {
@@ -118,9 +121,9 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	}
 	for _, s := range sent[:before] {
 		got := links[s.Record().Payload().Context.KioskID].until(s.ID(), "receipt", hasReceipt)
-		if final, err := receipt.Verify([]byte(got.Receipt), checkpoint.Log{Key: vkey}, s.ID()); err != nil {
+		if final, err := receipt.Verify([]byte(got.Receipt), log, s.ID()); err != nil {
 			t.Errorf("receipt: %v", err)
-		} else if first, err := receipt.Verify([]byte(old[s.ID()]), checkpoint.Log{Key: vkey}, s.ID()); err != nil || first.Index() != final.Index() {
+		} else if first, err := receipt.Verify([]byte(old[s.ID()]), log, s.ID()); err != nil || first.Index() != final.Index() {
 			t.Errorf("a record that stood at %d in the log now stands at %d, %v", first.Index(), final.Index(), err)
 		}
 	}
@@ -131,8 +134,8 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 			t.Fatalf("%+v", v)
 		}
 		got := c.until(s.ID(), "receipt", hasReceipt)
-		final, err := receipt.Verify([]byte(got.Receipt), checkpoint.Log{Key: vkey}, s.ID())
-		first, e := receipt.Verify([]byte(old[s.ID()]), checkpoint.Log{Key: vkey}, s.ID())
+		final, err := receipt.Verify([]byte(got.Receipt), log, s.ID())
+		first, e := receipt.Verify([]byte(old[s.ID()]), log, s.ID())
 		if err != nil || e != nil || first.Index() != final.Index() {
 			t.Fatalf("in the log twice: at %d and %d, %v", first.Index(), final.Index(), errors.Join(err, e))
 		}
@@ -142,28 +145,26 @@ func TestBackupUnderLoadAndRestore(t *testing.T) {
 	c := connect(t, w, r.URL, k.TLS)
 	s := k.Make(t, registrytest.Spec{})
 	c.send(s)
-	final, err := receipt.Verify([]byte(c.until(s.ID(), "receipt", hasReceipt).Receipt), checkpoint.Log{Key: vkey}, s.ID())
-	if err != nil || final.Index() != last.Size {
-		t.Errorf("after it was put back: index %d after %d leaves, %v", final.Index(), last.Size, err)
+	final, err := receipt.Verify([]byte(c.until(s.ID(), "receipt", hasReceipt).Receipt), log, s.ID())
+	if err != nil || final.Index() != last.Size() {
+		t.Errorf("after it was put back: index %d after %d leaves, %v", final.Index(), last.Size(), err)
 	}
 	after, err := registry.Examine(r.Registry)
 	if err != nil || after.Err() != nil || after.Unknown != 0 || after.Records != uint64(len(sent)+1) || after.LogSize != after.Records {
 		t.Errorf("%d records were sent: %v, %v", len(sent)+1, after, err)
 	}
-	now, err := registry.ParseHead(final.Checkpoint().Bytes(), vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	now := final.Checkpoint()
 	files := tiles.FileFetcher{Root: filepath.Join(w.RegistryDir(), "log")}
-	builder, err := tiles.NewProofBuilder(t.Context(), now.Size, files.ReadTile)
+	builder, err := tiles.NewProofBuilder(t.Context(), now.Size(), files.ReadTile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := builder.ConsistencyProof(t.Context(), last.Size, now.Size)
+	before1, after1 := last.Root(), now.Root()
+	path, err := builder.ConsistencyProof(t.Context(), last.Size(), now.Size())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := proof.VerifyConsistency(rfc6962.DefaultHasher, last.Size, now.Size, path, last.Root, now.Root); err != nil {
+	if err := proof.VerifyConsistency(rfc6962.DefaultHasher, last.Size(), now.Size(), path, before1[:], after1[:]); err != nil {
 		t.Errorf("the log contradicts the checkpoint from before: %v", err)
 	}
 }
@@ -264,36 +265,50 @@ func TestBackupDamaged(t *testing.T) {
 // A copy of the log is what its checkpoint says, or none.
 func TestCopyLog(t *testing.T) {
 	w, r := small(t, 5)
-	vkeys := []string{w.Policy.Policy().LogKey}
+	log := w.Policy.Policy().Log()
 	source := registry.LogDir(filepath.Join(w.RegistryDir(), "log"))
 	mirror := filepath.Join(t.TempDir(), "mirror")
-	first, err := registry.CopyLog(t.Context(), source, mirror, vkeys)
-	if err != nil || first.Size != 5 {
-		t.Fatal(first.Size, err)
+	first, err := registry.CopyLog(t.Context(), source, mirror, log)
+	if err != nil || first.Size() != 5 {
+		t.Fatal(first.Size(), err)
 	}
 	k := w.Kiosk(t, "KIOSK-0002")
 	c := connect(t, w, r.URL, k.TLS)
 	s := k.Make(t, registrytest.Spec{})
 	c.send(s)
 	c.until(s.ID(), "receipt", hasReceipt)
-	if again, err := registry.CopyLog(t.Context(), source, mirror, vkeys, first); err != nil || again.Size != 6 {
-		t.Errorf("the next copy: %d %v", again.Size, err)
+	if again, err := registry.CopyLog(t.Context(), source, mirror, log, first); err != nil || again.Size() != 6 {
+		t.Errorf("the next copy: %d %v", again.Size(), err)
 	}
 	// The mirror knows more than the source: the source was put back.
 	older := filepath.Join(t.TempDir(), "older")
 	if err := os.CopyFS(older, os.DirFS(mirror)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(older, "checkpoint"), first.Checkpoint, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(older, "checkpoint"), first.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := registry.CopyLog(t.Context(), registry.LogDir(older), mirror, vkeys); !errors.Is(err, registry.ErrLogCut) {
+	if _, err := registry.CopyLog(t.Context(), registry.LogDir(older), mirror, log); !errors.Is(err, registry.ErrLogCut) {
 		t.Errorf("an older log over a newer: %v", err)
 	}
-	fork := first
-	fork.Root = bytes.Clone(fork.Root)
-	fork.Root[0] ^= 1
-	if _, err := registry.CopyLog(t.Context(), source, t.TempDir(), vkeys, fork); !errors.Is(err, registry.ErrLogFork) {
+	// Another log under the same key.
+	private, err := os.ReadFile(filepath.Join(w.RegistryDir(), "log.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(strings.TrimSpace(string(private)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n3\n%s\n", registrytest.Origin, base64.StdEncoding.EncodeToString(make([]byte, 32)))}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forked, err := log.Open(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := registry.CopyLog(t.Context(), source, t.TempDir(), log, forked); !errors.Is(err, registry.ErrLogFork) {
 		t.Errorf("a log that contradicts what was seen: %v", err)
 	}
 	swapped := func(ctx context.Context, path string) ([]byte, error) {
@@ -304,14 +319,14 @@ func TestCopyLog(t *testing.T) {
 		}
 		return b, err
 	}
-	if _, err := registry.CopyLog(t.Context(), swapped, t.TempDir(), vkeys); !errors.Is(err, registry.ErrLogDamaged) {
+	if _, err := registry.CopyLog(t.Context(), swapped, t.TempDir(), log); !errors.Is(err, registry.ErrLogDamaged) {
 		t.Errorf("another entry: %v", err)
 	}
-	if _, err := registry.CopyLog(t.Context(), source, t.TempDir(), []string{registrytest.New(t).Policy.Policy().LogKey}); err == nil {
+	if _, err := registry.CopyLog(t.Context(), source, t.TempDir(), registrytest.New(t).Policy.Policy().Log()); err == nil {
 		t.Error("another log's key is taken")
 	}
 	huge := registry.LogURL("https://registry.invalid", &http.Client{Transport: answers(bytes.Repeat([]byte("a"), 1<<20))})
-	if _, err := registry.CopyLog(t.Context(), huge, t.TempDir(), vkeys); err == nil {
+	if _, err := registry.CopyLog(t.Context(), huge, t.TempDir(), log); err == nil {
 		t.Error("a server may answer without end")
 	}
 }

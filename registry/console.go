@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 )
@@ -13,13 +14,14 @@ import (
 // consoleRoutes is what operators' commands may ask, as http.ServeMux patterns.
 func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
+		"GET /status":      r.consoleStatus,
+		"GET /store":       r.consoleStore,
+		"GET /check":       r.consoleCheck,
+		"GET /kiosks/{id}": r.consoleKiosk,
+
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
-		"GET /status":                r.consoleStatus,
-		"GET /store":                 r.consoleStore,
-		"GET /check":                 r.consoleCheck,
-		"GET /kiosks/{id}":           r.consoleKiosk,
 
 		"GET /cancellations":                r.consoleCancellations,
 		"GET /cancellations/{did}":          r.consoleCancellation,
@@ -108,7 +110,7 @@ func (r *Registry) consoleCheck(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusConflict, api.CodeUnavailable, "the log is at another registry: ask there", 0)
 		return
 	}
-	report, err := examine(q.Context(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().LogKey)
+	report, err := examine(q.Context(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
 	if err != nil {
 		r.consoleFailed(w, err)
 		return

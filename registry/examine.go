@@ -45,7 +45,7 @@ const (
 
 // examine compares what is stored with what is logged, and each record with its
 // id. It reads the log at its checkpoint; ErrLogCut if the store knows more of it.
-func examine(ctx context.Context, s inventory, log LogSource, vkeys ...string) (Report, error) {
+func examine(ctx context.Context, s inventory, from LogSource, log checkpoint.Log) (Report, error) {
 	var r Report
 	// The store first: the log may have grown when it is read, and not shrunk.
 	scanned, err := s.Scanned(ctx)
@@ -74,7 +74,7 @@ func examine(ctx context.Context, s inventory, log LogSource, vkeys ...string) (
 				r.Waiting++
 				continue
 			}
-			final, err := verifyAny(one.receipt, vkeys, one.id)
+			final, err := receipt.Verify(one.receipt, log, one.id)
 			if err != nil {
 				r.damaged(one.id)
 				continue
@@ -86,34 +86,34 @@ func examine(ctx context.Context, s inventory, log LogSource, vkeys ...string) (
 			break
 		}
 	}
-	b, err := log(ctx, layout.CheckpointPath)
+	b, err := from(ctx, layout.CheckpointPath)
 	if errors.Is(err, fs.ErrNotExist) && scanned == 0 && len(places) == 0 {
 		return r, nil // never served
 	}
 	if err != nil {
 		return r, fmt.Errorf("examine: %w", err)
 	}
-	head, err := ParseHead(b, vkeys...)
+	head, err := log.Open(b)
 	if err != nil {
 		return r, fmt.Errorf("examine: %w", err)
 	}
-	if r.LogSize = head.Size; head.Size < scanned {
-		return r, fmt.Errorf("examine: %w: it holds %d leaves, there were %d", ErrLogCut, head.Size, scanned)
+	if r.LogSize = head.Size(); r.LogSize < scanned {
+		return r, fmt.Errorf("examine: %w: it holds %d leaves, there were %d", ErrLogCut, r.LogSize, scanned)
 	}
-	leaves, err := readLeaves(ctx, log, head.Size)
+	leaves, err := readLeaves(ctx, from, r.LogSize)
 	if err != nil {
 		return r, fmt.Errorf("examine: %w", err)
 	}
 	known := uint64(0)
 	for _, p := range places {
-		if p.index >= head.Size || !bytes.Equal(leaves[32*p.index:32*p.index+32], p.leaf[:]) {
+		if p.index >= r.LogSize || !bytes.Equal(leaves[32*p.index:32*p.index+32], p.leaf[:]) {
 			r.damaged(p.id)
 			r.Receipts--
 			continue
 		}
 		known++
 	}
-	r.Unknown = head.Size - known
+	r.Unknown = r.LogSize - known
 	return r, nil
 }
 
@@ -121,16 +121,6 @@ func (r *Report) damaged(id [32]byte) {
 	if len(r.Damaged) < mostDamaged {
 		r.Damaged = append(r.Damaged, id)
 	}
-}
-
-// verifyAny verifies a receipt by one of the log's keys.
-func verifyAny(b []byte, vkeys []string, id [32]byte) (f receipt.Final, err error) {
-	for _, vkey := range vkeys {
-		if f, err = receipt.Verify(b, checkpoint.Log{Key: vkey}, id); err == nil {
-			return f, nil
-		}
-	}
-	return f, err
 }
 
 // readLeaves is the log's entries, 32 bytes each.

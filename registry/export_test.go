@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -245,15 +246,6 @@ func CheckDatabaseAddress(address string) error {
 	return err
 }
 
-// Limiter holds back who sends too often.
-type Limiter struct{ l *limiter }
-
-// NewLimiter is one that nobody has used.
-func NewLimiter() Limiter { return Limiter{newLimiter()} }
-
-// Take is how long an address is to wait; 0: it is served.
-func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }
-
 func (s stock) ID() []byte      { return s.id[:] }
 func (s stock) Record() []byte  { return s.record }
 func (s stock) Receipt() []byte { return s.receipt }
@@ -300,7 +292,7 @@ func Snapshot(r *Registry) func(context.Context, io.Writer) error {
 
 // Examine compares store and log of a registry that serves.
 func Examine(r *Registry) (Report, error) {
-	return examine(context.Background(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().LogKey)
+	return examine(context.Background(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
 }
 
 // Routes are the methods and paths that are served.
@@ -337,3 +329,12 @@ func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, e
 
 // SeenOutcomes is the number of the vault's outcome that was seen last.
 func SeenOutcomes(r *Registry) (uint64, error) { return r.store.Outcomes(context.Background()) }
+
+// Limiter holds back who sends too often.
+type Limiter struct{ l *limiter }
+
+// NewLimiter is one that nobody has used.
+func NewLimiter() Limiter { return Limiter{newLimiter()} }
+
+// Take is how long an address is to wait; 0: it is served.
+func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }

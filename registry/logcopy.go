@@ -12,13 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	f_log "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 	t_api "github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/api/layout"
-	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 )
 
@@ -69,69 +68,46 @@ func LogURL(url string, c *http.Client) LogSource {
 	}
 }
 
-// LogHead is a checkpoint that a key of the log has signed.
-type LogHead struct {
-	Size       uint64
-	Root       []byte
-	Checkpoint []byte // as it was published
-}
-
-// ParseHead verifies a checkpoint by one of the log's keys.
-func ParseHead(checkpoint []byte, vkeys ...string) (LogHead, error) {
-	err := errors.New("no key")
-	for _, vkey := range vkeys {
-		var v note.Verifier
-		if v, err = note.NewVerifier(vkey); err != nil {
-			return LogHead{}, fmt.Errorf("log key: %w", err)
-		}
-		var c *f_log.Checkpoint
-		if c, _, _, err = f_log.ParseCheckpoint(checkpoint, v.Name(), v); err == nil {
-			return LogHead{c.Size, c.Hash, checkpoint}, nil
-		}
-	}
-	return LogHead{}, fmt.Errorf("checkpoint: %w", err)
-}
-
 // CopyLog copies a log at its checkpoint into dir, where an earlier copy may be:
 // what is there of that is not read from the source again. Of the source only the
 // checkpoint and the entries are used; tiles are built anew, so that a copy is
 // what its checkpoint says, or ErrLogDamaged. Each of seen must be a checkpoint of
 // the same log's past: ErrLogCut if it is longer than the source, ErrLogFork if it
 // has another root. A registry can go on with the copy.
-func CopyLog(ctx context.Context, from LogSource, dir string, vkeys []string, seen ...LogHead) (LogHead, error) {
+func CopyLog(ctx context.Context, from LogSource, dir string, log checkpoint.Log, seen ...checkpoint.Checkpoint) (checkpoint.Checkpoint, error) {
 	b, err := from(ctx, layout.CheckpointPath)
 	if err != nil {
-		return LogHead{}, fmt.Errorf("copy log: %w", err)
+		return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w", err)
 	}
-	head, err := ParseHead(b, vkeys...)
+	head, err := log.Open(b)
 	if err != nil {
-		return LogHead{}, fmt.Errorf("copy log: %w", err)
+		return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w", err)
 	}
 	if old, err := os.ReadFile(filepath.Join(dir, layout.CheckpointPath)); err == nil {
-		earlier, err := ParseHead(old, vkeys...)
+		earlier, err := log.Open(old)
 		if err != nil {
-			return LogHead{}, fmt.Errorf("copy log: what is in %s: %w", dir, err)
+			return checkpoint.Checkpoint{}, fmt.Errorf("copy log: what is in %s: %w", dir, err)
 		}
 		seen = append(seen, earlier)
 	}
-	roots := map[uint64][]byte{head.Size: nil}
+	roots := map[uint64][]byte{head.Size(): nil}
 	for _, s := range seen {
-		if s.Size > head.Size {
-			return LogHead{}, fmt.Errorf("copy log: %w: it holds %d leaves, a checkpoint of %d was published", ErrLogCut, head.Size, s.Size)
+		if s.Size() > head.Size() {
+			return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w: it holds %d leaves, a checkpoint of %d was published", ErrLogCut, head.Size(), s.Size())
 		}
-		roots[s.Size] = nil
+		roots[s.Size()] = nil
 	}
-	w := logWriter{dir: dir, size: head.Size, dirs: map[string]bool{}}
+	w := logWriter{dir: dir, size: head.Size(), dirs: map[string]bool{}}
 	if err := w.entries(ctx, from, roots); err != nil {
-		return LogHead{}, fmt.Errorf("copy log: %w", err)
+		return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w", err)
 	}
 	for _, s := range seen {
-		if string(roots[s.Size]) != string(s.Root) {
-			return LogHead{}, fmt.Errorf("copy log: %w: at %d leaves", ErrLogFork, s.Size)
+		if root := s.Root(); string(roots[s.Size()]) != string(root[:]) {
+			return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w: at %d leaves", ErrLogFork, s.Size())
 		}
 	}
-	if string(roots[head.Size]) != string(head.Root) {
-		return LogHead{}, fmt.Errorf("copy log: %w", ErrLogDamaged)
+	if root := head.Root(); string(roots[head.Size()]) != string(root[:]) {
+		return checkpoint.Checkpoint{}, fmt.Errorf("copy log: %w", ErrLogDamaged)
 	}
 	return head, w.finish(head)
 }
@@ -275,7 +251,7 @@ func (w *logWriter) write(path string, b []byte) error {
 }
 
 // finish makes the copy one that Tessera goes on with, last the checkpoint.
-func (w *logWriter) finish(head LogHead) error {
+func (w *logWriter) finish(head checkpoint.Checkpoint) error {
 	for dir := range w.dirs {
 		if err := keyfile.SyncDir(filepath.Join(w.dir, dir)); err != nil {
 			return err
@@ -286,15 +262,16 @@ func (w *logWriter) finish(head LogHead) error {
 		return err
 	}
 	// Tessera's POSIX driver keeps the size and root of the tree here.
+	root := head.Root()
 	b, err := json.Marshal(struct {
 		Size uint64 `json:"size"`
 		Root []byte `json:"root"`
-	}{head.Size, head.Root})
+	}{head.Size(), root[:]})
 	if err != nil {
 		return err
 	}
 	if err := keyfile.Replace(filepath.Join(state, "treeState"), b, 0o644); err != nil {
 		return err
 	}
-	return keyfile.Replace(filepath.Join(w.dir, layout.CheckpointPath), head.Checkpoint, 0o644)
+	return keyfile.Replace(filepath.Join(w.dir, layout.CheckpointPath), head.Bytes(), 0o644)
 }

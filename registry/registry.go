@@ -78,14 +78,14 @@ type Options struct {
 	// CheckpointInterval is how often the log may publish a checkpoint, at least
 	// and by default 200 ms. Receipts wait for one.
 	CheckpointInterval time.Duration
-	// CancelDelay is how long a cancel code suspends before it revokes; default
-	// DefaultCancelDelay.
-	CancelDelay time.Duration
 	// Connections are open at most at once, ConnectionsPerAddress from one address;
 	// 512 and 384 by default.
 	Connections, ConnectionsPerAddress int
-	Now                                func() time.Time // default time.Now
-	Log                                *slog.Logger     // default: none
+	// CancelDelay is how long a cancel code suspends before it revokes; default
+	// DefaultCancelDelay.
+	CancelDelay time.Duration
+	Now         func() time.Time // default time.Now
+	Log         *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), cancels: newLimiter(), limits: defaultLimits(), provisions: make(chan struct{}, maxProvisions)}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
 	if o.Connections > 0 {
 		r.limits.connections = o.Connections
 	}

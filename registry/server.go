@@ -309,7 +309,7 @@ func (r *Registry) statuses(ctx context.Context, sender Kiosk, asked []api.ID) (
 		answer := api.RecordStatus{ID: id, Status: api.Unknown}
 		if known, held := found[id]; held {
 			if answer, err = r.recordStatus(ctx, id, known); err != nil {
-				return result, fmt.Errorf("sign standing of %s: %w", id, err)
+				return api.StatusResult{}, fmt.Errorf("sign standing of %s: %w", id, err)
 			}
 		}
 		if room -= reply.Size(answer) + 1; room < 0 {

@@ -18,9 +18,9 @@ type store interface {
 	intake
 	outbox
 	openings
+	inventory
 	chains
 	cancellations
-	inventory
 	register
 	reports
 	sessions

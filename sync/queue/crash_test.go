@@ -133,7 +133,17 @@ func audit(q *queue.Queue, acknowledged []string) error {
 // resume opens what a cut has left, audits it, reads all of it and does the rest of
 // the work.
 func resume(dir string, records int, acknowledged []string) (queue.Report, error) {
-	q, r, err := queue.Open(ctx, dir, queue.Options{}.Small())
+	return resumeWith(queue.Options{}.Small().CheckedHere(), dir, records, acknowledged)
+}
+
+// resumeDamaged is the same where a page may be damaged, which may end the process
+// that checks it.
+func resumeDamaged(dir string, records int, acknowledged []string) (queue.Report, error) {
+	return resumeWith(queue.Options{}.Small(), dir, records, acknowledged)
+}
+
+func resumeWith(o queue.Options, dir string, records int, acknowledged []string) (queue.Report, error) {
+	q, r, err := queue.Open(ctx, dir, o)
 	if err != nil {
 		return r, err
 	}

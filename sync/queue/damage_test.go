@@ -20,7 +20,7 @@ import (
 func filled(t testing.TB) (dir string, acknowledged []string) {
 	t.Helper()
 	dir = quickDir(t)
-	if _, err := resume(dir, records, nil); err != nil {
+	if _, err := resumeDamaged(dir, records, nil); err != nil {
 		t.Fatal(err)
 	}
 	return dir, lines(work(records))
@@ -61,7 +61,7 @@ func TestDamagedDatabase(t *testing.T) {
 			at := used[rand.IntN(len(used))]
 			damaged := clone(t, dir)
 			flip(t, filepath.Join(damaged, "queue.db"), at, byte(rand.IntN(8)))
-			r, err := resume(damaged, records, done)
+			r, err := resumeDamaged(damaged, records, done)
 			if err != nil {
 				t.Errorf("byte %d (page %d): %v, %+v", at, p, err, r)
 			}
@@ -93,12 +93,12 @@ func TestDatabaseGoneCutOrForeign(t *testing.T) {
 	} {
 		damaged := clone(t, dir)
 		check(t, spoil(filepath.Join(damaged, "queue.db")))
-		r, err := resume(damaged, records, done)
+		r, err := resumeDamaged(damaged, records, done)
 		if err != nil || !r.Rebuilt {
 			t.Errorf("%s: %v, %+v", name, err, r)
 		}
 		// The rebuilt queue opens like any other.
-		if r, err := resume(damaged, records, done); err != nil || r.Rebuilt || len(r.SetAside) > 0 {
+		if r, err := resumeDamaged(damaged, records, done); err != nil || r.Rebuilt || len(r.SetAside) > 0 {
 			t.Errorf("%s, then opened: %v, %+v", name, err, r)
 		}
 	}
@@ -166,7 +166,7 @@ func TestBitFlips(t *testing.T) {
 				if name == "history.db" { // a key that is another hides a record until that is read
 					r, err = mend(damaged, nil)
 				}
-				r2, err2 := resume(damaged, records, done)
+				r2, err2 := resumeDamaged(damaged, records, done)
 				if err := errors.Join(err, err2); err != nil {
 					t.Errorf("bit %d of byte %d of %s: %v, %+v, %+v", bit, at, name, err, r, r2)
 					continue
@@ -179,7 +179,7 @@ func TestBitFlips(t *testing.T) {
 					for _, name := range gone {
 						check(t, os.RemoveAll(filepath.Join(left, name)))
 					}
-					if r, err := resume(left, records, done); err != nil {
+					if r, err := resumeDamaged(left, records, done); err != nil {
 						t.Errorf("bit %d of byte %d of %s, then without %v: %v, %+v", bit, at, name, gone, err, r)
 					}
 				}
@@ -223,7 +223,7 @@ func TestMendingInterrupted(t *testing.T) {
 			killed := clone(t, dir)
 			spoiled(t, killed, database)
 			code := runChild(t, "mend", killed, strconv.Itoa(cut)).code
-			if r, err := resume(killed, records, done); err != nil {
+			if r, err := resumeDamaged(killed, records, done); err != nil {
 				t.Fatalf("killed before step %d: %v, %+v", cut, err, r)
 			}
 			failed := clone(t, dir)
@@ -237,7 +237,7 @@ func TestMendingInterrupted(t *testing.T) {
 			}); err != nil && !errors.Is(err, syscall.EIO) {
 				t.Fatalf("step %d failed: %v", cut, err)
 			}
-			if r, err := resume(failed, records, done); err != nil {
+			if r, err := resumeDamaged(failed, records, done); err != nil {
 				t.Fatalf("after step %d failed: %v, %+v", cut, err, r)
 			}
 			check(t, errors.Join(os.RemoveAll(filepath.Dir(killed)), os.RemoveAll(filepath.Dir(failed))))
@@ -303,7 +303,7 @@ func TestCheckThatCannotBeMade(t *testing.T) {
 			t.Errorf("%v: %v", want, err)
 		}
 	}
-	if r, err := resume(dir, records, done); err != nil || r.Rebuilt {
+	if r, err := resumeDamaged(dir, records, done); err != nil || r.Rebuilt {
 		t.Errorf("%v, %+v", err, r)
 	}
 }

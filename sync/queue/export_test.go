@@ -28,6 +28,13 @@ func (o Options) Small() Options {
 	return o
 }
 
+// CheckedHere makes the check of the database without a child process, which takes
+// longer to start than a small database to check.
+func (o Options) CheckedHere() Options {
+	o.Check = func(_ context.Context, file string) error { return checkHere(file) }
+	return o
+}
+
 // Forget does what Purge must never do: it purges a record that has no receipt.
 // The other negative control.
 func (q *Queue) Forget(id ID) error {

@@ -15,6 +15,7 @@ import (
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/backup"
 	"enrollkiosk/registry/internal/command"
 )
@@ -148,11 +149,11 @@ func logCopy(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	head, err := registry.CopyLog(ctx, from, filepath.Clean(rest[1]), []string{*vkey})
+	head, err := registry.CopyLog(ctx, from, filepath.Clean(rest[1]), checkpoint.Log{Key: *vkey})
 	if err != nil {
 		return unfit(err)
 	}
-	fmt.Printf("%s holds %d leaves, verified\n", rest[1], head.Size)
+	fmt.Printf("%s holds %d leaves, verified\n", rest[1], head.Size())
 	return nil
 }
 
