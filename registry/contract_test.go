@@ -223,6 +223,12 @@ func (c *contract) check(schema, v any, at string) error {
 					return err
 				}
 			}
+		case "uniqueItems":
+			for i, one := range list {
+				if slices.ContainsFunc(list[:i], func(o any) bool { return reflect.DeepEqual(o, one) }) {
+					return fail("%v is there twice", one)
+				}
+			}
 		case "oneOf":
 			var fits int
 			var first error
