@@ -69,16 +69,14 @@ fuzz: deps
 	GO=$(GO) scripts/fuzz 2s
 
 # Power cuts on ext4 and XFS under the working queue, N of them. Root, /dev/fuse.
-N ?= 500
 crash: deps
-	GO=$(GO) scripts/crash $(N) $(SEED)
+	GO=$(GO) scripts/crash $(or $(N),500) $(SEED)
 
 # Ratios within one run, with their goals.
 bench: deps
 	GO=$(GO) scripts/bench
 
 # A registry with N stored records against one with ten thousand; by hand.
-N ?=
 bench-scale: deps
 	GO=$(GO) scripts/bench-scale $(N)
 

@@ -110,6 +110,8 @@ func fill(b *testing.B, c *postgres.Cluster, database string, n int) {
 	for _, sql := range []string{
 		`INSERT INTO records (id, kiosk, sequence, sender, received, jws)
 			SELECT sha256(('record' || n)::bytea), 'GENERATED-' || n %% 5000, n, '', now(), sha256(n::text::bytea) FROM generate_series(1, %d) AS n`,
+		`INSERT INTO links SELECT 'GENERATED-' || n %% 5000, n, sha256(('record' || n)::bytea), '{}' FROM generate_series(1, %d) AS n`,
+		`INSERT INTO codes SELECT sha256(('code' || n)::bytea), 'did:key:zDn' || encode(sha256(('did' || n)::bytea), 'hex'), sha256(('record' || n)::bytea) FROM generate_series(1, %d) AS n`,
 		`INSERT INTO attestations SELECT sha256(('record' || n)::bytea), sha256(n::text::bytea) FROM generate_series(1, %d) AS n`,
 		`INSERT INTO keys SELECT sha256(('key' || n)::bytea), sha256(('record' || n)::bytea) FROM generate_series(1, %d) AS n`,
 		`INSERT INTO holders SELECT 'did:key:zDn' || encode(sha256(('did' || n)::bytea), 'hex'), sha256(('record' || n)::bytea) FROM generate_series(1, %d) AS n`,
