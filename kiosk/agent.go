@@ -143,6 +143,18 @@ func (a *Agent) now() time.Time { return a.cfg.Clock().Wall }
 // Begin initialises the chain of a kiosk that has none, once, when it is set up.
 func Begin(ctx context.Context, tpm TPM, q Queue) error { return chain{tpm, q}.begin(ctx) }
 
+// End is where this kiosk's chain ends: its counter's value, the last number that has
+// a record, and that record's id, zero if there never was one. ErrRolledBack when
+// disk and counter do not belong together.
+func End(ctx context.Context, tpm TPM, q Queue) (sequence, recorded uint64, head [32]byte, err error) {
+	h, _, err := chain{tpm, q}.check(ctx)
+	if err != nil {
+		return 0, 0, head, err
+	}
+	sequence, err = tpm.Counter(ctx)
+	return sequence, h.Recorded, h.Previous, err
+}
+
 // Run serves officers and citizens until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.hub.close()

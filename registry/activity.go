@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -203,11 +201,7 @@ func (r *Registry) postActivity(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
 		return
 	}
-	own := func(key crypto.PublicKey) bool {
-		spki, err := x509.MarshalPKIXPublicKey(key)
-		return err == nil && sender.hasRecordKey(spki)
-	}
-	v, err := receipt.VerifyActivity(b, own, sender.ID, r.origin)
+	v, err := receipt.VerifyActivity(b, sender.signs, sender.ID, r.origin)
 	if err == nil && v.Claims().Time.After(r.now().Add(reportAhead)) {
 		err = errors.New("from the future")
 	}

@@ -286,6 +286,12 @@ func (k Kiosk) bootsLike(o Kiosk) bool { return slices.EqualFunc(k.BootPCRs, o.B
 
 func (k Kiosk) hasRecordKey(spki []byte) bool { return bytes.Equal(k.RecordKey, spki) }
 
+// signs says whether a key is the kiosk's record key.
+func (k Kiosk) signs(key crypto.PublicKey) bool {
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	return err == nil && k.hasRecordKey(spki)
+}
+
 // fresh says whether k's certificates last for a good while yet.
 func (k Kiosk) fresh(now time.Time) bool {
 	for _, chain := range [][][]byte{k.Certificates.Attestation, k.Certificates.Record, k.Certificates.TLS} {

@@ -126,7 +126,7 @@ func (r *Registry) consoleAnswer(w http.ResponseWriter, answer any, err error) {
 		return
 	case errors.Is(err, ErrUnknownKiosk), errors.Is(err, ErrNoCancellation):
 		status, code = http.StatusNotFound, api.CodeNotFound
-	case errors.Is(err, ErrRetired), errors.Is(err, ErrRevoked), errors.Is(err, ErrSequence), errors.Is(err, ErrMissing), errors.Is(err, ErrBy):
+	case errors.Is(err, ErrRetired), errors.Is(err, ErrRevoked), errors.Is(err, ErrSequence), errors.Is(err, ErrMissing), errors.Is(err, ErrBy), errors.Is(err, ErrFarewell):
 	case errors.Is(err, ErrResolution):
 		status = http.StatusBadRequest
 	case errors.Is(err, ErrCancelResolved):

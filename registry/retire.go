@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/internal/console"
+	"enrollkiosk/registry/receipt"
 )
 
 // Retirement is the end of a kiosk that has done nothing wrong.
@@ -16,6 +17,9 @@ type Retirement struct {
 	Sequence uint64    `json:"sequence"` // the last number of its TPM's counter, as the kiosk itself shows it
 	Missing  uint64    `json:"missing"`  // numbers up to it of which no record has come, and will come
 	By       string    `json:"by"`       // who decided it
+	// Farewell is the kiosk's own signed word on Sequence, which may be 0 beside it
+	// (receipt.Farewell); "" when the kiosk could not say it.
+	Farewell string `json:"farewell,omitempty"`
 }
 
 // Errors of Retire.
@@ -23,7 +27,8 @@ var (
 	ErrRetired  = errors.New("the kiosk was retired already")
 	ErrSequence = errors.New("the kiosk has sent a record of a higher number than its last: read its counter again")
 	ErrMissing  = errors.New("records of this kiosk are missing: have it deliver or export them, or say how many are given up")
-	ErrBy       = errors.New("say who decides, and the kiosk's last number")
+	ErrBy       = errors.New("say who decides, and the kiosk's last number, or bring its farewell")
+	ErrFarewell = errors.New("this is not the farewell of this kiosk: have kiosk retire write it, and carry it here as it is")
 )
 
 // Retire ends a kiosk's standing with its last number. What has not come by then
@@ -31,7 +36,7 @@ var (
 // knowing how many. It is like a revocation from now on: nothing that the kiosk made
 // before is suspect, nothing more is taken.
 func (r *Registry) Retire(ctx context.Context, id string, want Retirement) (Retirement, error) {
-	if want.By == "" || want.Sequence == 0 {
+	if want.By == "" || want.Sequence == 0 && want.Farewell == "" {
 		return Retirement{}, ErrBy
 	}
 	report, err := r.Report(ctx, id)
@@ -40,6 +45,16 @@ func (r *Registry) Retire(ctx context.Context, id string, want Retirement) (Reti
 	}
 	if report.Waiting {
 		return Retirement{}, fmt.Errorf("%s: %w", id, ErrUnknownKiosk)
+	}
+	if want.Farewell != "" {
+		said, err := r.farewell(ctx, report.Kiosk, want.Farewell)
+		if err != nil {
+			return Retirement{}, err
+		}
+		if want.Sequence != 0 && want.Sequence != said.Sequence {
+			return Retirement{}, fmt.Errorf("%s: %w: %d, the kiosk itself says %d", id, ErrFarewell, want.Sequence, said.Sequence)
+		}
+		want.Sequence = said.Sequence
 	}
 	c := report.Chain
 	highest := max(c.Highest, c.First)
@@ -63,6 +78,27 @@ func (r *Registry) Retire(ctx context.Context, id string, want Retirement) (Reti
 		return nil
 	})
 	return want, err
+}
+
+// farewell is what a kiosk has said last, under the record key that is registered. Its
+// chain must end there as it does here.
+func (r *Registry) farewell(ctx context.Context, k Kiosk, signed string) (receipt.Farewell, error) {
+	v, err := receipt.VerifyFarewell([]byte(signed), k.signs, k.ID, r.origin)
+	if err != nil {
+		return receipt.Farewell{}, fmt.Errorf("%s: %w: %w", k.ID, ErrFarewell, err)
+	}
+	f := v.Claims()
+	if f.Recorded == 0 || f.Head == [32]byte{} {
+		return f, nil
+	}
+	last, err := r.store.Links(ctx, k.ID, f.Recorded-1, 1)
+	if err != nil {
+		return receipt.Farewell{}, err
+	}
+	if len(last) > 0 && last[0].number == f.Recorded && last[0].Record != f.Head {
+		return receipt.Farewell{}, fmt.Errorf("%s: %w: its record %d is another one than ours: a copied or older disk", k.ID, ErrFarewell, f.Recorded)
+	}
+	return f, nil
 }
 
 func (r *Registry) consoleRetire(w http.ResponseWriter, q *http.Request) {

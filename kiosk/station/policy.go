@@ -151,6 +151,11 @@ func replaceFile(file string, b []byte) (err error) {
 	if err := os.Rename(f.Name(), file); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -95,6 +95,11 @@ func Provision(ctx context.Context, c Config, o ProvisionOptions) (Provisioned, 
 	if err := c.makeState(); err != nil {
 		return none, err
 	}
+	if r, err := c.retirement(); r.Farewell != "" {
+		return none, ErrRetiring
+	} else if err != nil && !errors.Is(err, ErrNotProvisioned) {
+		return none, err
+	}
 	o.Progress(StepConnect, "")
 	registry, err := client.New(client.Options{URL: c.Registry.URL, Pin: &o.Code.TLS, Policy: func() (policy.Signed, error) { return policy.Signed{}, kiosk.ErrPolicy }})
 	if err != nil {

@@ -68,14 +68,14 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		return nil, err
 	}
 	s.upkeep.note(o.Log, report)
+	certs, err := c.certificates()
+	if err != nil {
+		return nil, err
+	}
 	if s.tpm, err = openTPM(ctx, c); err != nil {
 		return nil, err
 	}
 	if err = s.tpm.Ready(); err != nil {
-		return nil, err
-	}
-	certs, err := c.certificates()
-	if err != nil {
 		return nil, err
 	}
 	if err = fits(certs, s.tpm); err != nil {

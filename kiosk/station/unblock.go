@@ -25,7 +25,7 @@ import (
 
 // Errors of unblocking a token, beside those of hsm, piv, tpm and client.
 var (
-	ErrAgentRuns  = errors.New("the agent runs and has the TPM: stop it, unblock the token, start it again")
+	ErrAgentRuns  = errors.New("the agent runs and has the TPM: stop it, then run this again")
 	ErrOtherToken = errors.New("another token than the one to unblock: put that one back")
 	ErrNotHolders = errors.New("the token holds no citizen's key: there is nothing to unblock")
 	ErrNoAdmin    = errors.New("nothing that the authority keeps administers this token: it was prepared anew since, and the citizen must be enrolled with a new one")

@@ -54,6 +54,7 @@ func exitCode(err error) int {
 	var sentAway *client.ProvisionRefused
 	var keptBlocked *client.UnblockRefused
 	var wrongPIN *hsm.WrongPIN
+	var undelivered *station.UndeliveredError
 	is := func(targets ...error) bool {
 		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 	}
@@ -65,7 +66,7 @@ func exitCode(err error) int {
 		kiosk.ErrServiceMissing, kiosk.ErrCardRemoved, kiosk.ErrCardMute, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
 		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned, prcid.ErrNoAnswer, prcid.ErrModule, prcid.ErrNoCard, prcid.ErrCardLost):
 		return exitHardware
-	case errors.As(err, &sentAway), errors.As(err, &keptBlocked), errors.As(err, &wrongPIN), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
+	case errors.As(err, &sentAway), errors.As(err, &keptBlocked), errors.As(err, &wrongPIN), errors.As(err, &undelivered), errors.As(err, &rejected), errors.As(err, &untrusted), errors.As(err, &belgian), errors.As(err, &page), is(trust.ErrMalformed, trust.ErrExpired,
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
@@ -73,7 +74,7 @@ func exitCode(err error) int {
 		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
 		hsm.ErrNotPIV, hsm.ErrCannotAttest, hsm.ErrNotFactoryNew, hsm.ErrFactoryCredentials, hsm.ErrUnsupported, hsm.ErrPINBlocked, hsm.ErrPUKBlocked,
 		attest.ErrRejected, piv.ErrPINForm, kiosk.ErrOfficerUnknown, station.ErrAgentRuns, station.ErrOtherToken, station.ErrNotHolders, station.ErrNoAdmin,
-		station.ErrReceipts):
+		station.ErrReceipts, station.ErrEraseAbandoned, station.ErrRetiring):
 		return exitRefused
 	case errors.As(err, &busy), is(wire.ErrNoAgent, client.ErrUnreachable, client.ErrCaptivePortal, client.ErrNonsense,
 		client.ErrTLS, client.ErrNotAllowed):

@@ -28,6 +28,7 @@ const usage = `kiosk enrolls citizens into the digital identity.
   kiosk agent                      own the devices, the queue and the flow
   kiosk enroll                     the flow in this terminal; the agent must run
   kiosk provision --code -         make this machine a kiosk of a registry that has given out a code
+  kiosk retire                     end this machine as a kiosk: sign a farewell, destroy its keys
   kiosk card read                  read an ID card and say what it proves
   kiosk card verify DIR            verify the files that card read --save wrote
   kiosk token show                 say everything that a token tells about itself
@@ -65,6 +66,7 @@ var commands = map[string]func(context.Context, *command) error{
 	"agent":            runAgent,
 	"enroll":           runEnroll,
 	"provision":        runProvision,
+	"retire":           runRetire,
 	"card read":        runCardRead,
 	"card verify":      runCardVerify,
 	"token show":       runTokenShow,

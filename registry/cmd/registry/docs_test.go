@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/simulators/tpm"
 )
 
 // commandsOf are the commands that stand in a page, in their order.
@@ -62,18 +64,35 @@ func free(t *testing.T) string {
 }
 
 // docs/runbook.md does what it says, from the first command to the last, with the
-// programs as they are built.
+// programs as they are built and a kiosk on a TPM of its own.
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "enrollkiosk/registry/cmd/registry", "enrollkiosk/registry/cmd/vault").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "enrollkiosk/registry/cmd/registry", "enrollkiosk/registry/cmd/vault", "enrollkiosk/kiosk/cmd/kiosk").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	script := commandsOf(t, "runbook.md")
-	for _, address := range []string{"127.0.0.1:18443", "127.0.0.1:18444", "127.0.0.1:19464"} {
-		script = strings.ReplaceAll(script, address, free(t))
+	addresses := map[string]string{"127.0.0.1:18443": free(t), "127.0.0.1:18444": free(t), "127.0.0.1:19464": free(t)}
+	for written, address := range addresses {
+		script = strings.ReplaceAll(script, written, address)
 	}
-	bash(t, t.TempDir(), script, "PATH="+bin+":"+os.Getenv("PATH"))
+	dir := t.TempDir()
+	chip, err := tpm.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chip.Stop() })
+	// The one thing that the page cannot know is who made the TPM.
+	var roots string
+	for i, der := range chip.Roots() {
+		name := fmt.Sprintf("tpm-root-%d.der", i)
+		write(t, dir, name, string(der))
+		roots += fmt.Sprintf("[[tpm_roots]]\nfile = %q\nclass = \"test\"\n", name)
+	}
+	script = strings.Replace(script, "required = [\"enrollment\"]\n", "required = [\"enrollment\"]\n"+roots, 1)
+	write(t, dir, "kiosk.toml", fmt.Sprintf("[kiosk]\nid = \"KIOSK-0001\"\nstate = \"kiosk\"\nlanguages = [\"en\"]\n[readers]\ndocument = \"D\"\ntoken = \"T\"\nofficer = \"O\"\n"+
+		"[tpm]\npath = %q\n[registry]\nurl = \"https://%s\"\n", chip.Path(), addresses["127.0.0.1:18443"]))
+	bash(t, dir, script, "PATH="+bin+":"+os.Getenv("PATH"))
 }
 
 // docs/curl.md works against a registry.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/internal/command"
+	"enrollkiosk/registry/receipt"
 )
 
 const nextPolicy = "Have the authority sign a policy with the new public.json, and start the registry anew with it: from then on the new one is used.\n"
@@ -60,15 +64,22 @@ func rotateKeys(args []string) error {
 func retire(ctx context.Context, args []string) error {
 	f := command.Flags("registry kiosks retire", usage)
 	file, by := f.String("config", "registry.toml", ""), f.String("by", "", "")
-	sequence, missing := f.Uint64("sequence", 0, ""), f.Uint64("missing", 0, "")
+	sequence, missing, farewell := f.Uint64("sequence", 0, ""), f.Uint64("missing", 0, ""), f.String("farewell", "", "")
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	if *by == "" || *sequence == 0 {
-		return command.Misuse("--sequence and --by are needed: the kiosk's last number, and who decides (see registry -h)")
+	if *by == "" || (*sequence == 0) == (*farewell == "") {
+		return command.Misuse("--by and either --farewell or --sequence are needed: who decides, and the kiosk's last number, by its own word if it can say it (see registry -h)")
 	}
 	want := registry.Retirement{Sequence: *sequence, Missing: *missing, By: *by}
+	if *farewell != "" {
+		b, err := readFarewell(*farewell)
+		if err != nil {
+			return err
+		}
+		want.Farewell = strings.TrimSpace(string(b))
+	}
 	if err := ask(ctx, *file, http.MethodPost, "/kiosks/"+url.PathEscape(rest[0])+"/retire", want, &want); err != nil {
 		var no *registry.Refused
 		if errors.As(err, &no) && no.Status < http.StatusInternalServerError {
@@ -78,4 +89,18 @@ func retire(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("%s is retired after number %d; %d records are given up\n", rest[0], want.Sequence, want.Missing)
 	return nil
+}
+
+// readFarewell reads what kiosk retire wrote.
+func readFarewell(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, receipt.MaxSize+2))
+	if err == nil && len(b) > receipt.MaxSize+1 {
+		err = fmt.Errorf("%s: %w", file, receipt.ErrForm)
+	}
+	return b, err
 }

@@ -43,8 +43,8 @@ const usage = `registry: takes enrollment records on and logs them.
   registry kiosks approve ID --ek FINGERPRINT --config FILE
                                                       register it, once the fingerprint is the one that the kiosk shows
   registry kiosks reject ID --config FILE
-  registry kiosks retire ID --sequence N [--missing N] --by NAME --config FILE
-                                                      end it after its last number; refused while records are missing, unless they are
+  registry kiosks retire ID --farewell FILE|--sequence N [--missing N] --by NAME --config FILE
+                                                      end it after its last number, which kiosk retire has signed; refused while records are missing, unless they are
                                                       given up by their count
   registry kiosks revoke ID [--since TIME] --config FILE
                                                       take nothing more from it; what it made since TIME is shown as suspect
