@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,4 +71,33 @@ func TestRetireCommand(t *testing.T) {
 		t.Errorf("farewell %q, %v", b, err)
 	}
 	wants(t, exitUsage, "run `kiosk provision", s.config, "agent")
+}
+
+// A file is written again over this kiosk's farewell or a beginning of it, and over
+// nothing else.
+func TestWriteFarewell(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "farewell.jws")
+	const mine = "head.second.sig\n"
+	for _, there := range []string{"", "he", "head.", "head.first-and-longer.sig\n"} {
+		if err := os.WriteFile(file, []byte(there), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFarewell(file, []byte(mine)); err != nil {
+			t.Errorf("over %q: %v", there, err)
+		}
+		if b, err := os.ReadFile(file); err != nil || string(b) != mine {
+			t.Errorf("over %q: %q, %v", there, b, err)
+		}
+	}
+	for _, there := range []string{"x", "heap.first.sig\n", "head\n"} {
+		if err := os.WriteFile(file, []byte(there), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFarewell(file, []byte(mine)); !errors.Is(err, errRefused) {
+			t.Errorf("over %q: %v", there, err)
+		}
+		if b, err := os.ReadFile(file); err != nil || string(b) != there {
+			t.Errorf("%q became %q, %v", there, b, err)
+		}
+	}
 }
