@@ -83,7 +83,7 @@ func runAudit(ctx context.Context, args []string) error {
 		return amiss(err)
 	}
 	if *asJSON {
-		return printJSON(r)
+		return command.PrintJSON(r)
 	}
 	fmt.Printf("log       %s\nleaves    %d, all verified, %d of them before\nroot      %s\n", r.Origin, r.Size, r.Since, r.Root)
 	for _, w := range r.Witnesses {

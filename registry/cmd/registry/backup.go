@@ -177,7 +177,7 @@ func check(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		err = printJSON(report)
+		err = command.PrintJSON(report)
 	} else {
 		fmt.Println(report)
 	}

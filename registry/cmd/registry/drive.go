@@ -41,7 +41,7 @@ func importDrive(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if *asJSON {
-		if err := printJSON(in); err != nil {
+		if err := command.PrintJSON(in); err != nil {
 			return err
 		}
 	} else {

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -261,7 +260,7 @@ func status(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(s)
+		return command.PrintJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
 	for _, role := range s.Leads {
@@ -398,7 +397,7 @@ func list(ctx context.Context, args []string) error {
 		}
 	}
 	if *asJSON {
-		return printJSON(map[string][]registry.Kiosk{"kiosks": registered, "waiting": waiting})
+		return command.PrintJSON(map[string][]registry.Kiosk{"kiosks": registered, "waiting": waiting})
 	}
 	for _, k := range registered {
 		fmt.Printf("%s  TPM of class %s  since %s  %s\n", k.ID, k.Class, k.Registered.Format(time.DateOnly), standing(k))
@@ -422,12 +421,6 @@ func standing(k registry.Kiosk) string {
 		return "revoked " + k.Revoked.Format(time.DateOnly)
 	}
 	return "in good standing"
-}
-
-func printJSON(v any) error {
-	enc := json.NewEncoder(os.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 func approve(ctx context.Context, args []string) error {
@@ -523,9 +516,7 @@ func activity(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(kiosks)
+		return command.PrintJSON(kiosks)
 	}
 	for _, k := range kiosks {
 		fmt.Printf("%s  reported %s\n", k.Kiosk, k.Reported.Format(time.RFC3339))

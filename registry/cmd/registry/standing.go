@@ -29,7 +29,7 @@ func show(ctx context.Context, args []string) error {
 			return err
 		}
 		if *asJSON {
-			return printJSON(k)
+			return command.PrintJSON(k)
 		}
 		showKiosk(k.Kiosk, k.Waiting)
 		if !k.Waiting {
@@ -59,7 +59,7 @@ func show(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(k)
+		return command.PrintJSON(k)
 	}
 	showKiosk(k, waiting)
 	return nil
@@ -138,7 +138,7 @@ func cancellationsList(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(list)
+		return command.PrintJSON(list)
 	}
 	for _, c := range list {
 		fmt.Printf("%s  %s  %s\n", c.DID, c.Received.Format(time.DateTime), cancelState(c))
@@ -183,7 +183,7 @@ func cancellationsShow(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(c)
+		return command.PrintJSON(c)
 	}
 	showCancellation(c)
 	return nil

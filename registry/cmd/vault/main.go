@@ -335,9 +335,7 @@ func listOfficers(known vault.Officers, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		enc := json.NewEncoder(os.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(list)
+		return command.PrintJSON(list)
 	}
 	for _, o := range list {
 		fmt.Printf("%s  documents: %d, the last added %s\n", o.Number, len(o.Documents), o.Documents[len(o.Documents)-1].Added.Format(time.DateOnly))

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	"enrollkiosk/registry/api"
@@ -35,12 +33,6 @@ func ask(ctx context.Context, file, method, path string, in, out any) (err error
 	return err
 }
 
-func printJSON(v any) error {
-	enc := json.NewEncoder(os.Stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
 func reviewsList(ctx context.Context, args []string) error {
 	f := command.Flags("vault reviews list", usage)
 	file := f.String("config", "vault.toml", "")
@@ -57,7 +49,7 @@ func reviewsList(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(list)
+		return command.PrintJSON(list)
 	}
 	for _, r := range list {
 		fmt.Printf("%s  %s  %s  %s\n", r.Record, r.Time.Format(time.DateTime), about(r), state(r))
@@ -111,7 +103,7 @@ func reviewsShow(ctx context.Context, args []string) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(r)
+		return command.PrintJSON(r)
 	}
 	show1(r)
 	return nil

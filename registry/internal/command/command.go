@@ -4,6 +4,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -45,6 +46,13 @@ func Misuse(format string, a ...any) error { return &Error{Usage, fmt.Errorf(for
 
 // Refuse marks an error as a check that said no.
 func Refuse(err error) error { return &Error{Refused, err} }
+
+// PrintJSON answers a program that asked with --json.
+func PrintJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
 
 // Main runs a program and exits. The context ends at the first SIGINT or
 // SIGTERM; a second one ends the process at once. Logs go to standard error.
