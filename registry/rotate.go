@@ -110,18 +110,9 @@ func knownRoot(dir string, p policy.Policy, now time.Time) (keyfile.Authority, e
 
 // verdictKey is the latest of the keys in dir that a policy names.
 func verdictKey(dir string, p policy.Signed) (keyfile.Key, error) {
-	for _, name := range keyfile.Generations(dir, strings.TrimSuffix(fileVerdict, ".key"), ".key") {
-		key, err := keyfile.Read(filepath.Join(dir, name+".key"))
-		if err != nil {
-			return keyfile.Key{}, err
-		}
-		own, err := record.NewJWK(key.Public())
-		if err != nil {
-			return keyfile.Key{}, err
-		}
-		if slices.ContainsFunc(p.Policy().VerdictKeys.Registry, own.Equal) {
-			return key, nil
-		}
+	key, err := keyfile.LatestKnown(dir, strings.TrimSuffix(fileVerdict, ".key"), record.AcceptAny(p.Policy().VerdictKeys.Registry...))
+	if !errors.Is(err, keyfile.ErrNotKnown) {
+		return key, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, fileVerdict)); err != nil {
 		return keyfile.Key{}, fmt.Errorf("read key: %w", err)

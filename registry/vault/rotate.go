@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,18 +112,9 @@ func verdictKey(dir string, p policy.Signed) (keyfile.Key, error) {
 	if !p.Valid() {
 		return keyfile.Key{}, fmt.Errorf("%w: there is none", ErrPolicy)
 	}
-	for _, name := range keyfile.Generations(dir, stem(fileVerdict), ".key") {
-		key, err := keyfile.Read(filepath.Join(dir, name+".key"))
-		if err != nil {
-			return keyfile.Key{}, err
-		}
-		own, err := record.NewJWK(key.Public())
-		if err != nil {
-			return keyfile.Key{}, err
-		}
-		if slices.ContainsFunc(p.Policy().VerdictKeys.Vault, own.Equal) {
-			return key, nil
-		}
+	key, err := keyfile.LatestKnown(dir, stem(fileVerdict), record.AcceptAny(p.Policy().VerdictKeys.Vault...))
+	if errors.Is(err, keyfile.ErrNotKnown) {
+		err = ErrPolicy
 	}
-	return keyfile.Key{}, ErrPolicy
+	return key, err
 }

@@ -46,6 +46,24 @@ func Latest(dir, name string) string {
 	return name
 }
 
+// ErrNotKnown means that none of a key's generations is known.
+var ErrNotKnown = errors.New("no generation of the key is known")
+
+// LatestKnown reads the latest generation of a key that is known; ErrNotKnown if
+// none is.
+func LatestKnown(dir, name string, known func(crypto.PublicKey) bool) (Key, error) {
+	for _, one := range Generations(dir, name, ".key") {
+		key, err := Read(filepath.Join(dir, one+".key"))
+		if err != nil {
+			return Key{}, err
+		}
+		if known(key.Public()) {
+			return key, nil
+		}
+	}
+	return Key{}, ErrNotKnown
+}
+
 // Next is the name of the generation to come.
 func Next(dir, name, extension string) string {
 	return generation(name, len(Generations(dir, name, extension))+1)
