@@ -70,7 +70,12 @@ func TestReaderTornOut(t *testing.T) {
 	tear(kiosk.DeviceToken, 0x47)
 	torn := []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken}
 	p.mend = func(n int, _ told) kiosk.Action {
+		if n > len(torn) {
+			return kiosk.ActionStartOver
+		}
 		again := torn[n-1]
+		// The card's silence comes sooner than the word that its reader is gone.
+		seen(t, s, func(h kiosk.Health) bool { return h.Readers[again] == kiosk.ReaderMissing })
 		if err := s.Plug(again); err != nil {
 			t.Error(err)
 		}
