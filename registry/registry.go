@@ -299,12 +299,15 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 	r.check = check{origin: r.origin, production: r.opts.Production, rules: map[[32]byte]*rules{}}
 	since := r.now()
 	for _, k := range kept {
-		old, err := policy.Parse(k.signed, r.opts.Root)
+		old, err := current.ParseEarlier(k.signed)
+		if err != nil {
+			old, err = policy.Parse(k.signed, r.opts.Root)
+		}
 		if err != nil {
 			r.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
 			continue
 		}
-		if err := current.CheckSuccessor(old.Policy().Version, old.Digest()); err != nil {
+		if err := current.CheckSuccessor(old); err != nil {
 			return fmt.Errorf("policy in force: %w", err)
 		}
 		if old.Digest() == current.Digest() {

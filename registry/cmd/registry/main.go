@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -343,10 +342,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	// The code says whom the kiosk will believe: that must be who signed the policy.
-	if _, err := c.SignedPolicy(); err != nil {
-		return err
-	}
-	root, err := hex.DecodeString(c.Registry.Root)
+	signed, err := c.SignedPolicy()
 	if err != nil {
 		return err
 	}
@@ -355,7 +351,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	defer at.Close()
-	made, err := at.Kiosks.NewCode(ctx, *id, [32]byte(root), *valid, time.Now())
+	made, err := at.Kiosks.NewCode(ctx, *id, signed.Root(), *valid, time.Now())
 	if errors.Is(err, registry.ErrKioskID) {
 		return command.Misuse("--id %q: %w", *id, err)
 	}
