@@ -260,6 +260,9 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	}
 	p.LogOrigin, p.LogKey = keys.Origin, keys.LogKey
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
+	for _, ca := range keys.EarlierKioskCAs {
+		p.KioskCA = append(p.KioskCA, policy.Root{Certificate: ca, Class: f.Registry.Class})
+	}
 	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
 	for _, root := range keys.EarlierTLSRoots {
 		p.RegistryTLS = append(p.RegistryTLS, policy.Root{Certificate: root, Class: f.Registry.Class})

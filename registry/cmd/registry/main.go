@@ -32,7 +32,7 @@ const usage = `registry: takes enrollment records on and logs them.
   registry check --config FILE [--json]               compare store and log, record by record
   registry log copy DIR|URL DIR --vkey KEY [--root PEM]
                                                       copy a log, or what is new of it, and verify it
-  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+  registry keys rotate verdict|tls|tls-root|kiosk-ca --config FILE [--host HOST]...
                                                       make the next key; old ones stay for what they signed
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
@@ -262,6 +262,9 @@ func status(ctx context.Context, args []string) error {
 		return command.PrintJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, k := range s.Ending {
+		fmt.Printf("ENDING   %s: its certificates end on %s and it has not renewed them; registry kiosks code\n", k.Kiosk, k.End.Format(time.DateOnly))
+	}
 	for _, role := range s.Leads {
 		fmt.Printf("role     %s\n", role)
 	}
