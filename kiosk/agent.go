@@ -33,8 +33,8 @@ import (
 // Config is what an Agent needs. Every field is required but Residents, Custody
 // and Observe.
 type Config struct {
-	ID          string   // this kiosk's id, as in its certificate
-	Certificate [][]byte // of the record key, leaf first, DER
+	ID          string          // this kiosk's id, as in its certificate
+	Certificate func() [][]byte // of the record key, leaf first, DER; the policy, asked after it, names its authority
 	Languages   []string
 	Readers     Readers
 	Residents   Residents // nil: this machine has no module for them
@@ -48,7 +48,8 @@ type Config struct {
 	Policy      func() (policy.Signed, error)                // the newest one that verified
 	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
 	Clock       func() Times
-	LogFault    func() Code // what the registry's public log has shown amiss; nil: nobody looks
+	LogFault    func() Code   // what the registry's public log has shown amiss; nil: nobody looks
+	Alarms      func() []Code // Health.Alarms; nil: nobody looks
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
@@ -255,7 +256,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
 	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
-		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate,
+		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }
 
@@ -521,8 +522,12 @@ func (a *Agent) count(ctx context.Context, ask <-chan struct{}, out chan<- func(
 		if a.cfg.LogFault != nil {
 			logFault = a.cfg.LogFault()
 		}
+		var alarms []Code
+		if a.cfg.Alarms != nil {
+			alarms = a.cfg.Alarms()
+		}
 		news := func(h *Health) {
-			h.TPM, h.LogFault = tpmErr == nil, logFault
+			h.TPM, h.LogFault, h.Alarms = tpmErr == nil, logFault, alarms
 			if queueErr == nil {
 				h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
 			}

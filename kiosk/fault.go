@@ -89,8 +89,10 @@ const (
 	CodePolicyMissing    Code = "K-POLICY-01"
 	CodePolicyExpired    Code = "K-POLICY-02"
 	CodeOffline          Code = "K-POLICY-03" // longer than the policy allows
+	CodeAuthorityFork    Code = "K-POLICY-04" // two root keys claim to follow the same one
 	CodeClock            Code = "K-CLOCK-01"
 	CodeKioskCertificate Code = "K-KIOSK-01" // the kiosk's own, expired
+	CodeCertificateEnds  Code = "K-KIOSK-02" // the kiosk's own, within a month
 	CodeUnreachable      Code = "K-NET-01"   // registry not reachable
 	CodeCaptivePortal    Code = "K-NET-02"   // a page instead of the registry
 	CodeNonsense         Code = "K-NET-03"   // the registry's answer is not valid
@@ -111,7 +113,7 @@ func Codes() []Code {
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
-		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeClock,
-		CodeKioskCertificate, CodeUnreachable,
+		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeAuthorityFork, CodeClock,
+		CodeKioskCertificate, CodeCertificateEnds, CodeUnreachable,
 		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeTimedOut, CodeInternal}
 }

@@ -332,7 +332,8 @@ type Health struct {
 	Oldest       time.Time // zero when none
 	Delivered    time.Time // last delivery; zero when never
 	Quarantined  int
-	LogFault     Code // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
+	LogFault     Code   // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
+	Alarms       []Code // what else staff must see to, while all goes on: CodeAuthorityFork, CodeCertificateEnds
 }
 
 // ReaderState is what a reader shows.

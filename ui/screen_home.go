@@ -43,8 +43,12 @@ func (d *drawing) home() page {
 			registry = append(registry, label(why))
 		}
 	}
-	if h.LogFault != "" { // nor this
-		why := d.w.Trouble(kiosk.Fault{Code: h.LogFault}).Staff + " " + string(h.LogFault)
+	alarms := h.Alarms
+	if h.LogFault != "" {
+		alarms = append([]kiosk.Code{h.LogFault}, alarms...)
+	}
+	for _, code := range alarms { // nor these
+		why := d.w.Trouble(kiosk.Fault{Code: code}).Staff + " " + string(code)
 		registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), label(why).in(ink))))
 	}
 	waiting := d.w.Label(words.NothingWaiting, nil)

@@ -61,10 +61,11 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"readers", "connect the readers, start pcscd, compare [readers] with what pcsc_scan -r lists", own(diagnoseReaders)},
 		{"tpm", "enable the TPM in the firmware, put the agent's user into the group tss, run kiosk provision", security},
 		{"clock", "set the clock and let a time service keep it", func(context.Context) (string, error) { return diagnoseClock(c) }},
-		{"certificates", "renew them: run kiosk provision with a new code from the registry", func(context.Context) (string, error) { return diagnoseCertificates(c) }},
+		{"certificates", "leave the agent running where it reaches the registry: it renews them by itself; or run kiosk provision with a new code from the registry", func(context.Context) (string, error) { return diagnoseCertificates(c) }},
 		{"disk", "see the message; nothing in " + c.Kiosk.State + " may be deleted by hand", func(context.Context) (string, error) { return diagnoseDisk(c) }},
 		{"queue", "call staff; nothing is deleted by itself", waiting},
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
+		{"authority", "go on enrolling; take " + c.in(forkFile) + " to the identity authority, then move it away", func(context.Context) (string, error) { return diagnoseAuthority(c) }},
 		{"log", "go on enrolling; take the directory log/evidence to the identity authority, then move it away and restart the agent", func(ctx context.Context) (string, error) { return diagnoseLog(ctx, c) }},
 		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Delivery) }},
 	} {
@@ -195,6 +196,9 @@ func diagnoseCertificates(c Config) (string, error) {
 	if err := v.check(time.Now()); err != nil {
 		return "", err
 	}
+	if v.endsSoon(time.Now()) {
+		return "", fmt.Errorf("%w: on %s", ErrCertificateEnds, v.until.Format(time.DateOnly))
+	}
 	return "valid until " + v.until.Format(time.DateOnly), nil
 }
 
@@ -246,6 +250,22 @@ func diagnosePolicy(c Config) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("version %d, until %s", s.Policy().Version, s.Policy().Expires.Format(time.DateOnly)), nil
+}
+
+// diagnoseAuthority says under which of its root keys the authority's policy is.
+func diagnoseAuthority(c Config) (string, error) {
+	p, err := readPolicies(c)
+	if err != nil {
+		return "", err
+	}
+	s, err := p.current()
+	if err != nil {
+		return "", err
+	}
+	if c.forkSeen() || p.forked != nil {
+		return "", fmt.Errorf("%w: what is in force stays in force", policy.ErrFork)
+	}
+	return fmt.Sprintf("root %d: %x", len(s.Roots()), s.Root()), nil
 }
 
 // diagnoseRegistry fetches the policy over the registry's public side, which

@@ -13,16 +13,21 @@ import (
 	"enrollkiosk/registry/policy"
 )
 
-// policyFile is the newest policy that verified, kept in the state directory.
-const policyFile = "policy.jws"
+// Files in the state directory.
+const (
+	policyFile = "policy.jws"      // the newest policy that verified; it brings the line of roots with it
+	forkFile   = "policy-fork.jws" // evidence: a policy by a root that cannot follow the one before it
+)
 
-// policies keeps the newest policy: signed by the pinned root, never older than
-// one before it.
+// policies keeps the newest policy: signed by the pinned root or one that follows
+// it, never older than one before it.
 type policies struct {
-	file string // where to keep it; "" to keep nothing
-	root [32]byte
-	mu   sync.Mutex
-	now  policy.Signed
+	file   string // where to keep it; "" to keep nothing
+	fork   string // where to keep evidence; "" to keep nothing
+	root   [32]byte
+	mu     sync.Mutex
+	now    policy.Signed
+	forked []byte // the last evidence that was met
 }
 
 // readPolicies reads the stored policy and the configured one; the newer one is
@@ -44,7 +49,9 @@ func readPolicies(c Config) (*policies, error) {
 		if err != nil {
 			return nil, &ConfigError{File: file, Err: fmt.Errorf("trust.policy: %w", err)}
 		}
-		if err := p.take(b); err != nil && !errors.Is(err, policy.ErrRollback) {
+		// What was carried here may be old, or a fork: that is an alarm, and keeps
+		// nobody from working under what is known.
+		if err := p.take(b); err != nil && !errors.Is(err, policy.ErrRollback) && !errors.Is(err, policy.ErrFork) {
 			return nil, fmt.Errorf("policy %s: %w", file, err)
 		}
 	}
@@ -58,7 +65,12 @@ func openPolicies(c Config) (*policies, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.file = c.in(policyFile)
+	p.file, p.fork = c.in(policyFile), c.in(forkFile)
+	if p.forked != nil {
+		if err := replaceFile(p.fork, p.forked); err != nil {
+			return nil, fmt.Errorf("keep evidence: %w", err)
+		}
+	}
 	if p.now.Valid() {
 		if err := replaceFile(p.file, p.now.Bytes()); err != nil {
 			return nil, fmt.Errorf("store policy: %w", err)
@@ -78,7 +90,7 @@ func (p *policies) take(b []byte) error {
 	defer p.mu.Unlock()
 	if p.now.Valid() {
 		if err := s.CheckSuccessor(p.now); err != nil {
-			return err
+			return p.evidence(b, err)
 		}
 		if s.Digest() == p.now.Digest() {
 			return nil
@@ -91,6 +103,26 @@ func (p *policies) take(b []byte) error {
 	}
 	p.now = s
 	return nil
+}
+
+// evidence keeps a policy that proves a fork, durably. It returns err.
+func (p *policies) evidence(b []byte, err error) error {
+	if !errors.Is(err, policy.ErrFork) {
+		return err
+	}
+	p.forked = b
+	if p.fork != "" {
+		if failed := replaceFile(p.fork, b); failed != nil {
+			err = fmt.Errorf("%w; the evidence is not kept: %w", err, failed)
+		}
+	}
+	return err
+}
+
+// forkSeen says whether there is evidence of a fork, until staff has taken it away.
+func (c Config) forkSeen() bool {
+	_, err := os.Lstat(c.in(forkFile))
+	return err == nil
 }
 
 // current is the policy in force, for delivering under: it may have expired.

@@ -117,9 +117,12 @@ func Provision(ctx context.Context, c Config, o ProvisionOptions) (Provisioned, 
 	if err := rules.CheckTime(time.Now()); err != nil {
 		return none, err
 	}
-	if pinned, err := c.rootHash(); err == nil && pinned != root {
+	switch pinned, err := c.rootHash(); {
+	case err == nil && !slices.Contains(rules.Roots(), pinned):
 		return none, ErrOtherAuthority
-	} else if err != nil && !errors.Is(err, ErrNotProvisioned) {
+	case err == nil:
+		root = pinned // the code's root follows it, or the other way round: what is pinned stays
+	case !errors.Is(err, ErrNotProvisioned):
 		return none, err
 	}
 	o.Progress(StepKeys, "")
@@ -326,20 +329,7 @@ func await(ctx context.Context, registry *client.Client, session api.ID, deadlin
 // install keeps certificates that are for this kiosk's keys, and what the kiosk
 // trusts from now on. The certificates come last: with them it is provisioned.
 func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api.KioskCertificates) error {
-	if certs.KioskID != c.Kiosk.ID {
-		return fmt.Errorf("%w: they are for %s", ErrCertificates, certs.KioskID)
-	}
-	if err := fits(certs, t); err != nil {
-		return err
-	}
-	v, err := validityOf(certs)
-	if err != nil {
-		return err
-	}
-	if err := v.check(time.Now()); err != nil {
-		return err
-	}
-	if err := issued(certs, rules.Policy().KioskCA); err != nil {
+	if _, err := acceptable(certs, c, t, rules, time.Now()); err != nil {
 		return err
 	}
 	if err := replaceFile(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
@@ -352,11 +342,7 @@ func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api
 	if err := p.take(rules.Bytes()); err != nil {
 		return err
 	}
-	b, err := json.Marshal(certs)
-	if err != nil {
-		return err
-	}
-	return replaceFile(c.in(certificatesFile), b)
+	return keepCertificates(c, certs)
 }
 
 // issued says whether an authority over kiosks that the policy names has made all

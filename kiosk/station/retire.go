@@ -229,7 +229,7 @@ func (c Config) wipe(ctx context.Context, r *Retired, erase bool) error {
 	if err := os.MkdirAll(c.in(kept), 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{queueDir, logDir, activityFile, timeFile, policyFile, rootFile} {
+	for _, name := range []string{queueDir, logDir, activityFile, timeFile, policyFile, forkFile, rootFile} {
 		if err := c.move(name, kept); err != nil {
 			return err
 		}

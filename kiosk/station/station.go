@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
@@ -38,7 +37,7 @@ type Station struct {
 	agent    *kiosk.Agent
 	clock    *clock
 	seen     *checkpoint.Keeper // of the registry's public log
-	valid    validity
+	own      ownCertificates
 	newer    chan [32]byte // the registry has a policy of this digest, which is not ours
 	asked    [32]byte      // the last of them that was fetched; keepCurrent's
 	log      *slog.Logger
@@ -81,12 +80,12 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if err = fits(certs, s.tpm); err != nil {
 		return nil, err
 	}
-	if s.valid, err = validityOf(certs); err != nil {
+	if err = s.own.use(certs); err != nil {
 		return nil, err
 	}
 	// What is saved here may still be delivered, and the screen says it better
 	// than an agent that does not start; usable lets no enrollment begin.
-	if err := s.valid.check(s.clock.now().Wall); err != nil {
+	if err := s.own.valid.check(s.clock.now().Wall); err != nil {
 		o.Log.Error("no enrollment can begin", "cause", err)
 	}
 	if s.policies, err = openPolicies(c); err != nil {
@@ -102,8 +101,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.seen, err = checkpoint.OpenKeeper(c.in(logDir)); err != nil {
 		return nil, err
 	}
-	if s.client, err = newClient(c, tls.Certificate{Certificate: certs.TLS,
-		PrivateKey: hsm.Signer(s.tpm.TLSKey(), tpmTimeout)}, s.policies, s.clock, s.seen, s.heard, s.offered); err != nil {
+	if s.client, err = newClient(c, s.tlsCertificate(certs), s.policies, s.clock, s.seen, s.heard, s.offered); err != nil {
 		return nil, err
 	}
 	s.courier = courier.New(s.queue, s.client, courier.Options{Policy: s.policies.current, Slept: slept, Log: o.Log})
@@ -111,9 +109,9 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		o.Limits = kiosk.DefaultLimits()
 	}
 	readers := c.readers()
-	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
+	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: s.own.record, Languages: c.Kiosk.Languages,
 		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
-		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Alarms: s.alarms, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
 		return nil, err
 	}
@@ -168,7 +166,8 @@ func (s *Station) usable() (policy.Signed, error) {
 	if err != nil {
 		return policy.Signed{}, err
 	}
-	if err := s.valid.check(now.Wall); err != nil {
+	_, v := s.own.now()
+	if err := v.check(now.Wall); err != nil {
 		return policy.Signed{}, err
 	}
 	return p, nil
@@ -206,6 +205,7 @@ const (
 func (s *Station) keepCurrent(ctx context.Context) error {
 	events := s.courier.Events(ctx)
 	for {
+		s.warnEnding()
 		err := s.policies.refresh(ctx, s.client.Policy)
 		if err == nil {
 			_, err = s.client.Time(ctx)
@@ -214,6 +214,7 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 			err = s.followLog(ctx)
 		}
 		if err == nil {
+			s.renew(ctx)
 			s.reportActivity(ctx)
 		}
 		wait := askInterval
@@ -222,7 +223,7 @@ func (s *Station) keepCurrent(ctx context.Context) error {
 			return nil
 		case err == nil:
 			s.agent.Heard(kiosk.DeliveryEvent{Stage: kiosk.Reached})
-		case errors.Is(err, policy.ErrRollback), errors.Is(err, policy.ErrSignature), errors.Is(err, policy.ErrForm):
+		case errors.Is(err, policy.ErrFork), errors.Is(err, policy.ErrRollback), errors.Is(err, policy.ErrSignature), errors.Is(err, policy.ErrForm):
 			s.log.Error("the registry offers a policy that is not in order", "cause", err)
 		case err != nil:
 			s.log.Debug("policy and time not refreshed", "cause", err)

@@ -458,7 +458,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, wan
 // mediaOf is what a request's body is.
 func mediaOf(path string) string {
 	switch path {
-	case api.PathActivity:
+	case api.PathActivity, api.PathRenewal:
 		return api.MediaJOSE
 	case api.PathTokenUnblock:
 		return api.MediaJOSEJS

@@ -65,6 +65,8 @@ type line struct {
 	pin       *[16]byte
 	clock     func() time.Time
 	keyFault  atomic.Pointer[error] // why the client key did not sign last
+
+	certificate atomic.Pointer[tls.Certificate] // the kiosk's, with a watchedSigner
 }
 
 func newLine(host string, o Options) *line {
@@ -72,10 +74,7 @@ func newLine(host string, o Options) *line {
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
 	}
-	certificate := o.Certificate
-	if signer, ok := certificate.PrivateKey.(crypto.Signer); ok {
-		certificate.PrivateKey = watchedSigner{signer, &l.keyFault}
-	}
+	l.present(o.Certificate)
 	l.transport = &http.Transport{
 		Proxy:                  httpProxy(o.Proxy),
 		DialContext:            (&net.Dialer{Timeout: dialLimit, KeepAlive: 15 * time.Second}).DialContext,
@@ -96,7 +95,7 @@ func newLine(host string, o Options) *line {
 			InsecureSkipVerify: true,
 			VerifyConnection:   l.verify,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return &certificate, nil
+				return l.certificate.Load(), nil
 			},
 		},
 	}

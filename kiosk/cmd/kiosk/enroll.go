@@ -297,6 +297,9 @@ func (t *terminal) home(s kiosk.State) {
 	if h.Inspector != "" {
 		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.InspectedBy, words.Args{"name": h.Inspector}))
 	}
+	for _, code := range h.Alarms {
+		fmt.Fprintf(t.out, "    %s %s\n", t.words.Trouble(kiosk.Fault{Code: code}).Staff, code)
+	}
 	if !h.NextTry.IsZero() && h.Queued > 0 {
 		fmt.Fprintf(t.out, "    %s\n", t.words.Label(words.NextTry, words.Args{"time": h.NextTry.Local().Format(time.TimeOnly)}))
 	}

@@ -70,8 +70,8 @@ func exitCode(err error) int {
 		trust.ErrUnknownAuthority, trust.ErrSignature, trust.ErrCertificate, trust.ErrRevoked, trust.ErrSignerExpired, trust.ErrUnsupported,
 		station.ErrOlderList, identity.ErrUnsigned, identity.ErrIncomplete, prcid.ErrNotGenuine, prcid.ErrWrongCard, beid.ErrNotBelgianEID, icao.ErrWrongPassword, icao.ErrBlocked,
 		icao.ErrNeedsMRZ, icao.ErrNotEMRTD, icao.ErrAccessDenied, icao.ErrChipNotGenuine, receipt.ErrForm, receipt.ErrSignature,
-		receipt.ErrRecord, receipt.ErrInclusion, receipt.ErrWitnesses, checkpoint.ErrSplit, checkpoint.ErrKept, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrExpired,
-		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
+		receipt.ErrRecord, receipt.ErrInclusion, receipt.ErrWitnesses, checkpoint.ErrSplit, checkpoint.ErrKept, policy.ErrForm, policy.ErrSignature, policy.ErrRollback, policy.ErrFork, policy.ErrExpired,
+		policy.ErrNotYet, kiosk.ErrClock, kiosk.ErrOffline, kiosk.ErrCertificate, station.ErrCertificates, station.ErrCertificateEnds, station.ErrOtherAuthority, tpm.ErrOtherTPM, tpm.ErrNoEndorsement, tpm.ErrCredential, tpm.ErrOtherBinding, kiosk.ErrRolledBack, errRefused,
 		hsm.ErrNotPIV, hsm.ErrCannotAttest, hsm.ErrNotFactoryNew, hsm.ErrFactoryCredentials, hsm.ErrUnsupported, hsm.ErrPINBlocked, hsm.ErrPUKBlocked,
 		attest.ErrRejected, piv.ErrPINForm, kiosk.ErrOfficerUnknown, station.ErrAgentRuns, station.ErrOtherToken, station.ErrNotHolders, station.ErrNoAdmin,
 		station.ErrReceipts, station.ErrEraseAbandoned, station.ErrRetiring):

@@ -154,11 +154,13 @@ func (s *Stage) provision(ctx context.Context) error {
 }
 
 // Kiosks is the registry's register.
-func (s *Stage) Kiosks() registry.Kiosks { return registry.KiosksIn(filepath.Join(s.Dir, "registry")) }
+func (s *Stage) Kiosks() registry.Kiosks {
+	return registry.KiosksIn(filepath.Join(s.Dir, "registry")).Under(s.Policy.Policy())
+}
 
 // NewCode has the registry give out a provisioning code for the kiosk.
 func (s *Stage) NewCode(ctx context.Context) (api.Code, error) {
-	return s.Kiosks().NewCode(ctx, KioskID, s.root, time.Hour, time.Now())
+	return s.Kiosks().NewCode(ctx, KioskID, s.Policy.Root(), time.Hour, time.Now())
 }
 
 // free finds a loopback address that nobody listens on. It lies below the ports
