@@ -301,10 +301,18 @@ func (k Kiosk) signs(key crypto.PublicKey) bool {
 	return err == nil && k.hasRecordKey(spki)
 }
 
-// fresh says whether k's certificates last for a good while yet.
-func (k Kiosk) fresh(now time.Time) bool {
-	due, err := k.Certificates.Due()
-	return err == nil && now.Before(due)
+// last says whether a kiosk's certificates last for a good while yet, and whether
+// somebody believes them: an authority that was lost is not named any more.
+func (k Kiosks) last(c api.KioskCertificates, now time.Time) bool {
+	due, err := c.Due()
+	if err != nil || !now.Before(due) {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(c.TLS[0]) // as Due has done
+	return err == nil && (k.named == nil || slices.ContainsFunc(k.named, func(r policy.Root) bool {
+		ca, err := x509.ParseCertificate(r.Certificate)
+		return err == nil && leaf.CheckSignatureFrom(ca) == nil
+	}))
 }
 
 func samePublic(a, b crypto.PublicKey) bool {

@@ -341,7 +341,7 @@ func (v *provisioning) settle(ctx context.Context, kiosk Kiosk, code []byte, now
 		}
 		p.EndorsementKey = kiosk.EndorsementKey
 		if old != nil && old.same(kiosk) && old.bootsLike(kiosk) {
-			if !old.fresh(now) {
+			if !v.kiosks.last(old.Certificates, now) {
 				if err := v.kiosks.issue(old, now); err != nil {
 					return err
 				}

@@ -67,7 +67,7 @@ func (k Kiosks) Renew(ctx context.Context, id string, now time.Time) (certs api.
 		case s.kiosk.Revoked != nil:
 			return fmt.Errorf("%s: %w", id, ErrRevoked)
 		}
-		if !s.kiosk.fresh(now) {
+		if !k.last(s.kiosk.Certificates, now) {
 			if err := k.issue(s.kiosk, now); err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"enrollkiosk/hsm"
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
@@ -299,5 +300,49 @@ func TestEndingKiosks(t *testing.T) {
 	}
 	if !reflect.DeepEqual(ids, []string{"KIOSK-0003", "KIOSK-0002"}) {
 		t.Errorf("%+v", s.Ending)
+	}
+}
+
+// An authority over kiosks was stolen, and the policy names it no more: who has
+// certificates under it is nobody, and gets others when it is provisioned again.
+func TestLostKioskCA(t *testing.T) {
+	t.Parallel()
+	a := machine(t, kioskID, false)
+	w, kiosks, c, _ := trusting(t, nil, a)
+	if status, _ := a.provisions(c, kioskID, newCode(t, w, kiosks, kioskID)); status.Status != api.Waiting {
+		t.Fatalf("%+v", status)
+	}
+	given, err := kiosks.Provisions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := kiosks.Approve(t.Context(), kioskID, given[0].Waiting.Fingerprint(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := registry.RotateKioskCA(w.RegistryDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.EarlierKioskCAs = nil
+	if err := os.WriteFile(filepath.Join(w.RegistryDir(), "public.json"), api.MarshalKeys(keys), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = w.Sign(t, 2, time.Now().Add(-time.Minute))
+	o := w.RegistryOptions(noVault)
+	o.Dir = w.Replica(t) // beside the one that runs
+	if err := os.CopyFS(filepath.Join(o.Dir, "kiosks"), os.DirFS(filepath.Join(w.RegistryDir(), "kiosks"))); err != nil {
+		t.Fatal(err)
+	}
+	r := serve(t, o)
+	transport := &http.Transport{TLSClientConfig: w.TLS(t, tls.Certificate{Certificate: k.Certificates.TLS, PrivateKey: hsm.Signer(a.tpm.TLSKey(), time.Minute)})}
+	defer transport.CloseIdleConnections()
+	if a, err := (&http.Client{Transport: transport}).Get(r.URL + api.PathTime); err == nil {
+		a.Body.Close()
+		t.Errorf("a certificate of the stolen authority: %d", a.StatusCode)
+	}
+	status, _ := a.provisions(connect(t, w, r.URL), kioskID, newCode(t, w, registry.KiosksIn(o.Dir), kioskID))
+	if status.Status != api.Approved || !under(t, keys.KioskCA, *status.Certificates) {
+		t.Errorf("provisioned again: %+v", status)
 	}
 }
