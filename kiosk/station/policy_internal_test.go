@@ -394,3 +394,93 @@ func TestDisk(t *testing.T) {
 		t.Errorf("no directory: %v", err)
 	}
 }
+
+// follow has the authority followed by another, with its successions.
+func (a authority) follow(t *testing.T, next *authority, before ...string) []string {
+	t.Helper()
+	proposal, err := policy.Propose(t.Context(), policy.Succession{Number: uint64(len(before)) + 2, Issued: time.Now(), From: a.root(t)}, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := policy.Succeed(t.Context(), proposal, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.specimen.Successions = append(slices.Clone(before), string(b))
+	return next.specimen.Successions
+}
+
+// A kiosk goes along with a new root of its authority, and never back. What somebody
+// makes who has the old root's key is refused; where it is a fork it is kept as
+// evidence, and shown until staff has taken that away.
+func TestRootSucceeds(t *testing.T) {
+	first, second, third, usurper := newAuthority(t), newAuthority(t), newAuthority(t), newAuthority(t)
+	line := first.follow(t, &second)
+	second.follow(t, &third, line...)
+	first.follow(t, &usurper)
+	c := first.config(t)
+	put(t, c.Trust.Policy, first.sign(t, 5, nil))
+	p, err := openPolicies(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(b []byte) error {
+		return p.refresh(t.Context(), func(context.Context) ([]byte, error) { return b, nil })
+	}
+	holds := func(what string, want uint64, root authority) {
+		t.Helper()
+		for _, when := range []string{"now", "after a restart"} {
+			s, err := p.current()
+			if err != nil || s.Policy().Version != want || s.Root() != root.root(t) {
+				t.Errorf("%s, %s: version %d by %x: %v", what, when, s.Policy().Version, s.Root(), err)
+			}
+			if p, err = openPolicies(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := serve(second.sign(t, 4, nil)); !errors.Is(err, policy.ErrRollback) {
+		t.Errorf("the second root with an older policy: %v", err)
+	}
+	holds("the second root with an older policy", 5, first)
+	if err := serve(second.sign(t, 6, nil)); err != nil {
+		t.Fatal(err)
+	}
+	holds("the second root", 6, second)
+	if err := serve(first.sign(t, 7, nil)); !errors.Is(err, policy.ErrRollback) || c.forkSeen() {
+		t.Errorf("the first root's next policy: %v", err)
+	}
+	holds("the first root's next policy", 6, second)
+	fork := usurper.sign(t, 8, nil)
+	if err := serve(fork); !errors.Is(err, policy.ErrFork) {
+		t.Errorf("a fork: %v", err)
+	}
+	holds("a fork", 6, second)
+	if !bytes.Equal(read(t, c.in(forkFile)), fork) {
+		t.Error("the evidence is not kept")
+	}
+	s := &Station{config: c, clock: &clock{}}
+	alarmed := func() bool { return slices.Contains(s.alarms(), kiosk.CodeAuthorityFork) }
+	if _, err := diagnoseAuthority(c); !errors.Is(err, policy.ErrFork) || !alarmed() {
+		t.Errorf("nobody is told: %v", err)
+	}
+	if err := serve(third.sign(t, 7, nil)); err != nil {
+		t.Errorf("the third root: %v", err)
+	}
+	holds("the third root", 7, third)
+	if err := os.Rename(c.in(forkFile), filepath.Join(t.TempDir(), "evidence")); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := diagnoseAuthority(c); err != nil || !strings.HasPrefix(said, "root 3: ") || alarmed() {
+		t.Errorf("with the evidence away: %q, %v", said, err)
+	}
+	// The same on a drive: the agent starts, under what it knows, and is alarmed.
+	put(t, c.Trust.Policy, fork)
+	if p, err = openPolicies(c); err != nil {
+		t.Fatal(err)
+	}
+	holds("a fork on a drive", 7, third)
+	if !alarmed() {
+		t.Error("a fork on a drive is no alarm")
+	}
+}

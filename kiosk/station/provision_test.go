@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -411,4 +412,47 @@ func endorsement(t *testing.T, s scene) ([]tpm.EndorsementKey, []byte) {
 		t.Fatal(err)
 	}
 	return keys, ak.Name
+}
+
+// The authority takes another root key. A kiosk that pins the first is provisioned
+// again with a code that names the second, a new one pins that; and a code that was
+// given out before the change is still good.
+func TestProvisionUnderTheNextRoot(t *testing.T) {
+	s := newScene(t)
+	if _, err := s.provision(s.code(), s.approves); err != nil {
+		t.Fatal(err)
+	}
+	pinned := s.kept("authority-root")
+	early := s.code()
+	dir := filepath.Join(s.Dir, "vault")
+	_, hash, err := vault.RotateRoot(t.Context(), dir, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(text string) string { return strings.Replace(text, "version = 1", "version = 2", 1) }
+	if err := errors.Join(s.StopRegistry(), s.SignPolicy(t.Context(), next), s.StartRegistry(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	late := func() api.Code {
+		c := s.code()
+		if c.Root != [16]byte(hash[:16]) {
+			t.Error("the code names the first root")
+		}
+		return c
+	}
+	for _, code := range []func() api.Code{func() api.Code { return early }, late} {
+		if _, err := s.provision(code(), quiet); err != nil || !bytes.Equal(s.kept("authority-root"), pinned) {
+			t.Errorf("provisioned again: %v", err)
+		}
+		if err := s.works(); err != nil {
+			t.Errorf("provisioned again: %v", err)
+		}
+	}
+	s.Config.Kiosk.State = filepath.Join(s.Dir, "anew")
+	if _, err := s.provision(late(), s.approves); err != nil || !strings.HasPrefix(string(s.kept("authority-root")), hex.EncodeToString(hash[:])) {
+		t.Errorf("a new disk: %v, pinned %s", err, s.kept("authority-root"))
+	}
+	if err := s.works(); err != nil {
+		t.Error(err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -294,4 +295,38 @@ func TestServe(t *testing.T) {
 	if err := c.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v\n%s", err, logged.String())
 	}
+}
+
+// The root key is followed by one that another machine has made, which its hash names;
+// policies are then by that one, also for whoever pins the first.
+func TestRootRotation(t *testing.T) {
+	w := registrytest.New(t)
+	dir, signed := w.VaultDir(), write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
+	for _, args := range [][]string{{"root"}, {"root", "rotate"}, {"root", "rotate", "--dir", dir, "--to", "x"}, {"root", "rotate", "--dir", dir, "--root", "x"}, {"root", "propose", "--policy", signed}, {"root", "burn"}} {
+		ends(t, command.Usage, "vault -h", args...)
+	}
+	proposal, key := filepath.Join(w.Dir, "proposal.jws"), filepath.Join(w.Dir, "next.key")
+	ends(t, command.Refused, "policy-", "root", "propose", "--policy", write(t, w.Dir, "x", "x"), "--key", key, "--out", proposal)
+	b, err := program(t, "root", "propose", "--policy", signed, "--key", key, "--out", proposal).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	hash := regexp.MustCompile("(?m)^root ([0-9a-f]{64})$").FindSubmatch(b)
+	if hash == nil {
+		t.Fatalf("no hash: %s", b)
+	}
+	ends(t, command.Refused, "it is by root", "root", "rotate", "--dir", dir, "--to", proposal, "--root", strings.Repeat("0", 64))
+	ends(t, command.Refused, "root-succession", "root", "rotate", "--dir", dir, "--to", signed, "--root", string(hash[1]))
+	ends(t, command.Done, "made root 2\nroot "+string(hash[1]), "root", "rotate", "--dir", dir, "--to", proposal, "--root", strings.ToUpper(string(hash[1])))
+	sign := []string{"policy", "sign", "--dir", dir, "--in", filepath.Join(w.Dir, "policy.toml"), "--out", signed}
+	ends(t, command.Failed, "bring it", sign...)
+	if err := os.Rename(key, filepath.Join(dir, "authority-root-2.key")); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, command.Done, "signed", sign...)
+	ends(t, command.Done, "signed by root "+string(hash[1])+"\nroot 1 is "+hex.EncodeToString(w.Root[:])+"\nroot 2 is "+string(hash[1]), "policy", "show", signed)
+	for _, pinned := range []string{hex.EncodeToString(w.Root[:]), string(hash[1])} {
+		ends(t, command.Done, "root 2 is", "policy", "show", signed, "--root", pinned)
+	}
+	ends(t, command.Refused, "policy-signature", "policy", "show", signed, "--root", strings.Repeat("0", 64))
 }
