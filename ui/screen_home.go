@@ -47,8 +47,11 @@ func (d *drawing) home() page {
 	if h.LogFault != "" {
 		alarms = append([]kiosk.Code{h.LogFault}, alarms...)
 	}
-	for _, code := range alarms { // nor these
-		why := d.w.Trouble(kiosk.Fault{Code: code}).Staff + " " + string(code)
+	if len(alarms) > 0 { // nor these; there is room for one sentence, doctor tells the others
+		why := d.w.Trouble(kiosk.Fault{Code: alarms[0]}).Staff
+		for _, code := range alarms {
+			why += " " + string(code)
+		}
 		registry = append(registry, notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), label(why).in(ink))))
 	}
 	waiting := d.w.Label(words.NothingWaiting, nil)

@@ -82,6 +82,9 @@ func All(language string) []Sample {
 	s.Health.RegistryNote, s.Health.Stopped, s.Health.Inspector = kiosk.CodeInspected, true, "Example Web Security GmbH & Co. KG, Berlin"
 	s.Health.NextTry = time.Date(2026, 5, 4, 9, 31, 7, 0, time.UTC)
 	add("-4-inspected", s)
+	s.Health = health(s.Screen)
+	s.Health.Alarms = []kiosk.Code{kiosk.CodeAuthorityFork, kiosk.CodeCertificateEnds}
+	add("-6-alarms", s)
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
 	add("-3-custody", s)
 
