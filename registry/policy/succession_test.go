@@ -104,10 +104,12 @@ func TestBrokenLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	impostor := newDevice(t)
 	for name, c := range map[string]struct {
 		line []string
 		by   device
 	}{
+		"another's in the next place":  {[]string{good[0], succeed(t, 3, stranger, impostor)}, impostor},
 		"nothing":                      {nil, roots[3]},
 		"a gap":                        {[]string{good[0], good[2]}, roots[3]},
 		"no beginning":                 {good[1:], roots[3]},
