@@ -285,7 +285,7 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 			hashes[i] = [32]byte(h)
 		}
 		b := receipt.Build(index, hashes, own.Bytes(), w.blind, w.id)
-		if _, err := receipt.Verify(b, l.of, w.id); err != nil {
+		if _, err := receipt.VerifyUnder(b, own, w.id); err != nil {
 			return nil, fmt.Errorf("own receipt: %w", err)
 		}
 		out[w.id] = b
