@@ -353,6 +353,30 @@ func TestEveryTroubleIsTold(t *testing.T) {
 	}
 }
 
+// What the public log has shown amiss stands on the home screen, while there is
+// something amiss.
+func TestHomeShowsTheLogAlarm(t *testing.T) {
+	b := newBench(t, large)
+	seen := false
+	for _, l := range words.Languages() {
+		for _, s := range samples.All(l) {
+			if s.State.Screen != kiosk.ScreenHome {
+				continue
+			}
+			b.draw(s.State)
+			amiss := s.State.Health.LogFault != ""
+			seen = seen || amiss
+			why := b.book(l).Trouble(kiosk.Fault{Code: kiosk.CodeSplitView}).Staff + " " + string(kiosk.CodeSplitView)
+			if b.reads(why) != amiss {
+				t.Errorf("%s %s: alarm %v", l, s.Name, !amiss)
+			}
+		}
+	}
+	if !seen {
+		t.Error("no sample has an alarm")
+	}
+}
+
 // A token is its own reader: while none is in, nothing is said to be wrong.
 func TestNoTokenIsNoFault(t *testing.T) {
 	for _, s := range samples.All("en") {

@@ -575,6 +575,35 @@ func TestPromptStaysInSight(t *testing.T) {
 	}
 }
 
+// What the public log has shown amiss stands on the home screen, for as long as it
+// does, also when it comes while the prompt waits.
+func TestLogAlarm(t *testing.T) {
+	for _, language := range words.Languages() {
+		t.Run(language, func(t *testing.T) {
+			w, err := words.Open(language)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSetting(t, "/dev/none")
+			d := newDesk(t, s)
+			seat := sit(t, s)
+			alarm := "[K-LOG-01] " + w.Trouble(kiosk.Fault{Code: kiosk.CodeSplitView}).Staff + "\n"
+			home := kiosk.State{Language: language, Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: []kiosk.Action{kiosk.ActionStart}, Health: kiosk.Health{Registry: true}}
+			number := d.show(home)
+			seat.sees("> ")
+			if strings.Contains(seat.transcript(), string(kiosk.CodeSplitView)) {
+				t.Error("an alarm about nothing")
+			}
+			home.Number, home.Health.LogFault = number, kiosk.CodeSplitView
+			d.show(home)
+			seat.sees(alarm)
+			home.Number = 0 // the next time
+			d.show(home)
+			seat.sees("== "+w.Title(home.Screen), alarm, "> ")
+		})
+	}
+}
+
 func TestOnce(t *testing.T) {
 	for name, end := range map[string]struct {
 		screens []kiosk.Screen

@@ -85,6 +85,10 @@ func All(language string) []Sample {
 	add("-4-inspected", s)
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
 	add("-3-custody", s)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
+	s.Health = health(s.Screen)
+	s.Health.LogFault = kiosk.CodeSplitView
+	add("-5-split-view", s)
 
 	s = citizen(kiosk.ScreenLanguage, "")
 	s.Position = 1
