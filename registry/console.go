@@ -23,6 +23,7 @@ func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
+		"POST " + pathImportLog:      importRoute(r, r.proveLog),
 
 		"GET /cancellations":                r.consoleCancellations,
 		"GET /cancellations/{did}":          r.consoleCancellation,

@@ -19,6 +19,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -432,15 +433,21 @@ type message interface {
 	Check() error
 }
 
+// bodies are buffers of Decode between its calls.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // Decode reads one message of at most MaxBody bytes, strictly: missing, unknown,
 // repeated or differently written members, null and trailing data are refused,
 // then Check runs. Errors wrap ErrForm, ErrSize or the reader's own.
 func Decode[M message](r io.Reader) (M, error) {
 	var m, none M
-	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
-	if err != nil {
+	body := bodies.Get().(*bytes.Buffer) // a batch would be copied over and over as it grows
+	defer bodies.Put(body)
+	body.Reset()
+	if _, err := body.ReadFrom(io.LimitReader(r, MaxBody+1)); err != nil {
 		return none, fmt.Errorf("read message: %w", err)
 	}
+	b := body.Bytes() // what is decoded from it is copied
 	if len(b) > MaxBody {
 		return none, ErrSize
 	}
