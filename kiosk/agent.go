@@ -30,8 +30,8 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// Config is what an Agent needs. Every field is required but Residents, Custody
-// and Observe.
+// Config is what an Agent needs. Every field is required but Residents, Custody,
+// Observe and Faulted.
 type Config struct {
 	ID          string   // this kiosk's id, as in its certificate
 	Certificate [][]byte // of the record key, leaf first, DER
@@ -52,6 +52,7 @@ type Config struct {
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
+	Faulted     func(Code) // gets each fault that people are shown, once; must not block
 }
 
 // Times is a clock reading with what is known about it; see record.Times.
@@ -105,7 +106,10 @@ func New(cfg Config) *Agent {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	a := &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
+	if cfg.Faulted == nil {
+		cfg.Faulted = func(Code) {}
+	}
+	a := &Agent{cfg: cfg, hub: newHub(cfg.Faulted), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
 	if cfg.Custody != nil {
 		a.custody = &custodian{keys: cfg.Custody, queue: cfg.Queue, delivery: cfg.Delivery, limit: cfg.Limits.TPM, log: cfg.Log}
 	}

@@ -34,6 +34,7 @@ type Station struct {
 	policies  *policies
 	activity  *activity
 	decisions *decisions
+	metrics   *metrics
 	courier   *courier.Courier
 	client    *client.Client
 	agent     *kiosk.Agent
@@ -118,6 +119,10 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: certs.Record, Languages: c.Kiosk.Languages,
 		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+	if c.Metrics.File != "" {
+		s.metrics = newMetrics(s)
+		cfg.Faulted = s.metrics.faulted
+	}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
 		return nil, err
 	}
@@ -144,7 +149,7 @@ func (s *Station) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 6)
+	errs := make(chan error, 7)
 	start := func(what string, f func(context.Context) error) {
 		wg.Go(func() {
 			defer cancel() // one ends: all end
@@ -159,6 +164,9 @@ func (s *Station) Run(ctx context.Context) error {
 	start("policy", s.keepCurrent)
 	start("upkeep", s.keepWhole)
 	start("decisions", s.keepDecided)
+	if s.metrics != nil {
+		start("metrics", s.metrics.run)
+	}
 	wg.Wait()
 	close(errs)
 	return <-errs
