@@ -22,6 +22,7 @@ const metricsInterval = 30 * time.Second
 // program knows beforehand.
 type metrics struct {
 	station *Station
+	file    string
 	all     *prometheus.Registry
 	faults  *prometheus.CounterVec // code
 
@@ -44,8 +45,8 @@ var (
 	descDevice      = prometheus.NewDesc("kiosk_device_present", "1 while a device is there: a reader, with or without a card, or a TPM that answers.", []string{"device"}, nil)
 )
 
-func newMetrics(s *Station) *metrics {
-	m := &metrics{station: s, all: prometheus.NewRegistry(), faults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kiosk_faults_total",
+func newMetrics(s *Station, file string) *metrics {
+	m := &metrics{station: s, file: file, all: prometheus.NewRegistry(), faults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kiosk_faults_total",
 		Help: "Faults that people were shown since the agent's start, by their code."}, []string{"code"})}
 	for _, c := range kiosk.Codes() {
 		m.faults.WithLabelValues(string(c)) // 0 is news, too
@@ -167,7 +168,7 @@ func (m *metrics) look(h kiosk.Health) (known bool) {
 
 // write replaces the file, so that who reads it finds all of one moment.
 func (m *metrics) write() error {
-	if err := prometheus.WriteToTextfile(m.station.config.Metrics.File, m.all); err != nil {
+	if err := prometheus.WriteToTextfile(m.file, m.all); err != nil {
 		return fmt.Errorf("metrics.file: %w", err)
 	}
 	return nil

@@ -66,16 +66,22 @@ func TestMetrics(t *testing.T) {
 			t.Fatal("no file is written")
 		}
 	}
+	if got := samples(t, c.Metrics.File); got["kiosk_waiting_records"] != 1 {
+		t.Errorf("%v", got)
+	}
+	// One that nobody else tells how the machine is.
+	file := filepath.Join(t.TempDir(), "other.prom")
+	m := newMetrics(s, file)
 	look := func() map[string]float64 {
 		t.Helper()
-		if err := s.metrics.write(); err != nil {
+		if err := m.write(); err != nil {
 			t.Fatal(err)
 		}
-		return samples(t, c.Metrics.File)
+		return samples(t, file)
 	}
-	s.metrics.look(kiosk.Health{Readers: map[kiosk.Device]kiosk.ReaderState{kiosk.DeviceDocument: kiosk.ReaderEmpty, kiosk.DeviceToken: kiosk.ReaderMissing,
+	m.look(kiosk.Health{Readers: map[kiosk.Device]kiosk.ReaderState{kiosk.DeviceDocument: kiosk.ReaderEmpty, kiosk.DeviceToken: kiosk.ReaderMissing,
 		kiosk.DeviceOfficer: kiosk.ReaderCard}, TPM: true, Registry: true})
-	s.metrics.faulted(kiosk.CodeCardMute)
+	m.faulted(kiosk.CodeCardMute)
 	got := look()
 	p, err := s.policies.current()
 	if err != nil {
@@ -134,14 +140,14 @@ func TestMetrics(t *testing.T) {
 	}
 
 	// Nothing is left of writing; a directory that comes back gets the file again.
-	dir := filepath.Dir(c.Metrics.File)
-	if names := listing(t, dir); !slices.Equal(names, []string{"kiosk.prom"}) {
+	dir := filepath.Dir(file)
+	if names := listing(t, dir); !slices.Equal(names, []string{"other.prom"}) {
 		t.Errorf("%v", names)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.metrics.write(); err == nil {
+	if err := m.write(); err == nil {
 		t.Error("written to nowhere")
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -120,7 +120,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if c.Metrics.File != "" {
-		s.metrics = newMetrics(s)
+		s.metrics = newMetrics(s, c.Metrics.File)
 		cfg.Faulted = s.metrics.faulted
 	}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
