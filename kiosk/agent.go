@@ -22,7 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"enrollkiosk/hsm/attest"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/inspection"
@@ -314,7 +314,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = RootsOf(p.PIVRoots); err != nil {
+	if e.roots, err = expect.Roots(p.PIVRoots); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
@@ -352,19 +352,6 @@ func Anchors(p policy.Policy) (trust.Anchors, error) {
 		list = append(list, trust.Anchor{Certificate: r.Certificate, Class: trust.Class(r.Class)})
 	}
 	return trust.NewAnchors(list, p.CRLs...)
-}
-
-// RootsOf reads a policy's attestation roots.
-func RootsOf(roots []policy.Root) ([]attest.Root, error) {
-	var list []attest.Root
-	for _, r := range roots {
-		c, err := x509.ParseCertificate(r.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("attestation root: %w", err)
-		}
-		list = append(list, attest.Root{Certificate: c, Class: string(r.Class)})
-	}
-	return list, nil
 }
 
 // simulated says whether any root of class test is trusted: then this is a

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/sync/client"
@@ -142,7 +143,7 @@ func (d *decisions) hear(told []client.Decision, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(d.file, b); err != nil {
+	if err := durable.Replace(d.file, b); err != nil {
 		return fmt.Errorf("keep decisions: %w", err)
 	}
 	d.known = next

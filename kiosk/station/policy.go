@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/policy"
 )
 
@@ -60,7 +60,7 @@ func openPolicies(c Config) (*policies, error) {
 	}
 	p.file = c.in(policyFile)
 	if p.now.Valid() {
-		if err := replaceFile(p.file, p.now.Bytes()); err != nil {
+		if err := durable.Replace(p.file, p.now.Bytes()); err != nil {
 			return nil, fmt.Errorf("store policy: %w", err)
 		}
 	}
@@ -85,7 +85,7 @@ func (p *policies) take(b []byte) error {
 		}
 	}
 	if p.file != "" {
-		if err := replaceFile(p.file, s.Bytes()); err != nil {
+		if err := durable.Replace(p.file, s.Bytes()); err != nil {
 			return fmt.Errorf("store policy: %w", err)
 		}
 	}
@@ -128,38 +128,4 @@ func (p *policies) refresh(ctx context.Context, fetch func(context.Context) ([]b
 		return err
 	}
 	return p.take(b)
-}
-
-// replaceFile makes file hold b, durably, or leaves it as it was.
-func replaceFile(file string, b []byte) (err error) {
-	dir := filepath.Dir(file)
-	f, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

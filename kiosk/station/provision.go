@@ -18,6 +18,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/sync/client"
@@ -342,7 +343,7 @@ func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api
 	if err := issued(certs, rules.Policy().KioskCA); err != nil {
 		return err
 	}
-	if err := replaceFile(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
+	if err := durable.Replace(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
 		return fmt.Errorf("pin authority: %w", err)
 	}
 	p, err := openPolicies(c)
@@ -356,7 +357,7 @@ func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api
 	if err != nil {
 		return err
 	}
-	return replaceFile(c.in(certificatesFile), b)
+	return durable.Replace(c.in(certificatesFile), b)
 }
 
 // issued says whether an authority over kiosks that the policy names has made all
