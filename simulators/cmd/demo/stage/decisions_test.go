@@ -24,22 +24,17 @@ func TestLiftedReview(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	start(t, s)
-	works(t, s)
-	first := arrive(t, s, idcard.Options{}, pivtoken.Options{})
-	first.meet()
-	// The same citizen, with another token.
-	s.IssueToken(pivtoken.Options{Serial: 77_000_001})
-	second := again(t, s)
-	second.who = first.who
-	r := second.meet()
-	if r.Final == "" {
-		t.Fatal("no receipt")
+	newest := func(n int) queue.ID {
+		t.Helper()
+		var list []queue.Entry
+		eventually(t, 3*time.Minute, func() (err error) {
+			if list, err = s.Kiosk.Queue().Delivered(t.Context(), time.Time{}, time.Time{}, n); err == nil && len(list) != n {
+				err = fmt.Errorf("%d records are delivered", len(list))
+			}
+			return err
+		})
+		return list[0].ID
 	}
-	delivered, err := s.Kiosk.Queue().Delivered(t.Context(), time.Time{}, time.Time{}, 2)
-	if err != nil || len(delivered) != 2 {
-		t.Fatal(delivered, err)
-	}
-	id, before := delivered[0].ID, delivered[1].ID
 	registrySays := func(id queue.ID, want kiosk.DeliveryStage) {
 		t.Helper()
 		eventually(t, 3*time.Minute, func() error {
@@ -49,6 +44,16 @@ func TestLiftedReview(t *testing.T) {
 			return nil
 		})
 	}
+	first := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	first.meet()
+	before := newest(1)
+	registrySays(before, kiosk.Activated)
+	// The same citizen, with another token.
+	s.IssueToken(pivtoken.Options{Serial: 77_000_001})
+	second := again(t, s)
+	second.who = first.who
+	second.meet()
+	id := newest(2)
 	kioskSays := func(want api.Status, code string) {
 		t.Helper()
 		if err := s.StopKiosk(); err != nil { // it asks when it starts, too
