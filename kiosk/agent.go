@@ -22,7 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"enrollkiosk/hsm/attest"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/inspection"
@@ -30,8 +30,8 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// Config is what an Agent needs. Every field is required but Residents, Custody
-// and Observe.
+// Config is what an Agent needs. Every field is required but Residents, Custody,
+// Observe and Faulted.
 type Config struct {
 	ID          string          // this kiosk's id, as in its certificate
 	Certificate func() [][]byte // of the record key, leaf first, DER; the policy, asked after it, names its authority
@@ -53,6 +53,7 @@ type Config struct {
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
+	Faulted     func(Code) // gets each fault that people are shown, once; must not block
 }
 
 // Times is a clock reading with what is known about it; see record.Times.
@@ -106,7 +107,10 @@ func New(cfg Config) *Agent {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	a := &Agent{cfg: cfg, hub: newHub(), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
+	if cfg.Faulted == nil {
+		cfg.Faulted = func(Code) {}
+	}
+	a := &Agent{cfg: cfg, hub: newHub(cfg.Faulted), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
 	if cfg.Custody != nil {
 		a.custody = &custodian{keys: cfg.Custody, queue: cfg.Queue, delivery: cfg.Delivery, limit: cfg.Limits.TPM, log: cfg.Log}
 	}
@@ -311,7 +315,7 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	if e.anchors, err = Anchors(p); err != nil {
 		return err
 	}
-	if e.roots, err = RootsOf(p.PIVRoots); err != nil {
+	if e.roots, err = expect.Roots(p.PIVRoots); err != nil {
 		return err
 	}
 	e.d.base.Simulated = simulated(p)
@@ -349,19 +353,6 @@ func Anchors(p policy.Policy) (trust.Anchors, error) {
 		list = append(list, trust.Anchor{Certificate: r.Certificate, Class: trust.Class(r.Class)})
 	}
 	return trust.NewAnchors(list, p.CRLs...)
-}
-
-// RootsOf reads a policy's attestation roots.
-func RootsOf(roots []policy.Root) ([]attest.Root, error) {
-	var list []attest.Root
-	for _, r := range roots {
-		c, err := x509.ParseCertificate(r.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("attestation root: %w", err)
-		}
-		list = append(list, attest.Root{Certificate: c, Class: string(r.Class)})
-	}
-	return list, nil
 }
 
 // simulated says whether any root of class test is trusted: then this is a

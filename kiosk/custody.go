@@ -8,6 +8,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -79,14 +80,14 @@ func (e *enrollment) verifyCustody(ctx context.Context, evidence hsm.TPMEvidence
 // endorsed is the class of the root behind one of a TPM's endorsement
 // certificates, found as the registry finds it.
 func endorsed(certificates [][]byte, roots []policy.Root, at time.Time) (string, error) {
-	list, err := RootsOf(roots)
+	list, err := expect.Roots(roots)
 	if err != nil {
 		return "", err
 	}
 	err = errors.New("the TPM has no endorsement certificate")
 	for _, der := range certificates {
 		var e attest.Endorsement
-		if e, err = attest.VerifyEndorsement(der, certificates, list, at); err == nil {
+		if e, err = attest.VerifyEndorsement(der, nil, list, at); err == nil {
 			return e.Class(), nil
 		}
 	}

@@ -3,6 +3,7 @@ package kiosk
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,7 +12,7 @@ import (
 )
 
 func newDesk() *desk {
-	d := &desk{hub: newHub(), intents: make(chan Intent), health: make(chan Health, 1), idle: time.Minute}
+	d := &desk{hub: newHub(func(Code) {}), intents: make(chan Intent), health: make(chan Health, 1), idle: time.Minute}
 	d.base.Languages, d.base.Language = []string{"en", "zh"}, "en"
 	return d
 }
@@ -138,7 +139,7 @@ func TestWaitGoesOnWhenTheCardComes(t *testing.T) {
 }
 
 func TestSlowReaderGetsTheNewestState(t *testing.T) {
-	h := newHub()
+	h := newHub(func(Code) {})
 	ch := h.states(t.Context())
 	for n := range uint64(100) {
 		h.publish(State{Number: n})
@@ -152,5 +153,29 @@ func TestSlowReaderGetsTheNewestState(t *testing.T) {
 	h.close()
 	if _, ok := <-ch; ok {
 		t.Error("channel open after the agent ended")
+	}
+}
+
+// A fault counts once for each time that people are asked about it, however often
+// its state is drawn.
+func TestFaultsAreCounted(t *testing.T) {
+	var got []Code
+	h := newHub(func(c Code) { got = append(got, c) })
+	shown := func(number uint64, code Code) {
+		s := State{Number: number}
+		if code != "" {
+			s.Fault = &Fault{Code: code}
+		}
+		h.publish(s)
+	}
+	shown(1, "")
+	shown(2, CodeCardMute)
+	shown(2, CodeCardMute) // health has changed
+	shown(3, CodeCardMute) // and again
+	shown(3, CodeCardSlow)
+	shown(3, "")
+	shown(3, CodeCardSlow)
+	if want := []Code{CodeCardMute, CodeCardMute, CodeCardSlow, CodeCardSlow}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

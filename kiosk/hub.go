@@ -12,13 +12,19 @@ type hub struct {
 	current State
 	readers map[chan State]struct{}
 	closed  bool
+	faulted func(Code) // gets each fault that a state shows, once
 }
 
-func newHub() *hub { return &hub{readers: map[chan State]struct{}{}} }
+func newHub(faulted func(Code)) *hub {
+	return &hub{readers: map[chan State]struct{}{}, faulted: faulted}
+}
 
 func (h *hub) publish(s State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if was := h.current; s.Fault != nil && (was.Fault == nil || was.Fault.Code != s.Fault.Code || was.Number != s.Number) {
+		h.faulted(s.Fault.Code)
+	}
 	s.Revision = h.current.Revision + 1
 	h.current = s
 	for ch := range h.readers {

@@ -14,6 +14,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -73,33 +74,21 @@ func (t TokenInfo) Usable() error {
 	return nil
 }
 
-// TokenExpect is what a policy wants a token to say about the key in a slot.
-// Retired slots have the rules of 9A.
-func TokenExpect(p policy.Policy, slot Slot, key crypto.PublicKey, serial uint32, at time.Time) attest.PIVExpect {
-	least, rules := p.MinimumPIVFirmware, p.TokenRules()
-	want := attest.PIVExpect{Slot: byte(slot), Serial: serial, Key: key,
-		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
-	for _, der := range p.PIVIntermediates {
-		if c, err := x509.ParseCertificate(der); err == nil { // policy.Parse has looked at it
-			want.Intermediates = append(want.Intermediates, c)
-		}
-	}
-	if slot == SlotKeyManagement {
-		want.PIN, want.Touch = hsm.PINOnce, hsm.TouchPolicy(rules.KeyAgreementTouch)
-	}
-	return want
-}
-
 // VerifyTokenKeys checks the evidence of all keys of a citizen's token against
 // the policy, and returns the proof of the one in 9A.
 func VerifyTokenKeys(p policy.Policy, roots []attest.Root, keys TokenKeys, serial uint32, at time.Time) (attest.Proof, error) {
+	between, err := expect.Intermediates(p)
+	if err != nil {
+		return attest.Proof{}, err
+	}
 	verify := func(slot Slot, k TokenKey) (attest.Proof, error) {
 		public, err := x509.ParsePKIXPublicKey(k.Public)
 		if err != nil {
 			return attest.Proof{}, fmt.Errorf("slot %02X: %w", byte(slot), err)
 		}
-		proof, err := attest.VerifyPIV(k.Evidence, roots, TokenExpect(p, slot, public, serial, at))
+		want := expect.Token(p, between, byte(slot), public, at)
+		want.Serial = serial
+		proof, err := attest.VerifyPIV(k.Evidence, roots, want)
 		if err != nil {
 			err = fmt.Errorf("slot %02X: %w", byte(slot), err)
 		}

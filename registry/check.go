@@ -1,17 +1,16 @@
 package registry
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -57,15 +56,11 @@ func newRules(s policy.Signed, since time.Time) (*rules, error) {
 	if r.signers, err = chain.NewSigners(r.policy); err != nil {
 		return nil, err
 	}
-	if r.tokens, err = attestRoots(r.policy.PIVRoots); err != nil {
+	if r.tokens, err = expect.Roots(r.policy.PIVRoots); err != nil {
 		return nil, err
 	}
-	for _, der := range r.policy.PIVIntermediates {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("piv intermediate: %w", err)
-		}
-		r.between = append(r.between, c)
+	if r.between, err = expect.Intermediates(r.policy); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -237,9 +232,6 @@ func offered(p policy.Policy, c record.Consent) bool {
 	return false
 }
 
-// slotAuthentication is where an enrolled key lives (SP 800-73-4 part 1, 3.1.1).
-const slotAuthentication = 0x9A
-
 // holderKey verifies that the holder's key was born in a device, and returns
 // the class of the root behind it; "" where the record names no attestation.
 func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (record.Class, error) {
@@ -258,7 +250,9 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 		if a, _ := hsm.AlgorithmOf(key); !slices.Contains(r.policy.TokenRules().Algorithms, policy.Algorithm(a)) {
 			return "", chain.Refuse(api.CodeAttestation, "the policy allows no key of algorithm %q", a)
 		}
-		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, r.pivExpect(key, at))
+		want := expect.Token(r.policy, r.between, expect.SlotAuthentication, key, at)
+		want.AnySerial = true
+		proof, err = attest.VerifyPIV(hsm.PIVEvidence(*evidence.PIV), r.tokens, want)
 	case evidence.TPM != nil:
 		if !r.policy.TokenRules().Custody {
 			return "", chain.Refuse(api.CodeAttestation, "the policy wants citizens' keys on tokens, none in a kiosk's TPM")
@@ -277,13 +271,4 @@ func (r *rules) holderKey(s record.Submission, sender Kiosk, at time.Time) (reco
 		return "", chain.Refuse(api.CodeAttestation, "the record claims class %s, the evidence is of class %s", p.Holder.Class, class)
 	}
 	return p.Holder.Class, nil
-}
-
-// pivExpect is what the policy wants a token to say about the citizen's key.
-func (r *rules) pivExpect(key crypto.PublicKey, at time.Time) attest.PIVExpect {
-	p := r.policy
-	least, rules := p.MinimumPIVFirmware, p.TokenRules()
-	return attest.PIVExpect{Slot: slotAuthentication, AnySerial: true, Key: key,
-		Minimum: [3]byte{byte(least.Major), byte(least.Minor), byte(least.Patch)}, Revoked: p.RevokedTokens,
-		Intermediates: r.between, RevokedCertificates: p.RevokedAttestations, PIN: hsm.PINPolicy(rules.PIN), Touch: hsm.TouchPolicy(rules.Touch), At: at}
 }

@@ -17,6 +17,7 @@ import (
 	t_api "github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/api/layout"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 )
@@ -253,7 +254,7 @@ func (w *logWriter) write(path string, b []byte) error {
 // finish makes the copy one that Tessera goes on with, last the checkpoint.
 func (w *logWriter) finish(head checkpoint.Checkpoint) error {
 	for dir := range w.dirs {
-		if err := keyfile.SyncDir(filepath.Join(w.dir, dir)); err != nil {
+		if err := durable.SyncDir(filepath.Join(w.dir, dir)); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/internal/reply"
 	"enrollkiosk/registry/policy"
 )
@@ -77,20 +78,8 @@ func refuse(status int, code, title string, err error) error {
 }
 
 func newProvisioning(kiosks Kiosks, sessions sessions, p policy.Policy, now func() time.Time) (*provisioning, error) {
-	roots, err := attestRoots(p.TPMRoots)
+	roots, err := expect.Roots(p.TPMRoots)
 	return &provisioning{kiosks: kiosks, sessions: sessions, roots: roots, now: now, pause: wrongCodePause}, err
-}
-
-func attestRoots(list []policy.Root) ([]attest.Root, error) {
-	var out []attest.Root
-	for _, r := range list {
-		c, err := x509.ParseCertificate(r.Certificate)
-		if err != nil {
-			return nil, fmt.Errorf("parse attestation root: %w", err)
-		}
-		out = append(out, attest.Root{Certificate: c, Class: string(r.Class)})
-	}
-	return out, nil
 }
 
 func attestationSPKI(public []byte) ([]byte, error) {

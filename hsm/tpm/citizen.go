@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"enrollkiosk/hsm"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
 
 	"github.com/google/go-tpm/tpm2"
@@ -105,7 +106,7 @@ func (c Citizen) store() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(c.tpm.options.Dir); err != nil {
+	if err := durable.SyncDir(c.tpm.options.Dir); err != nil {
 		return err
 	}
 	if err := c.setTries(MaxTries); err != nil {
@@ -244,7 +245,7 @@ func (t *TPM) forget(name string) error {
 	if !found {
 		return ErrNoCitizen
 	}
-	return syncDir(t.citizens())
+	return durable.SyncDir(t.citizens())
 }
 
 // Name is 64 hexadecimal digits.
@@ -385,5 +386,5 @@ func parseTries(b []byte) (int, bool) {
 }
 
 func (c Citizen) setTries(n int) error {
-	return writeWhole(c.tpm.citizens(), c.triesFile(), []byte{'0' + byte(n), '\n'})
+	return durable.Replace(filepath.Join(c.tpm.citizens(), c.triesFile()), []byte{'0' + byte(n), '\n'})
 }

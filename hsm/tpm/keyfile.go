@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"enrollkiosk/kiosk/durable"
 )
 
 // A key file holds two or three PEM blocks. The first is the key as other TPM
@@ -215,46 +216,5 @@ func (b *blob) store(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	return writeWhole(dir, name, text)
-}
-
-// writeWhole makes or replaces a file durably: after a power cut the old one or
-// the new one is there, and the new one once this has returned.
-func writeWhole(dir, name string, text []byte) (err error) {
-	f, err := os.CreateTemp(dir, name+".tmp*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(text); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in dir durable. Windows has no such call; NTFS keeps
-// names in its journal.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Replace(filepath.Join(dir, name), text)
 }

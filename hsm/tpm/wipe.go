@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"enrollkiosk/kiosk/durable"
 )
 
 // Wipe destroys the kiosk's counter and keys, and citizens' keys in custody with
@@ -32,7 +34,7 @@ func (t *TPM) Wipe(ctx context.Context) error {
 		if err := os.RemoveAll(t.options.Dir); err != nil {
 			return err
 		}
-		if err := syncDir(filepath.Dir(t.options.Dir)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(t.options.Dir)); err != nil {
 			return err
 		}
 		return kept

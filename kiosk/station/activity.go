@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/queue"
@@ -95,7 +96,7 @@ func (a *activity) keep(next counts) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(a.file, append(b, '\n')); err != nil {
+	if err := durable.Replace(a.file, append(b, '\n')); err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 			err = fmt.Errorf("%w: %w", queue.ErrFull, err)
 		}

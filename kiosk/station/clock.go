@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 )
 
 // timeFile keeps the last time that the registry signed, and when since boot it
@@ -108,7 +109,7 @@ func (c *clock) heard(t time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(c.file, append(b, '\n')); err != nil {
+	if err := durable.Replace(c.file, append(b, '\n')); err != nil {
 		return fmt.Errorf("keep the registry's time: %w", err)
 	}
 	return nil

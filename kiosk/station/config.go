@@ -22,6 +22,7 @@ type Config struct {
 	TPM      TPMConfig      `toml:"tpm"`
 	Registry RegistryConfig `toml:"registry"`
 	Trust    TrustConfig    `toml:"trust"`
+	Metrics  MetricsConfig  `toml:"metrics"`
 }
 
 // KioskConfig names the kiosk and its places on disk.
@@ -64,6 +65,11 @@ type TrustConfig struct {
 	Policy string `toml:"policy"` // a signed policy, carried to a kiosk without a line; the newest is in force
 }
 
+// MetricsConfig is for who watches many kiosks; see docs/metrics.md.
+type MetricsConfig struct {
+	File string `toml:"file"` // written anew each half minute; its directory must be there; left out: none is
+}
+
 // ConfigError is a mistake in the configuration file.
 type ConfigError struct {
 	File string
@@ -97,7 +103,7 @@ func Load(file string) (Config, error) {
 	if err != nil {
 		return Config{}, &ConfigError{File: file, Err: err}
 	}
-	for _, p := range []*string{&c.Kiosk.State, &c.Kiosk.Socket, &c.Kiosk.Texts, &c.Trust.Policy} {
+	for _, p := range []*string{&c.Kiosk.State, &c.Kiosk.Socket, &c.Kiosk.Texts, &c.Trust.Policy, &c.Metrics.File} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -151,6 +157,9 @@ func (c Config) check() error {
 	}
 	if r := c.Readers; r.Document == r.Token || r.Token == r.Officer || r.Officer == r.Document {
 		return errors.New("readers: each must be another one")
+	}
+	if f := c.Metrics.File; f != "" && filepath.Ext(f) != ".prom" {
+		return errors.New("metrics.file must end in .prom: node_exporter's textfile collector reads no others")
 	}
 	u, err := url.Parse(c.Registry.URL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {

@@ -52,6 +52,15 @@ func TestLoad(t *testing.T) {
 	if c.Kiosk.State != filepath.Join(dir, "state") || c.Trust.Policy != filepath.Join(dir, "policy.jws") {
 		t.Errorf("paths are not relative to the file: %+v", c)
 	}
+	if c.Metrics.File != "" {
+		t.Errorf("metrics: %s", c.Metrics.File)
+	}
+	if c, err := station.Load(configFile(t, goodConfig+"[metrics]\nfile = \"kiosk.prom\"\n")); err != nil || !filepath.IsAbs(c.Metrics.File) {
+		t.Errorf("metrics: %q, %v", c.Metrics.File, err)
+	}
+	if _, err := station.Load(configFile(t, goodConfig+"[metrics]\nfile = \"kiosk.txt\"\n")); err == nil || !strings.Contains(err.Error(), "metrics.file") {
+		t.Errorf("metrics: %v", err)
+	}
 	if c.Kiosk.Socket != filepath.Join(dir, "state", "agent.sock") {
 		t.Errorf("socket: %s", c.Kiosk.Socket)
 	}

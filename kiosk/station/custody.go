@@ -15,6 +15,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/sync/queue"
 )
@@ -93,12 +94,7 @@ func (c custody) Drop(_ context.Context, number string) error {
 	if err := os.Remove(c.file(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	d, err := os.Open(c.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(c.dir)
 }
 
 // noteFile is a note on disk.
@@ -129,7 +125,7 @@ func (c custody) Note(_ context.Context, n kiosk.CustodyNote) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(c.file(n.Number), append(b, '\n'))
+	return durable.Replace(c.file(n.Number), append(b, '\n'))
 }
 
 func (c custody) Notes(context.Context) (notes []kiosk.CustodyNote, err error) {

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/api"
@@ -417,7 +418,7 @@ func replyKey(c Config) (parcel.PrivateKey, error) {
 		return key, err
 	}
 	defer text.Wipe()
-	if err := replaceFile(c.in(exchangeFile), text.Reveal()); err != nil {
+	if err := durable.Replace(c.in(exchangeFile), text.Reveal()); err != nil {
 		return key, fmt.Errorf("keep %s: %w", exchangeFile, err)
 	}
 	return key, nil

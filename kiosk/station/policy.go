@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/policy"
 )
 
@@ -67,12 +67,12 @@ func openPolicies(c Config) (*policies, error) {
 	}
 	p.file, p.fork = c.in(policyFile), c.in(forkFile)
 	if p.forked != nil {
-		if err := replaceFile(p.fork, p.forked); err != nil {
+		if err := durable.Replace(p.fork, p.forked); err != nil {
 			return nil, fmt.Errorf("keep evidence: %w", err)
 		}
 	}
 	if p.now.Valid() {
-		if err := replaceFile(p.file, p.now.Bytes()); err != nil {
+		if err := durable.Replace(p.file, p.now.Bytes()); err != nil {
 			return nil, fmt.Errorf("store policy: %w", err)
 		}
 	}
@@ -97,7 +97,7 @@ func (p *policies) take(b []byte) error {
 		}
 	}
 	if p.file != "" {
-		if err := replaceFile(p.file, s.Bytes()); err != nil {
+		if err := durable.Replace(p.file, s.Bytes()); err != nil {
 			return fmt.Errorf("store policy: %w", err)
 		}
 	}
@@ -112,7 +112,7 @@ func (p *policies) evidence(b []byte, err error) error {
 	}
 	p.forked = b
 	if p.fork != "" {
-		if failed := replaceFile(p.fork, b); failed != nil {
+		if failed := durable.Replace(p.fork, b); failed != nil {
 			err = fmt.Errorf("%w; the evidence is not kept: %w", err, failed)
 		}
 	}
@@ -160,38 +160,4 @@ func (p *policies) refresh(ctx context.Context, fetch func(context.Context) ([]b
 		return err
 	}
 	return p.take(b)
-}
-
-// replaceFile makes file hold b, durably, or leaves it as it was.
-func replaceFile(file string, b []byte) (err error) {
-	dir := filepath.Dir(file)
-	f, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -250,6 +250,67 @@ func TestNoEnrollmentOutOfTime(t *testing.T) {
 	}
 }
 
+// A newer policy is the authority's whatever this clock says: it is taken, and records
+// are delivered under it; whether one may enroll is judged by the clock, which is held
+// against the registry's first. A clock that was set back makes no older policy the
+// newest again, nor one that has run out good.
+func TestPolicyComesWithAnOddClock(t *testing.T) {
+	a := newAuthority(t)
+	issued, expires := a.specimen.Issued, a.specimen.Expires // an hour ago, in a day
+	now := issued.Add(time.Hour)
+	const day = 24 * time.Hour
+	var unknown time.Time
+	for _, x := range []struct {
+		name                     string
+		wall, registry, expected time.Time
+		usable, inForce          error
+	}{
+		{"right", now, now, now, nil, nil},
+		{"right, never heard", now, unknown, unknown, nil, nil},
+		{"battery empty", time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), now, now, kiosk.ErrClock, policy.ErrNotYet},
+		{"battery empty, never heard", time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), unknown, unknown, kiosk.ErrClock, policy.ErrNotYet},
+		{"a year back", now.Add(-365 * day), now, now, kiosk.ErrClock, policy.ErrNotYet},
+		{"a year ahead", now.Add(365 * day), now, now, kiosk.ErrClock, policy.ErrExpired},
+		{"a year ahead, heard before the last start", now.Add(365 * day), now, unknown, kiosk.ErrOffline, policy.ErrExpired},
+		{"a year ahead, never heard", now.Add(365 * day), unknown, unknown, nil, policy.ErrExpired}, // the flow asks for both
+		{"set back into a policy that has run out", expires.Add(-time.Minute), expires.Add(day), unknown, kiosk.ErrClock, nil},
+	} {
+		c := a.config(t)
+		put(t, c.Trust.Policy, a.sign(t, 5, nil))
+		p, err := openPolicies(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serve := func(b []byte) error {
+			return p.refresh(t.Context(), func(context.Context) ([]byte, error) { return b, nil })
+		}
+		if err := serve(a.sign(t, 7, nil)); err != nil || version(t, p) != 7 {
+			t.Errorf("%s: not taken: %v", x.name, err)
+		}
+		if err := serve(a.sign(t, 6, nil)); !errors.Is(err, policy.ErrRollback) || version(t, p) != 7 {
+			t.Errorf("%s: an older one: %v", x.name, err)
+		}
+		if _, err := p.usable(reading{kiosk.Times{Wall: x.wall, Registry: x.registry}, x.expected}); !errors.Is(err, x.usable) {
+			t.Errorf("%s: %v", x.name, err)
+		}
+		s, err := p.current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CheckTime(x.wall); !errors.Is(err, x.inForce) {
+			t.Errorf("%s: in force: %v", x.name, err)
+		}
+		// The clock is put right, and nothing has to be fetched again.
+		right, err := p.usable(reading{kiosk.Times{Wall: now, Registry: now}, now})
+		if err != nil || right.CheckTime(now) != nil {
+			t.Errorf("%s, put right: %v", x.name, err)
+		}
+		if p, err = openPolicies(c); err != nil || version(t, p) != 7 {
+			t.Errorf("%s: after a start: %v", x.name, err)
+		}
+	}
+}
+
 func TestRegistryTimeSurvives(t *testing.T) {
 	c := newAuthority(t).config(t)
 	k, err := openClock(c)

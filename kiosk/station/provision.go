@@ -18,6 +18,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/sync/client"
@@ -332,7 +333,7 @@ func install(c Config, t *tpm.TPM, root [32]byte, rules policy.Signed, certs api
 	if _, err := acceptable(certs, c, t, rules, time.Now()); err != nil {
 		return err
 	}
-	if err := replaceFile(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
+	if err := durable.Replace(c.in(rootFile), []byte(hex.EncodeToString(root[:])+"\n")); err != nil {
 		return fmt.Errorf("pin authority: %w", err)
 	}
 	p, err := openPolicies(c)

@@ -14,6 +14,7 @@ import (
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
@@ -93,6 +94,8 @@ type QueueEntry struct {
 	Done   time.Time   `json:"done,omitzero"`
 	Code   string      `json:"code,omitempty"`
 	Reason string      `json:"reason,omitempty"`
+	// Decision is the authority's, of a delivered record; nil while none is known.
+	Decision *Decision `json:"decision,omitempty"`
 }
 
 // QueueRecord is one record with what may be shown of it.
@@ -108,38 +111,39 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 	case QueryHealth:
 		return s.health(ctx), nil
 	case QueryList:
-		records, err := list(ctx, s.queue, q.Argument)
+		records, err := list(ctx, s.queue, s.decisions, q.Argument)
 		if err != nil {
 			return nil, err
 		}
 		d, err := s.delivery(ctx)
 		return QueueList{d, records}, err
 	}
-	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.seen, s.tpm.RecordKey(), s.log}.answer(ctx, q)
+	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.seen, s.decisions, s.tpm.RecordKey(), s.log}.answer(ctx, q)
 }
 
 // keeper answers for the queue: in the agent, or in this process when none runs.
 type keeper struct {
-	id       string // the kiosk's
-	queue    *queue.Queue
-	courier  *courier.Courier
-	policies *policies
-	seen     *checkpoint.Keeper
-	key      record.Signer // record key; nil when the TPM is not open
-	log      *slog.Logger
+	id        string // the kiosk's
+	queue     *queue.Queue
+	courier   *courier.Courier
+	policies  *policies
+	seen      *checkpoint.Keeper
+	decisions *decisions
+	key       record.Signer // record key; nil when the TPM is not open
+	log       *slog.Logger
 }
 
 func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 	switch q.Kind {
 	case QueryList:
-		records, err := list(ctx, k.queue, q.Argument)
+		records, err := list(ctx, k.queue, k.decisions, q.Argument)
 		if err != nil {
 			return nil, err
 		}
 		d, err := deliveryOf(ctx, k.queue)
 		return QueueList{d, records}, err
 	case QueryShow:
-		return show(ctx, k.queue, q.Argument)
+		return show(ctx, k.queue, k.decisions, q.Argument)
 	case queryWaiting:
 		return waiting(ctx, k.queue)
 	case querySign:
@@ -161,7 +165,7 @@ func Period(from, to time.Time) string {
 
 // list lists what is still here and the newest of what has been delivered, or what
 // has been delivered in a period.
-func list(ctx context.Context, open *queue.Queue, period string) ([]QueueEntry, error) {
+func list(ctx context.Context, open *queue.Queue, decided *decisions, period string) ([]QueueEntry, error) {
 	var times [2]time.Time
 	var entries []queue.Entry
 	var err error
@@ -182,20 +186,20 @@ func list(ctx context.Context, open *queue.Queue, period string) ([]QueueEntry, 
 	slices.SortFunc(entries, func(a, b queue.Entry) int { return cmp.Compare(a.Seq, b.Seq) })
 	out := make([]QueueEntry, 0, len(entries))
 	for _, e := range entries {
-		out = append(out, entryOf(e))
+		out = append(out, entryOf(e, decided))
 	}
 	return out, nil
 }
 
-func entryOf(e queue.Entry) QueueEntry {
-	out := QueueEntry{ID: e.ID.String(), State: e.State, Size: e.Size, Put: e.Put, Done: e.Done}
+func entryOf(e queue.Entry, decided *decisions) QueueEntry {
+	out := QueueEntry{Decision: decided.of(api.ID(e.ID)), ID: e.ID.String(), State: e.State, Size: e.Size, Put: e.Put, Done: e.Done}
 	if e.Reason != nil {
 		out.Code, out.Reason = e.Reason.Code, e.Reason.Text
 	}
 	return out
 }
 
-func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord, error) {
+func show(ctx context.Context, open *queue.Queue, decided *decisions, argument string) (QueueRecord, error) {
 	raw, err := hex.DecodeString(argument)
 	if err != nil || len(raw) != 32 {
 		return QueueRecord{}, errors.New("a record id is 64 hexadecimal digits")
@@ -205,7 +209,7 @@ func show(ctx context.Context, open *queue.Queue, argument string) (QueueRecord,
 	if err != nil {
 		return QueueRecord{}, err
 	}
-	out := QueueRecord{QueueEntry: entryOf(e), Digest: hex.EncodeToString(e.Digest)}
+	out := QueueRecord{QueueEntry: entryOf(e, decided), Digest: hex.EncodeToString(e.Digest)}
 	if r, err := open.Receipt(ctx, id); err == nil {
 		out.Receipt = string(r)
 	}
@@ -253,6 +257,9 @@ func openLine(ctx context.Context, c Config, signing bool) (_ *line, err error) 
 		}
 	}()
 	if l.keeper.seen, err = checkpoint.OpenKeeper(c.in(logDir)); err != nil {
+		return nil, err
+	}
+	if l.keeper.decisions, err = openDecisions(c, l.keeper.log); err != nil {
 		return nil, err
 	}
 	if l.keeper.policies, err = readPolicies(c); err != nil || !signing {

@@ -12,6 +12,7 @@ import (
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -136,7 +137,7 @@ func keepCertificates(c Config, certs api.KioskCertificates) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(c.in(certificatesFile), b); err != nil {
+	if err := durable.Replace(c.in(certificatesFile), b); err != nil {
 		return fmt.Errorf("keep certificates: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"enrollkiosk/hsm/tpm"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/sync/queue"
@@ -194,7 +195,7 @@ func farewell(ctx context.Context, c Config, o RetireOptions) (r Retired, err er
 	if err != nil {
 		return r, err
 	}
-	if err := replaceFile(c.in(retirementFile), b); err != nil {
+	if err := durable.Replace(c.in(retirementFile), b); err != nil {
 		return r, err
 	}
 	if err := o.Farewell(signed); err != nil {
@@ -245,7 +246,7 @@ func (c Config) wipe(ctx context.Context, r *Retired, erase bool) error {
 // writing them. What is not there is no error.
 func (c Config) remove(names ...string) error {
 	for _, name := range names {
-		left, err := filepath.Glob(c.in(name + ".*.tmp")) // replaceFile's
+		left, err := filepath.Glob(c.in(name + ".*.tmp")) // durable.Replace's
 		if err != nil {
 			return err
 		}
@@ -254,7 +255,7 @@ func (c Config) remove(names ...string) error {
 				return err
 			}
 		}
-		if err := syncDir(c.Kiosk.State); err != nil {
+		if err := durable.SyncDir(c.Kiosk.State); err != nil {
 			return err
 		}
 	}
@@ -266,5 +267,5 @@ func (c Config) move(name, into string) error {
 	if err := os.Rename(c.in(name), c.in(filepath.Join(into, name))); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return errors.Join(syncDir(c.in(into)), syncDir(c.Kiosk.State))
+	return errors.Join(durable.SyncDir(c.in(into)), durable.SyncDir(c.Kiosk.State))
 }

@@ -26,21 +26,23 @@ import (
 
 // Station is a kiosk with everything open.
 type Station struct {
-	config   Config
-	tpm      *tpm.TPM
-	queue    *queue.Queue
-	upkeep   upkeep
-	policies *policies
-	activity *activity
-	courier  *courier.Courier
-	client   *client.Client
-	agent    *kiosk.Agent
-	clock    *clock
-	seen     *checkpoint.Keeper // of the registry's public log
-	own      ownCertificates
-	newer    chan [32]byte // the registry has a policy of this digest, which is not ours
-	asked    [32]byte      // the last of them that was fetched; keepCurrent's
-	log      *slog.Logger
+	config    Config
+	tpm       *tpm.TPM
+	queue     *queue.Queue
+	upkeep    upkeep
+	policies  *policies
+	activity  *activity
+	decisions *decisions
+	metrics   *metrics
+	courier   *courier.Courier
+	client    *client.Client
+	agent     *kiosk.Agent
+	clock     *clock
+	seen      *checkpoint.Keeper // of the registry's public log
+	own       ownCertificates
+	newer     chan [32]byte // the registry has a policy of this digest, which is not ours
+	asked     [32]byte      // the last of them that was fetched; keepCurrent's
+	log       *slog.Logger
 }
 
 // Options of a Station that are not configuration.
@@ -94,6 +96,9 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.activity, err = openActivity(c, s.clock.now().Wall); err != nil {
 		return nil, err
 	}
+	if s.decisions, err = openDecisions(c, o.Log); err != nil {
+		return nil, err
+	}
 	texts, err := readTexts(c.Kiosk.Texts)
 	if err != nil {
 		return nil, err
@@ -112,6 +117,10 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: s.own.record, Languages: c.Kiosk.Languages,
 		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Alarms: s.alarms, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
+	if c.Metrics.File != "" {
+		s.metrics = newMetrics(s, c.Metrics.File)
+		cfg.Faulted = s.metrics.faulted
+	}
 	if cfg.Custody, err = openCustody(s.tpm, c.in(custodyDir), o.Log); err != nil {
 		return nil, err
 	}
@@ -138,7 +147,7 @@ func (s *Station) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 5)
+	errs := make(chan error, 7)
 	start := func(what string, f func(context.Context) error) {
 		wg.Go(func() {
 			defer cancel() // one ends: all end
@@ -152,6 +161,10 @@ func (s *Station) Run(ctx context.Context) error {
 	start("socket", func(ctx context.Context) error { return wire.Serve(ctx, s.config.Kiosk.Socket, s.agent, s.answer) })
 	start("policy", s.keepCurrent)
 	start("upkeep", s.keepWhole)
+	start("decisions", s.keepDecided)
+	if s.metrics != nil {
+		start("metrics", s.metrics.run)
+	}
 	wg.Wait()
 	close(errs)
 	return <-errs

@@ -12,7 +12,9 @@ import (
 	"enrollkiosk/hsm/attest"
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/expect"
 	"enrollkiosk/registry/policy"
 )
 
@@ -21,7 +23,11 @@ import (
 // DescribeToken reads everything that the token in a reader tells about itself,
 // and judges its attestations under a policy. The zero policy trusts nobody.
 func DescribeToken(ctx context.Context, reader string, p policy.Policy) (piv.Description, error) {
-	roots, err := kiosk.RootsOf(p.PIVRoots)
+	roots, err := expect.Roots(p.PIVRoots)
+	if err != nil {
+		return piv.Description{}, err
+	}
+	between, err := expect.Intermediates(p)
 	if err != nil {
 		return piv.Description{}, err
 	}
@@ -35,7 +41,8 @@ func DescribeToken(ctx context.Context, reader string, p policy.Policy) (piv.Des
 			continue
 		}
 		// Touches aside: that the key is the token's is what is asked here.
-		want := kiosk.TokenExpect(p, kiosk.Slot(o.Ref), o.Public, d.Serial, time.Now())
+		want := expect.Token(p, between, byte(o.Ref), o.Public, time.Now())
+		want.Serial = d.Serial
 		want.PIN, want.Touch = hsm.PINOnce, hsm.TouchNever
 		proof, err := attest.VerifyPIV(*o.Evidence, roots, want)
 		switch {
@@ -69,7 +76,7 @@ type Provisioning struct {
 //
 // Errors: those of the driver, attest's, and of writing the file.
 func ProvisionToken(ctx context.Context, o Provisioning) (file string, err error) {
-	roots, err := kiosk.RootsOf(o.Policy.PIVRoots)
+	roots, err := expect.Roots(o.Policy.PIVRoots)
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +120,7 @@ func ProvisionToken(ctx context.Context, o Provisioning) (file string, err error
 	if err != nil {
 		return "", err
 	}
-	if err := replaceFile(file, b); err != nil {
+	if err := durable.Replace(file, b); err != nil {
 		return "", fmt.Errorf("write token file: %w", err)
 	}
 	if o.Progress != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/smartcard/beid"
@@ -251,7 +252,7 @@ func ImportMasterList(dir string, file []byte, at time.Time, pin *[32]byte) (tru
 		name    string
 		content []byte
 	}{{pinsFile, text.Bytes()}, {list.Country + ".ml", file}} {
-		if err := replaceFile(filepath.Join(where, f.name), f.content); err != nil {
+		if err := durable.Replace(filepath.Join(where, f.name), f.content); err != nil {
 			return list, nil, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/internal/keyfile"
 )
 
@@ -100,7 +101,7 @@ func OpenKeeper(dir string) (*Keeper, error) {
 	if err := os.MkdirAll(filepath.Join(dir, dirEvidence), 0o700); err != nil {
 		return nil, fmt.Errorf("checkpoints: %w", err)
 	}
-	if err := errors.Join(keyfile.SyncDir(dir), keyfile.SyncDir(filepath.Dir(dir))); err != nil {
+	if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir))); err != nil {
 		return nil, fmt.Errorf("checkpoints: %w", err)
 	}
 	return &Keeper{dir: dir, busy: make(chan struct{}, 1)}, nil

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/record"
@@ -171,7 +172,7 @@ func (o Officers) Remove(number string) error {
 		return ErrUnknownOfficer
 	}
 	if err == nil {
-		err = keyfile.SyncDir(o.dir)
+		err = durable.SyncDir(o.dir)
 	}
 	return err
 }

@@ -227,26 +227,13 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
-	var query api.StatusQuery
+	var ids [][32]byte
 	asked := map[api.ID]Item{}
 	for _, i := range items {
-		query.IDs = append(query.IDs, i.ID)
+		ids = append(ids, i.ID)
 		asked[i.ID] = i
 	}
-	if err := query.Check(); err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	body, err := json.Marshal(query)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
-	var result api.StatusResult
-	err = c.do(ctx, http.MethodPost, api.PathStatus, body, api.MediaJSON, api.MaxBody, func(b []byte) error {
-		if result, err = api.Decode[api.StatusResult](bytes.NewReader(b)); err != nil {
-			return err
-		}
-		return result.Answers(query)
-	})
+	result, err := c.statuses(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
@@ -264,6 +251,29 @@ func (c *Client) Status(ctx context.Context, items []Item) ([]Status, error) {
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// statuses asks what has become of records. What comes back is about some of them,
+// and believed by nobody yet.
+func (c *Client) statuses(ctx context.Context, ids [][32]byte) (result api.StatusResult, err error) {
+	var query api.StatusQuery
+	for _, id := range ids {
+		query.IDs = append(query.IDs, id)
+	}
+	if err := query.Check(); err != nil {
+		return result, err
+	}
+	body, err := json.Marshal(query)
+	if err != nil {
+		return result, err
+	}
+	err = c.do(ctx, http.MethodPost, api.PathStatus, body, api.MediaJSON, api.MaxBody, func(b []byte) error {
+		if result, err = api.Decode[api.StatusResult](bytes.NewReader(b)); err != nil {
+			return err
+		}
+		return result.Answers(query)
+	})
+	return result, err
 }
 
 // VerifyStatus believes of what somebody says about a record what is proved under

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 )
 
@@ -28,19 +30,75 @@ func (c *Client) Verdict(ctx context.Context, id [32]byte) (api.Status, error) {
 	if err != nil {
 		return "", fmt.Errorf("verdict: %w", err)
 	}
-	if got.ID != id {
-		return "", fmt.Errorf("verdict: %w: about another record", ErrNonsense)
-	}
-	if got.Status == api.Pending {
-		return got.Status, nil
-	}
-	keys := p.Policy().VerdictKeys
-	v, err := receipt.VerifyVerdict([]byte(got.Verdict), keys.Registry, keys.Vault, id)
-	if err == nil && string(v.Claims().Status) != string(got.Status) {
-		err = errors.New("the signed verdict says something else")
-	}
+	d, err := decisionOf(got, id, p.Policy())
 	if err != nil {
-		return "", fmt.Errorf("verdict: %w: %w", ErrNonsense, err)
+		return "", fmt.Errorf("verdict: %w", err)
 	}
-	return got.Status, nil
+	return d.Status, nil
+}
+
+// Decision is what has been decided about a record whose bytes are gone from here,
+// as it was signed.
+type Decision struct {
+	ID       [32]byte
+	Status   api.Status     // Pending: nothing has been decided
+	Code     string         // why not Active
+	Time     time.Time      // when it was decided; zero for Pending
+	Verdict  []byte         // signed
+	Standing receipt.Status // Suspended or Revoked: what became of the identity since, by the registry; "" while it holds
+}
+
+// Decisions asks for many records at once, at most api.MaxItems. What the registry
+// does not have, did not get into its answer, or says without proof is left out;
+// proof is the error about what was left out for that, which wraps ErrNonsense.
+func (c *Client) Decisions(ctx context.Context, ids [][32]byte) (out []Decision, proof, err error) {
+	p, err := c.policy()
+	if err != nil {
+		return nil, nil, fmt.Errorf("decisions: %w", err)
+	}
+	result, err := c.statuses(ctx, ids)
+	if err != nil {
+		return nil, nil, fmt.Errorf("decisions: %w", err)
+	}
+	for _, got := range result.Statuses {
+		if got.Status == api.Unknown {
+			continue
+		}
+		d, err := decisionOf(got, got.ID, p.Policy())
+		if err != nil {
+			proof = errors.Join(proof, fmt.Errorf("%s: %w", got.ID, err))
+			continue
+		}
+		out = append(out, d)
+	}
+	return out, proof, nil
+}
+
+// decisionOf believes what is signed about the record of that id.
+func decisionOf(got api.RecordStatus, id [32]byte, p policy.Policy) (Decision, error) {
+	out := Decision{ID: id, Status: got.Status}
+	if got.ID != id {
+		return out, fmt.Errorf("%w: about another record", ErrNonsense)
+	}
+	if got.Status != api.Pending {
+		v, err := receipt.VerifyVerdict([]byte(got.Verdict), p.VerdictKeys.Registry, p.VerdictKeys.Vault, id)
+		if err == nil && string(v.Claims().Status) != string(got.Status) {
+			err = errors.New("the signed verdict says something else")
+		}
+		if err != nil {
+			return out, fmt.Errorf("%w: %w", ErrNonsense, err)
+		}
+		out.Code, out.Time, out.Verdict = v.Claims().Code, v.Claims().Time, v.Bytes()
+	}
+	if got.Standing != "" {
+		v, err := receipt.VerifyVerdict([]byte(got.Standing), p.VerdictKeys.Registry, p.VerdictKeys.Vault, id)
+		if err == nil && v.Claims().Status != receipt.Suspended && v.Claims().Status != receipt.Revoked {
+			err = errors.New("the signed standing says something else")
+		}
+		if err != nil {
+			return out, fmt.Errorf("%w: %w", ErrNonsense, err)
+		}
+		out.Standing = v.Claims().Status
+	}
+	return out, nil
 }

@@ -58,3 +58,80 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 }
+
+// Decisions about many records come in one answer; what is not proved about one of
+// them is left out, and told.
+func TestDecisions(t *testing.T) {
+	r := testregistry.New(t, nil)
+	c := connect(t, r, nil)
+	void, active, unknown := testregistry.Void(t, 1), r.Enroll(t, 2), r.Enroll(t, 3)
+	for _, s := range []record.Submission{void, active} {
+		submit(t, c, item(s))
+	}
+	ids := [][32]byte{void.ID(), active.ID(), unknown.ID()}
+	got := func() map[[32]byte]client.Decision {
+		t.Helper()
+		list, proof, err := c.Decisions(t.Context(), ids)
+		if err != nil || proof != nil {
+			t.Errorf("%v, %v", proof, err)
+		}
+		out := map[[32]byte]client.Decision{}
+		for _, d := range list {
+			out[d.ID] = d
+		}
+		return out
+	}
+	d := got()
+	if a := d[active.ID()]; len(d) != 2 || d[void.ID()].Status != api.Pending || a.Status != api.Active || a.Time.IsZero() || a.Standing != "" {
+		t.Errorf("%+v", d)
+	}
+	if _, err := receipt.VerifyVerdict(d[active.ID()].Verdict, nil, r.Policy.Policy().VerdictKeys.Vault, active.ID()); err != nil {
+		t.Error(err)
+	}
+	did := active.Record().Payload().Holder.DID
+	signed := func(id [32]byte, status receipt.Status, byVault bool) string {
+		v := receipt.Verdict{Record: id, DID: did, Status: status, Code: "c"}
+		switch status {
+		case receipt.Active:
+			v.Code = ""
+		case receipt.Rejected:
+			v.DID = ""
+		}
+		return string(r.Verdict(v, byVault))
+	}
+	change := func(lie func(a *api.RecordStatus)) {
+		r.Change(func(_ string, answer any) {
+			if a, ok := answer.(*api.StatusResult); ok {
+				for i := range a.Statuses {
+					if a.Statuses[i].ID == active.ID() {
+						lie(&a.Statuses[i])
+					}
+				}
+			}
+		})
+	}
+	change(func(a *api.RecordStatus) { a.Standing = signed(active.ID(), receipt.Suspended, false) })
+	if a := got()[active.ID()]; a.Status != api.Active || a.Standing != receipt.Suspended {
+		t.Errorf("%+v", a)
+	}
+	for name, lie := range map[string]func(a *api.RecordStatus){
+		"told as a refusal":         func(a *api.RecordStatus) { a.Status, a.Code = api.Refused, "c" },
+		"no signature":              func(a *api.RecordStatus) { a.Verdict = "jws" },
+		"another record's":          func(a *api.RecordStatus) { a.Verdict = signed(void.ID(), receipt.Active, true) },
+		"signed by the registry":    func(a *api.RecordStatus) { a.Verdict = signed(active.ID(), receipt.Active, false) },
+		"unsigned standing":         func(a *api.RecordStatus) { a.Standing = "jws" },
+		"another record's standing": func(a *api.RecordStatus) { a.Standing = signed(void.ID(), receipt.Suspended, false) },
+		"the vault's standing":      func(a *api.RecordStatus) { a.Standing = signed(active.ID(), receipt.Suspended, true) },
+		"a standing that is none":   func(a *api.RecordStatus) { a.Standing = signed(active.ID(), receipt.Rejected, false) },
+	} {
+		change(lie)
+		list, proof, err := c.Decisions(t.Context(), ids)
+		if err != nil || !errors.Is(proof, client.ErrNonsense) || len(list) != 1 || list[0].ID != void.ID() {
+			t.Errorf("%s is believed: %+v, %v, %v", name, list, proof, err)
+		}
+	}
+	change(func(a *api.RecordStatus) { a.ID[0] ^= 1 })
+	if list, _, err := c.Decisions(t.Context(), ids); !errors.Is(err, client.ErrNonsense) {
+		t.Errorf("about a record that was not asked for: %+v, %v", list, err)
+	}
+}

@@ -36,12 +36,20 @@ func runQueueList(ctx context.Context, c *command) error {
 	var b strings.Builder
 	b.WriteString(deliveryText(list.Delivery))
 	for _, e := range list.Records {
-		fmt.Fprintf(&b, "%s  %-11s  %7d bytes  %s  %s %s\n", e.ID, e.State, e.Size, e.Put.Local().Format("2006-01-02 15:04:05"), e.Code, e.Reason)
+		fmt.Fprintf(&b, "%s  %-11s  %7d bytes  %s  %s %s%s\n", e.ID, e.State, e.Size, e.Put.Local().Format("2006-01-02 15:04:05"), e.Code, e.Reason, decided(e))
 	}
 	if len(list.Records) == 0 {
 		b.WriteString("The queue is empty.\n")
 	}
 	return c.print(strings.TrimSuffix(b.String(), "\n"), list)
+}
+
+// decided is what the authority has decided about a record; "" for nothing yet.
+func decided(e station.QueueEntry) string {
+	if e.Decision == nil {
+		return ""
+	}
+	return e.Decision.String()
 }
 
 // period is the one of the days from to to, both included; "" for neither.
@@ -134,6 +142,9 @@ func runQueueShow(ctx context.Context, c *command) error {
 		r.Put.Local().Format("2006-01-02 15:04:05"))
 	if r.Reason != "" {
 		human += fmt.Sprintf("\nreason   %s %s", r.Code, r.Reason)
+	}
+	if d := r.Decision; d != nil {
+		human += fmt.Sprintf("\ndecided  %s, %s", d.Time.Local().Format("2006-01-02 15:04:05"), d)
 	}
 	if r.Receipt != "" {
 		human += "\nreceipt\n" + r.Receipt

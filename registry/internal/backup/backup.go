@@ -27,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/registry/internal/canonical"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/record"
@@ -208,7 +209,7 @@ func copyFile(ctx context.Context, from, to string, mode os.FileMode, want *File
 	if want != nil && (uint64(n) != want.Size || [32]byte(h.Sum(nil)) != want.SHA256) {
 		return fmt.Errorf("%w: %s", ErrDamaged, want.Path)
 	}
-	return keyfile.SyncDir(filepath.Dir(to))
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 func hashAll(dir, apart string) (files []File, err error) {

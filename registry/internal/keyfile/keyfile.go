@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
 )
 
@@ -150,7 +151,7 @@ func WriteNew(file string, b []byte, mode os.FileMode) error {
 	if err := os.Link(made, file); err != nil { // unlike rename, refuses to replace
 		return err
 	}
-	return SyncDir(filepath.Dir(file))
+	return durable.SyncDir(filepath.Dir(file))
 }
 
 func temporary(file string, b []byte, mode os.FileMode) (string, error) {
@@ -185,7 +186,7 @@ func NewDir(dir string, fill func(dir string) error) error {
 	if err := fill(made); err != nil {
 		return err
 	}
-	if err := SyncDir(made); err != nil {
+	if err := durable.SyncDir(made); err != nil {
 		return err
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) { // only an empty one goes
@@ -194,7 +195,7 @@ func NewDir(dir string, fill func(dir string) error) error {
 	if err := os.Rename(made, dir); err != nil {
 		return err
 	}
-	return SyncDir(parent)
+	return durable.SyncDir(parent)
 }
 
 // Replace writes a file anew, durably, so that a reader sees the old or the new.
@@ -207,16 +208,7 @@ func Replace(file string, b []byte, mode os.FileMode) error {
 		os.Remove(made)
 		return err
 	}
-	return SyncDir(filepath.Dir(file))
-}
-
-// SyncDir makes a directory's entries durable.
-func SyncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(filepath.Dir(file))
 }
 
 // Authority issues certificates: name.key and name.crt of a directory.

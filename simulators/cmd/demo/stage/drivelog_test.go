@@ -47,10 +47,11 @@ func TestDriveProvesTheLog(t *testing.T) {
 	}
 	arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet()
 	eventually(t, time.Minute, func() error {
-		if n := kept(); n != 1 {
-			return fmt.Errorf("%d leaves are seen", n)
+		left, err := s.Kiosk.Queue().Queued(t.Context(), 1)
+		if n := kept(); err == nil && (n != 1 || len(left) > 0) {
+			err = fmt.Errorf("%d leaves are seen, %d records wait", n, len(left))
 		}
-		return nil
+		return err
 	})
 	cable.become(hello("")) // pulled out
 
