@@ -145,7 +145,7 @@ func labItem(n int) queue.Item {
 
 // labWork is the child on the disk that records.
 func labWork(dir string, seed uint64, variant string) error {
-	o := queue.Options{}.Small()
+	o := queue.Options{}.Small().ShortJournal(shortJournal)
 	if variant == unsynced {
 		o = o.Unsynced()
 	}
@@ -203,7 +203,7 @@ func labWork(dir string, seed uint64, variant string) error {
 		case "open again":
 			return again(func() error { return nil })
 		case "rebuild":
-			return again(func() error { return os.Remove(filepath.Join(dir, "queue.db")) })
+			return again(func() error { return os.Remove(filepath.Join(dir, "index.db")) })
 		}
 		return fmt.Errorf("what is %q?", op.what)
 	}
