@@ -470,7 +470,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 	}
 	defer also(unmount)
 	syscall.Sync()
-	disk.Record()
+	recorder := crashlab.Record(disk)
 	limited, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(limited, os.Args[0], mounted, strconv.FormatUint(seed, 10), variant)
@@ -489,7 +489,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 		return nil, 0, err
 	}
 	for s := bufio.NewScanner(out); s.Scan(); {
-		disk.Note(s.Text())
+		recorder.Note(s.Text())
 		if _, err := io.WriteString(in, "\n"); err != nil {
 			break // it has failed, and Wait says how
 		}
@@ -498,7 +498,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 		return nil, 0, fmt.Errorf("the work: %w: %s", err, stderr.String())
 	}
 	compacted, err = strconv.Atoi(strings.TrimSpace(stderr.String()))
-	return disk.Stop(), compacted, err
+	return recorder.Stop(), compacted, err
 }
 
 // audits cuts n times, and returns what was found wrong.
@@ -528,7 +528,7 @@ func audits(dir string, recording *crashlab.Recording, fs crashlab.FileSystem, n
 }
 
 func auditCut(mounted string, cut crashlab.Cut, fs crashlab.FileSystem, seed uint64, variant string) (err error) {
-	unmount, err := cut.Image.Mount(fs, mounted)
+	unmount, err := cut.Images[0].Mount(fs, mounted)
 	if err != nil {
 		return err
 	}
