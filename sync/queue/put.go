@@ -71,9 +71,9 @@ func (a *arrivals) come(p *putting) (turn bool) {
 	return turn
 }
 
-// linger waits a moment for those that have just been answered, when others came
-// meanwhile: callers who put one record after another would else fall into two
-// groups that wait for each other's disk.
+// linger waits a moment for those that have just been answered: callers who put one
+// record after another would else fall into groups that wait for each other's disk. A
+// lone caller waits for nobody.
 func (a *arrivals) linger() {
 	a.mu.Lock()
 	var enough chan struct{}
@@ -117,9 +117,8 @@ func (a *arrivals) take() []*putting {
 func (a *arrivals) answer(group []*putting, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.want, a.patience = 0, took/4
+	a.want, a.patience = len(a.queue)+len(group), took/4
 	if a.turn = len(a.queue) > 0; a.turn {
-		a.want = len(a.queue) + len(group)
 		a.queue[0].turn <- struct{}{}
 	}
 	for _, p := range group {
