@@ -325,7 +325,7 @@ func TestAgentSaysWhatItMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(q.Put(t.Context(), queue.Item{ID: queue.ID{1}, Data: []byte("sealed bytes")}), q.Close(),
-		os.Truncate(filepath.Join(c.in(queueDir), "queue.db"), 5000)); err != nil {
+		os.Truncate(filepath.Join(c.in(queueDir), "index.db"), 5000)); err != nil {
 		t.Fatal(err)
 	}
 	running(t, c)

@@ -2,7 +2,8 @@
 // through FUSE and put under a loop device, records every write and every flush
 // that the kernel makes while some program works on it. Afterwards the disk can be
 // had as any power cut would have left it: all writes up to the last flush, and of
-// the later ones any, whole or torn, in any order.
+// the later ones any, whole or torn, in any order. Several disks are cut at the same
+// moment.
 //
 // It needs root, /dev/fuse and loop devices; the mkfs of the file system. Mounts and
 // devices are the caller's to end, by the functions that are returned, and end with
@@ -53,19 +54,19 @@ func (b blocks) read(dest []byte, off int64) {
 	}
 }
 
-// Disk is a disk in memory that records what happens to it.
+// Disk is a disk in memory.
 type Disk struct {
 	size int64
 
-	mu        sync.Mutex
-	now       blocks
-	base      blocks // nil: not recording
-	events    []event
-	recording bool
+	mu     sync.Mutex
+	now    blocks
+	events *Recorder // nil: nothing is recorded
+	number int       // there
 }
 
-// event is a write, a flush, or a note.
+// event is a write to a disk, a flush of one, or a note.
 type event struct {
+	disk  int
 	data  []byte
 	off   int64
 	flush bool
@@ -78,40 +79,85 @@ func NewDisk(size int64) *Disk { return &Disk{size: size, now: blocks{}} }
 // Size is the disk's, in bytes.
 func (d *Disk) Size() int64 { return d.size }
 
-// Record begins to record; what is on the disk now survives every cut.
-func (d *Disk) Record() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.base, d.events, d.recording = maps.Clone(d.now), nil, true
-}
-
-// Note puts text between the writes: what was promised by then.
-func (d *Disk) Note(text string) { d.add(event{note: text}) }
-
-// Stop ends the recording and returns it.
-func (d *Disk) Stop() *Recording {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.recording = false
-	return &Recording{size: d.size, base: d.base, events: d.events}
-}
-
 func (d *Disk) add(e event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e.data != nil {
 		d.now.write(e.data, e.off)
 	}
-	if d.recording {
-		d.events = append(d.events, e)
+	if d.events != nil {
+		e.disk = d.number
+		d.events.add(e)
 	}
 }
 
-// Recording is what happened on a disk.
+// Recorder records what happens to disks, in one order.
+type Recorder struct {
+	disks []*Disk
+
+	mu  sync.Mutex
+	out Recording
+}
+
+// Record begins to record; what is on the disks now survives every cut.
+func Record(disks ...*Disk) *Recorder {
+	r := &Recorder{disks: disks}
+	for i, d := range disks {
+		d.mu.Lock()
+		r.out.sizes, r.out.bases = append(r.out.sizes, d.size), append(r.out.bases, maps.Clone(d.now))
+		d.events, d.number = r, i
+		d.mu.Unlock()
+	}
+	return r
+}
+
+func (r *Recorder) add(e event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out.events = append(r.out.events, e)
+}
+
+// Note puts text between the writes: what was promised by then.
+func (r *Recorder) Note(text string) { r.add(event{note: text}) }
+
+// Stop ends the recording and returns it.
+func (r *Recorder) Stop() *Recording {
+	for _, d := range r.disks {
+		d.mu.Lock()
+		d.events = nil
+		d.mu.Unlock()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &r.out
+}
+
+// Recording is what happened on disks.
 type Recording struct {
-	size   int64
-	base   blocks
+	sizes  []int64
+	bases  []blocks
 	events []event
+	liars  map[int]bool
+	places []int // that cuts are chosen from; nil for all
+}
+
+// Lying is the same on a disk that takes flushes and does nothing on them.
+func (r *Recording) Lying(disk int) *Recording {
+	lying := *r
+	lying.liars = map[int]bool{disk: true}
+	return &lying
+}
+
+// While is the same, cut only right after something has happened to one disk.
+func (r *Recording) While(disk int) *Recording {
+	some := *r
+	some.places = []int{}
+	for i, e := range r.events {
+		if e.disk == disk && e.note == "" {
+			some.places = append(some.places, i+1)
+		}
+	}
+	return &some
 }
 
 // Len is the number of writes, flushes and notes.
@@ -119,10 +165,10 @@ func (r *Recording) Len() int { return len(r.events) }
 
 // Cut is what a power cut leaves.
 type Cut struct {
-	At    int      // events before it
-	Torn  bool     // writes may be torn
-	Notes []string // made before it
-	Image Image
+	At     int      // events before it
+	Torn   bool     // writes may be torn
+	Notes  []string // made before it
+	Images []Image  // of the disks
 }
 
 // Image is the content of a disk.
@@ -136,30 +182,44 @@ type Image struct {
 func (r *Recording) Cuts(n int, chance *rand.Rand, f func(Cut) bool) {
 	places := make([]int, n)
 	for i := range places {
-		places[i] = chance.IntN(len(r.events) + 1)
+		if places[i] = chance.IntN(len(r.events) + 1); len(r.places) > 0 {
+			places[i] = r.places[chance.IntN(len(r.places))]
+		}
 	}
 	slices.Sort(places)
-	durable := maps.Clone(r.base)
-	flushed, seen := 0, 0 // events[:flushed] are in durable, events[:seen] looked at
+	durable := make([]blocks, len(r.bases))
+	late := make([][]event, len(r.bases)) // writes since the last flush
+	for i, b := range r.bases {
+		durable[i] = maps.Clone(b)
+	}
+	seen := 0
 	var notes []string
 	for i, at := range places {
 		for ; seen < at; seen++ {
 			switch e := r.events[seen]; {
 			case e.flush:
-				for ; flushed < seen; flushed++ {
-					if w := r.events[flushed]; w.data != nil {
-						durable.write(w.data, w.off)
-					}
+				if r.liars[e.disk] {
+					continue
 				}
-			case e.data == nil:
+				for _, w := range late[e.disk] {
+					durable[e.disk].write(w.data, w.off)
+				}
+				late[e.disk] = nil
+			case e.data != nil:
+				late[e.disk] = append(late[e.disk], e)
+			default:
 				notes = append(notes, e.note)
 			}
 		}
-		cut := Cut{At: at, Torn: i%2 == 1, Notes: slices.Clone(notes), Image: Image{r.size, maps.Clone(durable)}}
-		for _, e := range r.events[flushed:at] {
-			if e.data != nil && chance.IntN(2) == 0 {
-				cut.Image.blocks.some(e, cut.Torn && chance.IntN(2) == 0, chance)
+		cut := Cut{At: at, Torn: i%2 == 1, Notes: slices.Clone(notes)}
+		for disk, b := range durable {
+			image := Image{r.sizes[disk], maps.Clone(b)}
+			for _, e := range late[disk] {
+				if chance.IntN(2) == 0 {
+					image.blocks.some(e, cut.Torn && chance.IntN(2) == 0, chance)
+				}
 			}
+			cut.Images = append(cut.Images, image)
 		}
 		if !f(cut) {
 			return

@@ -26,42 +26,42 @@ func at(i Image, sector int) byte {
 func TestCuts(t *testing.T) {
 	d := NewDisk(1 << 20)
 	write(d, 1, 0, 16)
-	d.Record()
+	rec := Record(d)
 	write(d, 2, 0, 4)
-	d.Note("a")
+	rec.Note("a")
 	d.add(event{flush: true})
-	d.Note("b")
+	rec.Note("b")
 	write(d, 3, 8, 4)
 	write(d, 4, 12, 4)
-	r := d.Stop()
+	r := rec.Stop()
 	write(d, 9, 0, 1)
 	if r.Len() != 6 {
 		t.Fatalf("%d events", r.Len())
 	}
 	seen := map[string]int{}
 	r.Cuts(2000, rand.New(rand.NewPCG(1, 2)), func(c Cut) bool {
-		if at(c.Image, 4) != 1 {
+		if at(c.Images[0], 4) != 1 {
 			t.Fatalf("cut %d: what was there before the recording is gone", c.At)
 		}
-		if c.At >= 3 && at(c.Image, 0) != 2 {
+		if c.At >= 3 && at(c.Images[0], 0) != 2 {
 			t.Fatalf("cut %d: a flushed write is gone", c.At)
 		}
-		if c.At == 0 && at(c.Image, 0) != 1 || c.At <= 4 && at(c.Image, 8) != 1 || c.At <= 5 && at(c.Image, 12) != 1 {
+		if c.At == 0 && at(c.Images[0], 0) != 1 || c.At <= 4 && at(c.Images[0], 8) != 1 || c.At <= 5 && at(c.Images[0], 12) != 1 {
 			t.Fatalf("cut %d: a write of later", c.At)
 		}
 		if want := min(max(c.At, 1), 2) - 1; c.At < 4 && len(c.Notes) != want || c.At >= 4 && len(c.Notes) != 2 {
 			t.Fatalf("cut %d: notes %q", c.At, c.Notes)
 		}
-		whole := map[bool]string{true: "torn", false: "whole"}[at(c.Image, 8) != at(c.Image, 9) || at(c.Image, 9) != at(c.Image, 10)]
+		whole := map[bool]string{true: "torn", false: "whole"}[at(c.Images[0], 8) != at(c.Images[0], 9) || at(c.Images[0], 9) != at(c.Images[0], 10)]
 		if whole == "torn" && !c.Torn {
 			t.Fatalf("cut %d: torn", c.At)
 		}
 		seen[whole]++
-		if c.At == 6 && at(c.Image, 8) == 1 && at(c.Image, 12) == 4 {
+		if c.At == 6 && at(c.Images[0], 8) == 1 && at(c.Images[0], 12) == 4 {
 			seen["out of order"]++
 		}
 		if c.At == 1 {
-			seen[map[byte]string{1: "lost", 2: "kept"}[at(c.Image, 0)]]++
+			seen[map[byte]string{1: "lost", 2: "kept"}[at(c.Images[0], 0)]]++
 		}
 		return true
 	})
@@ -87,5 +87,51 @@ func TestReadBack(t *testing.T) {
 	d.add(event{data: make([]byte, 20000), off: 0})
 	if len(d.now) != 0 {
 		t.Errorf("%d blocks of zeroes are kept", len(d.now))
+	}
+}
+
+// Disks are cut at one moment, and a flush of one says nothing about another; that
+// of a disk that lies says nothing at all.
+func TestTwoDisks(t *testing.T) {
+	a, b := NewDisk(1<<20), NewDisk(1<<20)
+	rec := Record(a, b)
+	write(a, 1, 0, 1)
+	write(b, 2, 0, 1)
+	a.add(event{flush: true})
+	rec.Note("flushed")
+	write(b, 3, 0, 1)
+	b.add(event{flush: true})
+	r := rec.Stop()
+	for _, lying := range []bool{false, true} {
+		seen := map[[2]byte]bool{}
+		if lying {
+			r = r.Lying(0)
+		}
+		r.Cuts(2000, rand.New(rand.NewPCG(1, 2)), func(c Cut) bool {
+			got := [2]byte{at(c.Images[0], 0), at(c.Images[1], 0)}
+			seen[got] = true
+			if !lying && c.At >= 3 && got[0] != 1 || c.At < 5 && got[1] == 3 || c.At == 6 && got[1] != 3 || (c.At >= 4) != (len(c.Notes) == 1) {
+				t.Fatalf("cut %d of disks that lie (%v): %v, %q", c.At, lying, got, c.Notes)
+			}
+			return true
+		})
+		if !seen[[2]byte{1, 0}] || !seen[[2]byte{1, 2}] || !seen[[2]byte{0, 2}] || seen[[2]byte{0, 3}] != lying {
+			t.Errorf("lying %v: %v", lying, seen)
+		}
+	}
+}
+
+func TestWhile(t *testing.T) {
+	a, b := NewDisk(1<<20), NewDisk(1<<20)
+	rec := Record(a, b)
+	write(a, 1, 0, 1)
+	rec.Note("between")
+	write(b, 2, 0, 1)
+	write(a, 3, 0, 1)
+	b.add(event{flush: true})
+	seen := map[int]bool{}
+	rec.Stop().While(1).Cuts(100, rand.New(rand.NewPCG(1, 2)), func(c Cut) bool { seen[c.At] = true; return true })
+	if len(seen) != 2 || !seen[3] || !seen[5] {
+		t.Errorf("cut at %v", seen)
 	}
 }

@@ -244,15 +244,24 @@ func (c *Courier) finish(ctx context.Context) error {
 		if err != nil || len(left) == 0 {
 			return err
 		}
-		for _, e := range left {
-			if err := c.queue.Purge(ctx, e.ID); err != nil {
-				if !unusable(err) { // a full disk, perhaps: the next start tries again
-					c.log.Warn("a delivered record is not purged", "record", e.ID, "cause", err)
-					return nil
-				}
+		ids := make([]queue.ID, len(left))
+		for i, e := range left {
+			ids[i] = e.ID
+		}
+		full := false
+		for i, err := range c.queue.PurgeAll(ctx, ids) {
+			switch {
+			case err == nil:
+				c.tell(Event{ID: ids[i], Stage: Purged})
+			case unusable(err):
 				return err
+			default: // a full disk, perhaps: the next start tries again
+				c.log.Warn("a delivered record is not purged", "record", ids[i], "cause", err)
+				full = true
 			}
-			c.tell(Event{ID: e.ID, Stage: Purged})
+		}
+		if full {
+			return nil
 		}
 	}
 }

@@ -318,7 +318,7 @@ func (c *Courier) question(ctx context.Context, now time.Time) (*flight, error) 
 		}
 		return x.next.Compare(y.next)
 	})
-	f := &flight{question: true, receipts: map[queue.ID]bool{}, kept: map[queue.ID]kept{}}
+	f := &flight{question: true, receipts: map[queue.ID]bool{}}
 	for _, id := range due {
 		if len(f.items) == l.asks {
 			break
@@ -356,11 +356,13 @@ func (c *Courier) launch(ctx context.Context, f *flight) {
 		if f.question {
 			f.statuses, f.err = c.registry.Status(ctx, f.items)
 			// Here, not in the loop: a slow disk must not leave the line idle.
+			var due []client.Status
 			for _, s := range f.statuses {
 				if s.Err == nil && s.Receipt != nil && !f.receipts[s.ID] {
-					f.kept[s.ID] = c.keep(context.WithoutCancel(ctx), s)
+					due = append(due, s)
 				}
 			}
+			f.kept = c.keep(context.WithoutCancel(ctx), due)
 		} else {
 			f.verdicts, f.err = c.registry.Submit(ctx, f.items)
 		}
@@ -368,16 +370,26 @@ func (c *Courier) launch(ctx context.Context, f *flight) {
 	}()
 }
 
-// keep stores a verified receipt durably and only then removes the record's bytes.
-func (c *Courier) keep(ctx context.Context, s client.Status) (k kept) {
-	// One that came another way meanwhile is as good.
-	if k.err = c.queue.StoreReceipt(ctx, s.ID, s.Receipt); k.err != nil && !errors.Is(k.err, queue.ErrConflict) {
-		return k
+// keep stores verified receipts durably, and only then removes the records' bytes.
+func (c *Courier) keep(ctx context.Context, statuses []client.Status) map[queue.ID]kept {
+	receipts := make([]queue.Receipt, len(statuses))
+	for i, s := range statuses {
+		receipts[i] = queue.Receipt{ID: s.ID, Bytes: s.Receipt}
 	}
-	k.stored = true
-	k.err = c.queue.Purge(ctx, s.ID)
-	k.purged = k.err == nil
-	return k
+	out := map[queue.ID]kept{}
+	var stored []queue.ID
+	for i, err := range c.queue.StoreReceipts(ctx, receipts) {
+		// One that came another way meanwhile is as good.
+		if err != nil && !errors.Is(err, queue.ErrConflict) {
+			out[receipts[i].ID] = kept{err: err}
+			continue
+		}
+		stored = append(stored, receipts[i].ID)
+	}
+	for i, err := range c.queue.PurgeAll(ctx, stored) {
+		out[stored[i]] = kept{stored: true, purged: err == nil, err: err}
+	}
+	return out
 }
 
 // land draws the conclusions from a request that has ended.

@@ -31,7 +31,7 @@ func (c *Courier) Settle(ctx context.Context, s client.Status) error {
 	case s.Receipt == nil:
 		return ErrOpen
 	}
-	k := c.keep(ctx, s)
+	k := c.keep(ctx, []client.Status{s})[id]
 	if k.stored {
 		c.note(func(s *Status) { s.Delivered = time.Now() })
 		c.tell(Event{ID: id, Stage: Receipted})

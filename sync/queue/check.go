@@ -126,8 +126,8 @@ func checkHere(file string) (err error) {
 
 // checkContent holds entries, index, head and counts against their checksums and
 // one another, and walks over all the rest: bbolt's own check leaves small
-// buckets out. The bytes of records and receipts are checked where they are
-// read: each has another copy to fall back on.
+// buckets out. Receipts are checked where they are read: each has another copy to
+// fall back on.
 func checkContent(tx *bolt.Tx) error {
 	found := 0
 	if err := tx.ForEach(func([]byte, *bolt.Bucket) error { found++; return nil }); err != nil || found == 0 {
@@ -138,14 +138,6 @@ func checkContent(tx *bolt.Tx) error {
 			return fmt.Errorf("%w: bucket %s is gone", ErrDamaged, name)
 		}
 	}
-	if err := tx.Bucket(bucketReceipts).ForEach(func(k, _ []byte) error {
-		if len(k) != len(ID{}) || tx.Bucket(bucketEntries).Get(k) == nil {
-			return fmt.Errorf("%w: a receipt of no record", ErrDamaged)
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
 	if _, err := readHead(tx); err != nil {
 		return err
 	}
@@ -153,37 +145,44 @@ func checkContent(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	have := counts{Receipted: want.Archived, Archived: want.Archived}
-	here := map[uint64]bool{}
-	err = tx.Bucket(bucketEntries).ForEach(func(k, v []byte) error {
-		e, err := decodeEntry(k, v)
-		if err != nil {
-			return err
-		}
-		if e.State == Queued && !bytes.Equal(tx.Bucket(bucketWaiting).Get(be(e.Seq)), k) {
-			return fmt.Errorf("%w: a waiting record is not in the index", ErrDamaged)
-		}
-		have.add(e, +1)
-		here[e.Seq] = e.State != Purged
-		return nil
-	})
+	spool, err := live(tx)
 	if err != nil {
 		return err
 	}
-	if err := tx.Bucket(bucketData).ForEach(func(k, _ []byte) error {
-		if len(k) != 8 || !here[binary.BigEndian.Uint64(k)] {
-			return fmt.Errorf("%w: data of no record", ErrDamaged)
+	have := counts{Receipted: want.Archived, Archived: want.Archived}
+	ended, records := map[uint64]bool{}, 0
+	for _, bucket := range [][]byte{bucketWaiting, bucketEnded} {
+		if err := each(tx, bucket, func(e Entry) error {
+			if string(e.bucket()) != string(bucket) || !bytes.Equal(tx.Bucket(bucketIDs).Get(e.ID[:]), be(e.Seq)) {
+				return fmt.Errorf("%w: a record is not in the index", ErrDamaged)
+			}
+			have.add(e, +1)
+			records++
+			ended[e.Seq] = e.State != Queued
+			if e.State != Purged && e.at.segment != 0 {
+				spool[e.at.segment]--
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	for _, n := range spool {
+		if n != 0 {
+			return fmt.Errorf("%w: count of a file", ErrDamaged)
+		}
+	}
+	if err := tx.Bucket(bucketReceipts).ForEach(func(k, _ []byte) error {
+		if len(k) != 8 || !ended[binary.BigEndian.Uint64(k)] {
+			return fmt.Errorf("%w: a receipt of no record", ErrDamaged)
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
 	indexed := 0
-	err = tx.Bucket(bucketWaiting).ForEach(func(k, v []byte) error {
-		indexed++
-		return nil
-	})
-	if err == nil && (have != want || indexed != have.Waiting) {
+	err = tx.Bucket(bucketIDs).ForEach(func(_, _ []byte) error { indexed++; return nil })
+	if err == nil && (have != want || indexed != records) {
 		err = fmt.Errorf("%w: counts", ErrDamaged)
 	}
 	return err

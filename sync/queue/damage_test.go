@@ -46,7 +46,7 @@ func flip(t testing.TB, file string, at int, bit byte) {
 // database is set aside and made anew.
 func TestDamagedDatabase(t *testing.T) {
 	dir, done := filled(t)
-	b, err := os.ReadFile(filepath.Join(dir, "queue.db"))
+	b, err := os.ReadFile(filepath.Join(dir, "index.db"))
 	check(t, err)
 	page := os.Getpagesize()
 	rebuilt, repaired := 0, 0
@@ -60,14 +60,14 @@ func TestDamagedDatabase(t *testing.T) {
 		for range min(len(used), 10) {
 			at := used[rand.IntN(len(used))]
 			damaged := clone(t, dir)
-			flip(t, filepath.Join(damaged, "queue.db"), at, byte(rand.IntN(8)))
+			flip(t, filepath.Join(damaged, "index.db"), at, byte(rand.IntN(8)))
 			r, err := resumeDamaged(damaged, records, done)
 			if err != nil {
 				t.Errorf("byte %d (page %d): %v, %+v", at, p, err, r)
 			}
 			if r.Rebuilt {
 				rebuilt++
-				if len(r.SetAside) != 1 || !strings.HasPrefix(r.SetAside[0], "damaged/queue.db-") {
+				if len(r.SetAside) != 1 || !strings.HasPrefix(r.SetAside[0], "damaged/index.db-") {
 					t.Errorf("the damaged database is gone: %+v", r)
 				} else if _, err := os.Stat(filepath.Join(damaged, r.SetAside[0])); err != nil {
 					t.Error(err)
@@ -92,7 +92,7 @@ func TestDatabaseGoneCutOrForeign(t *testing.T) {
 		"noise":    func(file string) error { return os.WriteFile(file, bytes.Repeat([]byte("noise "), 9999), 0o600) },
 	} {
 		damaged := clone(t, dir)
-		check(t, spoil(filepath.Join(damaged, "queue.db")))
+		check(t, spoil(filepath.Join(damaged, "index.db")))
 		r, err := resumeDamaged(damaged, records, done)
 		if err != nil || !r.Rebuilt {
 			t.Errorf("%s: %v, %+v", name, err, r)
@@ -104,31 +104,31 @@ func TestDatabaseGoneCutOrForeign(t *testing.T) {
 	}
 }
 
-// A record spans pages that no check of the tree touches. Wherever the database
+// A receipt spans pages that no check of the tree touches. Wherever the database
 // is cut, nobody reads behind its end, which would end the program.
-func TestDatabaseCutInsideARecord(t *testing.T) {
+func TestDatabaseCutInsideAReceipt(t *testing.T) {
 	dir := quickDir(t)
 	q, _ := open(t, dir, queue.Options{}.Small())
-	long := item(1)
-	long.Data = bytes.Repeat([]byte("record"), 10_000)
-	check(t, q.Put(ctx, long))
+	one, long := item(1), bytes.Repeat([]byte("receipt"), 9_000)
+	check(t, q.Put(ctx, one))
+	check(t, q.StoreReceipt(ctx, one.ID, long))
 	check(t, q.Close())
-	b, err := os.ReadFile(filepath.Join(dir, "queue.db"))
+	b, err := os.ReadFile(filepath.Join(dir, "index.db"))
 	check(t, err)
 	rebuilt := 0
 	for size := os.Getpagesize(); size < len(b); size += os.Getpagesize() {
 		damaged := clone(t, dir)
-		check(t, os.Truncate(filepath.Join(damaged, "queue.db"), int64(size)))
+		check(t, os.Truncate(filepath.Join(damaged, "index.db"), int64(size)))
 		q, r := open(t, damaged, queue.Options{}.Small())
-		if w := waiting(t, q); len(w) != 1 || !bytes.Equal(w[0].Data, long.Data) {
-			t.Errorf("cut to %d of %d bytes: the record is gone, %+v", size, len(b), r)
+		if got, err := q.Receipt(ctx, one.ID); err != nil || !bytes.Equal(got, long) {
+			t.Errorf("cut to %d of %d bytes: the receipt is gone: %v, %+v", size, len(b), err, r)
 		}
 		if r.Rebuilt {
 			rebuilt++
 		}
 		check(t, q.Close())
 	}
-	if rebuilt < len(long.Data)/os.Getpagesize() {
+	if rebuilt < len(long)/os.Getpagesize() {
 		t.Errorf("%d cuts of %d bytes were noticed", rebuilt, len(b))
 	}
 }
@@ -174,10 +174,14 @@ func TestBitFlips(t *testing.T) {
 				if r.Mended() || r2.Mended() {
 					mended++
 				}
-				for _, gone := range [][]string{{"queue.db", "history.db"}, {"spool", "journal", "head"}} {
+				for _, gone := range [][]string{{"index.db", "history.db", "closed"}, {"spool/*.1", "journal", "head"}, {"spool/*.2"}} {
 					left := clone(t, damaged)
-					for _, name := range gone {
-						check(t, os.RemoveAll(filepath.Join(left, name)))
+					for _, pattern := range gone {
+						names, err := filepath.Glob(filepath.Join(left, pattern))
+						check(t, err)
+						for _, name := range names {
+							check(t, os.Remove(name))
+						}
 					}
 					if r, err := resumeDamaged(left, records, done); err != nil {
 						t.Errorf("bit %d of byte %d of %s, then without %v: %v, %+v", bit, at, name, gone, err, r)
@@ -273,15 +277,15 @@ func TestReadsFallBack(t *testing.T) {
 	check(t, q.Put(ctx, a))
 	check(t, q.Put(ctx, b))
 	check(t, q.StoreReceipt(ctx, a.ID, receiptOf(a.ID)))
-	check(t, q.Spoil("data", b.ID))
-	check(t, q.Spoil("receipts", a.ID))
+	check(t, q.SpoilCopy(b.ID, 0))
+	check(t, q.SpoilReceipt(a.ID))
 	if got, err := q.Receipt(ctx, a.ID); err != nil || !bytes.Equal(got, receiptOf(a.ID)) {
 		t.Errorf("receipt: %v", err)
 	}
 	if w := waiting(t, q); len(w) != 1 || !bytes.Equal(w[0].Data, b.Data) {
 		t.Errorf("waiting: %v", w)
 	}
-	check(t, os.Truncate(filepath.Join(dir, "spool", "1"), 100))
+	check(t, q.SpoilCopy(b.ID, 1))
 	check(t, q.Put(ctx, item(3)))
 	if w := waiting(t, q); len(w) != 1 || w[0].ID != item(3).ID {
 		t.Errorf("waiting: %v", w)
@@ -297,6 +301,7 @@ func TestReadsFallBack(t *testing.T) {
 // That the check could not be made says nothing about the database.
 func TestCheckThatCannotBeMade(t *testing.T) {
 	dir, done := filled(t)
+	check(t, os.Remove(filepath.Join(dir, "closed"))) // as after a crash
 	for _, want := range []error{errors.New("no memory"), queue.ErrLocked, context.DeadlineExceeded} {
 		_, _, err := queue.Open(ctx, dir, queue.Options{Check: func(context.Context, string) error { return want }})
 		if !errors.Is(err, want) {
@@ -335,7 +340,7 @@ func TestHeadSurvivesTheDatabase(t *testing.T) {
 		check(t, c.do(q))
 		check(t, q.Close())
 		for range 2 { // and a second time, from what the first rebuild made
-			check(t, os.Remove(filepath.Join(dir, "queue.db")))
+			check(t, os.Remove(filepath.Join(dir, "index.db")))
 			q, r := open(t, dir, queue.Options{})
 			if head, err := q.Head(ctx); err != nil || string(head) != c.want || !r.Rebuilt {
 				t.Errorf("%s: head %q, want %q: %v, %+v", name, head, c.want, err, r)

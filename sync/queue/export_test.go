@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -28,6 +29,12 @@ func (o Options) Small() Options {
 	return o
 }
 
+// ShortJournal makes the journal shorter once it has so many bytes.
+func (o Options) ShortJournal(size int64) Options {
+	o.journalAt = size
+	return o
+}
+
 // CheckedHere makes the check of the database without a child process, which takes
 // longer to start than a small database to check.
 func (o Options) CheckedHere() Options {
@@ -40,30 +47,48 @@ func (o Options) CheckedHere() Options {
 func (q *Queue) Forget(id ID) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.change(context.Background(), id, func(e *Entry) error { e.State = Purged; return nil },
-		func(tx *bolt.Tx, e Entry) error { return tx.Bucket(bucketData).Delete(be(e.Seq)) })
+	return q.change(context.Background(), []arrow{{id: id, turn: func(e *Entry) error { e.State = Purged; return nil }}})[0]
 }
 
-// Spoil turns a bit of a value that bbolt holds.
-func (q *Queue) Spoil(bucket string, id ID) error {
+// SpoilReceipt turns a bit of a receipt that bbolt holds.
+func (q *Queue) SpoilReceipt(id ID) error {
 	return q.db.Update(func(tx *bolt.Tx) error {
 		e, err := entry(tx, id)
 		if err != nil {
 			return err
 		}
-		k := id[:]
-		if bucket == string(bucketData) {
-			k = be(e.Seq)
-		}
-		b := tx.Bucket([]byte(bucket))
-		v := bytes.Clone(b.Get(k))
+		b := tx.Bucket(bucketReceipts)
+		v := bytes.Clone(b.Get(be(e.Seq)))
 		v[len(v)/2] ^= 4
-		return b.Put(k, v)
+		return b.Put(be(e.Seq), v)
 	})
 }
 
-// Deliver makes n records that were delivered long ago: in history, journal and
-// counts, as Put, StoreReceipt and Purge leave them in the end.
+// SpoilCopy turns a bit of a copy of a record in the spool.
+func (q *Queue) SpoilCopy(id ID, n int) error {
+	e, err := q.here(id)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(q.path(copyName(e.at.segment, n)), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, e.at.offset+int64(e.at.size)/2); err != nil {
+		return err
+	}
+	b[0] ^= 4
+	_, err = f.WriteAt(b, e.at.offset+int64(e.at.size)/2)
+	return err
+}
+
+// JournalSize is the journal's, in bytes.
+func (q *Queue) JournalSize() int64 { return q.journal.size }
+
+// Deliver makes n records that were delivered long ago: in history, counts and, the
+// last of them, in the journal, as Put, StoreReceipt and Purge leave them in the end.
 func (q *Queue) Deliver(n int, receipt []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -75,18 +100,20 @@ func (q *Queue) Deliver(n int, receipt []byte) error {
 			id := ID(digest(be(q.seq)))
 			e := Entry{ID: id, State: Receipted, Seq: q.seq, Size: 8 << 10, Digest: digest(id[:]), Put: q.opts.Clock(), Done: q.opts.Clock(), Receipt: digest(receipt)}
 			some = append(some, ending{Record: id.String(), Entry: e, Receipt: receipt})
-			line, err := encodeEnding(some[len(some)-1])
-			if err != nil {
-				return err
+			if n < 10_000 {
+				line, err := encodeEnding(some[len(some)-1])
+				if err != nil {
+					return err
+				}
+				lines = append(lines, line...)
 			}
-			lines = append(lines, line...)
 		}
 		n -= len(some)
 		err := errors.Join(q.journal.append(lines), q.history.add(q.history.db, some), q.commit(func(tx *bolt.Tx) error {
 			c, err := readCounts(tx)
-			c.Archived += len(some)
-			c.Receipted += len(some)
-			return errors.Join(err, tx.Bucket(bucketEntries).SetSequence(q.seq), writeCounts(tx, c))
+			c.Archived += int64(len(some))
+			c.Receipted += int64(len(some))
+			return errors.Join(err, q.setSequences(tx), writeCounts(tx, c))
 		}))
 		if err != nil {
 			return err

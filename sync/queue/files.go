@@ -13,8 +13,9 @@ import (
 
 // Names below the queue's directory.
 const (
-	database    = "queue.db"
-	spoolDir    = "spool"      // second copies of records, see spool.go
+	database    = "index.db"   // which records there are, and how far each is
+	closedFile  = "closed"     // SHA-256 of the database, while no program has it open
+	spoolDir    = "spool"      // the records' bytes, see spool.go
 	journalFile = "journal"    // one line for each record that was receipted or quarantined
 	historyFile = "history.db" // what is left of purged records, see history.go
 	headFile    = "head"       // second copy of the caller's head
@@ -90,11 +91,22 @@ func (w files) remove(name string) error {
 }
 
 func (w files) sync(f *os.File, name string) error {
+	if err := w.announceSync(name); err != nil {
+		return err
+	}
+	return w.datasync(f, name)
+}
+
+func (w files) announceSync(name string) error {
 	if w.unsynced {
 		return nil
 	}
-	if err := w.before("sync", name); err != nil {
-		return err
+	return w.before("sync", name)
+}
+
+func (w files) datasync(f *os.File, name string) error {
+	if w.unsynced {
+		return nil
 	}
 	// The size is synced with the data, where it has changed; times are not.
 	if err := syscall.Fdatasync(int(f.Fd())); err != nil {
@@ -130,6 +142,18 @@ type appender struct {
 
 // append adds b durably. After an error nothing of it counts.
 func (a *appender) append(b []byte) error {
+	if err := a.write(b); err != nil {
+		return err
+	}
+	if err := a.sync(a.f, a.name); err != nil {
+		return err
+	}
+	a.size += int64(len(b))
+	return nil
+}
+
+// write writes b behind the end, where it does not count yet.
+func (a *appender) write(b []byte) error {
 	if err := a.before("append", a.name); err != nil {
 		return err
 	}
@@ -142,18 +166,16 @@ func (a *appender) append(b []byte) error {
 			err = a.f.Truncate(end) // then without
 		}
 	}
-	if err != nil {
-		if clean(err) { // the piece that found room
-			err = errors.Join(err, a.f.Truncate(a.size))
-			a.ready = 0
-		}
-		return err
+	if clean(err) {
+		err = errors.Join(err, a.forget())
 	}
-	if err := a.sync(a.f, a.name); err != nil {
-		return err
-	}
-	a.size = end
-	return nil
+	return err
+}
+
+// forget takes back what was written and does not count.
+func (a *appender) forget() error {
+	a.ready = 0
+	return a.f.Truncate(a.size)
 }
 
 // cut takes back, durably, what was appended beyond size.

@@ -2,38 +2,41 @@ package queue
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"testing"
 	"time"
 )
 
 // Whatever stands in a file of the spool: no panic, what is taken for a frame is
-// exactly one, and other bytes are noticed, but for zeroes at the end and an index.
+// exactly one, and other bytes are noticed, but for zeroes at the end.
 func FuzzSpool(f *testing.F) {
 	at := time.Unix(1, 2).UTC()
-	one := appendFrame(nil, spooled{Item{ID: ID{1}, Data: []byte("data"), Head: []byte("head")}, 7, at})
-	two := appendFrame(nil, spooled{Item{ID: ID{2}, Data: []byte(frameMagic)}, 8, at})
+	made := func(id ID, data, head string, seq uint64) []byte {
+		i := Item{ID: id, Data: []byte(data)}
+		if head != "" {
+			i.Head = []byte(head)
+		}
+		return appendFrame(nil, spooled{i, seq, at, sha256.Sum256(i.Data)})
+	}
+	one, two := made(ID{1}, "data", "head", 7), made(ID{2}, frameMagic, "", 8)
 	f.Add(one)
 	f.Add(append(bytes.Clone(two), one...))
 	f.Add(append([]byte(frameMagic), one...))
 	f.Add(one[:len(one)-1])
 	f.Add(append(bytes.Clone(one), make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		sum, end := int64(0), int64(0)
-		size, bad := scan(b, func(r spooled, offset int64, size int) {
+		sum := int64(0)
+		bad := scan(b, func(r spooled, offset int64, size int) {
 			if offset == sum {
 				sum += int64(size)
 			}
-			end = offset + int64(size)
 			if again := appendFrame(nil, r); !bytes.Equal(again, b[offset:offset+int64(size)]) {
 				t.Errorf("frame at %d is %x, reads as %x", offset, b[offset:offset+int64(size)], again)
 			}
 		})
 		rest := bytes.TrimRight(b[sum:], "\x00")
-		if size != end || bad >= 0 && bad < sum || bad >= 0 && len(rest) == 0 {
-			t.Errorf("frames up to %d, from the start up to %d, bad %d", size, sum, bad)
-		}
-		if bad < 0 && len(rest) > 0 && !bytes.HasPrefix(rest, []byte(indexMagic)) {
-			t.Errorf("bytes in no frame at %d are not noticed", sum)
+		if bad >= 0 && bad < sum || (bad < 0) != (len(rest) == 0) {
+			t.Errorf("frames from the start up to %d, bad %d, %d bytes behind them", sum, bad, len(rest))
 		}
 		// What comes after is found all the same.
 		found := false
@@ -44,24 +47,18 @@ func FuzzSpool(f *testing.F) {
 	})
 }
 
-// Whatever stands at the end of a file of the spool: no panic, and what is taken for
-// an index is exactly one.
-func FuzzIndex(f *testing.F) {
-	s := spool{at: map[ID]place{{1}: {3, 0, 200, 7, [32]byte{9}}, {2}: {3, 200, 300, 8, [32]byte{8}}, {3}: {4, 0, 99, 9, [32]byte{}}}, live: map[uint64]int{}}
-	f.Add(s.index(3))
-	f.Add(s.index(5))
-	f.Add(s.index(4)[1:])
+// Whatever stands in the file of a closed queue: no panic, and what is taken for one is
+// written the same again.
+func FuzzClosed(f *testing.F) {
+	whole := encodeClosed(8192, sha256.Sum256(nil))
+	f.Add(whole)
+	f.Add(whole[1:])
+	f.Add(append(bytes.Clone(whole), 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		frames, n, err := decodeIndex(b, 3)
-		if err != nil {
-			return
-		}
-		again := spool{at: map[ID]place{}}
-		for _, f := range frames {
-			again.at[f.id] = f.place
-		}
-		if len(again.at) == len(frames) && n != len(again.index(3)) {
-			t.Errorf("%x reads as %v", b, frames)
+		for _, b := range [][]byte{b, withSum([]byte(closedFile), b)} {
+			if used, sum, err := decodeClosed(b); err == nil && !bytes.Equal(encodeClosed(used, sum), b) {
+				t.Errorf("%x is taken", b)
+			}
 		}
 	})
 }
@@ -71,9 +68,9 @@ func FuzzIndex(f *testing.F) {
 func FuzzEntry(f *testing.F) {
 	at := time.Unix(1, 2).UTC()
 	for _, e := range []Entry{
-		{State: Queued, Seq: 1, Size: 4, Digest: digest(nil), Put: at},
-		{State: Purged, Seq: 2, Size: 4, Digest: digest(nil), Put: at, Done: at, Receipt: digest([]byte("r"))},
-		{State: Quarantined, Seq: 3, Size: 4, Digest: digest(nil), Put: at, Done: at, Reason: &Reason{Code: "c", Evidence: []byte("e")}},
+		{State: Queued, at: place{1, 2, 300}, Size: 4, Digest: digest(nil), Put: at},
+		{State: Purged, Size: 4, Digest: digest(nil), Put: at, Done: at, Receipt: digest([]byte("r"))},
+		{State: Quarantined, Size: 4, Digest: digest(nil), Put: at, Done: at, Reason: &Reason{Code: "c", Evidence: []byte("e")}},
 	} {
 		b, err := encodeEntry(e)
 		if err != nil {
@@ -82,8 +79,8 @@ func FuzzEntry(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		id := ID{1}
-		e, err := decodeEntry(id[:], withSum(id[:], b))
+		k := be(7)
+		e, err := decodeEntry(k, withSum(k, b))
 		if err != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -14,7 +15,7 @@ import (
 )
 
 // The history is a database of the purged: it only grows, and opening reads of it
-// no more than its root. What it loses stands in the journal.
+// no more than its root. What it loses of late stands in the journal.
 type history struct {
 	files
 	mu sync.RWMutex // db is replaced under it
@@ -105,7 +106,7 @@ func decodeRecord(k, v []byte) (e ending, err error) {
 }
 
 // newest calls f with records of between from and to, the newest first.
-func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f func(Entry)) error {
+func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f func(ending) (more bool)) error {
 	return h.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketRecords).Cursor()
 		step := c.Last
@@ -120,7 +121,9 @@ func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f f
 			if e.Entry.Done.Before(from) {
 				return nil
 			}
-			f(e.Entry)
+			if !f(e) {
+				return nil
+			}
 			limit--
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -128,6 +131,37 @@ func (h *history) newest(ctx context.Context, from, to time.Time, limit int, f f
 		}
 		return nil
 	})
+}
+
+// salvage calls f with every record that can be read of a damaged history, from both
+// its ends.
+func (h *history) salvage(f func(ending) error) (err error) {
+	if h.db == nil {
+		return nil
+	}
+	var last []byte
+	take := func(k, v []byte) {
+		if e, bad := decodeRecord(k, v); bad == nil && string(digest(e.Receipt)) == string(e.Entry.Receipt) && err == nil {
+			err = f(e)
+		}
+	}
+	// A bad page ends a walk: what it says about itself is known already.
+	h.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketRecords).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			take(k, v)
+			last = append(last[:0], k...)
+		}
+		return nil
+	})
+	h.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketRecords).Cursor()
+		for k, v := c.Last(); k != nil && bytes.Compare(k, last) > 0; k, v = c.Prev() {
+			take(k, v)
+		}
+		return nil
+	})
+	return err
 }
 
 // walk calls f with every record, in transactions that do not last. errHistory when
@@ -213,8 +247,9 @@ func sortable(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixNano())^1<<63)
 }
 
-// makeHistory makes the history of what the journal has but for those that skip
-// says yes to, and puts it in the place of the old one.
+// makeHistory makes the history of what can be read of the old one and of what the
+// journal has, but for those that skip says yes to, and puts it in the place of the
+// old one.
 func (q *Queue) makeHistory(ctx context.Context, r *Report, skip func(ID) bool) error {
 	tmp := historyFile + tmpSuffix
 	if err := q.before("write", tmp); err != nil {
@@ -249,15 +284,20 @@ func (q *Queue) makeHistory(ctx context.Context, r *Report, skip func(ID) bool) 
 		some = some[:0]
 		return errors.Join(err, ctx.Err())
 	}
-	if _, err = q.journal.each(func(id ID, e ending) error {
-		if e.Receipt == nil || skip(id) {
+	take := func(e ending) error {
+		if e.Receipt == nil || skip(e.Entry.ID) {
 			return nil
 		}
 		if some = append(some, e); len(some) == 1000 {
 			return add()
 		}
 		return nil
-	}); err == nil && len(some) > 0 {
+	}
+	err = q.history.salvage(take)
+	if err == nil {
+		_, err = q.journal.each(func(_ ID, e ending) error { return take(e) })
+	}
+	if err == nil && len(some) > 0 {
 		err = add()
 	}
 	if err != nil {
@@ -308,7 +348,7 @@ func (q *Queue) archive() error {
 			if err != nil {
 				return err
 			}
-			receipt := tx.Bucket(bucketReceipts).Get(id[:])
+			receipt := tx.Bucket(bucketReceipts).Get(be(e.Seq))
 			if string(digest(receipt)) != string(e.Receipt) {
 				old, err := q.journal.find(id)
 				if receipt = old.Receipt; err != nil || string(digest(receipt)) != string(e.Receipt) {
@@ -325,7 +365,8 @@ func (q *Queue) archive() error {
 	if err == nil && len(moved) > 0 {
 		err = q.commit(func(tx *bolt.Tx) error {
 			for _, e := range moved {
-				if err := errors.Join(tx.Bucket(bucketEntries).Delete(e.Entry.ID[:]), tx.Bucket(bucketReceipts).Delete(e.Entry.ID[:])); err != nil {
+				id, k := e.Entry.ID, be(e.Entry.Seq)
+				if err := errors.Join(tx.Bucket(bucketIDs).Delete(id[:]), tx.Bucket(bucketEnded).Delete(k), tx.Bucket(bucketReceipts).Delete(k)); err != nil {
 					return err
 				}
 			}
@@ -333,7 +374,7 @@ func (q *Queue) archive() error {
 			if err != nil {
 				return err
 			}
-			c.Archived += len(moved)
+			c.Archived += int64(len(moved))
 			return writeCounts(tx, c)
 		})
 	}
@@ -344,5 +385,26 @@ func (q *Queue) archive() error {
 		return q.failed("history", err)
 	}
 	q.purged = nil
+	return q.shortenJournal()
+}
+
+// shortenJournal takes the oldest lines out of a journal that has become too long.
+func (q *Queue) shortenJournal() error {
+	if q.journal.size < q.opts.journalAt {
+		return nil
+	}
+	err := q.journal.shorten(q.opts.journalAt/2, func(id ID) (bool, error) {
+		_, err := q.here(id)
+		if errors.Is(err, ErrUnknown) {
+			return false, nil
+		}
+		return true, err
+	})
+	if clean(err) {
+		return nil // another time
+	}
+	if err != nil {
+		return q.failed("journal", err)
+	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // The journal is the second copy of what becomes of records: a line is appended
@@ -18,10 +19,14 @@ import (
 //
 //	SHA-256 of the rest, hexadecimal | space | JSON | line feed
 //
-// and a damaged or cut one costs no other. The last line about a record counts.
+// and a damaged or cut one costs no other. The last line about a record counts. When
+// the journal has become too long it is written anew, without the oldest lines of
+// records that are in the history.
 type journal struct {
 	appender
-	torn bool // what a crash left at the end is no whole line
+	mu   sync.RWMutex // f is replaced under it
+	torn bool         // what a crash left at the end is no whole line
+	from int64        // size after it was last made shorter
 }
 
 // ending is a line of the journal.
@@ -51,19 +56,53 @@ func openJournal(w files) (*journal, error) {
 	return j, nil
 }
 
-// add appends a line, durably.
-func (j *journal) add(e Entry, receipt []byte) error {
-	line, err := encodeEnding(ending{Record: e.ID.String(), Entry: e, Receipt: receipt})
-	if err != nil {
-		return err
-	}
+// add appends lines, durably.
+func (j *journal) add(lines []byte) error {
 	if j.torn {
-		line = append([]byte{'\n'}, line...)
+		lines = append([]byte{'\n'}, lines...)
 	}
-	if err := j.append(line); err != nil {
+	if err := j.append(lines); err != nil {
 		return err
 	}
 	j.torn = false
+	return nil
+}
+
+// shorten writes the journal anew: with all lines of records that are needed, and of the
+// others those in its last bytes. The new one is whole and synced before it takes
+// the name.
+func (j *journal) shorten(last int64, needed func(ID) (bool, error)) error {
+	if j.size < 2*j.from {
+		return nil // it has just been done
+	}
+	var kept []byte
+	_, err := j.eachLine(func(id ID, _ ending, line []byte, at int64) error {
+		keep := at >= j.size-last
+		if !keep {
+			var err error
+			if keep, err = needed(id); err != nil {
+				return err
+			}
+		}
+		if keep {
+			kept = append(append(kept, line...), '\n')
+		}
+		return nil
+	})
+	if err == nil {
+		err = j.replace(journalFile, kept)
+	}
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f, err := os.OpenFile(j.path(journalFile), os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	j.f.Close()
+	j.f, j.size, j.torn, j.from = f, int64(len(kept)), false, int64(len(kept))
 	return nil
 }
 
@@ -97,13 +136,25 @@ func decodeEnding(line []byte) (e ending, id ID, err error) {
 
 // each calls f with every good line and counts the others.
 func (j *journal) each(f func(ID, ending) error) (bad int, err error) {
+	return j.eachLine(func(id ID, e ending, _ []byte, _ int64) error { return f(id, e) })
+}
+
+// eachLine is each, with the line itself and where it stands.
+func (j *journal) eachLine(f func(id ID, e ending, line []byte, at int64) error) (bad int, err error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
 	r := bufio.NewReaderSize(io.NewSectionReader(j.f, 0, 1<<62), maxLine)
+	at := int64(0)
 	for {
+		start := at
 		line, err := r.ReadSlice('\n')
+		at += int64(len(line))
 		tooLong := false
 		for errors.Is(err, bufio.ErrBufferFull) {
 			tooLong = true
-			_, err = r.ReadSlice('\n')
+			var more []byte
+			more, err = r.ReadSlice('\n')
+			at += int64(len(more))
 		}
 		if err != nil && err != io.EOF {
 			return bad, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -113,7 +164,7 @@ func (j *journal) each(f func(ID, ending) error) (bad int, err error) {
 		} else if len(line) > 0 {
 			if e, id, decodeErr := decodeEnding(line); decodeErr != nil {
 				bad++
-			} else if err := f(id, e); err != nil {
+			} else if err := f(id, e, line, start); err != nil {
 				return bad, err
 			}
 		}

@@ -60,12 +60,19 @@ const (
 // A script is a row of operations, the same for a seed.
 type labOp struct {
 	what string
-	n    int // record
+	n    int   // record
+	more []int // and others, of an operation on several
 }
 
 func (o labOp) String() string { return o.what + " " + strconv.Itoa(o.n) }
 
-// together is how many records are put at once by "puts".
+// does says whether the operation is this one, to this record.
+func (o labOp) does(what string, n int) bool {
+	return o.what == what && (o.n == n || slices.Contains(o.more, n))
+}
+
+// together is how many records are put, or receipted, or purged at once by an
+// operation on several.
 const together = 5
 
 const labLength = 120
@@ -86,8 +93,17 @@ func labScript(seed uint64, variant string) (out []labOp) {
 	move := func(from, to string) bool {
 		n, ok := take(from)
 		if ok {
-			out = append(out, labOp{to, n})
+			op := labOp{what: to, n: n}
 			sets[to] = append(sets[to], n)
+			for (to == "receipt" || to == "purge") && chance.IntN(2) == 0 && len(op.more) < together-1 {
+				another, ok := take(from)
+				if !ok {
+					break
+				}
+				op.more = append(op.more, another)
+				sets[to] = append(sets[to], another)
+			}
+			out = append(out, op)
 		}
 		return ok
 	}
@@ -96,17 +112,17 @@ func labScript(seed uint64, variant string) (out []labOp) {
 		for length += len(out); len(out) < length; {
 			switch k := chance.IntN(100); {
 			case k < 20:
-				out = append(out, labOp{"put", next})
+				out = append(out, labOp{what: "put", n: next})
 				sets["put"] = append(sets["put"], next)
 				next++
 			case k < 23:
-				out = append(out, labOp{"puts", next})
+				out = append(out, labOp{what: "puts", n: next})
 				for range together {
 					sets["put"] = append(sets["put"], next)
 					next++
 				}
 			case k < 30:
-				out = append(out, labOp{"head", len(out)})
+				out = append(out, labOp{what: "head", n: len(out)})
 			case k < 90:
 				if chance.IntN(9) == 0 {
 					move("put", "quarantine")
@@ -116,13 +132,13 @@ func labScript(seed uint64, variant string) (out []labOp) {
 					_ = chance.IntN(2) == 0 && move("receipt", "purge") || chance.IntN(2) == 0 && move("send", "receipt") || move("put", "send")
 				}
 			case k < 93:
-				out = append(out, labOp{"read all", 0})
+				out = append(out, labOp{what: "read all"})
 			case k < 95:
-				out = append(out, labOp{"scrub", 0})
+				out = append(out, labOp{what: "scrub"})
 			case k < 98:
-				out = append(out, labOp{"open again", 0})
+				out = append(out, labOp{what: "open again"})
 			default:
-				out = append(out, labOp{"rebuild", 0})
+				out = append(out, labOp{what: "rebuild"})
 			}
 		}
 	}
@@ -130,7 +146,7 @@ func labScript(seed uint64, variant string) (out []labOp) {
 	// Everything is delivered, and most of the database is empty.
 	for variant != purgedTooSoon && (move("receipt", "purge") || move("send", "receipt") || move("put", "send")) {
 	}
-	out = append(out, labOp{"open again", 0})
+	out = append(out, labOp{what: "open again"})
 	some(labLength / 4)
 	return out
 }
@@ -145,7 +161,7 @@ func labItem(n int) queue.Item {
 
 // labWork is the child on the disk that records.
 func labWork(dir string, seed uint64, variant string) error {
-	o := queue.Options{}.Small()
+	o := queue.Options{}.Small().ShortJournal(shortJournal)
 	if variant == unsynced {
 		o = o.Unsynced()
 	}
@@ -187,9 +203,17 @@ func labWork(dir string, seed uint64, variant string) error {
 			_, err := q.Data(ctx, i.ID)
 			return err
 		case "receipt":
-			return q.StoreReceipt(ctx, i.ID, receiptOf(i.ID))
+			var receipts []queue.Receipt
+			for _, n := range append([]int{op.n}, op.more...) {
+				receipts = append(receipts, queue.Receipt{ID: labItem(n).ID, Bytes: receiptOf(labItem(n).ID)})
+			}
+			return errors.Join(q.StoreReceipts(ctx, receipts)...)
 		case "purge":
-			return q.Purge(ctx, i.ID)
+			var ids []queue.ID
+			for _, n := range append([]int{op.n}, op.more...) {
+				ids = append(ids, labItem(n).ID)
+			}
+			return errors.Join(q.PurgeAll(ctx, ids)...)
 		case "quarantine":
 			return q.Quarantine(ctx, i.ID, queue.Reason{Code: "c", Evidence: i.ID[:]})
 		case "forget":
@@ -203,7 +227,7 @@ func labWork(dir string, seed uint64, variant string) error {
 		case "open again":
 			return again(func() error { return nil })
 		case "rebuild":
-			return again(func() error { return os.Remove(filepath.Join(dir, "queue.db")) })
+			return again(func() error { return os.Remove(filepath.Join(dir, "index.db")) })
 		}
 		return fmt.Errorf("what is %q?", op.what)
 	}
@@ -245,7 +269,9 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 		case "send":
 			registry[op.n]++
 		case "receipt", "purge", "quarantine", "forget":
-			was[op.n] = op.what
+			for _, n := range append([]int{op.n}, op.more...) {
+				was[n] = op.what
+			}
 		}
 	}
 	dir = filepath.Join(dir, "queue")
@@ -283,9 +309,9 @@ func labAudit(dir string, seed uint64, variant string, done int) error {
 		case queue.Receipted, queue.Purged:
 			receipt, err := q.Receipt(ctx, i.ID)
 			ok = err == nil && bytes.Equal(receipt, receiptOf(i.ID)) &&
-				(was[n] == "receipt" || was[n] == "purge" || doing == labOp{"receipt", n})
+				(was[n] == "receipt" || was[n] == "purge" || doing.does("receipt", n))
 		case queue.Quarantined:
-			ok = (was[n] == "quarantine" || doing == labOp{"quarantine", n}) && bytes.Equal(e.Reason.Evidence, i.ID[:])
+			ok = (was[n] == "quarantine" || doing.does("quarantine", n)) && bytes.Equal(e.Reason.Evidence, i.ID[:])
 		}
 		if !ok {
 			return fmt.Errorf("record %d is %s after %q, before %q", n, e.State, was[n], doing)
@@ -470,7 +496,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 	}
 	defer also(unmount)
 	syscall.Sync()
-	disk.Record()
+	recorder := crashlab.Record(disk)
 	limited, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(limited, os.Args[0], mounted, strconv.FormatUint(seed, 10), variant)
@@ -489,7 +515,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 		return nil, 0, err
 	}
 	for s := bufio.NewScanner(out); s.Scan(); {
-		disk.Note(s.Text())
+		recorder.Note(s.Text())
 		if _, err := io.WriteString(in, "\n"); err != nil {
 			break // it has failed, and Wait says how
 		}
@@ -498,7 +524,7 @@ func record(dir string, fs crashlab.FileSystem, seed uint64, variant string) (_ 
 		return nil, 0, fmt.Errorf("the work: %w: %s", err, stderr.String())
 	}
 	compacted, err = strconv.Atoi(strings.TrimSpace(stderr.String()))
-	return disk.Stop(), compacted, err
+	return recorder.Stop(), compacted, err
 }
 
 // audits cuts n times, and returns what was found wrong.
@@ -528,7 +554,7 @@ func audits(dir string, recording *crashlab.Recording, fs crashlab.FileSystem, n
 }
 
 func auditCut(mounted string, cut crashlab.Cut, fs crashlab.FileSystem, seed uint64, variant string) (err error) {
-	unmount, err := cut.Image.Mount(fs, mounted)
+	unmount, err := cut.Images[0].Mount(fs, mounted)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,11 +66,15 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	o.archiveAt = cmp.Or(o.archiveAt, 256)
 	o.compactAt = cmp.Or(o.compactAt, 16<<20)
 	o.reserveDB = cmp.Or(o.reserveDB, 4<<20)
+	o.journalAt = cmp.Or(o.journalAt, 64<<20)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
 	if o.Check == nil {
 		o.Check = check
+	}
+	if err := ofBefore(dir); err != nil {
+		return nil, r, err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, spoolDir), 0o700); err != nil {
 		return nil, r, fmt.Errorf("make queue: %w", err)
@@ -79,25 +84,47 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 		return nil, r, err
 	}
 	w := files{dir: dir, step: o.step, unsynced: o.unsynced}
-	q := &Queue{files: w, opts: o, lock: lock, history: history{files: w}, spool: spool{files: w, at: map[ID]place{}, live: map[uint64]int{}}}
+	q := &Queue{files: w, opts: o, lock: lock, history: history{files: w}, spool: spool{files: w}}
 	if err := q.open(ctx, &r); err != nil {
 		return nil, r, errors.Join(err, q.Close())
 	}
 	return q, r, nil
 }
 
+// ofBefore refuses a queue whose files are of the format before: a database queue.db, and
+// spool/1 without a second copy.
+func ofBefore(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, "queue.db")); err == nil {
+		return fmt.Errorf("%w: queue.db", ErrFormat)
+	}
+	names, err := os.ReadDir(filepath.Join(dir, spoolDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("open queue: %w", err)
+	}
+	for _, f := range names {
+		if _, err := strconv.ParseUint(f.Name(), 10, 64); err == nil {
+			return fmt.Errorf("%w: %s", ErrFormat, filepath.Join(spoolDir, f.Name()))
+		}
+	}
+	return nil
+}
+
 func (q *Queue) open(ctx context.Context, r *Report) (err error) {
-	dirs := []string{".", spoolDir}
+	dirs := []string{"."}
+	closed := false
 	info, err := os.Lstat(q.path(database))
 	switch {
 	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0: // new, or gone
-		dirs = append(dirs, "..")
+		dirs = append(dirs, "..", spoolDir)
 		if err := q.makeDatabase(); err != nil {
 			return q.failed("make database", err)
 		}
 	case err != nil:
 		return fmt.Errorf("open queue: %w", err)
 	default:
+		if closed = q.closedAs(); closed {
+			break
+		}
 		err := q.opts.Check(ctx, q.path(database))
 		if errors.Is(err, ErrDamaged) {
 			r.Rebuilt = true
@@ -106,6 +133,9 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if err := q.unmarkClosed(); err != nil {
+		return q.failed("open", err)
 	}
 	if q.journal, err = openJournal(q.files); err != nil {
 		return fmt.Errorf("open journal: %w", err)
@@ -121,10 +151,14 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 			return q.failed("sync directory", err)
 		}
 	}
-	if err := q.reconcile(ctx, r); err != nil {
+	if err := q.reconcile(ctx, closed, r); err != nil {
 		return err
 	}
-	return q.load()
+	if err := q.load(); err != nil {
+		return err
+	}
+	q.whole = true
+	return nil
 }
 
 func (q *Queue) openDatabase() (err error) {
@@ -250,16 +284,31 @@ func (q *Queue) compactTo(tmp string) error {
 	return errors.Join(err, db.Close())
 }
 
-// reconcile makes the database agree with the second copies, in one transaction:
-// what a cut kept from it or a rebuild has lost comes back. Then the second copies
-// are made whole.
-func (q *Queue) reconcile(ctx context.Context, r *Report) error {
-	fresh, entries, err := q.entries(ctx)
+// reconcile makes the database agree with what stands in spool, journal and head file,
+// in one transaction: what a cut kept from it or a rebuild has lost comes back. Then the
+// files are made whole.
+func (q *Queue) reconcile(ctx context.Context, closed bool, r *Report) error {
+	here, strange, err := q.spool.list()
 	if err != nil {
 		return err
 	}
-	// The indexes in the spool are of what a whole database knows.
-	segments, strange, err := q.spool.load(ctx, fresh)
+	known, err := q.knownSpool()
+	if err != nil {
+		return err
+	}
+	// Of a closed queue the database knows every record. After a crash the newest pair
+	// that it knows of, and those that it does not, may hold records that it was not
+	// told of.
+	var look []uint64
+	for n := range here {
+		q.spool.last = max(q.spool.last, n)
+		if known.fresh || n > known.last || n == known.last && !closed {
+			look = append(look, n)
+		}
+	}
+	q.spool.last = max(q.spool.last, known.last)
+	slices.Sort(look)
+	segments, err := q.spool.loadAll(ctx, look)
 	if err != nil {
 		return err
 	}
@@ -268,7 +317,13 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 		frames = append(frames, s.frames...)
 	}
 	slices.SortStableFunc(frames, func(a, b frame) int { return cmp.Compare(a.seq, b.seq) })
-	if err := q.openHistory(ctx, r, fresh, entries, frames); err != nil {
+	// What a killed program has written is there, and on the disk perhaps not yet.
+	for _, s := range segments {
+		if err := q.syncPair(s); err != nil {
+			return q.failed("spool", err)
+		}
+	}
+	if err := q.openHistory(ctx, r, known.fresh, frames); err != nil {
 		return err
 	}
 	fileHead, err := q.readHeadFile(r)
@@ -276,13 +331,20 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 		return err
 	}
 	q.headFileSeq = fileHead.seq
-	known := map[uint64]int64{} // where in each file the last frame ends that the database knew
-	err = q.commit(func(tx *bolt.Tx) error {
-		if fresh {
+	ends, err := q.knownEnds(known.fresh, closed, known.last) // where in a pair the last frame ends that the database knows
+	if err != nil {
+		return err
+	}
+	tell := q.commit
+	if closed && len(frames) == 0 && fileHead.seq <= known.head {
+		tell = q.view // there is nothing to be told
+	}
+	err = tell(func(tx *bolt.Tx) error {
+		if known.fresh {
 			if err := makeBuckets(tx); err != nil {
 				return err
 			}
-			if err := q.importEndings(tx, entries, frames, r); err != nil {
+			if err := q.importEndings(tx, frames, r); err != nil {
 				return err
 			}
 		}
@@ -293,7 +355,7 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 		if fileHead.seq > head.seq {
 			head = fileHead
 		}
-		q.seq = max(tx.Bucket(bucketEntries).Sequence(), fileHead.seq)
+		q.seq = max(tx.Bucket(bucketIDs).Sequence(), fileHead.seq)
 		for _, f := range frames {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -301,20 +363,16 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 			if f.head != nil && f.seq > head.seq {
 				head = dbHead{f.seq, f.head}
 			}
-			was, err := q.reconcileFrame(tx, entries, f, r)
-			if err != nil {
+			if err := q.reconcileFrame(tx, f, r); err != nil {
 				return err
-			}
-			if was {
-				known[f.segment] = max(known[f.segment], f.offset+int64(f.size))
 			}
 		}
 		q.headSeq = head.seq
-		if err := tx.Bucket(bucketEntries).SetSequence(q.seq); err != nil {
-			return err
-		}
-		if head.seq == 0 {
+		if !tx.Writable() {
 			return nil
+		}
+		if err := q.setSequences(tx); err != nil || head.seq == 0 {
+			return err
 		}
 		return writeHead(tx, head)
 	})
@@ -324,41 +382,82 @@ func (q *Queue) reconcile(ctx context.Context, r *Report) error {
 	if err != nil {
 		return q.failed("reconcile", err)
 	}
-	found := len(segments)+len(strange)+r.Recovered+r.Unreadable > 0 || fileHead.seq > 0
-	r.Created = fresh && !r.Rebuilt && !found
-	r.Rebuilt = r.Rebuilt || fresh && found
+	found := len(here)+len(strange)+r.Recovered+r.Unreadable > 0 || fileHead.seq > 0
+	r.Created = known.fresh && !r.Rebuilt && !found
+	r.Rebuilt = r.Rebuilt || known.fresh && found
 	for _, name := range strange {
 		if err := q.setAside(r, name); err != nil {
 			return err
 		}
 	}
-	for _, s := range segments {
-		if err := q.tidy(s, known[s.number], r); err != nil {
+	if err := q.tidy(here, segments, ends, r); err != nil {
+		return err
+	}
+	return q.finish(ctx, r)
+}
+
+func (q *Queue) syncPair(s segment) error {
+	for n, c := range s.copies {
+		if len(s.frames) == 0 || c.content == nil {
+			continue
+		}
+		f, err := os.OpenFile(q.path(copyName(s.number, n)), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(q.sync(f, copyName(s.number, n)), f.Close()); err != nil {
 			return err
 		}
 	}
-	return q.respool(ctx, entries, r)
+	return nil
 }
 
-// entries reads all that the database knows; fresh says that it is empty.
-func (q *Queue) entries(ctx context.Context) (fresh bool, entries map[ID]Entry, err error) {
-	entries = map[ID]Entry{}
+// knownSpool is what the database says before anything is made of the files.
+type knownSpool struct {
+	fresh bool   // it is empty
+	last  uint64 // the newest pair of files
+	head  uint64 // number of the head
+}
+
+func (q *Queue) knownSpool() (k knownSpool, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucketEntries)
-		if fresh = b == nil; fresh {
-			return nil
+		if k.fresh = tx.Bucket(bucketIDs) == nil; !k.fresh {
+			head, err := readHead(tx)
+			k.last, k.head = tx.Bucket(bucketSpool).Sequence(), head.seq
+			return err
 		}
-		return b.ForEach(func(k, v []byte) error {
-			e, err := decodeEntry(k, v)
-			entries[e.ID] = e
-			return errors.Join(err, ctx.Err())
-		})
+		return nil
 	})
-	return fresh, entries, err
+	return k, err
+}
+
+// knownEnds finds where, in the newest pair of files, the last frame ends that the
+// database knows. What stands behind it is what a cut leaves of records that were
+// never acknowledged, in any order.
+func (q *Queue) knownEnds(fresh, closed bool, last uint64) (map[uint64]int64, error) {
+	ends := map[uint64]int64{}
+	if fresh || closed {
+		return ends, nil
+	}
+	return ends, q.view(func(tx *bolt.Tx) error {
+		for _, b := range [][]byte{bucketWaiting, bucketEnded} {
+			c := tx.Bucket(b).Cursor()
+			for k, v := c.Last(); k != nil; k, v = c.Prev() {
+				e, err := decodeEntry(k, v)
+				if err != nil {
+					return err
+				}
+				if e.at.segment == last {
+					ends[last] = max(ends[last], e.at.offset+int64(e.at.size))
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // openHistory opens the history, or makes it anew when that cannot be done.
-func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries map[ID]Entry, frames []frame) error {
+func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, frames []frame) error {
 	_, err := os.Lstat(q.path(historyFile))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -373,21 +472,24 @@ func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries 
 		if err == nil || !errors.Is(err, ErrDamaged) {
 			return err
 		}
-		if err := q.history.close(); err != nil {
-			return fmt.Errorf("open history: %w", err)
-		}
 		r.History = true
-		if err := q.setAside(r, historyFile); err != nil {
-			return err
+		if q.history.db == nil {
+			if err := q.setAside(r, historyFile); err != nil {
+				return err
+			}
 		}
 	}
 	spooled := map[ID]bool{}
-	if fresh {
-		for _, f := range frames {
-			spooled[f.id] = true
-		}
+	for _, f := range frames {
+		spooled[f.id] = fresh
 	}
-	err = q.makeHistory(ctx, r, func(id ID) bool { _, here := entries[id]; return here || spooled[id] })
+	err = q.makeHistory(ctx, r, func(id ID) bool {
+		if fresh {
+			return spooled[id]
+		}
+		_, err := q.here(id)
+		return !errors.Is(err, ErrUnknown)
+	})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -397,47 +499,27 @@ func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, entries 
 	return nil
 }
 
-// reconcileFrame makes the database agree with one record of the spool, and says
-// whether the database knew it.
-func (q *Queue) reconcileFrame(tx *bolt.Tx, entries map[ID]Entry, f frame, r *Report) (known bool, err error) {
-	e, known := entries[f.id]
-	if !known {
-		old, err := q.history.find(f.id)
-		if err == nil && bytes.Equal(old.Entry.Digest, f.digest[:]) {
-			return true, nil
-		}
-		if err != nil && !errors.Is(err, ErrUnknown) && !errors.Is(err, errHistory) {
-			return false, err
-		}
-		// Cut before the database was told, or the database was lost.
-		s, err := q.spool.readAt(f.id, f.place)
-		if err != nil {
-			return false, err
-		}
-		if f.seq > q.seq {
-			q.seq = f.seq
-		} else if taken(tx, f.seq) {
-			q.seq++
-			s.seq = q.seq
-		}
-		if err := insert(tx, s); err != nil {
-			return false, err
-		}
-		if e, err = entry(tx, f.id); err != nil {
-			return false, err
-		}
-		entries[f.id] = e
-		r.Recovered++
+// reconcileFrame tells the database of one record of the spool, if it does not know
+// it: cut before it was told, or the database was lost.
+func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
+	if _, err := entry(tx, f.id); err == nil || !errors.Is(err, ErrUnknown) {
+		return err
 	}
-	if e.State != Purged && bytes.Equal(e.Digest, f.digest[:]) {
-		q.spool.adopt(f.id, f.place)
+	old, err := q.history.find(f.id)
+	if err == nil && bytes.Equal(old.Entry.Digest, f.digest[:]) {
+		return nil
 	}
-	return known, nil
-}
-
-// taken says that another record has this number.
-func taken(tx *bolt.Tx, seq uint64) bool {
-	return tx.Bucket(bucketWaiting).Get(be(seq)) != nil || tx.Bucket(bucketData).Get(be(seq)) != nil
+	if err != nil && !errors.Is(err, ErrUnknown) && !errors.Is(err, errHistory) {
+		return err
+	}
+	if f.seq > q.seq {
+		q.seq = f.seq
+	} else if taken(tx, f.seq) {
+		q.seq++
+		f.seq = q.seq
+	}
+	r.Recovered++
+	return putEntry(tx, Entry{ID: f.id, State: Queued, Seq: f.seq, Size: f.length, Digest: f.digest[:], Put: f.put, at: f.place})
 }
 
 // readHeadFile reads the head's second copy; nothing when there is none. A
@@ -460,8 +542,8 @@ func (q *Queue) readHeadFile(r *Report) (h dbHead, err error) {
 }
 
 // importEndings brings back what the journal knows of records that are not in the
-// history. The bytes of those that were not purged come from the spool.
-func (q *Queue) importEndings(tx *bolt.Tx, entries map[ID]Entry, frames []frame, r *Report) (err error) {
+// history. The bytes of those that were not purged are in the spool.
+func (q *Queue) importEndings(tx *bolt.Tx, frames []frame, r *Report) (err error) {
 	spooled := map[ID][]frame{}
 	for _, f := range frames {
 		spooled[f.id] = append(spooled[f.id], f)
@@ -476,31 +558,27 @@ func (q *Queue) importEndings(tx *bolt.Tx, entries map[ID]Entry, frames []frame,
 			return nil
 		}
 		i := slices.IndexFunc(spooled[id], func(f frame) bool { return bytes.Equal(f.digest[:], e.Entry.Digest) })
-		if e.Receipt != nil && i < 0 {
+		if i >= 0 {
+			e.Entry.at = spooled[id][i].place
+		} else if e.Receipt != nil {
 			e.Entry.State = Purged
 		}
-		if old, ok := entries[id]; ok {
-			if err := uncount(tx, old); err != nil {
-				return err
-			}
-		} else {
+		old, err := entry(tx, id)
+		switch {
+		case err == nil:
+			err = dropEntry(tx, old)
+		case errors.Is(err, ErrUnknown):
 			r.Recovered++
+			err = nil
 		}
-		if i >= 0 {
-			s, err := q.spool.readAt(id, spooled[id][i].place)
-			if err != nil {
-				return err
-			}
-			if err := tx.Bucket(bucketData).Put(be(e.Entry.Seq), s.Data); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 		if e.Receipt != nil {
-			if err := tx.Bucket(bucketReceipts).Put(id[:], e.Receipt); err != nil {
+			if err := tx.Bucket(bucketReceipts).Put(be(e.Entry.Seq), e.Receipt); err != nil {
 				return err
 			}
 		}
-		entries[id] = e.Entry
 		return putEntry(tx, e.Entry)
 	})
 	if err != nil {
@@ -510,111 +588,81 @@ func (q *Queue) importEndings(tx *bolt.Tx, entries map[ID]Entry, frames []frame,
 	if err != nil {
 		return err
 	}
-	c.Archived += archived
-	c.Receipted += archived
-	return errors.Join(writeCounts(tx, c), tx.Bucket(bucketEntries).SetSequence(seq))
+	c.Archived += int64(archived)
+	c.Receipted += int64(archived)
+	return errors.Join(writeCounts(tx, c), tx.Bucket(bucketIDs).SetSequence(seq))
 }
 
-// tidy makes a file of the spool what opening wants to find next time: gone when no
-// record needs it, without what a crash has left, set aside when it is damaged.
-func (q *Queue) tidy(s segment, known int64, r *Report) error {
-	if q.spool.live[s.number] == 0 && (s.bad < 0 || s.bad >= known && !r.Rebuilt) {
-		r.Cleaned++
-		return q.remove(segmentName(s.number))
+// tidy makes the files of the spool what opening wants to find next time: gone when no
+// record needs them, both of a pair there, and those that were read alike.
+func (q *Queue) tidy(here map[uint64]bool, read []segment, ends map[uint64]int64, r *Report) error {
+	var needed map[uint64]int64
+	if err := q.view(func(tx *bolt.Tx) (err error) { needed, err = live(tx); return err }); err != nil {
+		return err
 	}
-	if s.indexed {
-		return nil
-	}
-	// What stands behind the last record that the database knew is what a cut leaves
-	// of records that were never acknowledged, in any order.
-	torn := s.bad >= known && !r.Rebuilt
-	if s.bad >= 0 {
-		from := int64(0)
-		if torn {
-			from = s.bad
+	for n := range here {
+		i := slices.IndexFunc(read, func(s segment) bool { return s.number == n })
+		end := int64(1 << 62) // all of it was known
+		if i >= 0 && !r.Rebuilt {
+			end = ends[n]
 		}
-		if err := q.rewrite(s.number, from, r); clean(err) {
-			return nil // no room to make it better
-		} else if err != nil {
-			return q.failed("spool", err)
-		}
-		if !torn {
-			return q.setAside(r, segmentName(s.number))
-		}
-		s.size = s.bad
-		if q.spool.live[s.number] == 0 {
-			return q.remove(segmentName(s.number))
-		}
-	}
-	f, err := os.OpenFile(q.path(segmentName(s.number)), os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	defer f.Close()
-	if s.bad >= 0 {
-		a := appender{files: q.files, name: segmentName(s.number), f: f}
-		if err := a.cut(s.size); err != nil {
-			return q.failed("spool", err)
+		switch {
+		case needed[n] > 0 && i >= 0:
+			if err := q.repair(read[i], end, r); err != nil {
+				return err
+			}
+		case needed[n] > 0:
+			if err := q.findCopies(n, r); err != nil {
+				return err
+			}
+		case i >= 0 && read[i].damaged(end): // nobody knows what that was
+			if err := q.asidePair(n, r); err != nil {
+				return err
+			}
+		default:
+			r.Cleaned++
+			if err := q.spool.drop(n); err != nil {
+				return q.failed("spool", err)
+			}
 		}
 	}
-	q.spool.seal(f, s.number, s.size)
 	return nil
 }
 
-// rewrite gives the records whose frames stand in a file at from or behind, new
-// frames in another one. Those that cannot be read are taken off its count.
-func (q *Queue) rewrite(number uint64, from int64, r *Report) error {
-	if number == q.spool.last {
-		if err := q.spool.end(false); err != nil {
-			return err
-		}
-	}
-	ids, places := q.spool.in(number)
-	for i, id := range ids {
-		if places[i].offset < from {
+// findCopies makes a copy of a pair anew when its file is gone.
+func (q *Queue) findCopies(number uint64, r *Report) error {
+	for n := range copies {
+		if _, err := os.Lstat(q.path(copyName(number, n))); !errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		copied, err := q.spool.read(id)
-		if errors.Is(err, ErrDamaged) {
-			q.spool.forget(id)
-			continue
-		}
-		if err == nil {
-			err = q.spool.add(copied)
-		}
+		s, err := q.spool.load(number)
 		if err != nil {
 			return err
 		}
-		r.Repaired++
+		return q.repair(s, 1<<62, r)
 	}
 	return nil
 }
 
-// respool writes second copies again where they are gone, quarantines waiting
-// records of which no good copy is left, and ends what a crash kept from its end.
-func (q *Queue) respool(ctx context.Context, entries map[ID]Entry, r *Report) error {
-	var look []Entry
-	for id, e := range entries {
-		if _, ok := q.spool.place(id); !ok || e.State == Receipted {
-			look = append(look, e)
-		}
+// finish ends what a crash kept from its end.
+func (q *Queue) finish(ctx context.Context, r *Report) error {
+	ended, err := q.list(ctx, 1<<31, func(e Entry) bool { return e.State == Receipted || e.State == Purged }, bucketEnded)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(look, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
-	for _, e := range look {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	var receipted []ID
+	for _, e := range ended {
 		if e.State == Purged {
 			q.purged = append(q.purged, e.ID)
-			continue
+		} else {
+			receipted = append(receipted, e.ID)
 		}
-		if _, ok := q.spool.place(e.ID); !ok {
-			if err := q.mend(e, r); err != nil {
-				return err
-			}
-		}
-		if e.State == Receipted {
-			if err := q.Purge(ctx, e.ID); err != nil && !errors.Is(err, ErrFull) {
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for some := range slices.Chunk(receipted, 256) {
+		for _, err := range q.purgeAll(ctx, some) {
+			if err != nil && !errors.Is(err, ErrFull) {
 				return err
 			}
 			r.Purged++
@@ -636,7 +684,7 @@ func (q *Queue) setAside(r *Report, name string) error {
 	if err := os.MkdirAll(q.path(damagedDir), 0o700); err != nil {
 		return fmt.Errorf("set aside: %w", err)
 	}
-	to := filepath.Join(damagedDir, fmt.Sprintf("%s-%d", filepath.Base(name), q.opts.Clock().UnixNano()))
+	to := q.asideName(name)
 	if err := os.Rename(q.path(name), q.path(to)); err != nil {
 		return fmt.Errorf("set aside: %w", err)
 	}

@@ -9,18 +9,25 @@
 // record's bytes leave the disk only after its receipt is durable; one bad
 // record never stops the others; nothing is ever recreated empty over damage.
 //
-// Everything stands twice, and the second copy is durable before bbolt is told:
-// a record's bytes in spool/, what became of it (receipt, or reason of
-// its quarantine) as a line of the journal, the caller's head in the newest frame
-// of the spool or the head file. bbolt's pages carry no checksum, so every value carries
-// one; a read that meets damage takes the other copy. A database that fails its
-// check at opening (made in a child process: a bad page can end the process that
-// reads it) is set aside and made anew from the second copies.
+// Everything stands twice, and that before bbolt is told: a record's bytes in two
+// files of the spool; who has put it and what became of it, which bbolt keeps, also in
+// the frame around its bytes and (receipt, or reason of its quarantine) as a line of
+// the journal; the caller's head in the newest frame or the head file. bbolt's pages
+// carry no checksum, so every value carries one; a read that meets damage takes the
+// other copy. A database that is not what it was when it was closed, and fails its
+// check (made in a child process: a bad page can end the process that reads it), is
+// set aside and made anew from spool and journal.
 //
-// The database holds the records that are still here. What is left of the purged,
-// entry and receipt, moves to another one, the history, so that opening costs as
-// much after a million records as after none. It reads neither the history nor all
-// of the spool: Scrub does, beside the work.
+// The database knows the records that are still here, and holds nothing of their
+// bytes. What is left of the purged, entry and receipt, moves to another one, the
+// history. Opening after a close reads neither the history nor the spool nor any
+// entry, so that it costs as much with a million records as with none; Scrub reads
+// everything, beside the work. After a crash the database is checked, and of the
+// spool what was written last.
+//
+// The history keeps every receipt. The journal, its second copy, keeps those of the
+// records that are still here and the newest others: an older one that rots can be had from
+// the registry again.
 //
 // After a failed write the queue is as it was before, if there was no room; if
 // the kernel may have lost something, this queue writes no more and must be
@@ -35,14 +42,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -72,6 +75,7 @@ var (
 	ErrState    = errors.New("the record is not in a state for this")
 	ErrSize     = errors.New("record or receipt too large or empty")
 	ErrClosed   = errors.New("the queue is closed")
+	ErrFormat   = errors.New("another version of this program has written the queue: deliver its records with that version")
 )
 
 // ID names a record. The caller supplies it.
@@ -117,6 +121,8 @@ type Entry struct {
 	Reason *Reason   `json:"reason,omitempty"`
 	// SHA-256 of the receipt.
 	Receipt []byte `json:"receipt,omitempty"`
+
+	at place // of its bytes in the spool
 }
 
 // Stats counts what is here.
@@ -143,41 +149,7 @@ type Options struct {
 	archiveAt int                         // purged records that move to the history at once; tests have fewer
 	compactAt int64                       // bytes that are worth a compaction; tests have fewer
 	reserveDB int64                       // least size of the database; tests have less
-}
-
-var (
-	bucketEntries  = []byte("entries")  // id -> Entry, see encodeEntry; the history has the others
-	bucketWaiting  = []byte("waiting")  // Seq, big endian -> id
-	bucketData     = []byte("data")     // Seq -> bytes
-	bucketReceipts = []byte("receipts") // id -> receipt
-	bucketMeta     = []byte("meta")
-	keyHead        = []byte("head")
-	keyCounts      = []byte("counts")
-
-	buckets = [][]byte{bucketEntries, bucketWaiting, bucketData, bucketReceipts, bucketMeta}
-)
-
-// counts are kept beside the entries, so that Stats does not walk over them.
-type counts struct {
-	Waiting     int   `json:"waiting"`
-	Receipted   int   `json:"receipted"` // purged ones too
-	Archived    int   `json:"archived"`  // of these, in the history
-	Quarantined int   `json:"quarantined"`
-	Bytes       int64 `json:"bytes"`
-}
-
-func (c *counts) add(e Entry, n int) {
-	switch e.State {
-	case Queued:
-		c.Waiting += n
-	case Receipted, Purged:
-		c.Receipted += n
-	case Quarantined:
-		c.Quarantined += n
-	}
-	if e.State != Purged {
-		c.Bytes += int64(n * e.Size)
-	}
+	journalAt int64                       // size at which the journal is made smaller; tests have less
 }
 
 // Queue is an open queue. Its methods may be called from several goroutines.
@@ -190,199 +162,47 @@ type Queue struct {
 	history history
 	lock    *os.File
 
-	arriving sync.Mutex
-	arrived  []*putting // records that nobody has begun to put
-	putting  bool       // somebody puts, and will give the first of them its turn
+	arrivals arrivals
 
 	mu          sync.Mutex // one change at a time, over all that stands on disk
 	fatal       error      // after a failed sync nothing is written any more
 	seq         uint64     // last number given to a record or head
 	headSeq     uint64     // number of the head in force
 	headFileSeq uint64     // number of the head in the head file
+	whole       bool       // opening has ended, and closing may say that all is well
 	purged      []ID       // records to move to the history
 }
 
 // Close releases the queue.
 func (q *Queue) Close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	var errs []error
 	if q.db != nil {
-		errs = append(errs, q.db.Close())
+		used := q.used()
+		errs = append(errs, q.endSpool(), q.db.Close())
+		if q.whole && q.fatal == nil && used > 0 && errors.Join(errs...) == nil {
+			if err := q.markClosed(used); !clean(err) { // without room the next opening checks more
+				errs = append(errs, err)
+			}
+		}
+		q.whole = false
 	}
 	if q.journal != nil {
 		errs = append(errs, q.journal.close())
 	}
-	return errors.Join(append(errs, q.history.close(), q.spool.end(q.fatal == nil), q.lock.Close())...)
+	return errors.Join(append(errs, q.history.close(), q.lock.Close())...)
 }
 
-// Put keeps item: when it returns nil the record survives any power cut after
-// that instant. Putting the same record again is harmless; ErrConflict is
-// another record under the id of one. Records that are put at the same time share
-// the waiting for the disk.
-func (q *Queue) Put(ctx context.Context, item Item) error {
-	if len(item.Data) == 0 || len(item.Data) > MaxData || len(item.Head) > MaxHead {
-		return ErrSize
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	p := &putting{spooled: spooled{Item: item}, turn: make(chan struct{}, 1)}
-	q.arriving.Lock()
-	q.arrived = append(q.arrived, p)
-	first := !q.putting
-	q.putting = true
-	q.arriving.Unlock()
-	if !first {
-		<-p.turn
-	}
-	if !p.done {
-		runtime.Gosched() // those whose turn has just ended come with their next
-		q.mu.Lock()
-		q.putArrived() // p is the first of them
-		q.mu.Unlock()
-		q.arriving.Lock()
-		if q.putting = len(q.arrived) > 0; q.putting {
-			q.arrived[0].turn <- struct{}{}
-		}
-		q.arriving.Unlock()
-	}
-	return p.err
-}
-
-// putting is a record of which a caller of Put waits: for another to have put it,
-// or for his turn to put all that have arrived.
-type putting struct {
-	spooled
-	turn chan struct{}
-	done bool
-	err  error
-}
-
-// putArrived puts as many of the records that have arrived as one write takes.
-func (q *Queue) putArrived() {
-	q.arriving.Lock()
-	n, size := 0, 0
-	for ; n < len(q.arrived); n++ {
-		if size += len(q.arrived[n].Data) + len(q.arrived[n].Head) + frameHeader + sha256.Size; n > 0 && size > segmentSize {
-			break
-		}
-	}
-	now := q.arrived[:n:n]
-	q.arrived = q.arrived[n:]
-	q.arriving.Unlock()
-	first := map[ID]*putting{}
-	var fresh, again []*putting
-	for _, p := range now {
-		if first[p.ID] != nil {
-			again = append(again, p)
-			continue
-		}
-		first[p.ID] = p
-		if known, err := q.knows(p.Item); known || err != nil {
-			p.err = err
-			continue
-		}
-		fresh = append(fresh, p)
-	}
-	if err := q.putAll(fresh); clean(err) && len(fresh) > 1 {
-		for _, p := range fresh { // there may be room for some
-			p.err = q.putAll([]*putting{p})
-		}
-	} else {
-		for _, p := range fresh {
-			p.err = err
-		}
-	}
-	for _, p := range again {
-		if known, err := q.knows(p.Item); known || err != nil {
-			p.err = err
-		} else {
-			p.err = first[p.ID].err
-		}
-	}
-	for _, p := range now {
-		p.done = true
-		p.turn <- struct{}{}
-	}
-}
-
-// knows says that a record is here already.
-func (q *Queue) knows(item Item) (bool, error) {
-	if q.fatal != nil {
-		return false, q.fatal
-	}
-	old, err := q.here(item.ID)
-	if errors.Is(err, ErrUnknown) {
-		var e ending
-		e, err = q.history.find(item.ID)
-		old = e.Entry
-	}
-	switch {
-	case errors.Is(err, ErrUnknown), errors.Is(err, errHistory):
-		return false, nil // the registry knows what a damaged history has forgotten
-	case err == nil && !bytes.Equal(old.Digest, digest(item.Data)):
-		return false, ErrConflict
-	}
-	return err == nil, err
-}
-
-// putAll puts records that are not here yet, all of them or none.
-func (q *Queue) putAll(puts []*putting) error {
-	if q.fatal != nil || len(puts) == 0 {
-		return q.fatal
-	}
-	now := q.opts.Clock().UTC()
-	records := make([]spooled, len(puts))
-	var head dbHead
-	for i, p := range puts {
-		q.seq++
-		records[i] = spooled{p.Item, q.seq, now}
-		if p.Head != nil {
-			head = dbHead{q.seq, p.Head}
-		}
-	}
-	// The spool first: a record that bbolt knows always has its second copy.
-	if err := q.spool.add(records...); err != nil {
-		return q.failed("spool", err)
-	}
-	err := q.commit(func(tx *bolt.Tx) error {
-		if err := tx.Bucket(bucketEntries).SetSequence(q.seq); err != nil {
-			return err
-		}
-		if head.head != nil {
-			if err := writeHead(tx, head); err != nil {
-				return err
-			}
-		}
-		for _, r := range records {
-			if err := insert(tx, r); err != nil {
-				return err
-			}
-		}
+// endSpool ends the newest pair of files, which goes when nothing is in it.
+func (q *Queue) endSpool() error {
+	if q.spool.now[0] == nil {
 		return nil
-	})
-	if clean(err) {
-		// What the caller is told to have failed must not come back at the next
-		// opening, beside what he makes instead.
-		if undo := q.spool.takeBack(records...); undo != nil {
-			err = undo
-		}
 	}
-	if err != nil {
-		return q.failed("put", err)
+	if q.fatal == nil && q.spool.now[0].size == 0 {
+		return q.spool.drop(q.spool.last)
 	}
-	if head.head != nil {
-		q.headSeq = head.seq
-	}
-	return nil
-}
-
-// insert makes r a queued record.
-func insert(tx *bolt.Tx, r spooled) error {
-	e := Entry{ID: r.ID, State: Queued, Seq: r.seq, Size: len(r.Data), Digest: digest(r.Data), Put: r.put}
-	if err := tx.Bucket(bucketData).Put(be(r.seq), r.Data); err != nil {
-		return err
-	}
-	return putEntry(tx, e)
+	return q.spool.end()
 }
 
 // failed turns a write error into the caller's. For want of room the queue stays
@@ -427,10 +247,7 @@ func (q *Queue) SetHead(ctx context.Context, head []byte) error {
 	}
 	q.headFileSeq = seq
 	err := q.commit(func(tx *bolt.Tx) error {
-		if err := tx.Bucket(bucketEntries).SetSequence(seq); err != nil {
-			return err
-		}
-		return writeHead(tx, dbHead{seq, head})
+		return errors.Join(q.setSequences(tx), writeHead(tx, dbHead{seq, head}))
 	})
 	if err != nil {
 		return q.failed("head", err)
@@ -456,86 +273,119 @@ func (q *Queue) saveHead(ctx context.Context) error {
 // to: at most items of them and size bytes in total, but at least one. A record
 // whose copies are both damaged is quarantined and left out.
 func (q *Queue) Waiting(ctx context.Context, items, size int, skip func(ID) bool) ([]Item, error) {
-	var out []Item
-	var bad []ID
+	var entries []Entry
 	var total int
 	err := q.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketWaiting).Cursor()
-		for k, v := c.First(); k != nil && len(out) < items; k, v = c.Next() {
+		for k, v := c.First(); k != nil && len(entries) < items; k, v = c.Next() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			id := ID(v)
-			if skip(id) {
-				continue
-			}
-			e, err := entry(tx, id)
+			e, err := decodeEntry(k, v)
 			if err != nil {
 				return err
 			}
-			if len(out) > 0 && total+e.Size > size {
-				break
-			}
-			data, err := q.data(tx, e)
-			if err != nil {
-				bad = append(bad, id)
+			if skip(e.ID) {
 				continue
 			}
-			total += len(data)
-			out = append(out, Item{ID: id, Data: data})
+			if len(entries) > 0 && total+e.Size > size {
+				break
+			}
+			total += e.Size
+			entries = append(entries, e)
 		}
 		return nil
 	})
-	for _, id := range bad {
-		if err := q.Quarantine(ctx, id, bothDamaged); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Item, 0, len(entries))
+	for _, e := range entries {
+		data, err := q.Data(ctx, e.ID)
+		switch {
+		case errors.Is(err, errBoth):
+			if err := q.Quarantine(ctx, e.ID, bothDamaged); err != nil && !errors.Is(err, ErrState) {
+				return nil, err
+			}
+		case errors.Is(err, ErrState): // purged meanwhile
+		case err != nil:
 			return nil, err
+		default:
+			out = append(out, Item{ID: e.ID, Data: data})
 		}
 	}
-	return out, err
+	return out, nil
 }
 
 var bothDamaged = Reason{Code: "queue-damaged", Text: "both copies on this disk are damaged"}
 
+// errBoth is ErrDamaged, of both copies of a record.
+var errBoth = fmt.Errorf("%w: both copies of the record", ErrDamaged)
+
+// Receipt is the receipt of a record.
+type Receipt struct {
+	ID    ID
+	Bytes []byte
+}
+
 // StoreReceipt keeps a verified receipt: queued -> receipted. The same receipt
 // again is harmless, another one ErrConflict.
 func (q *Queue) StoreReceipt(ctx context.Context, id ID, receipt []byte) error {
-	if len(receipt) == 0 || len(receipt) > MaxReceipt {
-		return ErrSize
+	return q.StoreReceipts(ctx, []Receipt{{id, receipt}})[0]
+}
+
+// StoreReceipts is StoreReceipt for several records, in one transaction. The errors
+// are theirs, in the same order.
+func (q *Queue) StoreReceipts(ctx context.Context, receipts []Receipt) []error {
+	arrows := make([]arrow, len(receipts))
+	for i, r := range receipts {
+		arrows[i] = arrow{id: r.ID, receipt: r.Bytes, turn: func(e *Entry) error {
+			switch {
+			case e.State == Quarantined:
+				return ErrState
+			case e.State == Queued:
+				e.State, e.Done, e.Receipt = Receipted, q.opts.Clock().UTC(), digest(r.Bytes)
+			case !bytes.Equal(e.Receipt, digest(r.Bytes)):
+				return ErrConflict
+			}
+			return nil
+		}}
+		if len(r.Bytes) == 0 || len(r.Bytes) > MaxReceipt {
+			arrows[i].refused = ErrSize
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.change(ctx, id, func(e *Entry) error {
-		switch {
-		case e.State == Quarantined:
-			return ErrState
-		case e.State == Queued:
-			e.State, e.Done, e.Receipt = Receipted, q.opts.Clock().UTC(), digest(receipt)
-			return q.journal.add(*e, receipt)
-		case !bytes.Equal(e.Receipt, digest(receipt)):
-			return ErrConflict
-		}
-		return nil
-	}, func(tx *bolt.Tx, _ Entry) error { return tx.Bucket(bucketReceipts).Put(id[:], receipt) })
+	return q.change(ctx, arrows)
 }
 
 // Purge removes the bytes of a receipted record: receipted -> purged. Entry and
 // receipt stay. ErrState while there is no receipt.
-func (q *Queue) Purge(ctx context.Context, id ID) error {
+func (q *Queue) Purge(ctx context.Context, id ID) error { return q.PurgeAll(ctx, []ID{id})[0] }
+
+// PurgeAll is Purge for several records, in one transaction. The errors are theirs,
+// in the same order.
+func (q *Queue) PurgeAll(ctx context.Context, ids []ID) []error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.change(ctx, id, func(e *Entry) error {
-		switch e.State {
-		case Purged:
-			return nil
-		case Receipted:
-			e.State = Purged
-			if e.Seq == q.headSeq && q.headFileSeq < q.headSeq {
-				return q.saveHead(ctx) // its frame is the head's second copy
+	return q.purgeAll(ctx, ids)
+}
+
+func (q *Queue) purgeAll(ctx context.Context, ids []ID) []error {
+	arrows := make([]arrow, len(ids))
+	for i, id := range ids {
+		arrows[i] = arrow{id: id, turn: func(e *Entry) error {
+			switch e.State {
+			case Purged:
+			case Receipted:
+				e.State = Purged
+			default:
+				return ErrState
 			}
 			return nil
-		}
-		return ErrState
-	}, func(tx *bolt.Tx, e Entry) error { return tx.Bucket(bucketData).Delete(be(e.Seq)) })
+		}}
+	}
+	return q.change(ctx, arrows)
 }
 
 // Quarantine sets a record aside with its reason: queued -> quarantined. Its
@@ -546,72 +396,160 @@ func (q *Queue) Quarantine(ctx context.Context, id ID, r Reason) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.quarantine(id, r)
+	return q.quarantine(ctx, id, r)
 }
 
-func (q *Queue) quarantine(id ID, r Reason) error {
-	return q.change(context.Background(), id, func(e *Entry) error {
+func (q *Queue) quarantine(ctx context.Context, id ID, r Reason) error {
+	return q.change(ctx, []arrow{{id: id, turn: func(e *Entry) error {
 		switch e.State {
 		case Quarantined:
-			return nil
 		case Queued:
 			e.State, e.Done, e.Reason = Quarantined, q.opts.Clock().UTC(), &r
-			return q.journal.add(*e, nil)
+		default:
+			return ErrState
 		}
-		return ErrState
-	}, func(*bolt.Tx, Entry) error { return nil })
+		return nil
+	}}})[0]
 }
 
-// change moves a record to another state, under the lock. decide changes the entry, having made
-// what must be durable first; store is the rest of the transaction. When decide
-// leaves the entry as it was, nothing is written.
-func (q *Queue) change(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx, Entry) error) error {
-	err := q.changeOnce(ctx, id, decide, store)
-	if errors.Is(err, ErrFull) && q.unload() {
-		err = q.changeOnce(ctx, id, decide, store)
-	}
-	if err == nil && len(q.purged) >= q.opts.archiveAt {
-		err = q.archive()
-	}
-	return err
+// arrow is a record's way to another state.
+type arrow struct {
+	id      ID
+	turn    func(*Entry) error // makes the entry what it is to be, or leaves it; the error is the caller's
+	receipt []byte             // stored with a record that becomes Receipted
+	refused error              // whatever the record is
 }
 
-func (q *Queue) changeOnce(ctx context.Context, id ID, decide func(*Entry) error, store func(*bolt.Tx, Entry) error) error {
+// change moves records to another state, under the lock, in one transaction. What
+// must be durable first is: a line of the journal, the head's second copy.
+func (q *Queue) change(ctx context.Context, arrows []arrow) []error {
+	errs := make([]error, len(arrows))
+	todo := make([]int, len(arrows))
+	for i := range todo {
+		todo[i] = i
+	}
+	for len(todo) > 0 {
+		var later []int // another arrow of the same record goes first
+		seen := map[ID]bool{}
+		now := slices.DeleteFunc(slices.Clone(todo), func(i int) bool {
+			again := seen[arrows[i].id]
+			seen[arrows[i].id] = true
+			if again {
+				later = append(later, i)
+			}
+			return again
+		})
+		err := q.changeOnce(ctx, arrows, now, errs)
+		if errors.Is(err, ErrFull) && q.unload() {
+			err = q.changeOnce(ctx, arrows, now, errs)
+		}
+		for _, i := range now {
+			errs[i] = cmp.Or(errs[i], err)
+		}
+		todo = later
+	}
+	if q.fatal == nil && len(q.purged) >= q.opts.archiveAt {
+		if err := q.archive(); err != nil {
+			for i := range errs {
+				errs[i] = cmp.Or(errs[i], err)
+			}
+		}
+	}
+	return errs
+}
+
+// changeOnce moves the records of some arrows. errs are for the callers of those that
+// are refused; the error is for all others.
+func (q *Queue) changeOnce(ctx context.Context, arrows []arrow, some []int, errs []error) error {
 	if q.fatal != nil {
 		return q.fatal
 	}
-	old, err := q.Get(ctx, id)
-	if err != nil {
-		return err
+	type move struct {
+		from, to Entry
+		receipt  []byte
 	}
-	e := old
-	if err := decide(&e); err != nil {
-		if errors.Is(err, ErrState) || errors.Is(err, ErrConflict) || errors.Is(err, ErrFull) || q.fatal != nil {
+	var moves []move
+	var lines []byte
+	head := false
+	for _, i := range some {
+		from, err := Entry{}, arrows[i].refused
+		if err == nil {
+			from, err = q.Get(ctx, arrows[i].id)
+		}
+		to := from
+		if err == nil {
+			err = arrows[i].turn(&to)
+		}
+		if errs[i] = err; err != nil || to.State == from.State {
+			continue
+		}
+		m := move{from: from, to: to}
+		switch to.State {
+		case Receipted:
+			m.receipt = arrows[i].receipt
+		case Purged: // its frame may be the head's second copy
+			head = head || to.Seq == q.headSeq && q.headFileSeq < q.headSeq
+		}
+		if to.State != Purged {
+			line, err := encodeEnding(ending{Record: to.ID.String(), Entry: to, Receipt: m.receipt})
+			if err != nil {
+				return err
+			}
+			lines = append(lines, line...)
+		}
+		moves = append(moves, m)
+	}
+	if len(moves) == 0 {
+		return nil
+	}
+	if head {
+		if err := q.saveHead(ctx); err != nil {
 			return err
 		}
-		return q.failed("journal", err)
 	}
-	if e.State != old.State {
-		err := q.commit(func(tx *bolt.Tx) error {
-			if err := uncount(tx, old); err != nil {
-				return err
-			}
-			if err := store(tx, e); err != nil {
-				return err
-			}
-			return putEntry(tx, e)
-		})
-		if err != nil {
-			return q.failed("update", err)
-		}
-		if e.State == Purged {
-			q.purged = append(q.purged, id)
+	if len(lines) > 0 {
+		if err := q.journal.add(lines); err != nil {
+			return q.failed("journal", err)
 		}
 	}
-	if e.State == Purged {
-		// Only now: a crash before leaves a file that the next opening removes.
-		if err := q.spool.drop(id); err != nil {
-			return q.failed("purge", err)
+	err := q.commit(func(tx *bolt.Tx) error {
+		for _, m := range moves {
+			if err := errors.Join(dropEntry(tx, m.from), putEntry(tx, m.to)); err != nil {
+				return err
+			}
+			if m.receipt != nil {
+				if err := tx.Bucket(bucketReceipts).Put(be(m.to.Seq), m.receipt); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return q.failed("update", err)
+	}
+	emptied := map[uint64]bool{}
+	for _, m := range moves {
+		if m.to.State == Purged {
+			q.purged = append(q.purged, m.to.ID)
+			emptied[m.to.at.segment] = true
+		}
+	}
+	return q.dropEmpty(emptied)
+}
+
+// dropEmpty removes those of the pairs of files that no record needs. Only now, when
+// the database says so: a crash before leaves files that the next opening removes.
+func (q *Queue) dropEmpty(pairs map[uint64]bool) error {
+	var live map[uint64]int64
+	if err := q.view(func(tx *bolt.Tx) (err error) { live, err = liveOf(tx, pairs); return err }); err != nil {
+		return q.failed("purge", err)
+	}
+	for n := range pairs {
+		if n != 0 && live[n] == 0 {
+			if err := q.spool.drop(n); err != nil {
+				return q.failed("purge", err)
+			}
 		}
 	}
 	return nil
@@ -649,24 +587,36 @@ func (q *Queue) former(id ID) (ending, error) {
 }
 
 // Data returns a record's bytes, checked; ErrState when they are purged.
-func (q *Queue) Data(ctx context.Context, id ID) (data []byte, err error) {
-	err = q.view(func(tx *bolt.Tx) error {
-		e, err := entry(tx, id)
-		if err != nil {
-			return err
-		}
-		if e.State == Purged {
-			return ErrState
-		}
-		data, err = q.data(tx, e)
-		return err
-	})
+func (q *Queue) Data(ctx context.Context, id ID) ([]byte, error) {
+	r, err := q.read(id)
+	if errors.Is(err, errBoth) || errors.Is(err, ErrUnknown) {
+		// It may have been moved or purged between two looks.
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		r, err = q.read(id)
+	}
 	if errors.Is(err, ErrUnknown) {
 		if _, err = q.former(id); err == nil {
 			err = ErrState
 		}
 	}
-	return data, err
+	return r.Data, err
+}
+
+// read reads a record that is still here.
+func (q *Queue) read(id ID) (spooled, error) {
+	e, err := q.here(id)
+	if err != nil {
+		return spooled{}, err
+	}
+	if e.State == Purged {
+		return spooled{}, ErrState
+	}
+	r, err := q.spool.read(e)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errBoth, err)
+	}
+	return r, err
 }
 
 // Receipt returns a stored receipt; ErrUnknown.
@@ -674,7 +624,7 @@ func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) 
 	var e Entry
 	err = q.view(func(tx *bolt.Tx) error {
 		e, err = entry(tx, id)
-		receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
+		receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(be(e.Seq)))
 		return err
 	})
 	if errors.Is(err, ErrUnknown) {
@@ -699,39 +649,31 @@ func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) 
 
 // List returns entries in no particular order, at most limit of those that keep
 // says yes to. Of the purged it knows those of late: Delivered has them all.
-func (q *Queue) List(ctx context.Context, limit int, keep func(Entry) bool) (out []Entry, err error) {
-	err = q.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketEntries).Cursor()
-		for k, v := c.First(); k != nil && len(out) < limit; k, v = c.Next() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			e, err := decodeEntry(k, v)
-			if err != nil {
-				return err
-			}
-			if keep(e) {
-				out = append(out, e)
-			}
-		}
-		return nil
-	})
-	return out, err
+func (q *Queue) List(ctx context.Context, limit int, keep func(Entry) bool) ([]Entry, error) {
+	return q.list(ctx, limit, keep, bucketEnded, bucketWaiting)
 }
 
 // Queued returns the entries of queued records, oldest first, at most limit.
-func (q *Queue) Queued(ctx context.Context, limit int) (out []Entry, err error) {
+func (q *Queue) Queued(ctx context.Context, limit int) ([]Entry, error) {
+	return q.list(ctx, limit, func(Entry) bool { return true }, bucketWaiting)
+}
+
+func (q *Queue) list(ctx context.Context, limit int, keep func(Entry) bool, buckets ...[]byte) (out []Entry, err error) {
 	err = q.view(func(tx *bolt.Tx) error {
-		c := tx.Bucket(bucketWaiting).Cursor()
-		for k, v := c.First(); k != nil && len(out) < limit; k, v = c.Next() {
-			if err := ctx.Err(); err != nil {
-				return err
+		for _, b := range buckets {
+			c := tx.Bucket(b).Cursor()
+			for k, v := c.First(); k != nil && len(out) < limit; k, v = c.Next() {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				e, err := decodeEntry(k, v)
+				if err != nil {
+					return err
+				}
+				if keep(e) {
+					out = append(out, e)
+				}
 			}
-			e, err := entry(tx, ID(v))
-			if err != nil {
-				return err
-			}
-			out = append(out, e)
 		}
 		return nil
 	})
@@ -747,7 +689,7 @@ func (q *Queue) Delivered(ctx context.Context, from, to time.Time, limit int) ([
 	within := func(e Entry) bool {
 		return (e.State == Receipted || e.State == Purged) && !e.Done.Before(from) && e.Done.Before(to)
 	}
-	out, err := q.List(ctx, 1<<31, within)
+	out, err := q.list(ctx, 1<<31, within, bucketEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -755,10 +697,11 @@ func (q *Queue) Delivered(ctx context.Context, from, to time.Time, limit int) ([
 	for _, e := range out {
 		here[e.ID] = true // a cut may have left it in both places
 	}
-	if err := q.history.newest(ctx, from, to, limit, func(e Entry) {
-		if !here[e.ID] {
-			out = append(out, e)
+	if err := q.history.newest(ctx, from, to, limit, func(e ending) bool {
+		if !here[e.Entry.ID] {
+			out = append(out, e.Entry)
 		}
+		return true
 	}); err != nil {
 		return nil, err
 	}
@@ -773,9 +716,9 @@ func (q *Queue) Stats(ctx context.Context) (s Stats, err error) {
 		if err != nil {
 			return err
 		}
-		s = Stats{Waiting: c.Waiting, Quarantined: c.Quarantined, Receipted: c.Receipted, Bytes: c.Bytes}
-		if _, id := tx.Bucket(bucketWaiting).Cursor().First(); id != nil {
-			e, err := entry(tx, ID(id))
+		s = Stats{Waiting: int(c.Waiting), Quarantined: int(c.Quarantined), Receipted: int(c.Receipted), Bytes: c.Bytes}
+		if k, v := tx.Bucket(bucketWaiting).Cursor().First(); k != nil {
+			e, err := decodeEntry(k, v)
 			if err != nil {
 				return err
 			}
@@ -787,7 +730,7 @@ func (q *Queue) Stats(ctx context.Context) (s Stats, err error) {
 }
 
 // Room says, before an enrollment begins, whether its record will fit: ErrFull,
-// or why this queue writes no more.
+// or why this queue writes no more. What can be made ready for the record, is.
 func (q *Queue) Room(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -800,6 +743,9 @@ func (q *Queue) Room(ctx context.Context) error {
 	}
 	if free < q.opts.Reserve {
 		return ErrFull
+	}
+	if err := q.spool.ready(); err != nil {
+		return q.failed("spool", err)
 	}
 	return q.load()
 }
@@ -821,23 +767,6 @@ func (q *Queue) load() error {
 
 // unload gives the ballast up and says whether there was some.
 func (q *Queue) unload() bool { return os.Remove(q.path(ballastFile)) == nil }
-
-// data returns a record's bytes from bbolt, or from the spool when bbolt's are
-// not what was put.
-func (q *Queue) data(tx *bolt.Tx, e Entry) ([]byte, error) {
-	data := tx.Bucket(bucketData).Get(be(e.Seq))
-	if bytes.Equal(digest(data), e.Digest) {
-		return bytes.Clone(data), nil
-	}
-	copied, err := q.spool.read(e.ID)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(digest(copied.Data), e.Digest) {
-		return nil, fmt.Errorf("%w: spool", ErrDamaged)
-	}
-	return copied.Data, nil
-}
 
 func (q *Queue) view(f func(tx *bolt.Tx) error) error {
 	return guarded(func() error { return q.db.View(f) })
@@ -870,160 +799,3 @@ func guarded(f func() error) (err error) {
 	}
 	return err
 }
-
-func makeBuckets(tx *bolt.Tx) error {
-	for _, b := range buckets {
-		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func entry(tx *bolt.Tx, id ID) (Entry, error) {
-	v := tx.Bucket(bucketEntries).Get(id[:])
-	if v == nil {
-		return Entry{}, ErrUnknown
-	}
-	return decodeEntry(id[:], v)
-}
-
-// An entry stands in the database as
-//
-//	state 1 | seq 8 | size 4 | SHA-256 of the data 32 | put 8 | done 8 | 0, or 32 and the SHA-256 of the receipt | reason as JSON, or nothing
-//
-// behind its checksum: opening reads them all. Numbers are big-endian, times are
-// nanoseconds since 1970, 0 for none.
-const entryHeader = 1 + 8 + 4 + sha256.Size + 8 + 8 + 1
-
-var stateCodes = []State{Queued, Receipted, Purged, Quarantined}
-
-func encodeEntry(e Entry) ([]byte, error) {
-	b := append(make([]byte, 0, entryHeader+sha256.Size), byte(slices.Index(stateCodes, e.State)))
-	b = binary.BigEndian.AppendUint64(b, e.Seq)
-	b = binary.BigEndian.AppendUint32(b, uint32(e.Size))
-	b = append(b, e.Digest...)
-	for _, t := range []time.Time{e.Put, e.Done} {
-		n := int64(0)
-		if !t.IsZero() {
-			n = t.UnixNano()
-		}
-		b = binary.BigEndian.AppendUint64(b, uint64(n))
-	}
-	b = append(append(b, byte(len(e.Receipt))), e.Receipt...)
-	if e.Reason == nil {
-		return b, nil
-	}
-	reason, err := json.Marshal(e.Reason)
-	return append(b, reason...), err
-}
-
-func decodeEntry(k, v []byte) (e Entry, err error) {
-	bad := fmt.Errorf("%w: entry", ErrDamaged)
-	v, err = checkSum(k, v)
-	if err != nil || len(k) != len(e.ID) || len(v) < entryHeader || int(v[0]) >= len(stateCodes) {
-		return e, bad
-	}
-	e.ID, e.State = ID(k), stateCodes[v[0]]
-	e.Seq, v = binary.BigEndian.Uint64(v[1:]), v[9:]
-	e.Size, v = int(binary.BigEndian.Uint32(v)), v[4:]
-	e.Digest, v = bytes.Clone(v[:sha256.Size]), v[sha256.Size:]
-	for _, t := range []*time.Time{&e.Put, &e.Done} {
-		if n := int64(binary.BigEndian.Uint64(v)); n != 0 {
-			*t = time.Unix(0, n).UTC()
-		}
-		v = v[8:]
-	}
-	n := int(v[0])
-	if v = v[1:]; n != 0 && n != sha256.Size || len(v) < n {
-		return e, bad
-	}
-	if n > 0 {
-		e.Receipt, v = bytes.Clone(v[:n]), v[n:]
-	}
-	if len(v) > 0 && json.Unmarshal(v, &e.Reason) != nil {
-		return e, bad
-	}
-	return e, nil
-}
-
-// putEntry writes an entry and, with it, index and counts.
-func putEntry(tx *bolt.Tx, e Entry) error {
-	b, err := encodeEntry(e)
-	if err != nil {
-		return err
-	}
-	if err := tx.Bucket(bucketEntries).Put(e.ID[:], withSum(e.ID[:], b)); err != nil {
-		return err
-	}
-	if e.State == Queued {
-		if err := tx.Bucket(bucketWaiting).Put(be(e.Seq), e.ID[:]); err != nil {
-			return err
-		}
-	}
-	return count(tx, e, +1)
-}
-
-// uncount takes an entry out of index and counts, before another one takes its
-// place.
-func uncount(tx *bolt.Tx, e Entry) error {
-	if e.State == Queued {
-		if err := tx.Bucket(bucketWaiting).Delete(be(e.Seq)); err != nil {
-			return err
-		}
-	}
-	return count(tx, e, -1)
-}
-
-func readCounts(tx *bolt.Tx) (c counts, err error) {
-	b := tx.Bucket(bucketMeta).Get(keyCounts)
-	if b == nil {
-		return c, nil
-	}
-	b, err = checkSum(keyCounts, b)
-	if err != nil || json.Unmarshal(b, &c) != nil {
-		return c, fmt.Errorf("%w: counts", ErrDamaged)
-	}
-	return c, nil
-}
-
-func count(tx *bolt.Tx, e Entry, n int) error {
-	c, err := readCounts(tx)
-	if err != nil {
-		return err
-	}
-	c.add(e, n)
-	return writeCounts(tx, c)
-}
-
-func writeCounts(tx *bolt.Tx, c counts) error {
-	b, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	return tx.Bucket(bucketMeta).Put(keyCounts, withSum(keyCounts, b))
-}
-
-// dbHead is the caller's head and the number of the step that set it.
-type dbHead struct {
-	seq  uint64
-	head []byte
-}
-
-func readHead(tx *bolt.Tx) (h dbHead, err error) {
-	if b := tx.Bucket(bucketMeta).Get(keyHead); b != nil {
-		h.seq, h.head, err = decodeHead(b)
-	}
-	return h, err
-}
-
-func writeHead(tx *bolt.Tx, h dbHead) error {
-	return tx.Bucket(bucketMeta).Put(keyHead, encodeHead(h.seq, h.head))
-}
-
-func digest(b []byte) []byte {
-	sum := sha256.Sum256(b)
-	return sum[:]
-}
-
-func be(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
