@@ -507,6 +507,20 @@ func (s *postgresStore) Decided(ctx context.Context, id [32]byte, d decision, re
 	})
 }
 
+func (s *postgresStore) Judged(ctx context.Context, after uint64, limit int) (out []judged, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var j judged
+		var id []byte
+		if err := rows.Scan(&j.number, &id, &j.verdict); err != nil {
+			return err
+		}
+		j.id = [32]byte(id)
+		out = append(out, j)
+		return nil
+	}, `SELECT arrival, id, verdict FROM records JOIN verdicts ON record = id WHERE arrival > $1 ORDER BY arrival LIMIT $2`, int64(after), limit)
+	return out, err
+}
+
 func (s *postgresStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {
 	err = s.rows(ctx, func(rows pgx.Rows) error {
 		var id, jws, proof []byte

@@ -72,7 +72,7 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	script := commandsOf(t, "runbook.md")
-	addresses := map[string]string{"127.0.0.1:18443": free(t), "127.0.0.1:18444": free(t), "127.0.0.1:19464": free(t)}
+	addresses := map[string]string{"127.0.0.1:18443": free(t), "127.0.0.1:18444": free(t), "127.0.0.1:19464": free(t), "127.0.0.1:19465": free(t)}
 	for written, address := range addresses {
 		script = strings.ReplaceAll(script, written, address)
 	}
