@@ -110,7 +110,7 @@ func TestPutBackAndBroughtLevel(t *testing.T) {
 	own := enroll(officer)
 	bad := k.Make(t, registrytest.Spec{}) // nothing that verifies
 	doraTwice := enroll(dora)
-	all := []record.Submission{bertas, first, bertasNext, annasSecond, clarasFirst, clarasSecond, namesake, own, bad, doras, doraTwice}
+	all := []record.Submission{bertas, annasSecond, first, bertasNext, clarasFirst, clarasSecond, namesake, own, bad, doras, doraTwice}
 	for _, s := range all {
 		jws(t, v, s)
 	}
@@ -158,7 +158,7 @@ func TestPutBackAndBroughtLevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = open(t, w.VaultOptions())
-	// Known: Dora's first, and what was shown before.
+	// Known: Dora's first, what was shown before. The first of Anna's has another verdict.
 	if missed := level(t, v, outcomes.Last, toShow); missed != len(all)-4 {
 		t.Errorf("%d of %d missed", missed, len(all))
 	}
@@ -273,8 +273,12 @@ func TestLevelUnderPoliciesSince(t *testing.T) {
 	if got := judged(t, w, v, s); got.Status != receipt.Active {
 		t.Fatalf("%+v", got)
 	}
-	w.Policy = w.Sign(t, 3, time.Now())
-	v = lose(v)
+	// The officer's card was lost since, and the clock of the new machine stands yet.
+	w.Policy = w.Revoke(t, 3, time.Now().Add(-10*time.Minute), w.Officer)
+	lose(v).Close()
+	late := w.VaultOptions()
+	late.Now = func() time.Time { return time.Now().Add(-24 * time.Hour) }
+	v = open(t, late)
 	if err := v.LearnPolicy(registrytest.New(t).Policy.Bytes()); err != nil {
 		t.Errorf("another root's: %v", err)
 	}
@@ -282,6 +286,12 @@ func TestLevelUnderPoliciesSince(t *testing.T) {
 		t.Fatal(err)
 	}
 	level(t, v, 0, all)
+	v.Close()
+	v = open(t, w.VaultOptions())
+	if got := judged(t, w, v, s); got.Status != receipt.Active {
+		t.Errorf("%+v", got)
+	}
+	w.Officer = w.Officers.Officer(t, "4712", nil)
 	if got := judged(t, w, v, k.Make(t, registrytest.Spec{Identity: identityOf(t, anna, nil)})); got.Code != api.CodeReview {
 		t.Errorf("%+v", got)
 	}
