@@ -250,7 +250,7 @@ func body(tx *bbolt.Tx, id []byte) (jws, attestation []byte, err error) {
 		jws, attestation = tx.Bucket(bucketBodies).Get(key), tx.Bucket(bucketEvidence).Get(key)
 	}
 	if jws == nil {
-		return nil, nil, errors.New("a record's body is missing")
+		return nil, nil, fmt.Errorf("%w: its body is missing", errNotHeld)
 	}
 	return jws, attestation, nil
 }

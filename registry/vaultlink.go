@@ -219,7 +219,10 @@ func (v *vaultRole) level(ctx context.Context) error {
 			if !slices.Contains(missing, j.Record) {
 				continue
 			}
-			if j.Submission, err = v.store.Submission(ctx, j.Record); err != nil {
+			if j.Submission, err = v.store.Submission(ctx, j.Record); errors.Is(err, errNotHeld) {
+				v.log.Error("a record's person is lost to the vault", "record", j.Record, "error", err) // see registry check
+				continue
+			} else if err != nil {
 				return fmt.Errorf("record %s: %w", j.Record, err)
 			}
 			if _, err := v.showJudged(ctx, api.LevelRequest{Judged: []api.Judged{j}}); err != nil {

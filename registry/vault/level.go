@@ -124,15 +124,17 @@ func (v *Vault) relearn(j api.Judged, verdict receipt.Verified[receipt.Verdict])
 	s, err := record.ParseSubmission(j.Submission)
 	if err != nil || s.ID() != j.Record {
 		v.passOver(j.Record, errors.Join(err, errors.New("not the record of the verdict")))
-		return v.store.keepVerdict(j.Record, verdict.Bytes())
+		return nil
 	}
 	p, claims := s.Record().Payload(), verdict.Claims()
 	decided := claims.Supersedes != [32]byte{} // by a person
 	var found examined
 	if claims.Status == receipt.Active || !decided && (claims.Code == api.CodeReview || claims.Code == api.CodeOwnEnrollment) {
-		if found, err = v.recall(s.Record(), claims); err != nil {
+		if found, err = v.recall(s.Record(), claims); errors.Is(err, errNoPerson) {
 			v.passOver(j.Record, err)
 			return v.store.keepVerdict(j.Record, verdict.Bytes())
+		} else if err != nil {
+			return err
 		}
 	}
 	if decided {
@@ -146,7 +148,10 @@ func (v *Vault) relearn(j api.Judged, verdict receipt.Verified[receipt.Verdict])
 	return v.store.decide(p, j.Record, verdict.Bytes(), o, claims.Time)
 }
 
-// recall opens a record once more, for the person that its verdict was about.
+var errNoPerson = errors.New("the record shows no person any more")
+
+// recall opens a record once more, for the person that its verdict was about;
+// errNoPerson.
 func (v *Vault) recall(r record.Record, claims receipt.Verdict) (examined, error) {
 	then := v.judge
 	then.revoked = nil // since the verdict
@@ -155,8 +160,11 @@ func (v *Vault) recall(r record.Record, claims receipt.Verdict) (examined, error
 	if claims.Code == api.CodeOwnEnrollment {
 		want = claims.Code
 	}
-	if err == nil && found.code != want {
-		err = fmt.Errorf("its identity gives %q now", found.code)
+	switch {
+	case errors.Is(err, ErrUnknownPolicy):
+		err = fmt.Errorf("%w: %w", errNoPerson, err)
+	case err == nil && found.code != want:
+		err = fmt.Errorf("%w: its identity gives %q", errNoPerson, found.code)
 	}
 	return found, err
 }

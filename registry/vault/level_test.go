@@ -238,9 +238,9 @@ func TestForgedVerdictsTeachNothing(t *testing.T) {
 	v = lose(v)
 	flipped := good[0]
 	flipped.Verdict = flipped.Verdict[:len(flipped.Verdict)-5] + "AAAAA"
-	swapped := good[1]
-	swapped.Verdict = good[0].Verdict
-	for name, j := range map[string]api.Judged{"by another key": {Record: s.ID(), Verdict: string(forged), Submission: s.Bytes()}, "flipped": flipped, "of another record": swapped} {
+	swapped, hollow := good[1], good[0]
+	swapped.Verdict, hollow.Submission = good[0].Verdict, good[1].Submission
+	for name, j := range map[string]api.Judged{"by another key": {Record: s.ID(), Verdict: string(forged), Submission: s.Bytes()}, "flipped": flipped, "of another record": swapped, "with another record": hollow} {
 		if out, err := v.Level(t.Context(), api.LevelRequest{Judged: []api.Judged{j}}); err != nil || len(out.Missing) != 0 {
 			t.Errorf("%s: %+v, %v", name, out, err)
 		}
