@@ -334,3 +334,12 @@ func (f logFiles) read(path string) ([]byte, error) {
 	}
 	return f.root.ReadFile(path)
 }
+
+// Read makes it checkpoint.Files.
+func (f logFiles) Read(_ context.Context, path string, limit int64) ([]byte, error) {
+	b, err := f.read(path)
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has %d bytes", path, len(b))
+	}
+	return b, err
+}

@@ -31,6 +31,7 @@ const (
 	PathRecords    = "/v1/records"        // POST; GET with /{id}
 	PathStatus     = "/v1/records/status" // POST: of many records at once
 	PathActivity   = "/v1/activity"       // POST: receipt.SignActivity's JWS; answered with the time
+	PathRenewal    = "/v1/certificates"   // POST: receipt.SignRenewal's JWS; answered with KioskCertificates
 	PathPolicy     = "/v1/policy"
 	PathTime       = "/v1/time"           // the registry's signed time, application/jose
 	PathLog        = "/v1/log/"           // C2SP tlog-tiles
@@ -361,6 +362,7 @@ const (
 	CodeTooMany     = "api-too-many"    // 429
 	CodeInternal    = "api-internal"    // 500
 	CodeUnavailable = "api-unavailable" // 503
+	CodeRenewal     = "api-renewal"     // 403: a request for certificates that the kiosk's record key did not sign for this connection
 	CodeCancelCode  = "api-cancel-code" // 400: mistyped, whatever it is the code of
 
 	CodeProvisionCode        = "provision-code"        // 403: unknown, wrong, used up or expired; which one is not told
@@ -429,7 +431,7 @@ func (p Problem) Check() error {
 // message is what Decode reads.
 type message interface {
 	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
-		Cancellation | OutcomesRequest | Outcomes | LevelRequest | LevelResult
+		Cancellation | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
 	Check() error
 }
 

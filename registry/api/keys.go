@@ -24,6 +24,7 @@ type RegistryKeys struct {
 	// to be believed. LogKey is never among them.
 	EarlierVerdictKeys []record.JWK `json:"earlier_verdict_keys,omitzero"`
 	EarlierTLSRoots    [][]byte     `json:"earlier_tls_roots,omitzero"`
+	EarlierKioskCAs    [][]byte     `json:"earlier_kiosk_cas,omitzero"`
 
 	// Exchange are the keys that kiosks seal drives to, the newest first; the older
 	// ones are for policies that name them still.

@@ -236,7 +236,7 @@ type SignOn struct {
 
 // Statement is what this package signs and verifies as a compact JWS.
 type Statement interface {
-	Provisional | Verdict | Time | SignOn | Activity | Farewell
+	Provisional | Verdict | Time | SignOn | Activity | Farewell | Renewal
 }
 
 // Verified is a statement whose signature has been checked; only the Verify

@@ -11,7 +11,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"enrollkiosk/registry/api"
-	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -82,12 +81,8 @@ func (v *Vault) LearnPolicy(signed []byte) error {
 	if err := v.isBehind(); err != nil {
 		return err
 	}
-	s, err := policy.Parse(signed, v.opts.Root)
-	if err != nil {
-		v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
-		return nil
-	}
-	if err := v.addPolicy(s); err != nil {
+	s, err := v.addPolicy(signed)
+	if err != nil || !s.Valid() {
 		return err
 	}
 	return v.store.keepPolicy(s.Digest(), s.Bytes())

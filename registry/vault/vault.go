@@ -155,32 +155,36 @@ func (v *Vault) loadPolicies() error {
 	}
 	v.judge = judge{production: v.opts.Production, rules: map[[32]byte]*rules{}}
 	for _, b := range append(kept, current.Bytes()) {
-		s, err := policy.Parse(b, v.opts.Root)
-		if err != nil {
-			v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
-			continue
-		}
-		if err := v.addPolicy(s); err != nil {
+		if _, err := v.addPolicy(b); err != nil {
 			return err
 		}
 	}
 	return v.store.keepPolicy(current.Digest(), current.Bytes())
 }
 
-// addPolicy prepares one that was in force, or is.
-func (v *Vault) addPolicy(s policy.Signed) error {
-	if v.judge.rules[s.Digest()] != nil {
-		return nil
+// addPolicy prepares one that was in force, or is. It returns the zero value for one
+// of another root.
+func (v *Vault) addPolicy(signed []byte) (policy.Signed, error) {
+	s, err := v.opts.Policy.ParseEarlier(signed)
+	if err != nil {
+		s, err = policy.Parse(signed, v.opts.Root)
 	}
-	if err := v.opts.Policy.CheckSuccessor(s.Policy().Version, s.Digest()); err != nil {
-		return fmt.Errorf("policy in force: %w", err)
+	if err != nil {
+		v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
+		return policy.Signed{}, nil
+	}
+	if v.judge.rules[s.Digest()] != nil {
+		return s, nil
+	}
+	if err := v.opts.Policy.CheckSuccessor(s); err != nil {
+		return s, fmt.Errorf("policy in force: %w", err)
 	}
 	r, err := newRules(s)
 	if err != nil {
-		return fmt.Errorf("load policies: %w", err)
+		return s, fmt.Errorf("load policies: %w", err)
 	}
 	v.judge.rules[s.Digest()], v.judge.revoked = r, append(v.judge.revoked, r.policy.Revocations())
-	return nil
+	return s, nil
 }
 
 // Judge opens the identity in a submission and returns the signed verdict: a

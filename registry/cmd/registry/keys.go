@@ -44,6 +44,11 @@ func rotateKeys(args []string) error {
 			return err
 		}
 		fmt.Print("made a verdict key. " + nextPolicy)
+	case "kiosk-ca":
+		if _, err := registry.RotateKioskCA(dir, time.Now()); err != nil {
+			return err
+		}
+		fmt.Print("made an authority over kiosks. " + nextPolicy + "Kiosks get certificates under it when they renew theirs.\n")
 	case "tls-root":
 		if _, err := registry.RotateTLSRoot(dir, time.Now()); err != nil {
 			return err
@@ -56,7 +61,7 @@ func rotateKeys(args []string) error {
 		}
 		fmt.Print("made a TLS key and certificate. Start the registry anew: from then on they are used. Provisioning codes that were given out before end.\n")
 	default:
-		return command.Misuse("keys rotate verdict, tls or tls-root (see registry -h)")
+		return command.Misuse("keys rotate verdict, tls, tls-root or kiosk-ca (see registry -h)")
 	}
 	return nil
 }

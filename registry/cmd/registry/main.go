@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,7 +31,7 @@ const usage = `registry: takes enrollment records on and logs them.
   registry check --config FILE [--json]               compare store and log, record by record
   registry log copy DIR|URL DIR --vkey KEY [--root PEM]
                                                       copy a log, or what is new of it, and verify it
-  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+  registry keys rotate verdict|tls|tls-root|kiosk-ca --config FILE [--host HOST]...
                                                       make the next key; old ones stay for what they signed
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
@@ -262,6 +261,9 @@ func status(ctx context.Context, args []string) error {
 		return command.PrintJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, k := range s.Ending {
+		fmt.Printf("ENDING   %s: its certificates end on %s and it has not renewed them; registry kiosks code\n", k.Kiosk, k.End.Format(time.DateOnly))
+	}
 	for _, role := range s.Leads {
 		fmt.Printf("role     %s\n", role)
 	}
@@ -329,10 +331,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	// The code says whom the kiosk will believe: that must be who signed the policy.
-	if _, err := c.SignedPolicy(); err != nil {
-		return err
-	}
-	root, err := hex.DecodeString(c.Registry.Root)
+	signed, err := c.SignedPolicy()
 	if err != nil {
 		return err
 	}
@@ -341,7 +340,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	defer at.Close()
-	made, err := at.Kiosks.NewCode(ctx, *id, [32]byte(root), *valid, time.Now())
+	made, err := at.Kiosks.NewCode(ctx, *id, signed.Root(), *valid, time.Now())
 	if errors.Is(err, registry.ErrKioskID) {
 		return command.Misuse("--id %q: %w", *id, err)
 	}
