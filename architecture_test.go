@@ -56,7 +56,7 @@ var allowed = map[string][]string{
 	"registry/api":   {"registry/record", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
 	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
-		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/pelletier/go-toml/v2"},
+		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/prometheus/client_golang/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
 		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/prometheus/client_golang/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
 

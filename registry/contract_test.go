@@ -146,7 +146,7 @@ func (c *contract) check(schema, v any, at string) error {
 		switch key {
 		case "description", "examples", "format":
 		case "type":
-			if is := map[any]bool{"string": isString, "array": isList, "object": isObject, "integer": isNumber && n == float64(int64(n))}; !is[want] {
+			if is := map[any]bool{"string": isString, "boolean": v == true || v == false, "array": isList, "object": isObject, "integer": isNumber && n == float64(int64(n))}; !is[want] {
 				return fail("%T is no %v", v, want)
 			}
 		case "const":
@@ -351,6 +351,7 @@ func (c *contract) json(schema any, b []byte) error {
 var unreached = map[string]string{
 	"time 503":     "a key in memory does not fail",
 	"outcomes 503": "it takes a disk that fails while the vault reads",
+	"level 503":    "likewise",
 }
 
 // verdict is what is wrong after all tests have run: answers that the contract

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,6 +41,8 @@ const childDir = "REGISTRY_TEST_CHILD"
 type childOptions struct {
 	Dir, Database, VaultURL, Root string
 	Policy, VaultRoot             []byte
+	Cut                           registry.Cut // kills it
+	OutboxApart                   bool
 }
 
 // child serves the registry in a directory until it is killed.
@@ -62,6 +64,9 @@ func child(dir string) {
 	fail(err)
 	r, err := registry.Open(context.Background(), o)
 	fail(err)
+	if c.Cut != (registry.Cut{}) {
+		fail(registry.CutStore(r, c.Cut, c.OutboxApart))
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	fail(err)
 	fmt.Printf("ready %s\n", l.Addr())
@@ -76,7 +81,14 @@ func spawn(t *testing.T, w *registrytest.World) (url string, kill func()) {
 
 func spawnWith(t *testing.T, o registry.Options) (url string, kill func()) {
 	t.Helper()
-	b, err := json.Marshal(childOptions{o.Dir, o.Database, o.Vault.URL, hex.EncodeToString(o.Root[:]), o.Policy.Bytes(), o.Vault.Root})
+	url, kill, _ = spawnCut(t, o, registry.Cut{}, false)
+	return url, kill
+}
+
+// spawnCut starts a child that is killed at an arrow; ended is closed then.
+func spawnCut(t *testing.T, o registry.Options, cut registry.Cut, outboxApart bool) (url string, kill func(), ended <-chan struct{}) {
+	t.Helper()
+	b, err := json.Marshal(childOptions{o.Dir, o.Database, o.Vault.URL, hex.EncodeToString(o.Root[:]), o.Policy.Bytes(), o.Vault.Root, cut, outboxApart})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,17 +106,24 @@ func spawnWith(t *testing.T, o registry.Options) (url string, kill func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill = sync.OnceFunc(func() {
-		cmd.Process.Kill()
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		io.Copy(io.Discard, lines)
 		cmd.Wait()
-	})
+	}()
+	kill = func() {
+		cmd.Process.Kill()
+		<-gone
+	}
 	t.Cleanup(kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		kill()
 		t.Fatalf("child: %v: %s", err, stderr.String())
 	}
-	return "https://" + strings.TrimPrefix(strings.TrimSpace(line), "ready "), kill
+	return "https://" + strings.TrimPrefix(strings.TrimSpace(line), "ready "), kill, gone
 }
 
 // leaves reads the whole log from its files, as anyone may, under its checkpoint.

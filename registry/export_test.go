@@ -226,6 +226,10 @@ func (a added) Approved() uint64 { return a.approved }
 func (s status) Decision() Decision { return s.decision }
 func (s status) Receipt() []byte    { return s.receipt }
 
+func (j judged) Number() uint64  { return j.number }
+func (j judged) ID() [32]byte    { return j.id }
+func (j judged) Verdict() string { return j.verdict }
+
 func (l leaf) ID() [32]byte    { return l.id }
 func (l leaf) Blind() [32]byte { return l.blind }
 

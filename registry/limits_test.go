@@ -22,6 +22,7 @@ import (
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
 
@@ -134,6 +135,9 @@ func TestContractVault(t *testing.T) {
 	}
 	v.problem(http.MethodPost, api.PathOutcomes, api.MediaJSON, []byte("{}"), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathOpen, api.MediaJSON, encoded(t, api.OpenRequest{Record: []byte("x")}), http.StatusBadRequest, api.CodeBadRequest)
+	v.problem(http.MethodPost, api.PathLevel, api.MediaJSON, encoded(t, api.LevelRequest{Judged: []api.Judged{}, Done: true}), http.StatusBadRequest, api.CodeBadRequest)
+	v.problem(http.MethodPost, api.PathLevel, api.MediaJOSE, d.w.Policy.Bytes(), http.StatusBadRequest, api.CodeBadRequest)
+	v.problem(http.MethodPost, api.PathLevel, api.MediaJOSE, bytes.Repeat([]byte("x"), policy.MaxSize+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
 	good := d.request(t, nil)
 	strange := d.request(t, func(s *registrytest.UnblockSpec) { s.AKName = []byte(strings.Repeat("x", 34)) })
 	d.w.Policy = d.w.Sign(t, 2, time.Now())
@@ -152,7 +156,14 @@ func TestContractVault(t *testing.T) {
 	}
 	order.Request = strange.Bytes()
 	v.problem(http.MethodPost, api.PathUnblock, api.MediaJSON, encoded(t, order), http.StatusForbidden, api.CodeUnblockTPM)
-	for _, path := range []string{api.PathOpen, api.PathUnblock, api.PathOutcomes} {
+	text := scraped(t, d.opened.ServeMetrics)
+	for _, want := range []string{`vault_unblocks_total{code=""} 1`, `vault_unblocks_total{code="vault-unblock-tpm"} 1`,
+		`vault_errors_total{route="/v1/open"} 1`, `vault_errors_total{route="/v1/unblock"} 1`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	for _, path := range []string{api.PathOpen, api.PathUnblock, api.PathOutcomes, api.PathLevel} {
 		v.problem(http.MethodPost, path, api.MediaJSON, bytes.Repeat([]byte(" "), api.MaxBody+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
 		v.problem(http.MethodPost, path, "text/plain", nil, http.StatusUnsupportedMediaType, api.CodeMedia)
 		v.problem(http.MethodGet, path, "", nil, http.StatusMethodNotAllowed, api.CodeMethod)
@@ -429,6 +440,29 @@ func scrape(t *testing.T, r *registry.Registry) []byte {
 	return a.Body.Bytes()
 }
 
+// scraped is what Prometheus is told at the listener of its own.
+func scraped(t *testing.T, serve func(context.Context, net.Listener) error) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, l) }()
+	a, err := http.Get("http://" + l.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	cancel()
+	if err := errors.Join(err, <-ended); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // The metrics tell how the registry is, and nobody's name.
 func TestMetrics(t *testing.T) {
 	w := registrytest.New(t)
@@ -441,23 +475,7 @@ func TestMetrics(t *testing.T) {
 	c.send(s)
 	c.rejected(w, item(k.Make(t, registrytest.Spec{Context: func(c *record.Context) { c.Sequence = 1 }})), api.CodeFork)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- r.ServeMetrics(ctx, l) }()
-	a, err := http.Get("http://" + l.Addr().String() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Body.Close()
-	b, err := io.ReadAll(a.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(b)
+	text := scraped(t, r.ServeMetrics)
 	for _, want := range []string{
 		`registry_records_total{code="",verdict="pending"} 1`, `registry_records_total{code="",verdict="accepted"} 1`,
 		`registry_records_total{code="registry-fork",verdict="rejected"} 1`,
@@ -487,9 +505,5 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("docs/metrics.md lacks registry_%s", name)
 			}
 		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"enrollkiosk/registry/internal/scrape"
 )
 
 // metrics are the registry's numbers, for Prometheus. docs/metrics.md lists them.
@@ -77,7 +78,7 @@ func (s state) Collect(c chan<- prometheus.Metric) {
 		}
 		return 0
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), scrape.Timeout)
 	defer cancel()
 	now := s.r.opts.Now()
 	waiting, err := s.r.store.Backlog(ctx)
@@ -119,27 +120,9 @@ func (r *Registry) certificates() map[string]*x509.Certificate {
 	return out
 }
 
-const (
-	scrapeTimeout  = 10 * time.Second
-	maxScrapes     = 2
-	scrapeIdle     = time.Minute
-	maxScrapeStart = 8 << 10 // bytes of headers
-)
-
-// ServeMetrics answers Prometheus at /metrics until ctx ends. The listener is one
-// of its own, for the operators' network: what it says is no secret, and no
-// business of anybody else.
+// ServeMetrics answers Prometheus at /metrics until ctx ends.
 func (r *Registry) ServeMetrics(ctx context.Context, l net.Listener) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.all, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout}))
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: 2 * scrapeTimeout, IdleTimeout: scrapeIdle,
-		MaxHeaderBytes: maxScrapeStart, ErrorLog: silent}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
-	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return scrape.Serve(ctx, l, r.metrics.all)
 }
 
 // measured counts and times what a route answers.

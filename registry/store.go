@@ -119,11 +119,23 @@ type openings interface {
 	// Decided keeps the vault's verdict; the first stays. refused is nil, or the
 	// refused record's payload: what it did to DIDs is undone.
 	Decided(ctx context.Context, id [32]byte, d decision, refused *record.Payload) error
+	// Judged lists records that have the vault's verdict, at most limit, after a number,
+	// in the order in which they were taken on.
+	Judged(ctx context.Context, after uint64, limit int) ([]judged, error)
+	Policies(ctx context.Context) ([]keptPolicy, error)
 	// Outcomes is the number of the vault's outcome that was seen last.
 	Outcomes(ctx context.Context) (uint64, error)
 	// Redecided remembers that an outcome was seen and, if the verdict that it
 	// supersedes is the one that is kept, follows it: applied.
 	Redecided(ctx context.Context, o outcome) (applied bool, err error)
+}
+
+// judged is a record's verdict that is in force, with the number of the record's
+// arrival.
+type judged struct {
+	number  uint64
+	id      [32]byte
+	verdict string
 }
 
 // outcome is a verdict of the vault that takes the place of an earlier one.

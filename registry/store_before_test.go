@@ -49,6 +49,7 @@ func TestEmbeddedStoreOfBefore(t *testing.T) {
 			s.must(tx.Bucket([]byte("attestations")).Put(id[:], evidence.Get(number)))
 			s.must(held.Put(id[:], b))
 		}
+		s.must(tx.DeleteBucket([]byte("arrivals")))
 		s.must(tx.DeleteBucket([]byte("bodies")))
 		return tx.DeleteBucket([]byte("evidence"))
 	}))
@@ -69,6 +70,16 @@ func TestEmbeddedStoreOfBefore(t *testing.T) {
 			t.Errorf("%x: %v", one.ID(), err)
 		}
 	}
+	for i, sub := range []record.Submission{late, two, one} {
+		s.must(s.Decided(t.Context(), sub.ID(), registry.Decision{Status: "active", Verdict: string(rune('a' + i))}, nil))
+	}
+	judged, err := s.Judged(t.Context(), 0, 10)
+	s.must(err)
+	var order string
+	for _, j := range judged {
+		order += j.Verdict()
+	}
+	is(s, "order of arrival", order, "cba")
 	waiting, err := s.Unlogged(t.Context(), 10)
 	s.must(err)
 	is(s, "unlogged", len(waiting), 3)

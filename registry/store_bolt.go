@@ -25,6 +25,7 @@ import (
 // Buckets. Keys are record ids unless said otherwise.
 var (
 	bucketHeld       = []byte("held")       // particulars, JSON
+	bucketArrivals   = []byte("arrivals")   // number of arrival -> id
 	bucketBodies     = []byte("bodies")     // number of arrival -> the JWS
 	bucketEvidence   = []byte("evidence")   // number of arrival -> attestation, apart from the records: it identifies a token
 	bucketLinks      = []byte("links")      // kiosk, 0, number -> a link, JSON
@@ -51,7 +52,7 @@ var (
 	bucketAttestations = []byte("attestations")
 )
 
-var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketBodies, bucketEvidence, bucketLinks, bucketForks, bucketHeard, bucketKeys, bucketHolders,
+var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketArrivals, bucketBodies, bucketEvidence, bucketLinks, bucketForks, bucketHeard, bucketKeys, bucketHolders,
 	bucketUnlogged, bucketUnopened, bucketReceipts, bucketVerdicts, bucketRejections, bucketPolicies, bucketLog, bucketApprovals,
 	bucketCodes, bucketCancellations, bucketSuspended}
 
@@ -93,12 +94,50 @@ func openBolt(file string) (*boltStore, error) {
 				return err
 			}
 		}
-		return nil
+		return numberArrivals(tx)
 	}); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return &boltStore{db}, nil
+}
+
+// numberArrivals numbers what a store of before holds.
+func numberArrivals(tx *bbolt.Tx) error {
+	arrivals := tx.Bucket(bucketArrivals)
+	if arrivals.Sequence() > 0 {
+		return nil
+	}
+	type arrival struct {
+		id []byte
+		at time.Time
+	}
+	var all []arrival
+	if err := tx.Bucket(bucketHeld).ForEach(func(id, value []byte) error {
+		var h particulars
+		err := json.Unmarshal(value, &h)
+		all = append(all, arrival{bytes.Clone(id), h.Received})
+		return err
+	}); err != nil {
+		return fmt.Errorf("record's particulars: %w", err)
+	}
+	slices.SortStableFunc(all, func(a, b arrival) int { return a.at.Compare(b.at) })
+	for _, a := range all {
+		if _, err := arrive(tx, a.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// arrive gives a record the next number.
+func arrive(tx *bbolt.Tx, id []byte) (number uint64, err error) {
+	arrivals := tx.Bucket(bucketArrivals)
+	arrivals.FillPercent = 1 // nothing comes in between later
+	if number, err = arrivals.NextSequence(); err == nil {
+		err = arrivals.Put(binary.BigEndian.AppendUint64(nil, number), id)
+	}
+	return number, err
 }
 
 func (s *boltStore) Close() error { return s.db.Close() }
@@ -183,8 +222,9 @@ func add(tx *bbolt.Tx, e entry) (out added, err error) {
 // written: in the order of ids each would have its neighbours written anew.
 func putBody(tx *bbolt.Tx, s record.Submission) (number uint64, err error) {
 	bodies, evidence := tx.Bucket(bucketBodies), tx.Bucket(bucketEvidence)
-	bodies.FillPercent, evidence.FillPercent = 1, 1 // nothing comes in between later
-	if number, err = bodies.NextSequence(); err != nil {
+	bodies.FillPercent, evidence.FillPercent = 1, 1
+	id := s.ID()
+	if number, err = arrive(tx, id[:]); err != nil {
 		return 0, err
 	}
 	key := binary.BigEndian.AppendUint64(nil, number)
@@ -210,7 +250,7 @@ func body(tx *bbolt.Tx, id []byte) (jws, attestation []byte, err error) {
 		jws, attestation = tx.Bucket(bucketBodies).Get(key), tx.Bucket(bucketEvidence).Get(key)
 	}
 	if jws == nil {
-		return nil, nil, errors.New("a record's body is missing")
+		return nil, nil, fmt.Errorf("%w: its body is missing", errNotHeld)
 	}
 	return jws, attestation, nil
 }
@@ -711,6 +751,23 @@ func (s *boltStore) Decided(ctx context.Context, id [32]byte, d decision, refuse
 		}
 		return putJSON(tx.Bucket(bucketVerdicts), id[:], d)
 	})
+}
+
+func (s *boltStore) Judged(ctx context.Context, after uint64, limit int) (out []judged, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketArrivals).Cursor()
+		for k, id := c.Seek(binary.BigEndian.AppendUint64(nil, after+1)); k != nil && len(out) < limit; k, id = c.Next() {
+			d, err := decisionIn(tx, bucketVerdicts, id)
+			if err != nil {
+				return err
+			}
+			if d.Verdict != "" {
+				out = append(out, judged{binary.BigEndian.Uint64(k), [32]byte(id), d.Verdict})
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (s *boltStore) Outcomes(ctx context.Context) (n uint64, err error) {

@@ -17,29 +17,34 @@ import (
 // writes once: a batch costs four round trips, whatever its size.
 func (s *postgresStore) Add(ctx context.Context, entries []entry) (out []added, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		f, err := readFacts(ctx, tx, entries)
-		if err != nil {
-			return err
-		}
-		out = make([]added, len(entries))
-		var stored []int
-		for i, e := range entries {
-			var held bool
-			if held, out[i].gap, err = admit(f, e); refusal(err) {
-				out[i] = added{refused: err}
-			} else if err != nil {
-				return err
-			} else if !held {
-				stored = append(stored, i)
-				f.take(e)
-			}
-		}
-		if len(stored) == 0 {
-			return nil
-		}
-		return f.write(ctx, tx, entries, stored, out)
+		out, err = addAll(ctx, tx, entries)
+		return err
 	})
 	return out, err
+}
+
+func addAll(ctx context.Context, tx pgx.Tx, entries []entry) ([]added, error) {
+	f, err := readFacts(ctx, tx, entries)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]added, len(entries))
+	var stored []int
+	for i, e := range entries {
+		var held bool
+		if held, out[i].gap, err = admit(f, e); refusal(err) {
+			out[i] = added{refused: err}
+		} else if err != nil {
+			return nil, err
+		} else if !held {
+			stored = append(stored, i)
+			f.take(e)
+		}
+	}
+	if len(stored) == 0 {
+		return out, nil
+	}
+	return out, f.write(ctx, tx, entries, stored, out)
 }
 
 // batchFacts are what the database says about a batch, with what its own records
@@ -505,6 +510,20 @@ func (s *postgresStore) Decided(ctx context.Context, id [32]byte, d decision, re
 		}
 		return undoHolder(txFacts{ctx, tx}, *refused, id)
 	})
+}
+
+func (s *postgresStore) Judged(ctx context.Context, after uint64, limit int) (out []judged, err error) {
+	err = s.rows(ctx, func(rows pgx.Rows) error {
+		var j judged
+		var id []byte
+		if err := rows.Scan(&j.number, &id, &j.verdict); err != nil {
+			return err
+		}
+		j.id = [32]byte(id)
+		out = append(out, j)
+		return nil
+	}, `SELECT arrival, id, verdict FROM records JOIN verdicts ON record = id WHERE arrival > $1 ORDER BY arrival LIMIT $2`, int64(after), limit)
+	return out, err
 }
 
 func (s *postgresStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {

@@ -147,6 +147,7 @@ var conformance = map[string]func(s shop){
 	"Cancellation":        testCancel,
 	"ResolveCancellation": testCancel,
 	"RevokeDue":           testRevokeDue,
+	"Judged":              testJudged,
 	"Outcomes":            testRedecided,
 	"Redecided":           testRedecided,
 	"Inventory":           testInventory,
@@ -972,6 +973,44 @@ func testSessions(s shop) {
 	over(1, now)
 	_, err = s.ChangeSession(s.Context(), api.ID{102}, now, func(*registry.Session) error { return nil })
 	s.must(err)
+}
+
+// Verdicts are listed as their records came, whatever the order of ids or verdicts.
+func testJudged(s shop) {
+	var subs []record.Submission
+	for range 5 {
+		subs = append(subs, s.make(registrytest.Spec{}))
+		s.add(nil, subs[len(subs)-1])
+	}
+	together := []registry.Entry{}
+	for range 5 {
+		subs = append(subs, s.make(registrytest.Spec{}))
+		together = append(together, s.entry(subs[len(subs)-1]))
+	}
+	_, err := s.Add(s.Context(), together)
+	s.must(err)
+	const undecided = 3
+	for _, i := range []int{9, 0, 8, 1, 7, 2, 6, 5, 4} {
+		s.must(s.Decided(s.Context(), subs[i].ID(), registry.Decision{Status: api.Active, Verdict: fmt.Sprint("verdict ", i)}, nil))
+	}
+	var got, want []string
+	for after := uint64(0); ; {
+		some, err := s.Judged(s.Context(), after, 2)
+		s.must(err)
+		if len(some) == 0 {
+			break
+		}
+		for _, j := range some {
+			after = j.Number()
+			got = append(got, fmt.Sprintf("%x %s", j.ID(), j.Verdict()))
+		}
+	}
+	for i, sub := range subs {
+		if i != undecided {
+			want = append(want, fmt.Sprintf("%x verdict %d", sub.ID(), i))
+		}
+	}
+	is(s, "judged", got, want)
 }
 
 func testLead(s shop) {

@@ -17,6 +17,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/record"
+	"enrollkiosk/registry/vault"
 	"enrollkiosk/simulators/idcard"
 )
 
@@ -30,7 +31,8 @@ type desk struct {
 	spec      registrytest.UnblockSpec
 	holder    registrytest.Device
 	enrolled  record.Submission
-	vault     string
+	opened    *vault.Vault
+	vault     string // its address
 	stopVault func()
 	url       string
 }
@@ -48,7 +50,11 @@ func newDesk(t *testing.T) *desk {
 		more += fmt.Sprintf("[[tpm_roots]]\nfile = %q\nclass = \"test\"\n", name)
 	}
 	d.w.Accept(t, more, files)
-	d.vault, d.stopVault = serveVault(t, d.w, "127.0.0.1:0")
+	var err error
+	if d.opened, err = vault.Open(t.Context(), d.w.VaultOptions()); err != nil {
+		t.Fatal(err)
+	}
+	d.vault, d.stopVault = runVault(t, d.opened, "127.0.0.1:0")
 	d.url = serve(t, d.w.RegistryOptions(d.vault)).URL
 	d.k = d.w.Kiosk(t, "KIOSK-0001")
 	d.c = connect(t, d.w, d.url, d.k.TLS)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,9 +96,22 @@ func (v *vaultRole) run(ctx context.Context, _ uint64) error {
 	}
 }
 
-// turn goes once through all that is unopened. It goes on after a record that
-// fails and returns the first failure.
+// turn goes through all that waits, and brings a vault level that was put back from
+// a backup.
 func (v *vaultRole) turn(ctx context.Context) error {
+	err := v.pass(ctx)
+	if !errors.Is(err, errBehind) {
+		return err
+	}
+	if err := v.level(ctx); err != nil {
+		return err
+	}
+	return v.pass(ctx)
+}
+
+// pass goes once through all that is unopened. It goes on after a record that
+// fails and returns the first failure.
+func (v *vaultRole) pass(ctx context.Context) error {
 	var first error
 	var after [32]byte
 	for {
@@ -107,7 +122,7 @@ func (v *vaultRole) turn(ctx context.Context) error {
 		for _, id := range ids {
 			if err := v.open(ctx, id); err != nil {
 				var unreachable *url.Error
-				if errors.As(err, &unreachable) {
+				if errors.As(err, &unreachable) || errors.Is(err, errBehind) {
 					return err // the next would fail the same way
 				}
 				v.log.Warn("vault gives no verdict", "record", api.ID(id), "error", err)
@@ -169,12 +184,95 @@ func (v *vaultRole) redecide(ctx context.Context, o api.Outcome) error {
 	return err
 }
 
+// errBehind: the vault was put back from a backup, and wants to be shown what it has
+// judged since.
+var errBehind = errors.New("the vault is behind: it was put back from a backup")
+
+// level shows the vault all that it has judged. It asks for what it does not know.
+func (v *vaultRole) level(ctx context.Context) error {
+	v.log.Warn("the vault was put back from a backup: it is shown what it has judged")
+	policies, err := v.store.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range policies {
+		if _, err := v.show(ctx, api.MediaJOSE, bytes.NewReader(p.signed)); err != nil {
+			return fmt.Errorf("show the vault a policy: %w", err)
+		}
+	}
+	shown, missed := 0, 0
+	for after := uint64(0); ; {
+		batch, err := v.store.Judged(ctx, after, api.MaxJudged)
+		if err != nil {
+			return err
+		}
+		q := api.LevelRequest{Judged: []api.Judged{}}
+		for _, j := range batch {
+			after = j.number
+			q.Judged = append(q.Judged, api.Judged{Record: j.id, Verdict: j.verdict})
+		}
+		missing, err := v.showJudged(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, j := range q.Judged {
+			if !slices.Contains(missing, j.Record) {
+				continue
+			}
+			if j.Submission, err = v.store.Submission(ctx, j.Record); errors.Is(err, errNotHeld) {
+				v.log.Error("a record's person is lost to the vault", "record", j.Record, "error", err) // see registry check
+				continue
+			} else if err != nil {
+				return fmt.Errorf("record %s: %w", j.Record, err)
+			}
+			if _, err := v.showJudged(ctx, api.LevelRequest{Judged: []api.Judged{j}}); err != nil {
+				return fmt.Errorf("record %s: %w", j.Record, err)
+			}
+			missed++
+		}
+		if shown += len(batch); len(batch) < api.MaxJudged {
+			break
+		}
+	}
+	seen, err := v.store.Outcomes(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := v.showJudged(ctx, api.LevelRequest{Judged: []api.Judged{}, Outcomes: seen, Done: true}); err != nil {
+		return err
+	}
+	v.log.Info("the vault is level", "shown", shown, "missed", missed)
+	return nil
+}
+
+func (v *vaultRole) showJudged(ctx context.Context, q api.LevelRequest) ([]api.ID, error) {
+	body, err := jsonReader(q)
+	if err != nil {
+		return nil, err
+	}
+	out, err := v.show(ctx, api.MediaJSON, body)
+	return out.Missing, err
+}
+
+func (v *vaultRole) show(ctx context.Context, media string, body io.Reader) (out api.LevelResult, err error) {
+	a, err := v.send(ctx, api.PathLevel, media, body)
+	if err != nil {
+		return out, err
+	}
+	return decodeAnswer[api.LevelResult](a)
+}
+
 // decodeAnswer reads the vault's JSON.
 func decodeAnswer[M interface {
-	api.OpenResult | api.Outcomes
+	api.OpenResult | api.Outcomes | api.LevelResult
 	Check() error
 }](a *http.Response) (m M, err error) {
 	defer a.Body.Close()
+	if api.IsMedia(a.Header.Get("Content-Type"), api.MediaProblem) {
+		if p, err := api.Decode[api.Problem](io.LimitReader(a.Body, 4<<10)); err == nil && p.Code == api.CodeBehind {
+			return m, errBehind
+		}
+	}
 	if a.StatusCode != http.StatusOK || !api.IsMedia(a.Header.Get("Content-Type"), api.MediaJSON) {
 		io.Copy(io.Discard, io.LimitReader(a.Body, 4<<10))
 		return m, fmt.Errorf("vault answers %d", a.StatusCode)
@@ -250,10 +348,14 @@ func (v *vaultRole) ask(ctx context.Context, path string, message any) (*http.Re
 	if err != nil {
 		return nil, err
 	}
+	return v.send(ctx, path, api.MediaJSON, body)
+}
+
+func (v *vaultRole) send(ctx context.Context, path, media string, body io.Reader) (*http.Response, error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, v.url+path, body)
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("Content-Type", api.MediaJSON)
+	q.Header.Set("Content-Type", media)
 	return v.client.Do(q)
 }

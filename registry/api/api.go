@@ -42,6 +42,7 @@ const (
 
 	PathCancellations = "/v1/cancellations" // POST, public
 	PathOutcomes      = "/v1/outcomes"      // of the vault
+	PathLevel         = "/v1/level"         // of the vault
 
 	PathTokenUnblock = "/v1/tokens/unblock" // POST: record.Unblock's JWS; answered with the vault's
 	PathUnblock      = "/v1/unblock"        // of the vault
@@ -378,6 +379,7 @@ const (
 	CodeUnblockTPM   = "vault-unblock-tpm"   // the TPM is not the kiosk's, or not the one that the officer signed for
 	CodeUnblockToken = "vault-unblock-token" // no active record of the holder says how to administer a token
 	CodeUnblockLimit = "vault-unblock-limit" // too many unblockings of the token, or by the officer
+	CodeBehind       = "vault-behind"        // it was put back from a backup, and waits to be shown what it has judged since
 )
 
 // Codes of verdicts beside record's: why a record is rejected by the registry
@@ -429,7 +431,7 @@ func (p Problem) Check() error {
 // message is what Decode reads.
 type message interface {
 	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
-		Cancellation | OutcomesRequest | Outcomes | KioskCertificates
+		Cancellation | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
 	Check() error
 }
 

@@ -191,7 +191,7 @@ func TestContractDocument(t *testing.T) {
 	}
 	for _, word := range []string{
 		"openapi: 3.1.", api.PathRecords + ":", api.PathRecords + "/{id}:", api.PathStatus + ":", "enum: [" + api.Gzip + "]", api.PathPolicy + ":", api.PathTime + ":", api.PathCheckpoint + ":", api.PathLog + "tile/",
-		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathCancellations + ":", api.PathOutcomes + ":", api.PathTokenUnblock + ":", api.PathUnblock + ":", api.MediaJOSEJS, api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
+		api.PathLive + ":", api.PathReady + ":", api.PathOpen + ":", api.PathCancellations + ":", api.PathOutcomes + ":", api.PathLevel + ":", api.PathTokenUnblock + ":", api.PathUnblock + ":", api.MediaJOSEJS, api.PathProvisionBegin + ":", api.PathProvisionProve + ":", api.PathProvision + "/{session}:", api.MediaProblem, api.MediaJOSE, "maxItems: 64", "retry_after",
 	} {
 		if !strings.Contains(doc, word) {
 			t.Errorf("docs/openapi.yaml lacks %q", word)
@@ -259,7 +259,7 @@ func FuzzDecode(f *testing.F) {
 			second(api.Decode[api.RecordStatus](bytes.NewReader(b))),
 			second(api.Decode[api.StatusQuery](bytes.NewReader(b))), second(api.Decode[api.StatusResult](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
 			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
-			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))),
+			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))), second(api.Decode[api.LevelRequest](bytes.NewReader(b))), second(api.Decode[api.LevelResult](bytes.NewReader(b))),
 		} {
 			if err != nil && !errors.Is(err, api.ErrForm) && !errors.Is(err, api.ErrSize) {
 				t.Errorf("untyped: %v", err)

@@ -52,10 +52,8 @@ func (s *store) snapshot(ctx context.Context, w io.Writer) error {
 // Restore puts a vault back into dir, which must be empty or not there: whole and
 // verified, or not at all. The policy names the keys that sign backups.
 //
-// Records that were judged after the backup was made are judged anew when the
-// registry asks again; for those that it has a verdict of, it does not ask. The
-// persons among them are not known to the vault any more: see Unknown.
-func Restore(ctx context.Context, from, keys, dir string, p policy.Signed) error {
+// It is behind then: see Level.
+func Restore(ctx context.Context, from, keys, dir string, p policy.Signed, now time.Time) error {
 	m, err := backup.Open(from, backupKind, p.Policy().VerdictKeys.Vault)
 	if err != nil {
 		return err
@@ -71,7 +69,7 @@ func Restore(ctx context.Context, from, keys, dir string, p policy.Signed) error
 		if err != nil {
 			return err
 		}
-		return st.Close()
+		return errors.Join(st.setBehind(now), st.Close())
 	})
 	if err != nil {
 		return fmt.Errorf("put vault back: %w", err)

@@ -60,10 +60,10 @@ func TestBackupAndRestore(t *testing.T) {
 
 	// Keys of another vault, and a manifest that another vault signed.
 	other := registrytest.New(t)
-	if err := vault.Restore(t.Context(), to, other.VaultDir(), w.VaultDir(), w.Policy); !errors.Is(err, backup.ErrKeys) {
+	if err := vault.Restore(t.Context(), to, other.VaultDir(), w.VaultDir(), w.Policy, time.Now()); !errors.Is(err, backup.ErrKeys) {
 		t.Errorf("another vault's keys: %v", err)
 	}
-	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), other.Policy); !errors.Is(err, backup.ErrSigner) {
+	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), other.Policy, time.Now()); !errors.Is(err, backup.ErrSigner) {
 		t.Errorf("under another authority: %v", err)
 	}
 	for _, name := range []string{"vault.db", "public.json", "manifest.jws"} {
@@ -77,21 +77,22 @@ func TestBackupAndRestore(t *testing.T) {
 		if err := os.WriteFile(file, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy); err == nil {
+		if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy, time.Now()); err == nil {
 			t.Fatalf("%s damaged: not noticed", name)
 		}
 		if err := os.WriteFile(file, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy); err != nil {
+	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy); !errors.Is(err, keyfile.ErrExists) {
+	if err := vault.Restore(t.Context(), to, keys, w.VaultDir(), w.Policy, time.Now()); !errors.Is(err, keyfile.ErrExists) {
 		t.Errorf("over a vault that is there: %v", err)
 	}
 
 	v = open(t, w.VaultOptions())
+	level(t, v, 0, nil)
 	if again, err := v.Judge(t.Context(), one.Bytes()); err != nil || !bytes.Equal(again, verdict) {
 		t.Errorf("another verdict than before: %v", err)
 	}

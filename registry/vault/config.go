@@ -20,6 +20,7 @@ type Config struct {
 		Policy     string `toml:"policy"`     // signed policy
 		Root       string `toml:"root"`       // SHA-256 of the authority's root key, hexadecimal
 		Production bool   `toml:"production"` // refuse what rests on a root of class test
+		Metrics    string `toml:"metrics"`    // address of the metrics; empty: none
 	} `toml:"vault"`
 	Registry struct {
 		Public string `toml:"public"` // the registry's public.json: who may ask

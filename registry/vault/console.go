@@ -83,7 +83,7 @@ func (v *Vault) consoleAnswer(w http.ResponseWriter, answer any, err error) {
 		status, code = http.StatusNotFound, api.CodeNotFound
 	case errors.Is(err, ErrDecision):
 		status = http.StatusBadRequest
-	case errors.Is(err, ErrResolved), errors.Is(err, ErrReviewChanged), errors.Is(err, ErrOwnReview):
+	case errors.Is(err, ErrResolved), errors.Is(err, ErrReviewChanged), errors.Is(err, ErrOwnReview), errors.Is(err, ErrBehind):
 	default:
 		v.opts.Log.Error("command failed", "error", err)
 		status, code = http.StatusInternalServerError, api.CodeInternal

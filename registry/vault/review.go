@@ -142,6 +142,9 @@ func (v *Vault) Resolve(ctx context.Context, id [32]byte, decision Resolution) (
 	}
 	v.one.Lock()
 	defer v.one.Unlock()
+	if err := v.isLevel(); err != nil {
+		return Review{}, err
+	}
 	var r review
 	err := v.store.db.Update(func(tx *bbolt.Tx) (err error) {
 		if r, err = reviewOf(tx, id); err != nil {
@@ -162,6 +165,7 @@ func (v *Vault) Resolve(ctx context.Context, id [32]byte, decision Resolution) (
 	if err != nil {
 		return Review{}, err
 	}
+	v.metrics.reviews.Add(-1)
 	v.opts.Log.Info("review resolved", "record", api.ID(id), "decision", decision.Decision)
 	return r.public(id), nil
 }
@@ -184,9 +188,7 @@ func (v *Vault) follow(ctx context.Context, tx *bbolt.Tx, id [32]byte, r review,
 	case len(r.Person) != 64:
 		return ErrOwnReview
 	}
-	var person tokens
-	copy(person.document[:], r.Person)
-	copy(person.person[:], r.Person[32:])
+	person := tokensIn(r.Person)
 	if did := standsUnder(tx, r, person); did != "" {
 		if did != r.Other {
 			return ErrReviewChanged
@@ -229,9 +231,7 @@ func (s *store) noteOther(id [32]byte) error {
 		if err != nil {
 			return err
 		}
-		var person tokens
-		copy(person.document[:], r.Person)
-		r.Other = standsUnder(tx, r, person)
+		r.Other = standsUnder(tx, r, tokensIn(r.Person))
 		return putReview(tx, id, r)
 	})
 }
@@ -244,13 +244,12 @@ func putReview(tx *bbolt.Tx, id [32]byte, r review) error {
 	return tx.Bucket(bucketReviews).Put(id[:], b)
 }
 
+// keys are those that this vault's verdicts are signed with, earlier ones too.
+func (v *Vault) keys() []record.JWK { return v.opts.Policy.Policy().VerdictKeys.Vault }
+
 // kept is this vault's verdict on a record.
 func (v *Vault) kept(tx *bbolt.Tx, id [32]byte) (receipt.Verdict, error) {
-	mine, err := record.NewJWK(v.verdict.Public())
-	if err != nil {
-		return receipt.Verdict{}, err
-	}
-	verdict, err := receipt.VerifyVerdict(tx.Bucket(bucketVerdicts).Get(id[:]), nil, []record.JWK{mine}, id)
+	verdict, err := receipt.VerifyVerdict(tx.Bucket(bucketVerdicts).Get(id[:]), nil, v.keys(), id)
 	if err != nil {
 		return receipt.Verdict{}, fmt.Errorf("kept verdict: %w", err)
 	}
@@ -283,6 +282,9 @@ func (v *Vault) supersede(ctx context.Context, tx *bbolt.Tx, id [32]byte, first 
 // Outcomes are the verdicts that took the place of others, after a number.
 func (v *Vault) Outcomes(after uint64) (out api.Outcomes, err error) {
 	out.Outcomes = []api.Outcome{}
+	if err := v.isLevel(); err != nil {
+		return out, err
+	}
 	err = v.store.db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketOutcomes)
 		out.Last = b.Sequence()
@@ -332,5 +334,9 @@ func drop(tx *bbolt.Tx, did string) error {
 	if len(both) != 64 {
 		return nil
 	}
-	return errors.Join(persons.Delete(both[:32]), names.Delete(append(bytes.Clone(both[32:]), did...)), holders.Delete([]byte(did)))
+	var err error
+	if string(persons.Get(both[:32])) == did { // another may have taken the document over
+		err = persons.Delete(both[:32])
+	}
+	return errors.Join(err, names.Delete(append(bytes.Clone(both[32:]), did...)), holders.Delete([]byte(did)))
 }

@@ -246,3 +246,28 @@ func TestReviewsThatCannotBe(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What was judged under an earlier verdict key can still be reviewed.
+func TestReviewAfterTheVerdictKeyChanged(t *testing.T) {
+	w := registrytest.New(t, state(t).CSCA())
+	v := open(t, w.VaultOptions())
+	k := w.Kiosk(t, "KIOSK-0001")
+	anna := card(t, idcard.SpecimenPerson(), idcard.Options{})
+	first, second := k.Make(t, registrytest.Spec{Identity: identityOf(t, anna, nil)}), k.Make(t, registrytest.Spec{Identity: identityOf(t, anna, nil)})
+	judged(t, w, v, first)
+	judged(t, w, v, second)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vault.RotateVerdict(w.VaultDir()); err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = w.Sign(t, 2, time.Now())
+	v = open(t, w.VaultOptions())
+	if _, err := v.Resolve(t.Context(), second.ID(), by(receipt.Active)); err != nil {
+		t.Fatal(err)
+	}
+	if got := judged(t, w, v, first); got.Status != receipt.Refused {
+		t.Errorf("%+v", got)
+	}
+}

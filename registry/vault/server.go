@@ -15,6 +15,7 @@ import (
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
+	"enrollkiosk/registry/policy"
 )
 
 // Limits of the server: one client, that sends one record at a time.
@@ -75,6 +76,7 @@ func (v *Vault) handler() http.Handler {
 	mux.HandleFunc(api.PathOpen, v.open)
 	mux.HandleFunc(api.PathUnblock, v.unblock)
 	mux.HandleFunc(api.PathOutcomes, v.outcomes)
+	mux.HandleFunc(api.PathLevel, v.level)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
 		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
 	})
@@ -86,7 +88,7 @@ func (v *Vault) handler() http.Handler {
 
 // message reads the body of a POST; false: it was refused.
 func message[M interface {
-	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest
+	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest | api.LevelRequest
 	Check() error
 }](w http.ResponseWriter, q *http.Request) (m M, ok bool) {
 	if q.Method != http.MethodPost {
@@ -118,10 +120,14 @@ func (v *Vault) open(w http.ResponseWriter, q *http.Request) {
 	case errors.Is(err, ErrNoRecord):
 		v.opts.Log.Warn("no record", "error", err)
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a record with an identity for this authority", 0)
+	case errors.Is(err, ErrBehind):
+		behind(w)
 	case errors.Is(err, ErrUnknownPolicy):
+		v.metrics.errors.WithLabelValues(api.PathOpen).Inc()
 		v.opts.Log.Error("record under an unknown policy", "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "the record's policy is not known here yet", retryAfter)
 	case err != nil:
+		v.metrics.errors.WithLabelValues(api.PathOpen).Inc()
 		v.opts.Log.Error("no verdict", "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 	default:
@@ -139,15 +145,20 @@ func (v *Vault) unblock(w http.ResponseWriter, q *http.Request) {
 	var refused *chain.Refusal
 	switch {
 	case errors.As(err, &refused):
+		v.metrics.unblocks.WithLabelValues(refused.Code).Inc()
 		v.opts.Log.Warn("token not unblocked", "code", refused.Code, "error", err)
 		reply.Problem(w, http.StatusForbidden, refused.Code, "the token is not unblocked", 0)
 	case errors.Is(err, ErrNoRequest):
 		v.opts.Log.Warn("no request to unblock", "error", err)
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "not a request to unblock a token with its holder's record", 0)
+	case errors.Is(err, ErrBehind):
+		behind(w)
 	case err != nil:
+		v.metrics.errors.WithLabelValues(api.PathUnblock).Inc()
 		v.opts.Log.Error("token not unblocked", "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 	default:
+		v.metrics.unblocks.WithLabelValues("").Inc()
 		w.Header().Set("Cache-Control", "no-store")
 		reply.JSON(w, api.UnblockResult{Answer: string(answer)})
 	}
@@ -159,11 +170,51 @@ func (v *Vault) outcomes(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	out, err := v.Outcomes(asked.After)
+	if errors.Is(err, ErrBehind) {
+		behind(w)
+		return
+	}
 	if err != nil {
+		v.metrics.errors.WithLabelValues(api.PathOutcomes).Inc()
 		v.opts.Log.Error("outcomes not read", "error", err)
 		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "ask again", retryAfter)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	reply.JSON(w, out)
+}
+
+// level takes a policy, or verdicts.
+func (v *Vault) level(w http.ResponseWriter, q *http.Request) {
+	out, err := api.LevelResult{Missing: []api.ID{}}, error(nil)
+	if q.Method == http.MethodPost && api.IsMedia(q.Header.Get("Content-Type"), api.MediaJOSE) {
+		var signed []byte
+		if signed, err = io.ReadAll(http.MaxBytesReader(w, q.Body, policy.MaxSize)); err != nil {
+			reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "too large for a policy", 0)
+			return
+		}
+		err = v.LearnPolicy(signed)
+	} else {
+		shown, ok := message[api.LevelRequest](w, q)
+		if !ok {
+			return
+		}
+		out, err = v.Level(q.Context(), shown)
+	}
+	switch {
+	case errors.Is(err, ErrLevel), errors.Is(err, ErrNoRecord):
+		v.opts.Log.Warn("nothing to learn", "error", err)
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "nothing that a vault that is behind can learn, or it is not", 0)
+	case err != nil:
+		v.metrics.errors.WithLabelValues(api.PathLevel).Inc()
+		v.opts.Log.Error("vault not brought level", "error", err)
+		reply.Problem(w, http.StatusServiceUnavailable, api.CodeUnavailable, "show it again", retryAfter)
+	default:
+		w.Header().Set("Cache-Control", "no-store")
+		reply.JSON(w, out)
+	}
+}
+
+func behind(w http.ResponseWriter) {
+	reply.Problem(w, http.StatusServiceUnavailable, api.CodeBehind, "show what was judged since the backup", retryAfter)
 }

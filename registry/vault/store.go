@@ -28,13 +28,14 @@ var (
 	bucketReviews  = []byte("reviews")  // record id -> a review, JSON
 	bucketBrought  = []byte("brought")  // did -> id of the record that brought it
 	bucketOutcomes = []byte("outcomes") // number -> an api.Outcome, JSON
+	bucketState    = []byte("state")    // "behind" -> since when
 
 	bucketUnblocks = []byte("unblocks") // did, 0, number -> an unblocking, JSON
 	bucketAnswers  = []byte("answers")  // request id -> JWS
 	bucketDesks    = []byte("desks")    // day, 0, number of the officer -> how many unblockings
 )
 
-var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews, bucketBrought, bucketOutcomes,
+var buckets = [][]byte{bucketVerdicts, bucketPolicies, bucketPersons, bucketNames, bucketHolders, bucketReviews, bucketBrought, bucketOutcomes, bucketState,
 	bucketUnblocks, bucketAnswers, bucketDesks}
 
 // ErrBusy means that another process has this directory.
@@ -150,9 +151,8 @@ func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome,
 		if err := tx.Bucket(bucketVerdicts).Put(id[:], verdict); err != nil {
 			return err
 		}
-		update := p.Context.Purpose == record.Update
-		if o.other != "" || o.officer != "" {
-			r := review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: at, Replaces: p.Replaces, Update: update}
+		if o.other != "" || o.officer != "" || o.code == api.CodeReview {
+			r := review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: at, Replaces: p.Replaces, Update: p.Context.Purpose == record.Update}
 			if o.officer == "" {
 				r.Person = slices.Concat(o.person.document[:], o.person.person[:])
 			}
@@ -163,10 +163,6 @@ func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome,
 		if o.code != "" {
 			return nil
 		}
-		brought := id
-		if update {
-			brought = [32]byte{}
-		}
-		return settle(tx, o.person, p.Replaces, p.Holder.DID, brought)
+		return settle(tx, o.person, p.Replaces, p.Holder.DID, broughtBy(p, id))
 	})
 }

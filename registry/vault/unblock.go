@@ -55,6 +55,9 @@ func (v *Vault) Unblock(ctx context.Context, order api.UnblockOrder) ([]byte, er
 	}
 	v.one.Lock()
 	defer v.one.Unlock()
+	if err := v.isLevel(); err != nil {
+		return nil, err
+	}
 	if old, err := v.store.answer(u.ID()); err != nil || old != nil {
 		return old, err
 	}
@@ -135,11 +138,7 @@ func (v *Vault) isHolders(r record.Record, u record.Unblock) error {
 	if err != nil {
 		return err
 	}
-	mine, err := record.NewJWK(v.verdict.Public())
-	if err != nil {
-		return err
-	}
-	verdict, err := receipt.VerifyVerdict(signed, nil, []record.JWK{mine}, r.ID())
+	verdict, err := receipt.VerifyVerdict(signed, nil, v.keys(), r.ID())
 	if err != nil || verdict.Claims().Status != receipt.Active {
 		return chain.Refuse(api.CodeUnblockToken, "the holder's record is not active")
 	}

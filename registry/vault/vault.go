@@ -72,6 +72,7 @@ type Vault struct {
 	server     tls.Certificate
 	client     [32]byte // SHA-256 of the client's SubjectPublicKeyInfo
 	store      *store
+	metrics    *metrics
 	one        sync.Mutex // verdicts are given one after another: each may depend on the last
 }
 
@@ -84,6 +85,7 @@ func Open(_ context.Context, o Options) (*Vault, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	v := &Vault{opts: o}
+	v.metrics = newMetrics(v)
 	var err error
 	if v.identities, err = identities(o.Dir); err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func Open(_ context.Context, o Options) (*Vault, error) {
 	if v.store, err = openStore(filepath.Join(o.Dir, fileStore)); err != nil {
 		return nil, err
 	}
-	if err := v.loadPolicies(); err != nil {
+	if err := errors.Join(v.loadPolicies(), v.countReviews()); err != nil {
 		return nil, errors.Join(err, v.store.Close())
 	}
 	return v, nil
@@ -153,25 +155,36 @@ func (v *Vault) loadPolicies() error {
 	}
 	v.judge = judge{production: v.opts.Production, rules: map[[32]byte]*rules{}}
 	for _, b := range append(kept, current.Bytes()) {
-		s, err := current.ParseEarlier(b)
-		if err != nil {
-			s, err = policy.Parse(b, v.opts.Root)
+		if _, err := v.addPolicy(b); err != nil {
+			return err
 		}
-		if err != nil {
-			v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
-			continue
-		}
-		if err := current.CheckSuccessor(s); err != nil {
-			return fmt.Errorf("policy in force: %w", err)
-		}
-		if v.judge.rules[s.Digest()], err = newRules(s); err != nil {
-			return fmt.Errorf("load policies: %w", err)
-		}
-	}
-	for _, known := range v.judge.rules {
-		v.judge.revoked = append(v.judge.revoked, known.policy.Revocations())
 	}
 	return v.store.keepPolicy(current.Digest(), current.Bytes())
+}
+
+// addPolicy prepares one that was in force, or is. It returns the zero value for one
+// of another root.
+func (v *Vault) addPolicy(signed []byte) (policy.Signed, error) {
+	s, err := v.opts.Policy.ParseEarlier(signed)
+	if err != nil {
+		s, err = policy.Parse(signed, v.opts.Root)
+	}
+	if err != nil {
+		v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
+		return policy.Signed{}, nil
+	}
+	if v.judge.rules[s.Digest()] != nil {
+		return s, nil
+	}
+	if err := v.opts.Policy.CheckSuccessor(s); err != nil {
+		return s, fmt.Errorf("policy in force: %w", err)
+	}
+	r, err := newRules(s)
+	if err != nil {
+		return s, fmt.Errorf("load policies: %w", err)
+	}
+	v.judge.rules[s.Digest()], v.judge.revoked = r, append(v.judge.revoked, r.policy.Revocations())
+	return s, nil
 }
 
 // Judge opens the identity in a submission and returns the signed verdict: a
@@ -185,6 +198,9 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 	}
 	v.one.Lock()
 	defer v.one.Unlock()
+	if err := v.isLevel(); err != nil {
+		return nil, err
+	}
 	if old, err := v.store.verdict(s.ID()); err != nil || old != nil {
 		return old, err
 	}
@@ -197,7 +213,7 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("%w: purpose %s", ErrNoRecord, p.Context.Purpose)
 	}
-	found, err := v.examine(s.Record())
+	found, err := v.examine(s.Record(), v.judge, v.opts.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +232,7 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 	if err := v.store.decide(p, s.ID(), verdict, outcome, claims.Time); err != nil {
 		return nil, fmt.Errorf("store verdict: %w", err)
 	}
+	v.metrics.noteVerdict(string(claims.Status), outcome)
 	v.opts.Log.Info("identity judged", "record", api.ID(s.ID()), "status", claims.Status, "code", claims.Code)
 	return verdict, nil
 }
@@ -228,14 +245,14 @@ type examined struct {
 	officer string // number of the officer who is the holder; empty
 }
 
-// examine opens and verifies; everything personal ends here.
-func (v *Vault) examine(r record.Record) (examined, error) {
+// examine opens and verifies at a time; everything personal ends here.
+func (v *Vault) examine(r record.Record, j judge, now time.Time) (examined, error) {
 	p := r.Payload()
-	rules, known := v.judge.rules[p.Context.PolicyDigest]
+	rules, known := j.rules[p.Context.PolicyDigest]
 	if !known {
 		return examined{}, ErrUnknownPolicy
 	}
-	at, err := v.judge.signers(rules, r, v.opts.Now())
+	at, err := j.signers(rules, r, now)
 	if err != nil {
 		return v.refused(r, err), nil
 	}
@@ -244,7 +261,7 @@ func (v *Vault) examine(r record.Record) (examined, error) {
 		return v.refused(r, chain.Refuse(api.CodeSealed, "%w", err)), nil
 	}
 	defer wipe(identity)
-	holder, err := rules.document(p, identity, at, v.judge.production)
+	holder, err := rules.document(p, identity, at, j.production)
 	if err != nil {
 		return v.refused(r, err), nil
 	}

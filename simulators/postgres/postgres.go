@@ -113,6 +113,9 @@ func (c *Cluster) disown() error {
 	return os.Chown(c.dir, int(uid), int(gid))
 }
 
+// Programs is the directory of the cluster's programs, pg_dump among them.
+func (c *Cluster) Programs() string { return c.bin }
+
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 
 func (c *Cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {

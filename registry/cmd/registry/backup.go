@@ -108,6 +108,10 @@ func restore(ctx context.Context, args []string) error {
 	if err != nil {
 		return unfit(err)
 	}
+	if c.Registry.Store != "" {
+		fmt.Printf("put back %s but for the database: put that back from its dump, then say registry check\n", c.Registry.Dir)
+		return nil
+	}
 	fmt.Printf("put back %s\n%s\n", c.Registry.Dir, report)
 	return nil
 }

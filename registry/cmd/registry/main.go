@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -239,7 +238,7 @@ func serve(ctx context.Context, args []string) error {
 	}
 	end := func() error { return nil }
 	if c.Registry.Metrics != "" {
-		if end, err = serveMetrics(ctx, r, c.Registry.Metrics, o.Log); err != nil {
+		if end, err = command.Beside(ctx, c.Registry.Metrics, r.ServeMetrics); err != nil {
 			return errors.Join(err, l.Close(), r.Close())
 		}
 	}
@@ -287,19 +286,6 @@ func ask(ctx context.Context, config, method, path string, in, out any) (err err
 	}
 	defer func() { err = errors.Join(err, console.Close()) }()
 	return console.Do(ctx, method, path, in, out)
-}
-
-// serveMetrics answers at an address until the context ends; end waits for that.
-func serveMetrics(ctx context.Context, r *registry.Registry, address string, log *slog.Logger) (end func() error, err error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	log.Info("metrics served", "address", l.Addr().String())
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- r.ServeMetrics(ctx, l) }()
-	return func() error { cancel(); return <-ended }, nil
 }
 
 // register is where the register of kiosks is: behind a configuration, or in a

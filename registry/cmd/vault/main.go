@@ -41,7 +41,8 @@ const usage = `vault: opens sealed identities for the identity authority and sig
   vault reviews resolve ID --decision active|refused --by NAME --reason TEXT --config FILE
                                                       decide, once; a record that becomes active takes the document over
   vault backup DIR --config FILE [--keys DIR]         copy everything but the private keys to a new DIR, those to another
-  vault restore DIR --keys DIR --config FILE          put a vault back where FILE says
+  vault restore DIR --keys DIR --config FILE          put a vault back where FILE says; it answers nothing until the registry
+                                                      has shown it what it has judged since
   vault keys rotate identity|verdict|tls --dir DIR [--host HOST]...
                                                       make the next key; old ones stay for what they sealed and signed
   vault serve --config FILE                           run until SIGTERM
@@ -60,6 +61,7 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   policy     = "policy.jws"
   root       = "<64 hex digits>"     # printed by vault init
   production = false                 # true refuses what rests on a root of class test
+  metrics    = "127.0.0.1:9465"      # where Prometheus may ask; without it nowhere
   [registry]
   public = "registry/public.json"    # the registry's key is the only one that may ask
 
@@ -288,12 +290,18 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	end := func() error { return nil }
+	if c.Vault.Metrics != "" {
+		if end, err = command.Beside(ctx, c.Vault.Metrics, v.ServeMetrics); err != nil {
+			return errors.Join(err, v.Close())
+		}
+	}
 	l, err := net.Listen("tcp", c.Vault.Listen)
 	if err != nil {
-		return errors.Join(err, v.Close())
+		return errors.Join(err, end(), v.Close())
 	}
 	fmt.Printf("ready https://%s\n", l.Addr())
-	return errors.Join(v.Serve(ctx, l), v.Close())
+	return errors.Join(v.Serve(ctx, l), end(), v.Close())
 }
 
 func officers(what string, args []string) error {

@@ -76,10 +76,10 @@ func restore(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := vault.Restore(ctx, rest[0], *keys, c.Vault.Dir, o.Policy); err != nil {
+	if err := vault.Restore(ctx, rest[0], *keys, c.Vault.Dir, o.Policy, time.Now()); err != nil {
 		return unfit(err)
 	}
-	fmt.Printf("put back %s\n", c.Vault.Dir)
+	fmt.Printf("put back %s: it answers nothing until the registry has shown it what it has judged since\n", c.Vault.Dir)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -126,4 +127,16 @@ func Parse(f *flag.FlagSet, args []string, count int) ([]string, error) {
 		return nil, Misuse("%d arguments, want %d (see %s -h)", len(rest), count, f.Name())
 	}
 	return rest, nil
+}
+
+// Beside serves at an address of its own until the context ends; end waits for that.
+func Beside(ctx context.Context, address string, serve func(context.Context, net.Listener) error) (end func() error, err error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, l) }()
+	return func() error { cancel(); return <-ended }, nil
 }
