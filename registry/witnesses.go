@@ -162,9 +162,9 @@ func (w *witnesses) short() error {
 	return nil
 }
 
-// withdraw takes away a published checkpoint that has not the cosignatures that
-// the policy asks for by now: Tessera publishes another one at once, and not only
-// when the log grows.
+// withdraw takes away a published checkpoint that has not the signatures and
+// cosignatures that the policy asks for by now: Tessera publishes another one at
+// once, and not only when the log grows.
 func withdraw(dir string, of checkpoint.Log) error {
 	file := filepath.Join(dir, checkpoint.PathCheckpoint)
 	b, err := os.ReadFile(file)
@@ -174,8 +174,8 @@ func withdraw(dir string, of checkpoint.Log) error {
 	if err != nil {
 		return fmt.Errorf("own checkpoint: %w", err)
 	}
-	switch _, err := of.Open(b); {
-	case errors.Is(err, checkpoint.ErrWitnesses):
+	switch c, err := of.Open(b); {
+	case errors.Is(err, checkpoint.ErrWitnesses), err == nil && !signedByAll(c, of):
 		return os.Remove(file)
 	case err != nil:
 		return fmt.Errorf("own checkpoint: %w", err)

@@ -257,7 +257,7 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	if err != nil {
 		return fmt.Errorf("registry.public: %w", err)
 	}
-	p.LogOrigin, p.LogKey = keys.Origin, keys.LogKey
+	p.LogOrigin, p.LogKey, p.EarlierLogs = keys.Origin, keys.LogKey, keys.EarlierLogs
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
 	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
 	for _, root := range keys.EarlierTLSRoots {
