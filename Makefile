@@ -94,6 +94,7 @@ pictures: demo screens
 	mkdir -p docs/pictures
 	for s in compare choose-pin review receipt; do \
 	  convert out/demo/screens/??-$$s.png -strip -colors 256 -define png:compression-level=9 docs/pictures/$$s.png || exit 1; done
+	convert out/screens/en/*-home-5-split-view.png -strip -colors 256 -define png:compression-level=9 docs/pictures/split-view.png
 	convert out/screens/en/*-trouble.K-CARD-04.png -strip -colors 256 -define png:compression-level=9 docs/pictures/trouble.png
 
 clean:

@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"registry/record":             {"registry/internal/canonical", "github.com/go-jose/go-jose/v4"},
 	"registry/checkpoint":         {"registry/internal/keyfile", "github.com/transparency-dev/formats/...", "golang.org/x/mod/sumdb/..."},
 	"registry/checkpoint/logtest": {"registry/checkpoint", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"}, // tests only
-	"registry/parcel":             {"registry/record", "registry/internal/canonical", "golang.org/x/sys/unix"},
+	"registry/parcel":             {"registry/record", "registry/checkpoint", "registry/internal/canonical", "golang.org/x/sys/unix"},
 	"registry/policy":             {"registry/record", "registry/parcel", "registry/checkpoint", "registry/internal/canonical", "golang.org/x/mod/sumdb/note"},
 	"registry/receipt": {"registry/record", "registry/checkpoint", "registry/internal/canonical", "github.com/transparency-dev/formats/...",
 		"github.com/transparency-dev/merkle/..."},

@@ -197,8 +197,14 @@ func RegisterIn(dir string) Register {
 
 // OpenRegister opens the register that c names, while the registry serves or not.
 func OpenRegister(ctx context.Context, c Config) (Register, error) {
+	var p policy.Policy
+	if signed, err := c.SignedPolicy(); err == nil { // only who issues certificates needs one
+		p = signed.Policy()
+	}
 	if c.Registry.Store == "" {
-		return RegisterIn(c.Registry.Dir), nil
+		r := RegisterIn(c.Registry.Dir)
+		r.Kiosks = r.Kiosks.Under(p)
+		return r, nil
 	}
 	pub, err := ReadPublic(c.Registry.Dir)
 	if err != nil {
@@ -209,5 +215,5 @@ func OpenRegister(ctx context.Context, c Config) (Register, error) {
 	if err != nil {
 		return Register{}, err
 	}
-	return Register{Kiosks{c.Registry.Dir, st}, Activities{st.Activities}, st.Close}, nil
+	return Register{Kiosks{dir: c.Registry.Dir, store: st}.Under(p), Activities{st.Activities}, st.Close}, nil
 }

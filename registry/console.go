@@ -22,6 +22,7 @@ func (r *Registry) consoleRoutes() map[string]http.HandlerFunc {
 		"POST " + pathImportParcel:   importRoute(r, r.importParcel),
 		"POST " + pathImportRecords:  importRoute(r, r.importRecords),
 		"POST " + pathImportReceipts: importRoute(r, r.importReceipts),
+		"POST " + pathImportLog:      importRoute(r, r.proveLog),
 
 		"GET /cancellations":                r.consoleCancellations,
 		"GET /cancellations/{did}":          r.consoleCancellation,
@@ -60,12 +61,18 @@ type Status struct {
 	LogSize uint64   `json:"log"`      // leaves with a receipt, and those before them
 	Failing []string `json:"failing"`  // "log", "vault"
 	Leads   []Role   `json:"leads"`    // the roles that this process has now
+
+	Ending []KioskEnd `json:"ending"` // kiosks whose certificates end soon
 }
 
 func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
 	s := Status{Origin: r.origin, LogKeys: r.opts.Policy.Policy().Log().Keys(), Policy: r.opts.Policy.Policy().Version, Failing: []string{}, Leads: []Role{}}
 	var err error
 	if s.LogSize, err = r.store.Scanned(q.Context()); err != nil {
+		r.consoleFailed(w, err)
+		return
+	}
+	if s.Ending, err = r.kiosks.ending(q.Context(), r.opts.Now()); err != nil {
 		r.consoleFailed(w, err)
 		return
 	}

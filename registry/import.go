@@ -68,6 +68,7 @@ type (
 	receiptsAnswer struct {
 		Records  []api.RecordStatus `json:"records"`
 		Receipts []byte             `json:"receipts"` // an api.StatusResult of them, sealed to the kiosk
+		Trees    []uint64           `json:"trees"`    // leaves under the checkpoint of each receipt
 	}
 )
 
@@ -124,15 +125,21 @@ func (r *Registry) importReceipts(ctx context.Context, q parcelQuestion) (out re
 		return out, err
 	}
 	out.Records = result.Statuses
+	for _, s := range result.Statuses {
+		if n := r.treeOf(s.Receipt, s.ID); n > 0 {
+			out.Trees = append(out.Trees, n)
+		}
+	}
 	out.Receipts, err = s.SealReceipts(q.Number, body)
 	return out, err
 }
 
-// Where the console takes a parcelQuestion.
+// Where the console takes a parcelQuestion, and a logQuestion.
 const (
 	pathImportParcel   = "/import/parcel"
 	pathImportRecords  = "/import/records"
 	pathImportReceipts = "/import/receipts"
+	pathImportLog      = "/import/log"
 )
 
 // maxQuestion holds the largest file and manifest in base64.
@@ -144,10 +151,10 @@ const codeParcel = "registry-parcel"
 // parcelErrors are about what the drive holds; all others are about the registry.
 var parcelErrors = []error{parcel.ErrForm, parcel.ErrSigner, parcel.ErrDamaged, parcel.ErrKey, parcel.ErrSealed, ErrUnknownKiosk, ErrRevoked, ErrOtherRegistry}
 
-// importRoute serves one of the three questions.
-func importRoute[A any](r *Registry, answer func(context.Context, parcelQuestion) (A, error)) http.HandlerFunc {
+// importRoute serves one of the questions.
+func importRoute[Q, A any](r *Registry, answer func(context.Context, Q) (A, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, q *http.Request) {
-		var question parcelQuestion
+		var question Q
 		d := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxQuestion))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&question); err != nil {
@@ -182,6 +189,9 @@ type ImportedParcel struct {
 	Exported time.Time      `json:"exported,omitzero"`
 	Refused  string         `json:"refused,omitempty"` // why nothing of it was taken
 	Files    []ImportedFile `json:"files,omitempty"`
+	// Why the drive does not prove, for this kiosk, what the log has become since
+	// the kiosk has seen it.
+	NoLogProof string `json:"no_log_proof,omitempty"`
 }
 
 // ImportedFile is what became of a file of records.
@@ -223,11 +233,12 @@ func (i Imported) Count() (records, settled, retry int) {
 	return records, settled, retry
 }
 
-// Err is ErrUnread or ErrNotWritten, or both; nil when all was taken and written.
+// Err is ErrUnread, ErrNotWritten or ErrNoLogProof, or several of them; nil when all
+// was taken and written.
 func (i Imported) Err() (err error) {
-	unread, unwritten := len(i.Unnamed) > 0, false
+	unread, unwritten, unproved := len(i.Unnamed) > 0, false, false
 	for _, p := range i.Parcels {
-		unread = unread || p.Refused != ""
+		unread, unproved = unread || p.Refused != "", unproved || p.NoLogProof != ""
 		for _, f := range p.Files {
 			unread, unwritten = unread || f.Refused != "", unwritten || f.NotWritten != ""
 		}
@@ -237,6 +248,9 @@ func (i Imported) Err() (err error) {
 	}
 	if unwritten {
 		err = errors.Join(err, ErrNotWritten)
+	}
+	if unproved {
+		err = errors.Join(err, ErrNoLogProof)
 	}
 	return err
 }
@@ -249,7 +263,7 @@ const importPause = 500 * time.Millisecond
 // again later gets the rest. A file that is not in order is told and keeps no other
 // one; the error is one of the drive, the registry, or ctx.
 func Import(ctx context.Context, r *Console, d parcel.Drive, wait time.Duration) (Imported, error) {
-	in := &importing{registry: r, drive: d}
+	in := &importing{registry: r, drive: d, trees: map[string][]uint64{}}
 	err := in.read(ctx)
 	for deadline := time.Now().Add(wait); err == nil; {
 		open := false
@@ -262,6 +276,9 @@ func Import(ctx context.Context, r *Console, d parcel.Drive, wait time.Duration)
 		case <-time.After(importPause):
 		}
 	}
+	if err == nil {
+		err = in.proveLogs(ctx)
+	}
 	return in.done, err
 }
 
@@ -271,6 +288,7 @@ type importing struct {
 	drive    parcel.Drive
 	done     Imported
 	answers  []answering
+	trees    map[string][]uint64 // by kiosk: of its receipts here
 }
 
 // answering is a file whose records were taken on.
@@ -390,6 +408,8 @@ func (in *importing) answer(ctx context.Context) (open bool, err error) {
 		if a.written = f.Refused != ""; a.written {
 			continue // its kiosk was revoked meanwhile
 		}
+		kiosk := in.done.Parcels[a.parcel].Kiosk
+		in.trees[kiosk] = append(in.trees[kiosk], got.Trees...)
 		news := f.heard(got.Records)
 		a.written = true
 		for _, r := range f.Records {

@@ -17,6 +17,7 @@ import (
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/policy"
 )
 
 // Errors about kiosks.
@@ -70,12 +71,20 @@ type Provision struct {
 // Kiosks is the register of kiosks and of the codes that they are provisioned
 // with. It can be read and changed while the registry serves.
 type Kiosks struct {
-	dir   string // the registry's: its authority over kiosks is there
+	dir   string // the registry's: its authorities over kiosks are there
 	store register
+	named []policy.Root // authorities over kiosks that the policy in force names; nil: it is not known
 }
 
 // KiosksIn is the register in the directory of a registry that has no database.
-func KiosksIn(dir string) Kiosks { return Kiosks{dir, files{dir}} }
+func KiosksIn(dir string) Kiosks { return Kiosks{dir: dir, store: files{dir}} }
+
+// Under is the register for issuing certificates under a policy: the latest authority
+// that it names signs them.
+func (k Kiosks) Under(p policy.Policy) Kiosks {
+	k.named = p.KioskCA
+	return k
+}
 
 // List is all kiosks, by id.
 func (k Kiosks) List(ctx context.Context) ([]Kiosk, error) { return k.store.Kiosks(ctx) }
@@ -232,7 +241,7 @@ var oidAIKCertificate = asn1.ObjectIdentifier{2, 23, 133, 8, 3}
 
 // issue certifies a kiosk's three keys.
 func (k Kiosks) issue(kiosk *Kiosk, now time.Time) error {
-	ca, err := keyfile.ReadAuthority(k.dir, nameKioskCA)
+	ca, err := k.authority()
 	if err != nil {
 		return err
 	}
@@ -294,15 +303,8 @@ func (k Kiosk) signs(key crypto.PublicKey) bool {
 
 // fresh says whether k's certificates last for a good while yet.
 func (k Kiosk) fresh(now time.Time) bool {
-	for _, chain := range [][][]byte{k.Certificates.Attestation, k.Certificates.Record, k.Certificates.TLS} {
-		if len(chain) == 0 {
-			return false
-		}
-		if c, err := x509.ParseCertificate(chain[0]); err != nil || c.NotAfter.Before(now.AddDate(0, 6, 0)) {
-			return false
-		}
-	}
-	return true
+	due, err := k.Certificates.Due()
+	return err == nil && now.Before(due)
 }
 
 func samePublic(a, b crypto.PublicKey) bool {

@@ -286,7 +286,7 @@ func (l *logRole) receipts(ctx context.Context, waiting []leaf) (map[[32]byte][]
 			hashes[i] = [32]byte(h)
 		}
 		b := receipt.Build(index, hashes, own.Bytes(), w.blind, w.id)
-		if _, err := receipt.Verify(b, l.of, w.id); err != nil {
+		if _, err := receipt.VerifyUnder(b, own, w.id); err != nil {
 			return nil, fmt.Errorf("own receipt: %w", err)
 		}
 		out[w.id] = b
@@ -334,4 +334,13 @@ func (f logFiles) read(path string) ([]byte, error) {
 		return nil, os.ErrNotExist
 	}
 	return f.root.ReadFile(path)
+}
+
+// Read makes it checkpoint.Files.
+func (f logFiles) Read(_ context.Context, path string, limit int64) ([]byte, error) {
+	b, err := f.read(path)
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has %d bytes", path, len(b))
+	}
+	return b, err
 }

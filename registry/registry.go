@@ -184,7 +184,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		return nil, errors.Join(err, r.dir.Close())
 	}
 	r.store, r.outbox = st, st
-	r.kiosks = Kiosks{o.Dir, st}
+	r.kiosks = Kiosks{dir: o.Dir, store: st}.Under(o.Policy.Policy())
 	r.activity = activities{st, o.Log}
 	if err := r.prepare(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -263,7 +263,7 @@ func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) e
 	switch {
 	case p.LogOrigin != pub.Origin || !namesLog(p, pub):
 		return fmt.Errorf("%w: log key", ErrPolicy)
-	case !slices.ContainsFunc(p.KioskCA, is(pub.KioskCA)):
+	case !slices.ContainsFunc(append([][]byte{pub.KioskCA}, pub.EarlierKioskCAs...), func(ca []byte) bool { return slices.ContainsFunc(p.KioskCA, is(ca)) }):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)
 	case !slices.ContainsFunc(append([][]byte{pub.TLSRoot}, pub.EarlierTLSRoots...), func(root []byte) bool { return slices.ContainsFunc(p.RegistryTLS, is(root)) }):
 		return fmt.Errorf("%w: tls root", ErrPolicy)
@@ -286,12 +286,15 @@ func (r *Registry) loadPolicies(ctx context.Context) error {
 	r.check = check{origin: r.origin, production: r.opts.Production, rules: map[[32]byte]*rules{}}
 	since := r.now()
 	for _, k := range kept {
-		old, err := policy.Parse(k.signed, r.opts.Root)
+		old, err := current.ParseEarlier(k.signed)
+		if err != nil {
+			old, err = policy.Parse(k.signed, r.opts.Root)
+		}
 		if err != nil {
 			r.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
 			continue
 		}
-		if err := current.CheckSuccessor(old.Policy().Version, old.Digest()); err != nil {
+		if err := current.CheckSuccessor(old); err != nil {
 			return fmt.Errorf("policy in force: %w", err)
 		}
 		if old.Digest() == current.Digest() {

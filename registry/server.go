@@ -45,7 +45,7 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: r.limits.header, ReadTimeout: r.limits.read, WriteTimeout: r.limits.write, IdleTimeout: r.limits.idle,
 		MaxHeaderBytes: maxHeader, ErrorLog: silent, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{r.server},
+			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{r.server}, Time: r.opts.Now,
 			// Policy, time and log are public; records ask for the certificate.
 			ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: kiosks,
 		},
@@ -104,6 +104,7 @@ func (r *Registry) routes() []route {
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},
 		{api.PathActivity, http.MethodPost, r.postActivity},
+		{api.PathRenewal, http.MethodPost, r.postRenewal},
 		{api.PathTokenUnblock, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postUnblock(w, q, unblocks) }},
 		{api.PathCancellations, http.MethodPost, r.postCancellation},
 		{api.PathPolicy, http.MethodGet, r.getPolicy},

@@ -24,29 +24,34 @@ import (
 
 // Buckets. Keys are record ids unless said otherwise.
 var (
-	bucketRecords      = []byte("records")      // the JWS
-	bucketAttestations = []byte("attestations") // apart from the records: they identify tokens
-	bucketHeld         = []byte("held")         // particulars, JSON
-	bucketLinks        = []byte("links")        // kiosk, 0, number -> a link, JSON
-	bucketForks        = []byte("forks")        // kiosk, 0, arrival -> a Fork, JSON
-	bucketHeard        = []byte("heard")        // kiosk -> time
-	bucketKeys         = []byte("keys")         // thumbprint -> id
-	bucketHolders      = []byte("holders")      // did -> a holder, JSON
-	bucketUnlogged     = []byte("unlogged")     // blind
-	bucketUnopened     = []byte("unopened")     // empty
-	bucketReceipts     = []byte("receipts")     // tlog-proof
-	bucketVerdicts     = []byte("verdicts")     // the vault's decision, JSON
-	bucketRejections   = []byte("rejections")   // kiosk, 0, id -> the registry's decision with its number, JSON
-	bucketPolicies     = []byte("policies")     // digest -> time since when, signed policy
-	bucketLog          = []byte("log")          // "scanned" -> log size, "outcomes" -> the vault's last one
-	bucketApprovals    = []byte("approvals")    // officer, day -> number of enrollments
+	bucketHeld       = []byte("held")       // particulars, JSON
+	bucketBodies     = []byte("bodies")     // number of arrival -> the JWS
+	bucketEvidence   = []byte("evidence")   // number of arrival -> attestation, apart from the records: it identifies a token
+	bucketLinks      = []byte("links")      // kiosk, 0, number -> a link, JSON
+	bucketForks      = []byte("forks")      // kiosk, 0, arrival -> a Fork, JSON
+	bucketHeard      = []byte("heard")      // kiosk -> time
+	bucketKeys       = []byte("keys")       // thumbprint -> id
+	bucketHolders    = []byte("holders")    // did -> a holder, JSON
+	bucketUnlogged   = []byte("unlogged")   // blind
+	bucketUnopened   = []byte("unopened")   // empty
+	bucketReceipts   = []byte("receipts")   // tlog-proof
+	bucketVerdicts   = []byte("verdicts")   // the vault's decision, JSON
+	bucketRejections = []byte("rejections") // kiosk, 0, id -> the registry's decision with its number, JSON
+	bucketPolicies   = []byte("policies")   // digest -> time since when, signed policy
+	bucketLog        = []byte("log")        // "scanned" -> log size, "outcomes" -> the vault's last one
+	bucketApprovals  = []byte("approvals")  // officer, day -> number of enrollments
 
 	bucketCodes         = []byte("codes")         // hash of a cancel code -> id, did
 	bucketCancellations = []byte("cancellations") // did -> a Cancellation, JSON
 	bucketSuspended     = []byte("suspended")     // due, did -> empty
+
+	// Stores of before have their records and attestations here, by id. Nothing is
+	// written to them any more.
+	bucketRecords      = []byte("records")
+	bucketAttestations = []byte("attestations")
 )
 
-var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketLinks, bucketForks, bucketHeard, bucketKeys, bucketHolders,
+var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketBodies, bucketEvidence, bucketLinks, bucketForks, bucketHeard, bucketKeys, bucketHolders,
 	bucketUnlogged, bucketUnopened, bucketReceipts, bucketVerdicts, bucketRejections, bucketPolicies, bucketLog, bucketApprovals,
 	bucketCodes, bucketCancellations, bucketSuspended}
 
@@ -58,6 +63,7 @@ type particulars struct {
 	Received time.Time `json:"received"`
 	Sequence uint64    `json:"sequence,omitempty"`
 	DID      string    `json:"did,omitempty"`
+	Number   uint64    `json:"number,omitempty"` // of its arrival; 0: it lies where stores of before have it
 }
 
 // tombstone is a rejection as it is kept.
@@ -155,15 +161,11 @@ func add(tx *bbolt.Tx, e entry) (out added, err error) {
 			return out, err
 		}
 	}
-	if a, ok := e.submission.Attestation(); ok {
-		if err := tx.Bucket(bucketAttestations).Put(id[:], a.Bytes()); err != nil {
-			return out, err
-		}
-	}
-	if err := tx.Bucket(bucketRecords).Put(id[:], r.Bytes()); err != nil {
+	number, err := putBody(tx, e.submission)
+	if err != nil {
 		return out, err
 	}
-	if err := putJSON(tx.Bucket(bucketHeld), id[:], particulars{e.sender, e.received.UTC(), p.Context.Sequence, p.Holder.DID}); err != nil {
+	if err := putJSON(tx.Bucket(bucketHeld), id[:], particulars{e.sender, e.received.UTC(), p.Context.Sequence, p.Holder.DID, number}); err != nil {
 		return out, err
 	}
 	if e.personal {
@@ -177,12 +179,48 @@ func add(tx *bbolt.Tx, e entry) (out added, err error) {
 	return out, tx.Bucket(bucketUnlogged).Put(id[:], p.Blind[:])
 }
 
+// putBody appends a record and its attestation. They are by far the most of what is
+// written: in the order of ids each would have its neighbours written anew.
+func putBody(tx *bbolt.Tx, s record.Submission) (number uint64, err error) {
+	bodies, evidence := tx.Bucket(bucketBodies), tx.Bucket(bucketEvidence)
+	bodies.FillPercent, evidence.FillPercent = 1, 1 // nothing comes in between later
+	if number, err = bodies.NextSequence(); err != nil {
+		return 0, err
+	}
+	key := binary.BigEndian.AppendUint64(nil, number)
+	if a, ok := s.Attestation(); ok {
+		if err := evidence.Put(key, a.Bytes()); err != nil {
+			return 0, err
+		}
+	}
+	return number, bodies.Put(key, s.Record().Bytes())
+}
+
+// body is a record with its attestation, nil if it has none; errNotHeld.
+func body(tx *bbolt.Tx, id []byte) (jws, attestation []byte, err error) {
+	var h particulars
+	if has, err := (boltFacts{tx}).get(bucketHeld, id, &h); err != nil {
+		return nil, nil, err
+	} else if !has {
+		return nil, nil, errNotHeld
+	}
+	jws, attestation = tx.Bucket(bucketRecords).Get(id), tx.Bucket(bucketAttestations).Get(id)
+	if h.Number != 0 {
+		key := binary.BigEndian.AppendUint64(nil, h.Number)
+		jws, attestation = tx.Bucket(bucketBodies).Get(key), tx.Bucket(bucketEvidence).Get(key)
+	}
+	if jws == nil {
+		return nil, nil, errors.New("a record's body is missing")
+	}
+	return jws, attestation, nil
+}
+
 // boltFacts are what a transaction sees.
 type boltFacts struct{ *bbolt.Tx }
 
 func (tx boltFacts) has(bucket, key []byte) bool { return tx.Bucket(bucket).Get(key) != nil }
 
-func (tx boltFacts) held(id [32]byte) bool             { return tx.has(bucketRecords, id[:]) }
+func (tx boltFacts) held(id [32]byte) bool             { return tx.has(bucketHeld, id[:]) }
 func (tx boltFacts) keyTaken(thumbprint [32]byte) bool { return tx.has(bucketKeys, thumbprint[:]) }
 
 // get reads JSON; has is false if there is none.
@@ -607,13 +645,14 @@ func (s *boltStore) Logged(ctx context.Context, _ uint64, receipts map[[32]byte]
 
 func (s *boltStore) Inventory(ctx context.Context, after [32]byte, limit int) (out []stock, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketRecords).Cursor()
-		k, v := c.Seek(after[:])
+		c := tx.Bucket(bucketHeld).Cursor()
+		k, _ := c.Seek(after[:])
 		if bytes.Equal(k, after[:]) {
-			k, v = c.Next()
+			k, _ = c.Next()
 		}
-		for ; k != nil && len(out) < limit; k, v = c.Next() {
-			out = append(out, stock{[32]byte(k), bytes.Clone(v), bytes.Clone(tx.Bucket(bucketReceipts).Get(k))})
+		for ; k != nil && len(out) < limit; k, _ = c.Next() {
+			jws, _, _ := body(tx, k) // none: it is examined as damaged
+			out = append(out, stock{[32]byte(k), bytes.Clone(jws), bytes.Clone(tx.Bucket(bucketReceipts).Get(k))})
 		}
 		return nil
 	})
@@ -648,12 +687,11 @@ func (s *boltStore) Unopened(ctx context.Context, after [32]byte, limit int) (ou
 
 func (s *boltStore) Submission(ctx context.Context, id [32]byte) (out []byte, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		r := tx.Bucket(bucketRecords).Get(id[:])
-		if r == nil {
-			return errNotHeld
+		jws, attestation, err := body(tx, id[:])
+		if err == nil {
+			out = submission(jws, attestation)
 		}
-		out = submission(r, tx.Bucket(bucketAttestations).Get(id[:]))
-		return nil
+		return err
 	})
 	return out, err
 }
@@ -694,7 +732,11 @@ func (s *boltStore) Redecided(ctx context.Context, o outcome) (applied bool, err
 		if err != nil || sha256.Sum256([]byte(d.Verdict)) != o.supersedes {
 			return err
 		}
-		r, err := record.Parse(bytes.Clone(tx.Bucket(bucketRecords).Get(o.record[:])))
+		jws, _, err := body(tx, o.record[:])
+		if err != nil {
+			return err
+		}
+		r, err := record.Parse(jws)
 		if err != nil {
 			return fmt.Errorf("kept record: %w", err)
 		}

@@ -314,7 +314,9 @@ func (s *postgresStore) Lead(ctx context.Context, role Role, f func(ctx context.
 	<-watched
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseWait)
 	defer cancel()
-	conn.Close(last) // gives the role back
+	// The role ends with the connection, but the server may take its time to notice.
+	_, _ = conn.Exec(last, `SELECT pg_advisory_unlock($1, $2)`, lockRole, roleLocks[role])
+	conn.Close(last)
 	return err
 }
 

@@ -3,6 +3,7 @@ package ui
 import (
 	"image"
 	"image/color"
+	"slices"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -81,8 +82,7 @@ func (u *UI) build(size fyne.Size) built {
 	d.room = f.room()
 
 	p := d.page()
-	clock := canvas.NewText(u.o.Now().Format("15:04"), faint)
-	clock.TextSize = smallText
+	clock := newText(u.o.Now().Format("15:04"), smallText, fyne.TextStyle{}, faint)
 	b := built{size: size, slow: d.slow, entry: p.entry, photos: p.photos, clock: clock, focus: p.focus}
 	if n := len(p.buttons); n > 0 && !p.minor {
 		b.main = p.buttons[n-1]
@@ -168,6 +168,9 @@ func (d *drawing) page() page {
 	}
 	if d.l.confirm != "" {
 		return d.confirm()
+	}
+	if d.l.books {
+		return d.otherLanguage()
 	}
 	switch d.s.Screen {
 	case kiosk.ScreenSignOn:
@@ -344,37 +347,40 @@ func (d *drawing) bar(p page) *fyne.Container {
 // header says where one is, whose turn it is, and holds what is always
 // possible: another language, and stopping.
 func (d *drawing) header() fyne.CanvasObject {
-	app := canvas.NewText(d.w.Label(words.App, nil), white)
-	app.TextSize, app.TextStyle.Bold = 22, true
-	var turn, right []fyne.CanvasObject
+	app := newText(d.w.Label(words.App, nil), 22, fyne.TextStyle{Bold: true}, white)
+	var turn, step, right []fyne.CanvasObject
 	if d.u.shown.agent {
 		turn = append(turn, d.turn())
 		if d.s.Position > 0 {
-			step := canvas.NewText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), mist)
-			step.TextSize = labelText
-			turn = append(turn, step)
+			step = append(step, newText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), labelText, fyne.TextStyle{}, mist))
 		}
-		if d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage {
-			for _, l := range d.s.Languages {
-				if l != d.s.Language {
+		if d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage && !d.l.books {
+			if others := slices.DeleteFunc(slices.Clone(d.s.Languages), func(l string) bool { return l == d.s.Language }); len(others) > 1 {
+				b := d.localButton(d.u.book(d.s.Language).Name(), headerButton, func(l *local) { l.books = true })
+				b.icon = "languages"
+				right = append(right, b)
+			} else {
+				for _, l := range others {
 					right = append(right, d.languageButton(l, headerButton))
 				}
 			}
 		}
 		for _, a := range []kiosk.Action{kiosk.ActionSignOff, kiosk.ActionDecline} {
-			if d.can(a) && d.l.confirm == "" {
+			if d.can(a) && d.l.confirm == "" && !d.l.books {
 				right = append(right, d.button(a, headerButton))
 			}
 		}
 	}
 	// What matters least goes first when the words are long.
-	for _, name := range [][]fyne.CanvasObject{{picture("emblem", 40, 40), app}, {picture("emblem", 40, 40)}, nil} {
-		s := newStrip(canvas.NewRectangle(navy), 18, margin-8, append(name, turn...), right)
-		if name == nil || s.MinSize().Width <= d.room.Width+2*margin {
-			return s
+	turned := slices.Concat(turn, step)
+	var s *fyne.Container
+	for _, left := range [][]fyne.CanvasObject{append([]fyne.CanvasObject{picture("emblem", 40, 40), app}, turned...),
+		append([]fyne.CanvasObject{picture("emblem", 40, 40)}, turned...), turned, turn} {
+		if s = newStrip(canvas.NewRectangle(navy), 18, margin-8, left, right); s.MinSize().Width <= d.room.Width+2*margin {
+			break
 		}
 	}
-	return nil
+	return s
 }
 
 func (d *drawing) languageButton(l string, k kind) *button {
@@ -390,16 +396,14 @@ func (d *drawing) turn() fyne.CanvasObject {
 	case kiosk.TurnCitizen:
 		name, l = "citizen", words.TurnCitizen
 	}
-	text := canvas.NewText(d.w.Label(l, nil), white)
-	text.TextSize, text.TextStyle.Bold = labelText, true
+	text := newText(d.w.Label(l, nil), labelText, fyne.TextStyle{Bold: true}, white)
 	back := canvas.NewRectangle(color.Transparent)
 	back.CornerRadius, back.StrokeColor, back.StrokeWidth = 21, mist, 1.5
 	return container.New(inset{16, 8}, back, besideMiddle(9, []float32{0, 0}, picture(name, 24, 24), text))
 }
 
 func (d *drawing) banner() fyne.CanvasObject {
-	text := canvas.NewText(d.w.Label(words.Training, nil), white)
-	text.TextSize, text.TextStyle.Bold = labelText, true
+	text := newText(d.w.Label(words.Training, nil), labelText, fyne.TextStyle{Bold: true}, white)
 	c := newStrip(canvas.NewRectangle(training), 12, margin, []fyne.CanvasObject{text}, nil)
 	if !d.u.shown.agent || !d.s.Simulated {
 		c.Hide()
@@ -408,11 +412,7 @@ func (d *drawing) banner() fyne.CanvasObject {
 }
 
 func (d *drawing) footer(clock *canvas.Text) fyne.CanvasObject {
-	say := func(s string) fyne.CanvasObject {
-		t := canvas.NewText(s, faint)
-		t.TextSize = smallText
-		return t
-	}
+	say := func(s string) fyne.CanvasObject { return newText(s, smallText, fyne.TextStyle{}, faint) }
 	var left []fyne.CanvasObject
 	if d.s.Fault != nil {
 		left = append(left, say(string(d.s.Fault.Code)))

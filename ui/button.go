@@ -25,6 +25,7 @@ const (
 type button struct {
 	widget.BaseWidget
 	text    string
+	icon    string // a drawing before the text, "" for none
 	kind    kind
 	act     func()
 	typed   func(rune)           // keys it has no use for
@@ -98,8 +99,16 @@ func (b *button) padding() fyne.Size {
 	return fyne.NewSize(32, 18)
 }
 
+const (
+	iconSide float32 = 24
+	iconGap  float32 = 10
+)
+
 func (b *button) MinSize() fyne.Size {
-	t := fyne.MeasureText(b.text, b.textSize(), fyne.TextStyle{Bold: true})
+	t := measure(b.text, b.textSize(), fyne.TextStyle{Bold: true})
+	if b.icon != "" {
+		t.Width += iconSide + iconGap
+	}
 	p := b.padding()
 	s := fyne.NewSize(t.Width+2*p.Width, t.Height+2*p.Height)
 	switch b.kind {
@@ -126,10 +135,13 @@ func (b *button) colors() (back, border, text, ringed color.Color) {
 }
 
 func (b *button) CreateRenderer() fyne.WidgetRenderer {
-	r := &buttonRenderer{b: b, ring: canvas.NewRectangle(color.Transparent), face: canvas.NewRectangle(sheet), text: canvas.NewText(b.text, ink)}
+	r := &buttonRenderer{b: b, ring: canvas.NewRectangle(color.Transparent), face: canvas.NewRectangle(sheet), text: newText(b.text, b.textSize(), fyne.TextStyle{Bold: true}, ink)}
 	r.ring.StrokeWidth, r.ring.CornerRadius = 4, rounded+4
 	r.face.StrokeWidth, r.face.CornerRadius = 2, rounded
-	r.text.Alignment, r.text.TextStyle, r.text.TextSize = fyne.TextAlignCenter, fyne.TextStyle{Bold: true}, b.textSize()
+	r.text.Alignment = fyne.TextAlignCenter
+	if b.icon != "" {
+		r.icon = drawn(b.icon)
+	}
 	r.paint()
 	return r
 }
@@ -139,6 +151,7 @@ type buttonRenderer struct {
 	ring *canvas.Rectangle
 	face *canvas.Rectangle
 	text *canvas.Text
+	icon *canvas.Image // nil: none
 }
 
 func (r *buttonRenderer) paint() {
@@ -160,14 +173,24 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 		}
 	}
 	h := r.text.MinSize().Height
-	r.text.Move(fyne.NewPos(0, (size.Height-h)/2))
-	r.text.Resize(fyne.NewSize(size.Width, h))
+	left := float32(0)
+	if r.icon != nil {
+		left = iconSide + iconGap
+		r.icon.Resize(fyne.NewSquareSize(iconSide))
+		r.icon.Move(fyne.NewPos((size.Width-left-r.text.MinSize().Width)/2, (size.Height-iconSide)/2))
+	}
+	r.text.Move(fyne.NewPos(left, (size.Height-h)/2))
+	r.text.Resize(fyne.NewSize(size.Width-left, h))
 }
 
 func (r *buttonRenderer) MinSize() fyne.Size { return r.b.MinSize() }
 
 func (r *buttonRenderer) Objects() []fyne.CanvasObject {
-	return []fyne.CanvasObject{r.ring, r.face, r.text}
+	all := []fyne.CanvasObject{r.ring, r.face, r.text}
+	if r.icon != nil {
+		all = append(all, r.icon)
+	}
+	return all
 }
 
 func (r *buttonRenderer) Refresh() {

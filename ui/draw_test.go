@@ -106,7 +106,7 @@ func everyTrouble(language string) []samples.Sample {
 	remedies := []kiosk.Remedy{kiosk.RemedyRetry, kiosk.RemedyOtherCard, kiosk.RemedyStaff, kiosk.RemedyStartOver}
 	for i, c := range kiosk.Codes() {
 		s := samples.Trouble(kiosk.Fault{Code: c, Remedy: remedies[i%len(remedies)], Left: 1 + i%2})
-		s.Number, s.Language, s.Languages, s.Simulated = uint64(1000+i), language, []string{"en", "zh"}, true
+		s.Number, s.Language, s.Languages, s.Simulated = uint64(1000+i), language, words.Languages(), true
 		all = append(all, samples.Sample{Name: string(c), State: s})
 	}
 	return all
@@ -232,18 +232,19 @@ func TestLongTextsAreTurned(t *testing.T) {
 // The faces in use have every character of every sentence: a missing one would
 // draw as a box, without an error.
 func TestNoGlyphIsMissing(t *testing.T) {
-	var all strings.Builder
+	var all []string
 	for _, l := range words.Languages() {
 		c, err := words.Open(l)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all.WriteString(strings.Join(c.Sentences(), ""))
+		all = append(all, c.Sentences()...)
 	}
+	ascii := ""
 	for c := ' '; c <= '~'; c++ {
-		all.WriteRune(c)
+		ascii += string(c)
 	}
-	all.WriteString("·–")
+	all = append(all, ascii+"·–", ascii+"·– हिन्दी")
 	texts, err := filepath.Glob("../kiosk/station/texts/*.txt")
 	if err != nil || len(texts) == 0 {
 		t.Fatalf("no consent texts (%v)", err)
@@ -253,25 +254,33 @@ func TestNoGlyphIsMissing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all.Write(b)
+		all = append(all, strings.Split(string(b), "\n")...)
 	}
-	for name, data := range map[string][]byte{"regular": regularFont, "bold": boldFont} {
-		f, err := sfnt.Parse(data)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, bold := range []bool{false, true} {
+		style := fyne.TextStyle{Bold: bold}
+		missing, parsed := map[string]bool{}, map[string]*sfnt.Font{}
 		var buf sfnt.Buffer
-		missing := map[rune]bool{}
-		for _, r := range all.String() {
-			if r == '\n' {
-				continue
+		for _, s := range all {
+			font := face(s, style)
+			if font == nil {
+				font = Theme().Font(style)
 			}
-			if g, err := f.GlyphIndex(&buf, r); err != nil || g == 0 {
-				missing[r] = true
+			f := parsed[font.Name()]
+			if f == nil {
+				var err error
+				if f, err = sfnt.Parse(font.Content()); err != nil {
+					t.Fatal(err)
+				}
+				parsed[font.Name()] = f
+			}
+			for _, r := range s {
+				if g, err := f.GlyphIndex(&buf, r); err != nil || g == 0 {
+					missing[fmt.Sprintf("%s has no %q", font.Name(), r)] = true
+				}
 			}
 		}
-		for r := range missing {
-			t.Errorf("%s has no %q: run ui/font/subset.sh", name, r)
+		for m := range missing {
+			t.Errorf("%s: run ui/font/subset.sh", m)
 		}
 	}
 }
@@ -341,6 +350,30 @@ func TestEveryTroubleIsTold(t *testing.T) {
 				t.Errorf("%s %s: the remedy is not the main button", l, s.Name)
 			}
 		}
+	}
+}
+
+// What the public log has shown amiss stands on the home screen, while there is
+// something amiss.
+func TestHomeShowsTheLogAlarm(t *testing.T) {
+	b := newBench(t, large)
+	seen := false
+	for _, l := range words.Languages() {
+		for _, s := range samples.All(l) {
+			if s.State.Screen != kiosk.ScreenHome {
+				continue
+			}
+			b.draw(s.State)
+			amiss := s.State.Health.LogFault != ""
+			seen = seen || amiss
+			why := b.book(l).Trouble(kiosk.Fault{Code: kiosk.CodeSplitView}).Staff + " " + string(kiosk.CodeSplitView)
+			if b.reads(why) != amiss {
+				t.Errorf("%s %s: alarm %v", l, s.Name, !amiss)
+			}
+		}
+	}
+	if !seen {
+		t.Error("no sample has an alarm")
 	}
 }
 

@@ -195,8 +195,8 @@ func (r *cellsRenderer) Layout(size fyne.Size) {
 			r.objects = append(r.objects, dot)
 			continue
 		}
-		t := canvas.NewText(string(rune(c.e.b[i])), ink)
-		t.TextSize, t.Alignment, t.TextStyle.Bold = 28, fyne.TextAlignCenter, true
+		t := newText(string(rune(c.e.b[i])), 28, fyne.TextStyle{Bold: true}, ink)
+		t.Alignment = fyne.TextAlignCenter
 		h := t.MinSize().Height
 		t.Move(fyne.NewPos(x, ringGap+(cellHigh-h)/2))
 		t.Resize(fyne.NewSize(w, h))

@@ -15,6 +15,7 @@ type local struct {
 	lines   bool     // the citizen types printed lines instead of the number
 	page    int      // of text that needs several
 	confirm kiosk.Action
+	books   bool   // the languages are shown instead of the page
 	problem string // said about what was typed
 	scan    scan
 	unclear bool // the last scan made no sense

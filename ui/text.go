@@ -10,6 +10,18 @@ import (
 	"fyne.io/fyne/v2/widget"
 )
 
+// newText is a line of text in the face that has its letters.
+func newText(s string, size float32, style fyne.TextStyle, c color.Color) *canvas.Text {
+	t := canvas.NewText(s, c)
+	t.TextSize, t.TextStyle, t.FontSource = size, style, face(s, style)
+	return t
+}
+
+// measure is the size of a line of text in the face that has its letters.
+func measure(s string, size float32, style fyne.TextStyle) fyne.Size {
+	return newText(s, size, style, ink).MinSize()
+}
+
 // paragraph is text that wraps to the width it gets and knows its height for
 // any width. Fyne's own label wraps Chinese only where Latin words end.
 type paragraph struct {
@@ -57,7 +69,7 @@ func (p *paragraph) heightFor(width float32) float32 {
 }
 
 func (p *paragraph) lines(width float32) []string {
-	return wrap(p.text, width, func(s string) float32 { return fyne.MeasureText(s, p.size, p.style).Width })
+	return wrap(p.text, width, func(s string) float32 { return measure(s, p.size, p.style).Width })
 }
 
 // MinSize is that of the text on one line: a paragraph shrinks only where a
@@ -66,7 +78,7 @@ func (p *paragraph) MinSize() fyne.Size {
 	var w float32
 	lines := strings.Split(p.text, "\n")
 	for _, l := range lines {
-		w = max(w, fyne.MeasureText(l, p.size, p.style).Width)
+		w = max(w, measure(l, p.size, p.style).Width)
 	}
 	return fyne.NewSize(w, float32(len(lines))*p.step())
 }
@@ -81,8 +93,8 @@ type paragraphRenderer struct {
 func (r *paragraphRenderer) Layout(size fyne.Size) {
 	r.texts = nil
 	for i, l := range r.p.lines(size.Width) {
-		t := canvas.NewText(l, r.p.color)
-		t.TextSize, t.TextStyle, t.Alignment = r.p.size, r.p.style, r.p.align
+		t := newText(l, r.p.size, r.p.style, r.p.color)
+		t.Alignment = r.p.align
 		natural := t.MinSize().Height
 		t.Resize(fyne.NewSize(size.Width, natural))
 		t.Move(fyne.NewPos(0, float32(i)*r.p.step()-(natural-r.p.step())/2))
@@ -130,11 +142,18 @@ func wrap(text string, width float32, measure func(string) float32) []string {
 }
 
 // fitting is the length in bytes of the longest start of tok that fits, at
-// least one character.
+// least one character with its marks (Unicode Standard Annex 29, as far as the
+// languages here need it: what follows a virama belongs to it).
 func fitting(tok string, width float32, measure func(string) float32) int {
 	n := 0
+	var last rune
 	for i, r := range tok {
 		end := i + len(string(r))
+		if joined := unicode.Is(unicode.M, r) || last == virama; joined && n == i {
+			last, n = r, end
+			continue
+		}
+		last = r
 		if n > 0 && measure(tok[:end]) > width {
 			return n
 		}
@@ -164,6 +183,8 @@ func tokens(s string) []string {
 	}
 	return out
 }
+
+const virama = '\u094D' // joins two Devanagari consonants
 
 func wide(r rune) bool {
 	return unicode.Is(unicode.Han, r) || r >= 0x3000 && r <= 0x303F || r >= 0xFF01 && r <= 0xFF60

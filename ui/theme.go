@@ -3,21 +3,42 @@ package ui
 import (
 	_ "embed"
 	"image/color"
+	"strings"
+	"unicode"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/theme"
 )
 
-// The typeface: Noto Sans CJK SC in two weights, cut down by font/subset.sh to
-// what the screens need, under the licence in font/OFL.txt. One face serves
-// Latin and Chinese, so that a change of language moves nothing and no picture
-// depends on the fonts a machine happens to have.
+// The typeface: Noto Sans in two weights, cut down by font/subset.sh to what the
+// screens need, under the licence in font/OFL.txt. One face serves Latin and
+// Chinese, so that a change of language moves nothing, another one Devanagari
+// with the Latin letters among it; no picture depends on the fonts a machine
+// happens to have.
 var (
 	//go:embed font/NotoSansSC-Regular.otf
 	regularFont []byte
 	//go:embed font/NotoSansSC-Bold.otf
 	boldFont []byte
+	//go:embed font/NotoSansDevanagari-Regular.ttf
+	devanagariFont []byte
+	//go:embed font/NotoSansDevanagari-Bold.ttf
+	devanagariBoldFont []byte
+
+	devanagari     = fyne.NewStaticResource("NotoSansDevanagari-Regular.ttf", devanagariFont)
+	devanagariBold = fyne.NewStaticResource("NotoSansDevanagari-Bold.ttf", devanagariBoldFont)
 )
+
+// face is the font for a line of text; nil is the theme's.
+func face(s string, style fyne.TextStyle) fyne.Resource {
+	if !strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Devanagari, r) || r == '।' }) {
+		return nil
+	}
+	if style.Bold {
+		return devanagariBold
+	}
+	return devanagari
+}
 
 // The palette. A table test holds each pair that screens use to WCAG 2.2:
 // text 4.5:1 (1.4.3), signs and focus rings 3:1 (1.4.11).

@@ -21,6 +21,7 @@ import (
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/parcel"
+	"enrollkiosk/registry/policy"
 	"enrollkiosk/sync/client"
 	"enrollkiosk/sync/queue"
 )
@@ -37,7 +38,8 @@ var (
 const (
 	queryWaiting = "queue-waiting" // -> []waitingRecord
 	querySign    = "export-sign"   // argument: a parcel.Manifest in JSON -> []byte, signed
-	querySettle  = "queue-settle"  // argument: an api.RecordStatus in JSON -> Settlement
+	querySettle  = "queue-settle"  // argument: a settleQuestion in JSON -> Settlement
+	queryFollow  = "log-follow"    // argument: a checkpoint.Proof in JSON -> followed
 )
 
 // exchangeFile is this kiosk's private key for receipts that come on a drive. It is
@@ -102,12 +104,24 @@ type Settlement struct {
 	ID      api.ID  `json:"id"`
 	Outcome Outcome `json:"outcome,omitempty"`
 	Code    string  `json:"code,omitempty"`    // of OutcomeRejected
+	Proved  bool    `json:"proved,omitempty"`  // of OutcomeDelivered: the receipt's log continues the one that was seen here
 	Refused string  `json:"refused,omitempty"` // why the answer was not believed, or not kept
+}
+
+type settleQuestion struct {
+	Status json.RawMessage   `json:"status"`          // an api.RecordStatus
+	Tiles  map[string][]byte `json:"tiles,omitempty"` // of the log: a checkpoint.Proof's
 }
 
 // settle believes an answer as the client does, and keeps it as the courier does.
 func (k keeper) settle(ctx context.Context, argument string) (Settlement, error) {
-	got, err := api.Decode[api.RecordStatus](strings.NewReader(argument))
+	var q settleQuestion
+	d := json.NewDecoder(strings.NewReader(argument))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return Settlement{}, err
+	}
+	got, err := api.Decode[api.RecordStatus](bytes.NewReader(q.Status))
 	if err != nil {
 		return Settlement{}, err
 	}
@@ -134,6 +148,11 @@ func (k keeper) settle(ctx context.Context, argument string) (Settlement, error)
 	status, err := client.VerifyStatus(got, client.Item{ID: id, Data: data}, p.Policy())
 	if err != nil {
 		return out, err
+	}
+	if status.Status != api.Rejected {
+		if out.Proved, err = k.fits(ctx, got, p.Policy(), q.Tiles); err != nil {
+			return out, err
+		}
 	}
 	if err := k.courier.Settle(ctx, status); err != nil {
 		return out, err
@@ -223,18 +242,24 @@ func Export(ctx context.Context, c Config, dir string, did func(records, all int
 			return out, err
 		}
 	}
+	if len(all) > 0 {
+		if err := writeSeen(c, x.drive, x.policy); err != nil {
+			return out, err
+		}
+	}
 	return out, x.drive.Clear()
 }
 
 // exporter is one run of Export.
 type exporter struct {
-	line  *line
-	drive parcel.Drive
-	base  parcel.Context // without nonce and time
-	to    parcel.Key
-	all   int
-	did   func(records, all int)
-	out   *Exported
+	line   *line
+	drive  parcel.Drive
+	policy policy.Policy
+	base   parcel.Context // without nonce and time
+	to     parcel.Key
+	all    int
+	did    func(records, all int)
+	out    *Exported
 }
 
 // context is what every parcel of this run says of itself.
@@ -255,7 +280,7 @@ func (x *exporter) context(c Config) error {
 	if err != nil {
 		return err
 	}
-	x.to = p.Exchange[0]
+	x.policy, x.to = p, p.Exchange[0]
 	x.base = parcel.Context{Version: parcel.Version, KioskID: c.Kiosk.ID, Audience: p.LogOrigin, PolicyDigest: s.Digest(), KeyID: x.to.ID, Reply: reply.Public()}
 	return nil
 }
@@ -509,6 +534,9 @@ type Collected struct {
 	Refused []string     `json:"refused,omitempty"` // files, with the reason
 	Parcels int          `json:"parcels"`           // of this kiosk's, on the drive
 	Waiting int          `json:"waiting"`           // records on the drive that have no answer yet
+	// Why receipts were taken without proof that their log continues the one that
+	// was seen here; "" when none was.
+	Unproved string `json:"unproved,omitempty"`
 }
 
 // Count counts records by what became of them, and the answers that were refused.
@@ -554,6 +582,18 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return out, err
 	}
+	policies, err := readPolicies(c)
+	if err != nil {
+		return out, err
+	}
+	inForce, err := policies.current()
+	if err != nil {
+		return out, err
+	}
+	log, why, err := openDriveLog(ctx, c, d, inForce.Policy(), l)
+	if err != nil {
+		return out, err
+	}
 	for _, s := range manifests {
 		for number, f := range s.Manifest().Files {
 			list, err := readReceipts(d, s, number, reply)
@@ -568,9 +608,12 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 				if status.Status == api.Unknown {
 					continue // it was to be sent again
 				}
-				settled, err := settle(ctx, l, status)
+				settled, err := settle(ctx, l, log, status)
 				if err != nil {
 					return out, err
+				}
+				if settled.Outcome == OutcomeDelivered && settled.Refused == "" && !settled.Proved {
+					out.Unproved = cmp.Or(why, ErrNoLogProof).Error()
 				}
 				out.Records = append(out.Records, settled)
 			}
@@ -588,6 +631,9 @@ func ImportReceipts(ctx context.Context, c Config, dir string) (out Collected, e
 			out.Waiting++
 		}
 	}
+	// So that the registry proves what comes next; a drive that takes nothing has
+	// brought its receipts all the same.
+	_ = writeSeen(c, d, inForce.Policy())
 	return out, nil
 }
 
@@ -604,9 +650,17 @@ func readReceipts(d parcel.Drive, s parcel.Signed, number int, reply parcel.Priv
 }
 
 // settle has one answer kept; the error is one of the line.
-func settle(ctx context.Context, l *line, status api.RecordStatus) (Settlement, error) {
+func settle(ctx context.Context, l *line, log driveLog, status api.RecordStatus) (Settlement, error) {
 	out := Settlement{ID: status.ID}
-	argument, err := json.Marshal(status)
+	if status.Receipt != "" && log.split != "" {
+		out.Refused = log.split
+		return out, nil
+	}
+	answer, err := json.Marshal(status)
+	if err != nil {
+		return out, err
+	}
+	argument, err := json.Marshal(settleQuestion{answer, log.about(ctx, status)})
 	if err != nil {
 		return out, err
 	}

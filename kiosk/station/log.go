@@ -14,6 +14,8 @@ import (
 // against it: see checkpoint.Keeper.
 const logDir = "log"
 
+const saysSplit = "the registry's public log has shown two faces"
+
 // followLog holds the log's newest checkpoint against the one before. Two faces
 // are an alarm, and a log that does not prove itself is reported; neither keeps
 // records from being sent: who took them on is proved by receipts, and those are
@@ -24,7 +26,7 @@ func (s *Station) followLog(ctx context.Context) error {
 		is   error
 		says string
 	}{
-		{checkpoint.ErrSplit, "the registry's public log has shown two faces"},
+		{checkpoint.ErrSplit, saysSplit},
 		{checkpoint.ErrBehind, "the registry's public log shows an older tree than before"},
 		{checkpoint.ErrWitnesses, "the registry's public log is not cosigned as the policy asks for"},
 		{checkpoint.ErrKept, "what is known of the registry's public log is damaged"},

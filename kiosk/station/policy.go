@@ -77,7 +77,7 @@ func (p *policies) take(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.now.Valid() {
-		if err := s.CheckSuccessor(p.now.Policy().Version, p.now.Digest()); err != nil {
+		if err := s.CheckSuccessor(p.now); err != nil {
 			return err
 		}
 		if s.Digest() == p.now.Digest() {

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/record"
 	"enrollkiosk/sync/courier"
 	"enrollkiosk/sync/queue"
@@ -113,7 +115,7 @@ func (s *Station) answer(ctx context.Context, q wire.Query) (any, error) {
 		d, err := s.delivery(ctx)
 		return QueueList{d, records}, err
 	}
-	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.tpm.RecordKey()}.answer(ctx, q)
+	return keeper{s.config.Kiosk.ID, s.queue, s.courier, s.policies, s.seen, s.tpm.RecordKey(), s.log}.answer(ctx, q)
 }
 
 // keeper answers for the queue: in the agent, or in this process when none runs.
@@ -122,7 +124,9 @@ type keeper struct {
 	queue    *queue.Queue
 	courier  *courier.Courier
 	policies *policies
+	seen     *checkpoint.Keeper
 	key      record.Signer // record key; nil when the TPM is not open
+	log      *slog.Logger
 }
 
 func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
@@ -142,6 +146,8 @@ func (k keeper) answer(ctx context.Context, q wire.Query) (any, error) {
 		return k.sign(ctx, q.Argument)
 	case querySettle:
 		return k.settle(ctx, q.Argument)
+	case queryFollow:
+		return k.follow(ctx, q.Argument)
 	}
 	return nil, fmt.Errorf("unknown question %q", q.Kind)
 }
@@ -240,12 +246,15 @@ func openLine(ctx context.Context, c Config, signing bool) (_ *line, err error) 
 	if err != nil {
 		return nil, err
 	}
-	l.keeper, l.close = &keeper{id: c.Kiosk.ID, queue: q, courier: courier.New(q, nil, courier.Options{})}, q.Close
+	l.keeper, l.close = &keeper{id: c.Kiosk.ID, queue: q, courier: courier.New(q, nil, courier.Options{}), log: slog.New(slog.DiscardHandler)}, q.Close
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
+	if l.keeper.seen, err = checkpoint.OpenKeeper(c.in(logDir)); err != nil {
+		return nil, err
+	}
 	if l.keeper.policies, err = readPolicies(c); err != nil || !signing {
 		return l, err
 	}

@@ -27,7 +27,7 @@ var files embed.FS
 var ErrLanguage = errors.New("no such language")
 
 // Languages lists the codes that Open knows, the model language first.
-func Languages() []string { return []string{"en", "zh"} }
+func Languages() []string { return []string{"en", "es", "hi", "zh"} }
 
 // Open returns the catalogue of one language.
 func Open(language string) (*Catalog, error) {

@@ -19,6 +19,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -30,6 +31,7 @@ const (
 	PathRecords    = "/v1/records"        // POST; GET with /{id}
 	PathStatus     = "/v1/records/status" // POST: of many records at once
 	PathActivity   = "/v1/activity"       // POST: receipt.SignActivity's JWS; answered with the time
+	PathRenewal    = "/v1/certificates"   // POST: receipt.SignRenewal's JWS; answered with KioskCertificates
 	PathPolicy     = "/v1/policy"
 	PathTime       = "/v1/time"           // the registry's signed time, application/jose
 	PathLog        = "/v1/log/"           // C2SP tlog-tiles
@@ -359,6 +361,7 @@ const (
 	CodeTooMany     = "api-too-many"    // 429
 	CodeInternal    = "api-internal"    // 500
 	CodeUnavailable = "api-unavailable" // 503
+	CodeRenewal     = "api-renewal"     // 403: a request for certificates that the kiosk's record key did not sign for this connection
 	CodeCancelCode  = "api-cancel-code" // 400: mistyped, whatever it is the code of
 
 	CodeProvisionCode        = "provision-code"        // 403: unknown, wrong, used up or expired; which one is not told
@@ -426,19 +429,25 @@ func (p Problem) Check() error {
 // message is what Decode reads.
 type message interface {
 	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
-		Cancellation | OutcomesRequest | Outcomes
+		Cancellation | OutcomesRequest | Outcomes | KioskCertificates
 	Check() error
 }
+
+// bodies are buffers of Decode between its calls.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Decode reads one message of at most MaxBody bytes, strictly: missing, unknown,
 // repeated or differently written members, null and trailing data are refused,
 // then Check runs. Errors wrap ErrForm, ErrSize or the reader's own.
 func Decode[M message](r io.Reader) (M, error) {
 	var m, none M
-	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
-	if err != nil {
+	body := bodies.Get().(*bytes.Buffer) // a batch would be copied over and over as it grows
+	defer bodies.Put(body)
+	body.Reset()
+	if _, err := body.ReadFrom(io.LimitReader(r, MaxBody+1)); err != nil {
 		return none, fmt.Errorf("read message: %w", err)
 	}
+	b := body.Bytes() // what is decoded from it is copied
 	if len(b) > MaxBody {
 		return none, ErrSize
 	}

@@ -25,6 +25,7 @@ type RegistryKeys struct {
 	// to be believed.
 	EarlierVerdictKeys []record.JWK         `json:"earlier_verdict_keys,omitzero"`
 	EarlierTLSRoots    [][]byte             `json:"earlier_tls_roots,omitzero"`
+	EarlierKioskCAs    [][]byte             `json:"earlier_kiosk_cas,omitzero"`
 	EarlierLogs        []checkpoint.Earlier `json:"earlier_logs,omitzero"` // keys of the log
 
 	// Exchange are the keys that kiosks seal drives to, the newest first; the older

@@ -2,9 +2,11 @@ package api
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // ProvisionBegin is the body of POST /v1/provision/begin: a new kiosk shows its
@@ -87,6 +89,45 @@ type KioskCertificates struct {
 	Attestation [][]byte `json:"attestation"` // of the AK
 	Record      [][]byte `json:"record"`
 	TLS         [][]byte `json:"tls"`
+}
+
+// EndsSoon is how long before their end certificates that were not renewed are an
+// alarm.
+const EndsSoon = 30 * 24 * time.Hour
+
+// Due is when the certificates are to be renewed: as soon as one of the leaves is in the
+// last third of its life.
+func (c KioskCertificates) Due() (time.Time, error) {
+	return c.earliest(func(x *x509.Certificate) time.Time { return x.NotAfter.Add(-x.NotAfter.Sub(x.NotBefore) / 3) })
+}
+
+// End is when the first of the leaves ends.
+func (c KioskCertificates) End() (time.Time, error) {
+	return c.earliest(func(x *x509.Certificate) time.Time { return x.NotAfter })
+}
+
+func (c KioskCertificates) earliest(of func(*x509.Certificate) time.Time) (first time.Time, err error) {
+	for _, chain := range [][][]byte{c.Attestation, c.Record, c.TLS} {
+		if len(chain) == 0 {
+			return first, fmt.Errorf("%w: an empty chain", ErrForm)
+		}
+		x, err := x509.ParseCertificate(chain[0])
+		if err != nil {
+			return first, fmt.Errorf("%w: certificate: %w", ErrForm, err)
+		}
+		if t := of(x); first.IsZero() || t.Before(first) {
+			first = t
+		}
+	}
+	return first, nil
+}
+
+// Check holds the form.
+func (c KioskCertificates) Check() error {
+	if c.Version != 1 || !ValidKioskID(c.KioskID) || len(c.Attestation) == 0 || len(c.Record) == 0 || len(c.TLS) == 0 {
+		return fmt.Errorf("%w: version, id or chains", ErrForm)
+	}
+	return nil
 }
 
 // Check holds the form; what the bytes are is for the verifier.

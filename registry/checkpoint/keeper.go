@@ -181,8 +181,20 @@ func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) e
 			return err
 		}
 	}
+	if k.kept.Valid() && c.Size() <= k.kept.Size() {
+		k.prove(c.Size(), c.Root())
+		return nil
+	}
+	if err := k.ends(ctx, l, files, c); err != nil {
+		return err
+	}
+	return k.keep(l, c)
+}
+
+// ends holds that c's tree was at the end of each key what the key's end says.
+func (k *Keeper) ends(ctx context.Context, l Log, files Files, c Checkpoint) error {
 	for _, e := range l.Earlier {
-		if root := k.proved[e.Size]; !e.Ended() || e.Size > c.Size() || root == e.Root {
+		if !e.Ended() || e.Size > c.Size() || k.proved[e.Size] == e.Root {
 			continue
 		}
 		root, err := NewTree(files, c).Root(ctx, e.Size)
@@ -194,10 +206,6 @@ func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) e
 		}
 		k.prove(e.Size, root)
 	}
-	if !k.kept.Valid() || c.Size() > k.kept.Size() {
-		return k.keep(l, c)
-	}
-	k.prove(c.Size(), c.Root())
 	return nil
 }
 

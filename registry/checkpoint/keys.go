@@ -72,6 +72,16 @@ func (l Log) ended(c *opened) error {
 	return fmt.Errorf("%w: %w: it ended at %d leaves, this tree has %d", ErrSignature, ErrEnded, latest.Size, c.size)
 }
 
+// Ends are the sizes of the trees at which keys ended: Keeper.Follow wants them proved.
+func (l Log) Ends() (sizes []uint64) {
+	for _, e := range l.Earlier {
+		if e.Ended() {
+			sizes = append(sizes, e.Size)
+		}
+	}
+	return sizes
+}
+
 // Unwitnessed is the log without its witnesses: for what they are yet to see, or
 // did not have to.
 func (l Log) Unwitnessed() Log { return Log{Key: l.Key, Earlier: l.Earlier} }

@@ -11,8 +11,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+
+	"enrollkiosk/registry/checkpoint"
 )
 
 // Kind is a file's extension.
@@ -22,12 +25,19 @@ const (
 	Manifests Kind = ".manifest"
 	Records   Kind = ".records"
 	Receipts  Kind = ".receipts"
+	Seen      Kind = ".seen" // the newest checkpoint of the public log that a kiosk has seen
+	Log       Kind = ".log"  // the registry's proof of what the log has become since
 )
 
 // limit is the largest file of a kind, in bytes.
 func (k Kind) limit() int64 {
-	if k == Manifests {
+	switch k {
+	case Manifests:
 		return MaxManifest
+	case Seen:
+		return checkpoint.MaxSize
+	case Log:
+		return checkpoint.MaxProof
 	}
 	return MaxFile
 }
@@ -47,7 +57,9 @@ var (
 	ErrCrowded   = errors.New("too many files in one directory: use an empty one")
 )
 
-func (k Kind) known() bool { return k == Manifests || k == Records || k == Receipts }
+func (k Kind) known() bool {
+	return slices.Contains([]Kind{Manifests, Records, Receipts, Seen, Log}, k)
+}
 
 // Name is the name of a file: 64 lower-case hexadecimal digits and the kind. FAT
 // takes it.
@@ -55,6 +67,10 @@ func Name(sum [32]byte, k Kind) string { return hex.EncodeToString(sum[:]) + str
 
 // ManifestName is the name of a signed manifest.
 func ManifestName(signed []byte) string { return Name(sha256.Sum256(signed), Manifests) }
+
+// KioskName is the name of a file of which each kiosk has one on a drive: Seen and
+// Log.
+func KioskName(id string, k Kind) string { return Name(sha256.Sum256([]byte(id)), k) }
 
 // parseName is Name's inverse.
 func parseName(name string, k Kind) (sum [32]byte, ok bool) {

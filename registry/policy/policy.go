@@ -5,8 +5,8 @@
 // gets once, when it is provisioned. The registry distributes the policy and
 // cannot alter it. Its payload is canonical like a record's.
 //
-// Invariants: a [Signed] was signed by the pinned root and is well formed; its
-// zero value is refused. Not its job: deciding by the policy, and remembering
+// Invariants: a [Signed] was signed by the pinned root, or by one that follows it in
+// an unbroken line of [Succession]s, and is well formed; its zero value is refused. Not its job: deciding by the policy, and remembering
 // the last one (callers pass it to [Signed.CheckSuccessor]).
 package policy
 
@@ -120,6 +120,10 @@ type Policy struct {
 	Languages   []string `json:"languages"`    // BCP 47, first is the default
 	Files       []uint16 `json:"files"`        // LDS file identifiers to seal beside DG1 and EF.SOD
 	OfflineDays uint64   `json:"offline_days"` // days that a kiosk may work without the registry
+
+	// Successions are those of all root keys before the one that signs, the first
+	// first: what ParseSuccession reads.
+	Successions []string `json:"successions,omitzero"`
 }
 
 // Document is the rule for a kind of identity document: who vouches for it, and
@@ -202,8 +206,16 @@ type Translation struct {
 	SHA256   [32]byte `json:"sha256"`
 }
 
-// Sign checks p and signs it with the authority's root key.
+// Sign checks p and signs it with the authority's root key, to which p.Successions
+// must lead.
 func Sign(ctx context.Context, p Policy, root record.Signer) ([]byte, error) {
+	by, err := RootHash(root.Public())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := Line(p.Successions, by); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrForm, err)
+	}
 	payload := canonical.Marshal(p)
 	if _, err := decode(payload); err != nil {
 		return nil, err
@@ -227,13 +239,15 @@ func RootHash(root crypto.PublicKey) ([32]byte, error) {
 	return sha256.Sum256(spki), nil
 }
 
-// Signed is a policy that the pinned root has signed; only Parse makes it.
+// Signed is a policy that the pinned root has signed, or one after it; only Parse
+// makes it.
 type Signed struct{ s *signed }
 
 type signed struct {
 	policy Policy
 	digest [32]byte
 	bytes  []byte
+	line   [][32]byte // of roots, from the first to the one that signed
 }
 
 // SignedBy is the hash of the key that signed a policy. It says who claims to be
@@ -252,8 +266,9 @@ func SignedBy(b []byte) (hash [32]byte, err error) {
 	return hash, nil
 }
 
-// Parse verifies a signed policy. Errors wrap ErrForm or ErrSignature. It does
-// not look at the clock: see CheckTime and CheckSuccessor.
+// Parse verifies a signed policy: by the root of this hash, or by a later one to
+// which the policy's successions lead from there. Errors wrap ErrForm or
+// ErrSignature. It does not look at the clock: see CheckTime and CheckSuccessor.
 func Parse(b []byte, rootKeyHash [32]byte) (Signed, error) {
 	return parse(b, func(hash [32]byte) bool { return hash == rootKeyHash })
 }
@@ -264,8 +279,11 @@ func Parse(b []byte, rootKeyHash [32]byte) (Signed, error) {
 // key for a hash that others chose.
 func ParseShort(b []byte, prefix [16]byte) (s Signed, rootKeyHash [32]byte, err error) {
 	s, err = parse(b, func(hash [32]byte) bool {
+		if [16]byte(hash[:]) != prefix {
+			return false
+		}
 		rootKeyHash = hash
-		return [16]byte(hash[:]) == prefix
+		return true
 	})
 	if err != nil {
 		return Signed{}, [32]byte{}, err
@@ -273,13 +291,31 @@ func ParseShort(b []byte, prefix [16]byte) (s Signed, rootKeyHash [32]byte, err 
 	return s, rootKeyHash, nil
 }
 
-func parse(b []byte, accept func(rootKeyHash [32]byte) bool) (Signed, error) {
+// ParseEarlier is Parse for what was in force before s: the root of s vouches for
+// all before it, whichever of them is pinned.
+func (s Signed) ParseEarlier(b []byte) (Signed, error) {
+	if s.s == nil {
+		return Signed{}, ErrSignature
+	}
+	by, err := SignedBy(b)
+	if err != nil {
+		return Signed{}, err
+	}
+	if !slices.Contains(s.s.line, by) {
+		return Signed{}, fmt.Errorf("%w: its root is not of this line", ErrSignature)
+	}
+	return Parse(b, by)
+}
+
+func parse(b []byte, pinned func(rootKeyHash [32]byte) bool) (Signed, error) {
 	if len(b) > MaxSize {
 		return Signed{}, fmt.Errorf("%w: %d bytes", ErrForm, len(b))
 	}
+	var by [32]byte
 	payload, err := record.VerifyCompact(b, Type, func(pub crypto.PublicKey) bool {
 		hash, err := RootHash(pub)
-		return err == nil && accept(hash)
+		by = hash
+		return err == nil
 	})
 	if errors.Is(err, record.ErrCanonical) {
 		return Signed{}, fmt.Errorf("%w: %w", ErrForm, err)
@@ -287,11 +323,27 @@ func parse(b []byte, accept func(rootKeyHash [32]byte) bool) (Signed, error) {
 	if err != nil {
 		return Signed{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
-	p, err := decode(payload)
-	if err != nil {
-		return Signed{}, err
+	// Up to here anybody may have signed: what fails before the line is known says
+	// nothing of the authority.
+	stranger := ErrSignature
+	if pinned(by) {
+		stranger = ErrForm
 	}
-	return Signed{&signed{p, sha256.Sum256(payload), bytes.Clone(b)}}, nil
+	var p Policy
+	if err := canonical.Unmarshal(payload, &p); err != nil {
+		return Signed{}, fmt.Errorf("%w: %w", stranger, err)
+	}
+	line, err := Line(p.Successions, by)
+	if err != nil {
+		return Signed{}, fmt.Errorf("%w: %w", stranger, err)
+	}
+	if !slices.ContainsFunc(line, pinned) {
+		return Signed{}, fmt.Errorf("%w: by another root", ErrSignature)
+	}
+	if err := p.check(); err != nil {
+		return Signed{}, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	return Signed{&signed{p, sha256.Sum256(payload), bytes.Clone(b), line}}, nil
 }
 
 // Valid is false for the zero value.
@@ -343,14 +395,39 @@ func (s Signed) CheckTime(at time.Time) error {
 	return nil
 }
 
-// CheckSuccessor refuses a policy older than the last one known, and another one
-// of the same version.
-func (s Signed) CheckSuccessor(lastVersion uint64, lastDigest [32]byte) error {
+// Roots are the hashes of the authority's root keys from the first to the one that
+// signed this policy.
+func (s Signed) Roots() [][32]byte {
+	if s.s == nil {
+		return nil
+	}
+	return slices.Clone(s.s.line)
+}
+
+// Root is the last of Roots: the root that provisioning codes name.
+func (s Signed) Root() [32]byte {
+	if s.s == nil {
+		return [32]byte{}
+	}
+	return s.s.line[len(s.s.line)-1]
+}
+
+// CheckSuccessor refuses a policy older than the last one known, another one of the
+// same version, and one by a root that another has followed: ErrRollback. Where
+// another root stands in the place of one that is known it is ErrFork. Nothing is
+// known with the zero value.
+func (s Signed) CheckSuccessor(last Signed) error {
 	if s.s == nil {
 		return ErrForm
 	}
-	if v := s.s.policy.Version; v < lastVersion || v == lastVersion && s.s.digest != lastDigest {
-		return fmt.Errorf("%w: version %d after %d", ErrRollback, v, lastVersion)
+	if last.s == nil {
+		return nil
+	}
+	if err := follows(s.s.line, last.s.line); err != nil {
+		return err
+	}
+	if v, known := s.s.policy.Version, last.s.policy.Version; v < known || v == known && s.s.digest != last.s.digest {
+		return fmt.Errorf("%w: version %d after %d", ErrRollback, v, known)
 	}
 	return nil
 }

@@ -304,20 +304,21 @@ func TestTimeAndSuccession(t *testing.T) {
 			t.Errorf("%v: %v, want %v", at, err, want)
 		}
 	}
-	p.OfflineDays++
-	twin := parse(t, p, root)
+	change := func(version uint64, days uint64) policy.Signed {
+		p.Version, p.OfflineDays = version, p.OfflineDays+days
+		return parse(t, p, root)
+	}
 	for name, c := range map[string]struct {
-		version uint64
-		digest  [32]byte
-		want    error
+		last policy.Signed
+		want error
 	}{
-		"first":                   {0, [32]byte{}, nil},
-		"newer":                   {2, [32]byte{1}, nil},
-		"same":                    {3, s.Digest(), nil},
-		"same version, different": {3, twin.Digest(), policy.ErrRollback},
-		"older":                   {4, [32]byte{1}, policy.ErrRollback},
+		"first":                   {policy.Signed{}, nil},
+		"newer":                   {change(2, 0), nil},
+		"same":                    {s, nil},
+		"same version, different": {change(3, 1), policy.ErrRollback},
+		"older":                   {change(4, 0), policy.ErrRollback},
 	} {
-		if err := s.CheckSuccessor(c.version, c.digest); !errors.Is(err, c.want) {
+		if err := s.CheckSuccessor(c.last); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -325,7 +326,7 @@ func TestTimeAndSuccession(t *testing.T) {
 
 func TestZeroValueIsRefused(t *testing.T) {
 	var s policy.Signed
-	if s.Valid() || s.Bytes() != nil || s.CheckTime(issued) == nil || s.CheckSuccessor(0, [32]byte{}) == nil || s.Digest() != [32]byte{} {
+	if s.Valid() || s.Bytes() != nil || s.CheckTime(issued) == nil || s.CheckSuccessor(policy.Signed{}) == nil || s.Roots() != nil || s.Root() != [32]byte{} || s.Digest() != [32]byte{} {
 		t.Error("zero policy passes")
 	}
 	for f := range reflect.TypeFor[policy.Signed]().Fields() {

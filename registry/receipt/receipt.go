@@ -63,7 +63,7 @@ func Build(index uint64, hashes [][32]byte, checkpoint []byte, blind, id [32]byt
 	}.Marshal()
 }
 
-// Final is a verified final receipt; only Verify makes it.
+// Final is a verified final receipt; only Verify and VerifyUnder make it.
 type Final struct{ f *final }
 
 type final struct {
@@ -76,6 +76,22 @@ type final struct {
 // witnesses have cosigned as are asked for. Errors wrap ErrForm, ErrSignature,
 // ErrWitnesses, ErrRecord or ErrInclusion.
 func Verify(receipt []byte, log checkpoint.Log, id [32]byte) (Final, error) {
+	return verifyFinal(receipt, log.Open, id)
+}
+
+// VerifyUnder is Verify for a receipt under a checkpoint that is verified already:
+// of many receipts under one, its signatures are looked at once.
+func VerifyUnder(receipt []byte, c checkpoint.Checkpoint, id [32]byte) (Final, error) {
+	own := c.Bytes()
+	return verifyFinal(receipt, func(signed []byte) (checkpoint.Checkpoint, error) {
+		if !c.Valid() || !bytes.Equal(signed, own) {
+			return checkpoint.Checkpoint{}, checkpoint.ErrSignature
+		}
+		return c, nil
+	}, id)
+}
+
+func verifyFinal(receipt []byte, open func(signed []byte) (checkpoint.Checkpoint, error), id [32]byte) (Final, error) {
 	if len(receipt) > MaxSize {
 		return Final{}, fmt.Errorf("%w: %d bytes", ErrForm, len(receipt))
 	}
@@ -88,7 +104,7 @@ func Verify(receipt []byte, log checkpoint.Log, id [32]byte) (Final, error) {
 		return Final{}, ErrForm
 	}
 	var err error
-	if f.checkpoint, err = log.Open(f.proof.Checkpoint); err != nil {
+	if f.checkpoint, err = open(f.proof.Checkpoint); err != nil {
 		return Final{}, fmt.Errorf("%w: %w", reason(err), err)
 	}
 	if [32]byte(f.proof.ExtraData[32:]) != id {
@@ -220,7 +236,7 @@ type SignOn struct {
 
 // Statement is what this package signs and verifies as a compact JWS.
 type Statement interface {
-	Provisional | Verdict | Time | SignOn | Activity | Farewell
+	Provisional | Verdict | Time | SignOn | Activity | Farewell | Renewal
 }
 
 // Verified is a statement whose signature has been checked; only the Verify

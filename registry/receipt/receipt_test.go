@@ -109,12 +109,25 @@ func TestFinalReceipt(t *testing.T) {
 func TestEveryByteOfAReceiptMatters(t *testing.T) {
 	l := logged(t, 4, 7)
 	good := receipt.Build(4, l.path(t, 4), l.checkpoint(t, ""), blind, id)
+	head, err := l.log().Open(l.checkpoint(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := receipt.VerifyUnder(good, head, id); err != nil || f.Index() != 4 || f.Checkpoint() != head || !bytes.Equal(f.Bytes(), good) {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	if _, err := receipt.VerifyUnder(good, checkpoint.Checkpoint{}, id); !errors.Is(err, receipt.ErrSignature) {
+		t.Errorf("under no checkpoint: %v", err)
+	}
 	for i := range good {
 		for bit := range 8 {
 			bad := bytes.Clone(good)
 			bad[i] ^= 1 << bit
 			if _, err := receipt.Verify(bad, l.log(), id); !typed(err) {
 				t.Fatalf("byte %d, %q for %q: %v", i, bad[i], good[i], err)
+			}
+			if _, err := receipt.VerifyUnder(bad, head, id); !typed(err) {
+				t.Fatalf("byte %d, %q for %q, under its checkpoint: %v", i, bad[i], good[i], err)
 			}
 		}
 		if _, err := receipt.Verify(good[:i], l.log(), id); !typed(err) {

@@ -125,9 +125,7 @@ func verify(alg string, pub crypto.PublicKey, input, sig []byte) error {
 		// A curve has one algorithm: its own.
 		size := coordinate(alg)
 		if 8*size == k.Params().BitSize && len(sig) == 2*size {
-			rs := struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])}
-			der, err := asn1.Marshal(rs)
-			good = err == nil && ecdsa.VerifyASN1(k, message, der)
+			good = ecdsa.VerifyASN1(k, message, ecdsaSigValue(sig[:size], sig[size:]))
 		}
 	case ed25519.PublicKey:
 		good = alg == eddsa && ed25519.Verify(k, message, sig)
@@ -143,6 +141,23 @@ func verify(alg string, pub crypto.PublicKey, input, sig []byte) error {
 		return errSignature
 	}
 	return nil
+}
+
+// ecdsaSigValue is the DER of r and s (RFC 3279 2.2.3). encoding/asn1 takes a tenth
+// as long for it as the curve does for the whole signature.
+func ecdsaSigValue(r, s []byte) []byte {
+	integers := appendInteger(appendInteger(make([]byte, 0, 2*(3+len(r))), r), s)
+	return append([]byte{0x30, byte(len(integers))}, integers...) // at most 102 bytes: a short length
+}
+
+func appendInteger(b, unsigned []byte) []byte {
+	for len(unsigned) > 1 && unsigned[0] == 0 {
+		unsigned = unsigned[1:]
+	}
+	if unsigned[0] >= 0x80 {
+		return append(append(b, 0x02, byte(len(unsigned)+1), 0), unsigned...)
+	}
+	return append(append(b, 0x02, byte(len(unsigned))), unsigned...)
 }
 
 // SignCompact makes a compact JWS (RFC 7515 7.1) with protected header

@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,6 +14,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/big"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -200,6 +202,25 @@ func TestAlgorithmFollowsTheKey(t *testing.T) {
 					t.Errorf("%s key signs as %s, %d bytes: %v", alg, other, len(sig), err)
 				}
 			}
+		}
+	}
+}
+
+// About one r or s in 256 begins with a zero byte, and half of all with a bit that
+// DER would read as a sign.
+func TestShortNumbersInSignatures(t *testing.T) {
+	for _, d := range []device{ecKey(t, "x"), p384Key(t, "x")} {
+		var shortR, shortS bool
+		for n := 0; !shortR || !shortS; n++ {
+			b, err := record.SignCompact(t.Context(), "test+jws", []byte(strconv.Itoa(n)), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := record.VerifyCompact(b, "test+jws", func(crypto.PublicKey) bool { return true }); err != nil {
+				t.Fatal(err)
+			}
+			sig := decode(t, string(b[bytes.LastIndexByte(b, '.')+1:]))
+			shortR, shortS = shortR || sig[0] == 0, shortS || sig[len(sig)/2] == 0
 		}
 	}
 }

@@ -28,7 +28,7 @@ func Backup(ctx context.Context, dir string, p policy.Signed, to, keys string, s
 	if err != nil {
 		return backup.Manifest{}, err
 	}
-	m, err := backup.Write(ctx, backup.Source{Kind: backupKind, Dir: dir, Leave: []string{fileStore, console.File}, NeverKeys: []string{fileRoot},
+	m, err := backup.Write(ctx, backup.Source{Kind: backupKind, Dir: dir, Leave: []string{fileStore, console.File}, NeverKey: isRootKey,
 		Parts: []backup.Part{{Path: fileStore, Write: snapshot}}, Signer: signer, Now: now}, to, keys)
 	if err != nil {
 		return m, err

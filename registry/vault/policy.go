@@ -101,11 +101,11 @@ type policyLimits struct {
 // in file are *tomlfile.Error, or wrap policy.ErrForm. Each of leftOut is told of
 // every certificate of a master list that is not in the policy.
 func SignPolicy(ctx context.Context, dir, file string, now time.Time, leftOut ...func(LeftOut)) ([]byte, error) {
-	root, err := keyfile.Read(filepath.Join(dir, fileRoot))
+	roots, err := readRoots(dir)
 	if err != nil {
 		return nil, err
 	}
-	mine, err := ReadPublic(dir)
+	root, err := roots.key()
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func SignPolicy(ctx context.Context, dir, file string, now time.Time, leftOut ..
 	if err := tomlfile.Load(file, &f); err != nil {
 		return nil, err
 	}
-	p, err := f.policy(file, mine, now, func(l LeftOut) {
+	p, err := f.policy(file, roots.public, now, func(l LeftOut) {
 		for _, tell := range leftOut {
 			tell(l)
 		}
@@ -121,6 +121,7 @@ func SignPolicy(ctx context.Context, dir, file string, now time.Time, leftOut ..
 	if err != nil {
 		return nil, tomlfile.Mistake(file, "%w", err)
 	}
+	p.Successions = roots.successions
 	return policy.Sign(ctx, p, root)
 }
 
@@ -259,6 +260,9 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	}
 	p.LogOrigin, p.LogKey, p.EarlierLogs = keys.Origin, keys.LogKey, keys.EarlierLogs
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
+	for _, ca := range keys.EarlierKioskCAs {
+		p.KioskCA = append(p.KioskCA, policy.Root{Certificate: ca, Class: f.Registry.Class})
+	}
 	p.RegistryTLS = []policy.Root{{Certificate: keys.TLSRoot, Class: f.Registry.Class}}
 	for _, root := range keys.EarlierTLSRoots {
 		p.RegistryTLS = append(p.RegistryTLS, policy.Root{Certificate: root, Class: f.Registry.Class})

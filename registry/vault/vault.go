@@ -153,12 +153,15 @@ func (v *Vault) loadPolicies() error {
 	}
 	v.judge = judge{production: v.opts.Production, rules: map[[32]byte]*rules{}}
 	for _, b := range append(kept, current.Bytes()) {
-		s, err := policy.Parse(b, v.opts.Root)
+		s, err := current.ParseEarlier(b)
+		if err != nil {
+			s, err = policy.Parse(b, v.opts.Root)
+		}
 		if err != nil {
 			v.opts.Log.Warn("an earlier policy is of another root and not in force any more", "error", err)
 			continue
 		}
-		if err := current.CheckSuccessor(s.Policy().Version, s.Digest()); err != nil {
+		if err := current.CheckSuccessor(s); err != nil {
 			return fmt.Errorf("policy in force: %w", err)
 		}
 		if v.judge.rules[s.Digest()], err = newRules(s); err != nil {

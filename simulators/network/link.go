@@ -28,12 +28,8 @@ const mtu = 1460
 
 // NewLink starts a line of rate bits per second.
 func NewLink(target string, rate float64, roundTrip time.Duration) (*Link, error) {
-	host, _, err := net.SplitHostPort(target)
-	if err != nil {
+	if err := onLoopback(target); err != nil {
 		return nil, err
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, errors.New("network simulator: loopback only")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,6 +39,17 @@ func NewLink(target string, rate float64, roundTrip time.Duration) (*Link, error
 		up: &bucket{rate: rate / 8}, down: &bucket{rate: rate / 8}, l: l, open: map[net.Conn]bool{}}
 	go k.accept()
 	return k, nil
+}
+
+func onLoopback(target string) error {
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return errors.New("network simulator: loopback only")
+	}
+	return nil
 }
 
 // Carried is how many bytes went each way since the start.

@@ -5,7 +5,8 @@
 // and faults of the transport hand the registry the connections themselves, so
 // that the registry's own TLS and its clients' certificates stay what they are;
 // faults of the content are answered by this package, with the registry's
-// certificate. [NewProxy] is an HTTP proxy on loopback with faults of its own.
+// certificate. [NewPackets] is a line that loses packets, for TCP to make good, and
+// [NewLink] one of a given rate and length. [NewProxy] is an HTTP proxy on loopback with faults of its own.
 //
 // It speaks bytes and knows nothing of what is sent. Loopback only.
 package network
@@ -44,7 +45,6 @@ const (
 	Slow        Fault = "slow"         // the answer comes byte by byte
 	Sliced      Fault = "sliced"       // everything comes in slices of a few bytes
 	Stalled     Fault = "stalled"      // the answer to a large request begins, and nothing more comes
-	Lossy       Fault = "lossy"        // 30 % of all segments are lost and sent again; sometimes the connection is given up
 	Interrupted Fault = "interrupted"  // reset while a large request is on its way
 	LostAnswer  Fault = "lost-answer"  // a large request arrives, and its answer does not
 	HalfAnswer  Fault = "half-answer"  // of the answer to a large request the beginning arrives
@@ -91,7 +91,6 @@ type Options struct {
 	Expired     tls.Certificate // for ExpiredCert; default: a self-signed one
 	RetryAfter  time.Duration   // of Storm and Unavailable, whole seconds; default 1 s
 	Pace        time.Duration   // of Slow: for each byte; default 100 ms
-	RTO         time.Duration   // of Lossy: until a segment is sent again, doubled each time; default 200 ms
 }
 
 // Listener is a listener with faults.
@@ -118,9 +117,6 @@ func Wrap(l net.Listener, o Options) (*Listener, error) {
 	}
 	if o.Pace == 0 {
 		o.Pace = 100 * time.Millisecond
-	}
-	if o.RTO == 0 {
-		o.RTO = 200 * time.Millisecond
 	}
 	other, err := foreign("Stranger", time.Now().Add(time.Hour), "stranger.example")
 	if err != nil {
@@ -188,8 +184,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return &faulty{Conn: c, fault: fault, pace: l.opts.Pace}, nil
 		case Sliced:
 			return &sliced{Conn: c}, nil
-		case Lossy:
-			return &lossy{Conn: c, rto: l.opts.RTO}, nil
 		case Unreachable:
 			c.Close()
 		case Silent:
@@ -385,52 +379,6 @@ func (c *sliced) Write(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var m int
 		m, err = c.Conn.Write(b[n:min(len(b), n+slice())])
-		n += m
-	}
-	return n, err
-}
-
-// lossy is what TCP makes of a line that loses segments: nothing is missing and
-// nothing out of order, but everything behind a lost segment waits until it was
-// sent again (RFC 6298), and a segment that is lost too often ends the connection.
-type lossy struct {
-	net.Conn
-	rto time.Duration
-}
-
-const (
-	segment = 1460
-	loss    = 0.3
-	tries   = 6
-)
-
-// carry is one segment's way, or false when the connection is given up.
-func (c *lossy) carry() bool {
-	for i := range tries {
-		if rand.Float64() >= loss {
-			return true
-		}
-		time.Sleep(c.rto << i)
-	}
-	cut(c.Conn)
-	return false
-}
-
-func (c *lossy) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b[:min(len(b), segment)])
-	if n > 0 && !c.carry() {
-		return 0, net.ErrClosed
-	}
-	return n, err
-}
-
-func (c *lossy) Write(b []byte) (n int, err error) {
-	for n < len(b) && err == nil {
-		if !c.carry() {
-			return n, net.ErrClosed
-		}
-		var m int
-		m, err = c.Conn.Write(b[n:min(len(b), n+segment)])
 		n += m
 	}
 	return n, err

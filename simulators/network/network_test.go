@@ -43,7 +43,7 @@ func served(t *testing.T) (line *network.Listener, client *http.Client, handled 
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err = network.Wrap(l, network.Options{Certificate: certificate, RetryAfter: 7 * time.Second, Pace: 20 * time.Millisecond, RTO: 5 * time.Millisecond})
+	line, err = network.Wrap(l, network.Options{Certificate: certificate, RetryAfter: 7 * time.Second, Pace: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,25 +107,13 @@ func TestTransportFaults(t *testing.T) {
 	}
 }
 
-// Bad lines that TCP makes good: everything arrives, unless a segment was lost too
-// often.
-func TestPatientFaults(t *testing.T) {
+// A bad line is no fault, only slow.
+func TestSliced(t *testing.T) {
 	line, c, _ := served(t)
 	c.Timeout = 30 * time.Second
-	for fault, least := range map[network.Fault]int{network.Sliced: 10, network.Lossy: 3} {
-		line.Suffer(fault)
-		start, good := time.Now(), 0
-		for range 10 {
-			if status, _, body, err := post(c, line); err == nil && status == 200 && body == "got 50000" {
-				good++
-			}
-		}
-		if good < least {
-			t.Errorf("%s: %d of 10 arrive", fault, good)
-		}
-		if took := time.Since(start); fault == network.Lossy && took < 50*time.Millisecond {
-			t.Errorf("%s: nothing was sent twice in %v", fault, took)
-		}
+	line.Suffer(network.Sliced)
+	if status, _, body, err := post(c, line); err != nil || status != 200 || body != "got 50000" {
+		t.Errorf("%d %q %v", status, body, err)
 	}
 }
 

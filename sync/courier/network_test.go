@@ -27,6 +27,7 @@ type field struct {
 	t        *testing.T
 	registry *testregistry.Registry
 	line     *network.Listener
+	packets  *network.Packets // before it, or nil
 	proxy    *network.Proxy
 	via      atomic.Bool // the proxy
 	queue    *queue.Queue
@@ -34,12 +35,41 @@ type field struct {
 	records  []record.Submission
 }
 
+// patience is how long the client waits for an answer.
+const patience = 1500 * time.Millisecond
+
 func newField(t *testing.T) *field {
 	t.Helper()
 	f := &field{t: t}
+	f.serve()
+	f.run(f.registry.URL, patience)
+	return f
+}
+
+// newPacketField is one behind a line of packets.
+func newPacketField(t *testing.T, patience time.Duration) *field {
+	t.Helper()
+	if missing := network.MissingForPackets(); missing != "" {
+		t.Fatal("a line of packets needs " + missing)
+	}
+	f := &field{t: t}
+	f.serve()
+	var err error
+	if f.packets, err = network.NewPackets(f.registry.Address, 1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.packets.Close() })
+	f.run("https://"+f.packets.Address, patience)
+	return f
+}
+
+// serve starts the registry and what lies before it.
+func (f *field) serve() {
+	t := f.t
+	t.Helper()
 	f.registry = testregistry.New(t, func(r *testregistry.Registry, l net.Listener) net.Listener {
 		var err error
-		if f.line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Expired: r.Expired(), Pace: time.Millisecond, RTO: 2 * time.Millisecond}); err != nil {
+		if f.line, err = network.Wrap(l, network.Options{Certificate: r.Certificate, Expired: r.Expired(), Pace: time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 		return f.line
@@ -50,7 +80,13 @@ func newField(t *testing.T) *field {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.proxy.Close() })
-	c, err := client.New(client.Options{URL: f.registry.URL, Certificate: f.registry.Kiosk, Timeout: 1500 * time.Millisecond,
+}
+
+// run starts the courier.
+func (f *field) run(address string, patience time.Duration) {
+	t := f.t
+	t.Helper()
+	c, err := client.New(client.Options{URL: address, Certificate: f.registry.Kiosk, Timeout: patience,
 		Policy: func() (policy.Signed, error) { return f.registry.Policy, nil },
 		Proxy: func(*http.Request) (*url.URL, error) {
 			if f.via.Load() {
@@ -64,7 +100,6 @@ func newField(t *testing.T) *field {
 	t.Cleanup(c.Close)
 	f.queue = open(t, quickDir(t))
 	f.courier, _ = run(t, f.queue, c, courier.Options{Idle: 20 * time.Millisecond})
-	return f
 }
 
 // put queues one more record.
@@ -81,7 +116,7 @@ func (f *field) put() record.Submission {
 // until kicks the courier until something is so.
 func (f *field) until(what string, so func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !so(); time.Sleep(5 * time.Millisecond) {
 		f.courier.Kick()
 		if time.Now().After(deadline) {
 			f.t.Fatalf("not %s: %+v", what, now(f.t, f.courier))
@@ -134,7 +169,6 @@ func TestThroughEachFault(t *testing.T) {
 		{network.CutBody, false, courier.LineDown, is(client.ErrUnreachable)},
 		{network.Slow, false, "", nil},
 		{network.Sliced, false, "", nil},
-		{network.Lossy, false, "", nil},
 		{network.Storm, false, courier.LineDown, throttled},
 		{network.Unavailable, false, courier.LineDown, throttled},
 		{network.BadGateway, false, courier.LineDown, throttled},
@@ -197,6 +231,40 @@ func TestThroughEachFault(t *testing.T) {
 	}
 }
 
+// A third of all packets is lost, and those that are not overtake one another: each
+// record is in the registry once all the same, with its receipt here. A line that
+// loses everything delivers nothing, and the state says so.
+func TestThroughLostPackets(t *testing.T) {
+	t.Parallel()
+	f := newPacketField(t, 20*time.Second) // longer than it takes when a segment is lost a few times
+	f.packets.Suffer(network.Weather{Loss: 0.3, Delay: time.Millisecond, Jitter: 5 * time.Millisecond})
+	for range 3 {
+		f.put()
+		f.delivered()
+	}
+	_, lost := f.packets.Count()
+	again, err := f.packets.Retransmitted()
+	if err != nil || lost == 0 || again == 0 {
+		t.Errorf("%d packets lost, %d sent again, %v", lost, again, err)
+	}
+}
+
+func TestThroughNothing(t *testing.T) {
+	t.Parallel()
+	f := newPacketField(t, patience)
+	f.packets.Suffer(network.Weather{Loss: 1})
+	s := f.put()
+	f.until("told", func() bool {
+		st := now(t, f.courier)
+		return st.Line == courier.LineDown && errors.Is(st.Fault, client.ErrUnreachable) && st.Waiting == 1 && !st.Oldest.IsZero()
+	})
+	if n, st := f.registry.Records(), state(t, f.queue, s.ID()); n != 0 || st != queue.Queued {
+		t.Errorf("over a dead line came %d records; the record is %s", n, st)
+	}
+	f.packets.Suffer(network.Weather{})
+	f.delivered()
+}
+
 // The same, one after another in any order while records keep coming.
 func TestThroughEveryFault(t *testing.T) {
 	t.Parallel()
@@ -204,7 +272,7 @@ func TestThroughEveryFault(t *testing.T) {
 	f.registry.Delay(1)
 	faults := []network.Fault{network.Unreachable, network.Slow, network.Interrupted, network.LostAnswer, network.HalfAnswer, network.PlainHTTP,
 		network.WrongCert, network.ExpiredCert, network.Nonsense, network.Page, network.Redirect, network.Unauthorized, network.ProxyAuth,
-		network.TooLarge, network.Broken, network.Storm, network.CutBody, network.Sliced, network.Lossy, network.Inspected}
+		network.TooLarge, network.Broken, network.Storm, network.CutBody, network.Sliced, network.Inspected}
 	rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	for _, fault := range faults {
 		f.line.Suffer(fault)

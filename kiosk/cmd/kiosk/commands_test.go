@@ -44,7 +44,7 @@ func TestConfigValidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ from, to, says string }{
-		{`["en", "zh"]`, `["tlh"]`, `kiosk.toml: kiosk.languages: no sentences in "tlh"; there are en, zh`},
+		{`["en", "zh"]`, `["tlh"]`, `kiosk.toml: kiosk.languages: no sentences in "tlh"; there are en, es, hi, zh`},
 		{"document =", "documnt =", `kiosk.toml:6: unknown key "readers.documnt"`},
 	} {
 		file := filepath.Join(t.TempDir(), "kiosk.toml")

@@ -76,6 +76,9 @@ func runImportReceipts(ctx context.Context, c *command) error {
 	for _, f := range out.Refused {
 		human += "\nREFUSED " + f
 	}
+	if out.Unproved != "" {
+		human += "\nNot proved: " + out.Unproved + ". The receipts were taken, held against the log's key and witnesses only."
+	}
 	if out.Parcels > 0 && out.Waiting == 0 && out.Err() == nil {
 		human += "\nNo record on the drive waits for anything: it may be erased."
 	}

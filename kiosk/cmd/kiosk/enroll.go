@@ -187,6 +187,10 @@ func (t *terminal) news(s kiosk.State) string {
 		w := t.words.Trouble(*f)
 		fmt.Fprintf(&b, "  ! %s %s\n    %s\n    [%s] %s\n", w.Headline, w.Do, w.Safe, f.Code, w.Staff)
 	}
+	if c := s.Health.LogFault; c != "" && s.Screen == kiosk.ScreenHome && !t.hints[c] {
+		t.hints[c] = true
+		fmt.Fprintf(&b, "  ! [%s] %s\n", c, t.words.Trouble(kiosk.Fault{Code: c}).Staff)
+	}
 	return b.String()
 }
 

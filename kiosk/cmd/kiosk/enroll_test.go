@@ -72,7 +72,7 @@ func (d *desk) show(s kiosk.State) uint64 {
 	}
 	s.Revision = d.current.Revision + 1
 	if s.Languages == nil {
-		s.Languages = []string{"en", "zh"}
+		s.Languages = words.Languages()
 	}
 	if s.Language == "" {
 		s.Language = "en"
@@ -245,7 +245,7 @@ func scenes() []scene {
 			Officer: "0001", Simulated: true, Health: kiosk.Health{Registry: true, Queued: 3, Quarantined: 1}},
 			"", kiosk.Intent{Action: kiosk.ActionStart}, []string{"0001", "3", "1"}},
 		{kiosk.State{Screen: kiosk.ScreenLanguage, Position: 1, Positions: 8, Main: kiosk.ActionChoose, Actions: acts(kiosk.ActionChoose, kiosk.ActionDecline)},
-			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / zh"}},
+			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / es / hi / zh"}},
 		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)},
 			"k", kiosk.Intent{Action: kiosk.ActionCustody}, []string{"k = "}},
 		{kiosk.State{Screen: kiosk.ScreenCustodyNumber, Main: kiosk.ActionNumber, Actions: acts(kiosk.ActionNumber, kiosk.ActionLeave), PIN: pad(8, 8)},
@@ -378,7 +378,7 @@ func TestEveryScreen(t *testing.T) {
 				seat.types(sc.types + "\n")
 				in := d.gets(t)
 				if sc.intent.Action == kiosk.ActionChoose && sc.state.Screen == kiosk.ScreenInsertToken { // "l": the other language
-					sc.intent.Choice = map[string]string{"en": "zh", "zh": "en"}[language]
+					sc.intent.Choice = map[string]string{"en": "es", "es": "hi", "hi": "zh", "zh": "en"}[language]
 				}
 				if in.State != number || in.Action != sc.intent.Action || in.Choice != sc.intent.Choice || !in.Secret.Equal(sc.intent.Secret) {
 					t.Errorf("%s: got action %q, choice %q, %d bytes of secret", sc.state.Screen, in.Action, in.Choice, in.Secret.Len())
@@ -572,6 +572,35 @@ func TestPromptStaysInSight(t *testing.T) {
 	}
 	if n := strings.Count(seat.transcript(), "[K-CARD-02]"); n != 1 {
 		t.Errorf("the hint stands there %d times", n)
+	}
+}
+
+// What the public log has shown amiss stands on the home screen, for as long as it
+// does, also when it comes while the prompt waits.
+func TestLogAlarm(t *testing.T) {
+	for _, language := range words.Languages() {
+		t.Run(language, func(t *testing.T) {
+			w, err := words.Open(language)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newSetting(t, "/dev/none")
+			d := newDesk(t, s)
+			seat := sit(t, s)
+			alarm := "[K-LOG-01] " + w.Trouble(kiosk.Fault{Code: kiosk.CodeSplitView}).Staff + "\n"
+			home := kiosk.State{Language: language, Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: []kiosk.Action{kiosk.ActionStart}, Health: kiosk.Health{Registry: true}}
+			number := d.show(home)
+			seat.sees("> ")
+			if strings.Contains(seat.transcript(), string(kiosk.CodeSplitView)) {
+				t.Error("an alarm about nothing")
+			}
+			home.Number, home.Health.LogFault = number, kiosk.CodeSplitView
+			d.show(home)
+			seat.sees(alarm)
+			home.Number = 0 // the next time
+			d.show(home)
+			seat.sees("== "+w.Title(home.Screen), alarm, "> ")
+		})
 	}
 }
 

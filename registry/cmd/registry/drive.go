@@ -79,6 +79,11 @@ func printImported(in registry.Imported) {
 			}
 		}
 	}
+	for _, p := range in.Parcels {
+		if p.NoLogProof != "" {
+			fmt.Printf("FAILED   no proof of the public log for %s: %s\n", p.Kiosk, p.NoLogProof)
+		}
+	}
 	for _, name := range in.Unnamed {
 		fmt.Printf("REFUSED  %s\n         no manifest on the drive names it: the drive was written or copied in part\n", name)
 	}

@@ -59,6 +59,11 @@ func rotateKeys(args []string) error {
 			return err
 		}
 		fmt.Print("made a verdict key. " + nextPolicy)
+	case "kiosk-ca":
+		if _, err := registry.RotateKioskCA(dir, time.Now()); err != nil {
+			return err
+		}
+		fmt.Print("made an authority over kiosks. " + nextPolicy + "Kiosks get certificates under it when they renew theirs.\n")
 	case "tls-root":
 		if _, err := registry.RotateTLSRoot(dir, time.Now()); err != nil {
 			return err
@@ -71,7 +76,7 @@ func rotateKeys(args []string) error {
 		}
 		fmt.Print("made a TLS key and certificate. Start the registry anew: from then on they are used. Provisioning codes that were given out before end.\n")
 	default:
-		return command.Misuse("keys rotate verdict, tls, tls-root or log (see registry -h)")
+		return command.Misuse("keys rotate verdict, tls, tls-root, kiosk-ca or log (see registry -h)")
 	}
 	return nil
 }

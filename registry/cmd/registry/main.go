@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -33,7 +32,7 @@ const usage = `registry: takes enrollment records on and logs them.
   registry check --config FILE [--json]               compare store and log, record by record
   registry log copy DIR|URL DIR --vkey KEY... [--root PEM]
                                                       copy a log, or what is new of it, and verify it
-  registry keys rotate verdict|tls|tls-root --config FILE [--host HOST]...
+  registry keys rotate verdict|tls|tls-root|kiosk-ca --config FILE [--host HOST]...
                                                       make the next key; old ones stay for what they signed
   registry keys rotate log --config FILE [--now]      make the log's next key, which signs beside the old one from the next policy on; --now for a
                                                       stolen one, while no registry runs: it ends at once
@@ -274,6 +273,9 @@ func status(ctx context.Context, args []string) error {
 	for _, key := range s.LogKeys {
 		fmt.Printf("log key  %s\n", key)
 	}
+	for _, k := range s.Ending {
+		fmt.Printf("ENDING   %s: its certificates end on %s and it has not renewed them; registry kiosks code\n", k.Kiosk, k.End.Format(time.DateOnly))
+	}
 	for _, role := range s.Leads {
 		fmt.Printf("role     %s\n", role)
 	}
@@ -354,10 +356,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	// The code says whom the kiosk will believe: that must be who signed the policy.
-	if _, err := c.SignedPolicy(); err != nil {
-		return err
-	}
-	root, err := hex.DecodeString(c.Registry.Root)
+	signed, err := c.SignedPolicy()
 	if err != nil {
 		return err
 	}
@@ -366,7 +365,7 @@ func code(ctx context.Context, args []string) error {
 		return err
 	}
 	defer at.Close()
-	made, err := at.Kiosks.NewCode(ctx, *id, [32]byte(root), *valid, time.Now())
+	made, err := at.Kiosks.NewCode(ctx, *id, signed.Root(), *valid, time.Now())
 	if errors.Is(err, registry.ErrKioskID) {
 		return command.Misuse("--id %q: %w", *id, err)
 	}

@@ -26,6 +26,11 @@ const usage = `vault: opens sealed identities for the identity authority and sig
   vault policy sign --dir DIR --in POLICY.toml --out FILE
                                                       sign a policy with DIR's root key
   vault policy show FILE [--root HEX] [--json]        say what a signed policy decides; with --root only if that root signed it
+  vault root rotate --dir DIR [--to PROPOSAL --root HASH]
+                                                      have DIR's root key followed by a new one, or by the one that made PROPOSAL
+                                                      and has this hash; the old one has no use after it: destroy it
+  vault root propose --policy FILE --key KEYFILE --out PROPOSAL
+                                                      make the next root key on another machine, after the one that signed a policy
   vault officers add --dir DIR --number N [--in FILE.json]
                                                       keep keyed hashes of an officer's own document, so that the officer cannot
                                                       enroll himself; read from standard input without --in
@@ -41,7 +46,7 @@ const usage = `vault: opens sealed identities for the identity authority and sig
                                                       make the next key; old ones stay for what they sealed and signed
   vault serve --config FILE                           run until SIGTERM
 
-DIR/authority-root.key signs policies and is not needed to serve: keep it offline.
+DIR/authority-root.key signs policies and is not needed to serve: keep it offline. After a rotation it is DIR/authority-root-2.key, and so on.
 
 FILE.json is {"issuer": "UTO", "document": "L898902C3", "surname": "ERIKSSON", "given_names": "ANNA MARIA", "birth": "1974-08-12"}, as in the
 machine readable zone; "kind" names another kind of document than "emrtd", whose names stand as on its chip. N is the number in the officer's
@@ -137,6 +142,16 @@ func run(ctx context.Context, args []string) error {
 		return backUp(ctx, args[1:])
 	case "restore":
 		return restore(ctx, args[1:])
+	case "root":
+		if len(args) > 1 {
+			switch args[1] {
+			case "rotate":
+				return rotateRoot(ctx, args[2:])
+			case "propose":
+				return proposeRoot(ctx, args[2:])
+			}
+		}
+		return command.Misuse("root rotate or propose (see vault -h)")
 	case "keys":
 		if len(args) > 1 && args[1] == "rotate" {
 			return rotateKeys(args[2:])
@@ -245,7 +260,12 @@ func show(args []string) error {
 		fmt.Println(&out)
 		return nil
 	}
-	fmt.Printf("signed by root %x\n", by)
+	fmt.Printf("signed by root %x\n", s.Root())
+	if roots := s.Roots(); len(roots) > 1 {
+		for i, hash := range roots {
+			fmt.Printf("root %d is %x\n", i+1, hash)
+		}
+	}
 	return vault.ShowPolicy(os.Stdout, s.Policy(), time.Now())
 }
 

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"enrollkiosk/registry/internal/backup"
 	"enrollkiosk/registry/internal/command"
+	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/vault"
 )
 
@@ -113,5 +119,78 @@ func rotateKeys(args []string) error {
 	default:
 		return command.Misuse("keys rotate identity, verdict or tls (see vault -h)")
 	}
+	return nil
+}
+
+func rotateRoot(ctx context.Context, args []string) error {
+	f := command.Flags("vault root rotate", usage)
+	dir, to, root := f.String("dir", "", ""), f.String("to", "", ""), f.String("root", "", "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	if *dir == "" || (*to == "") != (*root == "") {
+		return command.Misuse("--dir is needed; with --to also --root, the hash that vault root propose has printed (see vault -h)")
+	}
+	var proposal []byte
+	if *to != "" {
+		b, err := os.ReadFile(*to)
+		if err != nil {
+			return err
+		}
+		proposal = bytes.TrimSpace(b)
+		if err := proposes(proposal, *root); err != nil {
+			return command.Refuse(err)
+		}
+	}
+	number, hash, err := vault.RotateRoot(ctx, *dir, proposal, time.Now())
+	if errors.Is(err, policy.ErrSuccession) {
+		return command.Refuse(err)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("made root %d\nroot %x\nSign a policy of the next version: kiosks, registry and vault that pin any root before this one take it as it is. "+
+		"Then destroy the key before this one: whoever has it could have another root follow it.\n", number, hash)
+	return nil
+}
+
+// proposes says whether a proposal is by the root of a hash: that it is for the present
+// root anybody can say.
+func proposes(proposal []byte, root string) error {
+	s, err := policy.ParseProposal(proposal)
+	if err != nil {
+		return err
+	}
+	to, err := s.To()
+	if err == nil && !strings.EqualFold(hex.EncodeToString(to[:]), root) {
+		err = fmt.Errorf("%w: it is by root %x", policy.ErrSuccession, to)
+	}
+	return err
+}
+
+func proposeRoot(ctx context.Context, args []string) error {
+	f := command.Flags("vault root propose", usage)
+	from, key, out := f.String("policy", "", ""), f.String("key", "", ""), f.String("out", "", "")
+	if _, err := command.Parse(f, args, 0); err != nil {
+		return err
+	}
+	if *from == "" || *key == "" || *out == "" {
+		return command.Misuse("--policy, --key and --out are needed (see vault -h)")
+	}
+	b, err := os.ReadFile(*from)
+	if err != nil {
+		return err
+	}
+	proposal, hash, err := vault.ProposeRoot(ctx, b, *key, time.Now())
+	if errors.Is(err, policy.ErrSignature) || errors.Is(err, policy.ErrForm) {
+		return command.Refuse(err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := keyfile.Replace(*out, append(proposal, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write proposal: %w", err)
+	}
+	fmt.Printf("made %s\nroot %x\nCarry both to where the present root's key is: vault root rotate --to %s --root %x\n", *out, hash, *out, hash)
 	return nil
 }

@@ -79,8 +79,8 @@ type Source struct {
 	Kind, Name string
 	Dir        string
 	Parts      []Part
-	Leave      []string // names in Dir that are not copied: the parts' originals
-	NeverKeys  []string // private keys that have no place in any backup
+	Leave      []string               // names in Dir that are not copied: the parts' originals
+	NeverKey   func(name string) bool // says which private keys have no place in any backup; nil: none
 	// Apart copies the directory of this name, which proves itself: after the parts,
 	// before all else.
 	Apart     string
@@ -167,7 +167,7 @@ func copyPlain(ctx context.Context, s Source, to string) (private []File, err er
 		case !e.Type().IsRegular():
 			return nil
 		case strings.HasSuffix(name, ".key"):
-			if slices.Contains(s.NeverKeys, name) {
+			if s.NeverKey != nil && s.NeverKey(name) {
 				return nil
 			}
 			f, err := hashFile(path, name)

@@ -262,6 +262,9 @@ func ReadAuthority(dir, name string) (Authority, error) {
 func (a Authority) Issue(template x509.Certificate, pub crypto.PublicKey, now time.Time) ([]byte, error) {
 	template.SerialNumber = serial()
 	template.NotBefore, template.NotAfter = now.Add(-time.Hour), now.Add(leafPeriod)
+	if a.Certificate.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = a.Certificate.NotAfter // it is of no use for longer
+	}
 	template.BasicConstraintsValid = true
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, &template, a.Certificate, pub, *a.key.key)

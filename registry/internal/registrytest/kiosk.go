@@ -48,13 +48,19 @@ func (k *Kiosk) before(number uint64) [32]byte {
 // looked at.
 func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 	t.Helper()
+	return w.KioskFrom(t, id, time.Now())
+}
+
+// KioskFrom is Kiosk with certificates that were issued at a time.
+func (w *World) KioskFrom(t testing.TB, id string, at time.Time) *Kiosk {
+	t.Helper()
 	k := &Kiosk{ID: id, World: w, Record: NewDevice(t), made: map[uint64][32]byte{}}
 	ca, err := keyfile.ReadAuthority(w.RegistryDir(), "kiosk-ca")
 	if err != nil {
 		t.Fatal(err)
 	}
 	certify := func(key Device, usage ...x509.ExtKeyUsage) []byte {
-		der, err := ca.Issue(x509.Certificate{Subject: pkix.Name{CommonName: id}, ExtKeyUsage: usage}, key.Public(), time.Now())
+		der, err := ca.Issue(x509.Certificate{Subject: pkix.Name{CommonName: id}, ExtKeyUsage: usage}, key.Public(), at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,16 +73,27 @@ func (w *World) Kiosk(t testing.TB, id string) *Kiosk {
 		}
 		return b
 	}
-	link := NewDevice(t)
+	link, ak := NewDevice(t), NewDevice(t)
 	k.Chain = [][]byte{certify(k.Record)}
 	k.TLS = tls.Certificate{Certificate: [][]byte{certify(link, x509.ExtKeyUsageClientAuth)}, PrivateKey: link.PrivateKey}
-	b, err := json.Marshal(registry.Kiosk{ID: id, RecordKey: spki(k.Record), TLSKey: spki(link), Class: string(w.kiosks), Registered: time.Now().UTC().AddDate(0, 0, -60),
-		Certificates: api.KioskCertificates{Version: 1, KioskID: id, Record: k.Chain, TLS: k.TLS.Certificate}})
+	b, err := json.Marshal(registry.Kiosk{ID: id, RecordKey: spki(k.Record), TLSKey: spki(link), AttestationKey: attestationKey(ak), Class: string(w.kiosks), Registered: time.Now().UTC().AddDate(0, 0, -60),
+		Certificates: api.KioskCertificates{Version: 1, KioskID: id, Attestation: [][]byte{certify(ak)}, Record: k.Chain, TLS: k.TLS.Certificate}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.write(t, filepath.Join("registry", "kiosks", id+".json"), b)
 	return k
+}
+
+// attestationKey is the TPMT_PUBLIC (TPM 2.0 Part 2, 12.2.4) of a restricted signing
+// key: P-256, ECDSA with SHA-256, fixed to its TPM and born there.
+func attestationKey(key Device) []byte {
+	b := []byte{0, 0x23, 0, 0x0B, 0, 5, 0, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10}
+	point, _ := key.PublicKey.Bytes() // 4 || x || y; a P-256 key has one
+	for _, coordinate := range [][]byte{point[1:33], point[33:]} {
+		b = append(append(b, 0, 32), coordinate...)
+	}
+	return b
 }
 
 // Restart has the register know that the kiosk was provisioned anew on an empty

@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ func All(language string) []Sample {
 	var all []Sample
 	add := func(name string, s kiosk.State) {
 		n++
-		s.Number, s.Revision, s.Language, s.Languages = n, n, language, []string{"en", "zh"}
+		s.Number, s.Revision, s.Language, s.Languages = n, n, language, slices.Sorted(maps.Keys(consents))
 		s.Simulated = true
 		if s.Health.Readers == nil {
 			s.Health = health(s.Screen)
@@ -84,6 +85,10 @@ func All(language string) []Sample {
 	add("-4-inspected", s)
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
 	add("-3-custody", s)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
+	s.Health = health(s.Screen)
+	s.Health.LogFault = kiosk.CodeSplitView
+	add("-5-split-view", s)
 
 	s = citizen(kiosk.ScreenLanguage, "")
 	s.Position = 1
@@ -147,17 +152,12 @@ func All(language string) []Sample {
 	s.Position, s.Holder, s.Checks = 4, Holder(Face()), checks(kiosk.Passed)
 	add("", s)
 
-	text, title := "The police use your address and your telephone number to tell you when your ID card ends. They do nothing else with them. You can take this back at any police station.", "Reminders about your ID card"
-	long := "This text describes in full what the identity authority may do. "
-	if language == "zh" {
-		text, title = "警方使用您的地址和电话号码，在您的身份证到期之前通知您，不作其他用途。您可以在任何派出所撤回同意。", "身份证到期提醒"
-		long = "这段文字完整说明身份管理机关可以做什么，不可以做什么。"
-	}
+	texts := consents[language]
 	s = citizen(kiosk.ScreenConsent, kiosk.ActionAccept, kiosk.ActionRefuse)
 	s.Position = 4
-	s.Consent = &kiosk.ConsentView{ID: "reminders", Title: title, Text: text, Index: 2, Count: 2}
+	s.Consent = &kiosk.ConsentView{ID: "reminders", Title: texts.reminders, Text: texts.text, Index: 2, Count: 2}
 	add("-1", s)
-	s.Consent = &kiosk.ConsentView{ID: "enrollment", Title: title, Text: strings.Repeat(long, 24), Required: true, Index: 1, Count: 2}
+	s.Consent = &kiosk.ConsentView{ID: "enrollment", Title: texts.enrollment, Text: strings.Repeat(texts.long, 24), Required: true, Index: 1, Count: 2}
 	add("-2-long", s)
 
 	s = citizen(kiosk.ScreenInsertToken, "")
@@ -193,8 +193,8 @@ func All(language string) []Sample {
 	s.Review = &kiosk.ReviewView{
 		Sealed: []string{"dg1", "dg14", "dg15", "sod", "card-access", "chip-proof", "report", "consents", "officer-checks", "token-admin"},
 		Open:   []string{"did", "public-key", "key-place", "attestation", "officer", "kiosk", "purposes", "times", "cancel-code"},
-		Consents: []kiosk.ConsentView{{ID: "enrollment", Title: either(language == "zh", "数字身份登记", "Enrollment for a digital identity"), Required: true},
-			{ID: "reminders", Title: title}},
+		Consents: []kiosk.ConsentView{{ID: "enrollment", Title: texts.enrollment, Required: true},
+			{ID: "reminders", Title: texts.reminders}},
 		DID: "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169",
 	}
 	add("-1", s)
@@ -373,11 +373,4 @@ func actions(main kiosk.Action, more []kiosk.Action) []kiosk.Action {
 		return more
 	}
 	return append([]kiosk.Action{main}, more...)
-}
-
-func either(yes bool, a, b string) string {
-	if yes {
-		return a
-	}
-	return b
 }

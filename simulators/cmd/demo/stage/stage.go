@@ -216,7 +216,7 @@ func (s *Stage) SignPolicy(ctx context.Context, change func(text string) string)
 const policyText = `version = 1
 valid_days = 30
 offline_days = 30
-languages = ["en", "zh"]
+languages = ["en", "es", "hi", "zh"]
 minimum_piv_firmware = "5.0.0"
 token = { custody = true }
 
@@ -255,7 +255,7 @@ func (s *Stage) configure() error {
 	text := fmt.Sprintf(`[kiosk]
 id = %q
 state = "kiosk"
-languages = ["en", "zh"]
+languages = ["en", "es", "hi", "zh"]
 
 [readers]
 document = %q

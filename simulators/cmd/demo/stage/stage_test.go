@@ -146,7 +146,7 @@ func enroll(t *testing.T, s *stage.Stage, p *stage.Script) *kiosk.ReceiptView {
 }
 
 func TestOneCitizenEnrolled(t *testing.T) {
-	for _, language := range []string{"en", "zh"} {
+	for _, language := range []string{"en", "es", "hi", "zh"} {
 		t.Run(language, func(t *testing.T) {
 			var steps []kiosk.Event
 			s := newStage(t, func(o *stage.Options) { o.Observe = func(e kiosk.Event) { steps = append(steps, e) } })
