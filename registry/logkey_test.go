@@ -22,7 +22,9 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/audit"
 	"enrollkiosk/registry/checkpoint"
+	"enrollkiosk/registry/checkpoint/logtest"
 	"enrollkiosk/registry/internal/registrytest"
+	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -534,5 +536,79 @@ func TestLogKeyAcrossReplicas(t *testing.T) {
 	got = s.deliver(fourth.URL, waiting, received)
 	if by := signedBy(t, got.Receipt, old, pub.LogKey); !slices.Equal(by, []bool{true, true}) {
 		t.Errorf("%v sign", by)
+	}
+}
+
+// The proof on a drive goes back to where a key ended, for a kiosk that has seen more
+// of the log than that.
+func TestDriveProofOfAnEndedKey(t *testing.T) {
+	w := registrytest.New(t)
+	dir := w.RegistryDir()
+	tree := testonly.New(rfc6962.DefaultHasher)
+	var entries [][]byte
+	for i := range 700 {
+		entries = append(entries, bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 16))
+		tree.AppendData(entries[i])
+	}
+	signed := func(key string, size uint64) []byte {
+		t.Helper()
+		b, err := note.Sign(&note.Note{Text: string(log.Checkpoint{Origin: registrytest.Origin, Size: size, Hash: tree.HashAt(size)}.Marshal())}, signerOf(t, filepath.Join(dir, key)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	grow := func(key string, size uint64) {
+		t.Helper()
+		files := logtest.Files(entries[:size])
+		files[checkpoint.PathCheckpoint] = signed(key, size)
+		if _, err := registry.CopyLog(t.Context(), func(_ context.Context, path string) ([]byte, error) { return files[path], nil }, filepath.Join(dir, "log"), w.Policy.Policy().Log()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	grow("log.key", 300)
+	if _, err := registry.RotateLog(dir, w.Policy, true); err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = w.Sign(t, 2, time.Now().Add(-time.Minute))
+	grow("log-2.key", 700)
+	of := w.Policy.Policy().Log()
+	seen, err := of.Open(signed("log-2.key", 600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := t.TempDir()
+	for range 2 { // the first time it proves the end, the second time it remembers nothing of that
+		keeper, err := checkpoint.OpenKeeper(memory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keeper.Accept(t.Context(), of, checkpoint.Proof{Tiles: logtest.Files(entries[:600])}, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := serve(t, w.RegistryOptions(noVault))
+	k, d := newTraveller(t, w, "KIOSK-0001"), newDrive(t)
+	if err := d.Write(parcel.KioskName(k.ID, parcel.Seen), seen.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	k.Export(t, d, nil, []record.Submission{k.Make(t, registrytest.Spec{})})
+	if in := take(t, r, d); in.Err() != nil {
+		t.Fatalf("%+v", in)
+	}
+	b, err := d.Read(parcel.KioskName(k.ID, parcel.Log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := checkpoint.ParseProof(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := checkpoint.OpenKeeper(memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := keeper.Follow(t.Context(), of, proof); err != nil || c.Size() != 701 {
+		t.Errorf("%v, %v", c, err)
 	}
 }
