@@ -372,7 +372,7 @@ func TestStolenLogKey(t *testing.T) {
 	}
 	r = serve(t, w.RegistryOptions(noVault))
 	s.policy = w.Policy
-	s.follow(r.URL) // at once, and not only when something is added
+	s.follow(r.URL)
 	deliver()
 	s.follow(r.URL)
 	of := w.Policy.Policy().Log()

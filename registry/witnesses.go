@@ -162,9 +162,10 @@ func (w *witnesses) short() error {
 	return nil
 }
 
-// withdraw takes away a published checkpoint that has not the signatures and
-// cosignatures that the policy asks for by now: Tessera publishes another one at
-// once, and not only when the log grows.
+// withdraw takes away a published checkpoint that has not the cosignatures that
+// the policy asks for by now: Tessera publishes another one at once, and not only
+// when the log grows. One that is good, but lacks the signature of a key that signs
+// by now, stays until then: it is made to look old.
 func withdraw(dir string, of checkpoint.Log) error {
 	file := filepath.Join(dir, checkpoint.PathCheckpoint)
 	b, err := os.ReadFile(file)
@@ -175,10 +176,12 @@ func withdraw(dir string, of checkpoint.Log) error {
 		return fmt.Errorf("own checkpoint: %w", err)
 	}
 	switch c, err := of.Open(b); {
-	case errors.Is(err, checkpoint.ErrWitnesses), err == nil && !signedByAll(c, of):
+	case errors.Is(err, checkpoint.ErrWitnesses):
 		return os.Remove(file)
 	case err != nil:
 		return fmt.Errorf("own checkpoint: %w", err)
+	case !signedByAll(c, of):
+		return os.Chtimes(file, time.Time{}, time.Unix(0, 0))
 	}
 	return nil
 }
