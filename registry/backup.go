@@ -39,7 +39,7 @@ func Backup(ctx context.Context, dir string, p policy.Signed, to, keys string, s
 	}
 	s := backup.Source{Kind: backupKind, Name: pub.Origin, Dir: dir, Leave: []string{fileStore}, Signer: signer, Now: now,
 		Apart: dirLog, CopyApart: func(ctx context.Context, to string) error {
-			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, checkpoint.Log{Key: pub.LogKey})
+			_, err := CopyLog(ctx, LogDir(filepath.Join(dir, dirLog)), to, p.Policy().Log().Unwitnessed())
 			return err
 		}}
 	if snapshot != nil {
@@ -83,7 +83,7 @@ func Restore(ctx context.Context, o RestoreOptions) (Report, error) {
 	if err := m.Verify(o.From); err != nil {
 		return report, err
 	}
-	log := checkpoint.Log{Key: p.LogKey} // witnesses have seen what comes of it
+	log := p.Log().Unwitnessed() // witnesses have seen what comes of it
 	var seen []checkpoint.Checkpoint
 	for _, b := range o.Seen {
 		head, err := log.Open(b)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"enrollkiosk/registry/api"
-	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
 )
@@ -57,16 +56,17 @@ type Refused = console.Refused
 // Status is how a registry is.
 type Status struct {
 	Origin  string   `json:"origin"`
-	Policy  uint64   `json:"policy"`  // version
-	LogSize uint64   `json:"log"`     // leaves with a receipt, and those before them
-	Failing []string `json:"failing"` // "log", "vault"
-	Leads   []Role   `json:"leads"`   // the roles that this process has now
+	LogKeys []string `json:"log_keys"` // checkpoint.Log.Keys, by the policy in force
+	Policy  uint64   `json:"policy"`   // version
+	LogSize uint64   `json:"log"`      // leaves with a receipt, and those before them
+	Failing []string `json:"failing"`  // "log", "vault"
+	Leads   []Role   `json:"leads"`    // the roles that this process has now
 
 	Ending []KioskEnd `json:"ending"` // kiosks whose certificates end soon
 }
 
 func (r *Registry) consoleStatus(w http.ResponseWriter, q *http.Request) {
-	s := Status{Origin: r.origin, Policy: r.opts.Policy.Policy().Version, Failing: []string{}, Leads: []Role{}}
+	s := Status{Origin: r.origin, LogKeys: r.opts.Policy.Policy().Log().Keys(), Policy: r.opts.Policy.Policy().Version, Failing: []string{}, Leads: []Role{}}
 	var err error
 	if s.LogSize, err = r.store.Scanned(q.Context()); err != nil {
 		r.consoleFailed(w, err)
@@ -118,7 +118,7 @@ func (r *Registry) consoleCheck(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusConflict, api.CodeUnavailable, "the log is at another registry: ask there", 0)
 		return
 	}
-	report, err := examine(q.Context(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
+	report, err := examine(q.Context(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().Log().Unwitnessed())
 	if err != nil {
 		r.consoleFailed(w, err)
 		return

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"enrollkiosk/registry/api"
-	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
@@ -102,7 +101,7 @@ func (s *broken) Reject(ctx context.Context, sender string, rejections map[[32]b
 // LogAll has the log role until every record has its receipt.
 func LogAll(ctx context.Context, r *Registry) error {
 	return r.store.Lead(ctx, RoleLog, func(ctx context.Context, term uint64) error {
-		l, err := openLog(r.logDir(), r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+		l, err := openLog(r.logDir(), r.signers, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 		if err != nil {
 			return err
 		}
@@ -297,7 +296,7 @@ func Snapshot(r *Registry) func(context.Context, io.Writer) error {
 
 // Examine compares store and log of a registry that serves.
 func Examine(r *Registry) (Report, error) {
-	return examine(context.Background(), r.store, LogDir(r.logDir()), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey})
+	return examine(context.Background(), r.store, LogDir(r.logDir()), r.opts.Policy.Policy().Log().Unwitnessed())
 }
 
 // Routes are the methods and paths that are served.

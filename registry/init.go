@@ -1,14 +1,11 @@
 package registry
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/keyfile"
@@ -18,7 +15,7 @@ import (
 
 // Names in a registry's directory.
 const (
-	fileLogKey    = "log.key" // C2SP signed-note signer key
+	fileLogKey    = "log.key" // C2SP signed-note signer key; the next is log-2.key
 	fileVerdict   = "verdict.key"
 	nameKioskCA   = "kiosk-ca"
 	nameTLSRoot   = "tls-root"
@@ -44,11 +41,8 @@ func Init(dir, origin string, hosts []string, now time.Time) (api.RegistryKeys, 
 		return pub, ErrOrigin
 	}
 	err := keyfile.NewDir(dir, func(dir string) error {
-		secretKey, logKey, err := note.GenerateKey(rand.Reader, origin)
+		logKey, err := newLogKey(dir, origin)
 		if err != nil {
-			return fmt.Errorf("log key: %w", err)
-		}
-		if err := keyfile.WriteNew(filepath.Join(dir, fileLogKey), []byte(secretKey+"\n"), 0o600); err != nil {
 			return err
 		}
 		verdict, err := keyfile.Create(filepath.Join(dir, fileVerdict))

@@ -90,7 +90,10 @@ func (r *Registry) runLog(ctx context.Context, term uint64) error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	l, err := openLog(path, r.signer, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
+	if err := r.outdated(ctx); err != nil {
+		return err
+	}
+	l, err := openLog(path, r.signers, r.opts.Policy.Policy().Log(), r.witnesses, r.opts.CheckpointInterval, r.outbox, r.opts.Log)
 	if err != nil {
 		return err
 	}

@@ -57,11 +57,11 @@ const (
 	idleTurn = time.Second      // other processes may have taken records on
 )
 
-func openLog(dir string, signer note.Signer, of checkpoint.Log, w *witnesses, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
+func openLog(dir string, signers []note.Signer, of checkpoint.Log, w *witnesses, interval time.Duration, store outbox, log *slog.Logger) (*logRole, error) {
 	// Tessera does not begin a log without a first checkpoint. It says nothing, and
 	// witnesses that are away shall not keep a registry from starting.
 	if _, err := os.Stat(filepath.Join(dir, treeState)); errors.Is(err, os.ErrNotExist) {
-		if err := beginLog(dir, signer); err != nil {
+		if err := beginLog(dir, signers); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +76,7 @@ func openLog(dir string, signer note.Signer, of checkpoint.Log, w *witnesses, in
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	options := tessera.NewAppendOptions().
-		WithCheckpointSigner(signer).
+		WithCheckpointSigner(signers[0], signers[1:]...).
 		WithCheckpointInterval(interval).
 		WithCheckpointRepublishInterval(max(time.Hour, interval)).
 		WithBatching(logBatch, 5*time.Millisecond). // a turn adds all it has at once
@@ -108,16 +108,17 @@ func openLog(dir string, signer note.Signer, of checkpoint.Log, w *witnesses, in
 	}, nil
 }
 
-// treeState is the file by which Tessera's POSIX driver knows a log that was begun.
+// treeState is the file by which Tessera's POSIX driver knows a log that was begun,
+// and the tree as far as it is made: at least as much as was ever signed.
 const treeState = ".state/treeState"
 
 // beginLog makes an empty log.
-func beginLog(dir string, signer note.Signer) error {
+func beginLog(dir string, signers []note.Signer) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	driver, err := posix.New(ctx, posix.Config{Path: dir})
 	if err == nil {
-		_, _, _, err = tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(signer))
+		_, _, _, err = tessera.NewAppender(ctx, driver, tessera.NewAppendOptions().WithCheckpointSigner(signers[0], signers[1:]...))
 	}
 	if err != nil {
 		return fmt.Errorf("begin log: %w", err)

@@ -258,20 +258,16 @@ func (w *logWriter) finish(head checkpoint.Checkpoint) error {
 			return err
 		}
 	}
-	state := filepath.Join(w.dir, ".state")
-	if err := os.MkdirAll(state, 0o755); err != nil {
+	state := filepath.Join(w.dir, treeState)
+	if err := os.MkdirAll(filepath.Dir(state), 0o755); err != nil {
 		return err
 	}
-	// Tessera's POSIX driver keeps the size and root of the tree here.
 	root := head.Root()
-	b, err := json.Marshal(struct {
-		Size uint64 `json:"size"`
-		Root []byte `json:"root"`
-	}{head.Size(), root[:]})
+	b, err := json.Marshal(tree{head.Size(), root[:]})
 	if err != nil {
 		return err
 	}
-	if err := keyfile.Replace(filepath.Join(state, "treeState"), b, 0o644); err != nil {
+	if err := keyfile.Replace(state, b, 0o644); err != nil {
 		return err
 	}
 	return keyfile.Replace(filepath.Join(w.dir, layout.CheckpointPath), head.Bytes(), 0o644)

@@ -42,19 +42,20 @@ func (r *Registry) proveLog(ctx context.Context, q logQuestion) (checkpoint.Proo
 	}
 	sizes := slices.Compact(slices.Sorted(slices.Values(q.Sizes)))
 	// What anybody may have put on the drive in its place is nothing to go by.
-	if seen, err := (checkpoint.Log{Key: log.Key}).Open(q.Seen); err == nil {
+	if seen, err := log.Unwitnessed().Open(q.Seen); err == nil {
 		if seen.Size() > newest.Size() {
 			return checkpoint.Proof{}, fmt.Errorf("%w: it holds %d leaves, a kiosk has seen %d", ErrLogCut, newest.Size(), seen.Size())
 		}
 		sizes = append([]uint64{seen.Size()}, sizes...)
 	}
+	sizes = append(log.Ends(), sizes...)
 	return checkpoint.Prove(ctx, r.files, newest, sizes...)
 }
 
-// treeOf is the number of leaves that a receipt is under; 0 when it is not under
-// the log's present key.
+// treeOf is the number of leaves that a receipt is under; 0 when it is not under a
+// key of the log.
 func (r *Registry) treeOf(known string, id [32]byte) uint64 {
-	f, err := receipt.Verify([]byte(known), checkpoint.Log{Key: r.opts.Policy.Policy().LogKey}, id)
+	f, err := receipt.Verify([]byte(known), r.opts.Policy.Policy().Log().Unwitnessed(), id)
 	if err != nil {
 		return 0
 	}

@@ -36,7 +36,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -110,8 +109,8 @@ type Registry struct {
 	kiosks    Kiosks
 	activity  activities
 	store     store
-	outbox    outbox // the store
-	signer    note.Signer
+	outbox    outbox        // the store
+	signers   []note.Signer // of the log, the present key first
 	witnesses *witnesses
 	logging   leading
 	vault     *vaultRole
@@ -167,7 +166,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if r.client, err = keyfile.TLS(o.Dir, nameVault); err != nil {
 		return nil, err
 	}
-	if r.signer, err = logSigner(o.Dir); err != nil {
+	if r.signers, err = logSigners(o.Dir, o.Policy.Policy().Log()); err != nil {
 		return nil, err
 	}
 	var watched checkpoint.Log
@@ -252,18 +251,6 @@ func ReadPublic(dir string) (api.RegistryKeys, error) {
 	return api.ParseKeys[api.RegistryKeys](b)
 }
 
-func logSigner(dir string) (note.Signer, error) {
-	b, err := os.ReadFile(filepath.Join(dir, fileLogKey))
-	if err != nil {
-		return nil, fmt.Errorf("read log key: %w", err)
-	}
-	signer, err := note.NewSigner(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, errors.New("read log key: the file holds none") // the cause could quote it
-	}
-	return signer, nil
-}
-
 // ours refuses a policy that would have kiosks trust another registry.
 func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) error {
 	if !s.Valid() {
@@ -274,7 +261,7 @@ func ours(s policy.Signed, pub api.RegistryKeys, exchange []parcel.PrivateKey) e
 		return func(r policy.Root) bool { return slices.Equal(r.Certificate, der) }
 	}
 	switch {
-	case p.LogOrigin != pub.Origin || p.LogKey != pub.LogKey:
+	case p.LogOrigin != pub.Origin || !namesLog(p, pub):
 		return fmt.Errorf("%w: log key", ErrPolicy)
 	case !slices.ContainsFunc(append([][]byte{pub.KioskCA}, pub.EarlierKioskCAs...), func(ca []byte) bool { return slices.ContainsFunc(p.KioskCA, is(ca)) }):
 		return fmt.Errorf("%w: kiosk authority", ErrPolicy)

@@ -164,7 +164,8 @@ func (w *witnesses) short() error {
 
 // withdraw takes away a published checkpoint that has not the cosignatures that
 // the policy asks for by now: Tessera publishes another one at once, and not only
-// when the log grows.
+// when the log grows. One that is good, but lacks the signature of a key that signs
+// by now, stays until then: it is made to look old.
 func withdraw(dir string, of checkpoint.Log) error {
 	file := filepath.Join(dir, checkpoint.PathCheckpoint)
 	b, err := os.ReadFile(file)
@@ -174,11 +175,13 @@ func withdraw(dir string, of checkpoint.Log) error {
 	if err != nil {
 		return fmt.Errorf("own checkpoint: %w", err)
 	}
-	switch _, err := of.Open(b); {
+	switch c, err := of.Open(b); {
 	case errors.Is(err, checkpoint.ErrWitnesses):
 		return os.Remove(file)
 	case err != nil:
 		return fmt.Errorf("own checkpoint: %w", err)
+	case !signedByAll(c, of):
+		return os.Chtimes(file, time.Time{}, time.Unix(0, 0))
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func newWatcher(t *testing.T, w *registrytest.World, name string) *watcher {
 	if out.key, err = witness.Init(out.dir, name); err != nil {
 		t.Fatal(err)
 	}
-	if err := witness.AddLog(out.dir, w.Policy.Policy().LogKey); err != nil {
+	if err := witness.AddLog(out.dir, w.Policy.Policy().LogKey, false); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -82,9 +82,9 @@ func openDriveLog(ctx context.Context, c Config, d parcel.Drive, p policy.Policy
 	return out, nil, nil
 }
 
-// only is of the proof what is needed for one size.
+// only is of the proof what is needed for one size, and for where keys ended.
 func (g driveLog) only(ctx context.Context, newest checkpoint.Checkpoint, size uint64) checkpoint.Proof {
-	p, err := checkpoint.Prove(ctx, g.proof, newest, size)
+	p, err := checkpoint.Prove(ctx, g.proof, newest, append(g.log.Ends(), size)...)
 	if err != nil { // it lacks something: whoever needs it finds out what
 		return checkpoint.Proof{Checkpoint: g.proof.Checkpoint}
 	}

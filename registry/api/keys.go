@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/canonical"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/record"
@@ -21,14 +22,21 @@ type RegistryKeys struct {
 	VaultClient []byte     `json:"vault_client"` // certificate that the registry shows to the vault, DER
 
 	// Keys from before the last rotation, the latest first: what they signed is still
-	// to be believed. LogKey is never among them.
-	EarlierVerdictKeys []record.JWK `json:"earlier_verdict_keys,omitzero"`
-	EarlierTLSRoots    [][]byte     `json:"earlier_tls_roots,omitzero"`
-	EarlierKioskCAs    [][]byte     `json:"earlier_kiosk_cas,omitzero"`
+	// to be believed.
+	EarlierVerdictKeys []record.JWK         `json:"earlier_verdict_keys,omitzero"`
+	EarlierTLSRoots    [][]byte             `json:"earlier_tls_roots,omitzero"`
+	EarlierKioskCAs    [][]byte             `json:"earlier_kiosk_cas,omitzero"`
+	EarlierLogs        []checkpoint.Earlier `json:"earlier_logs,omitzero"` // keys of the log
 
 	// Exchange are the keys that kiosks seal drives to, the newest first; the older
 	// ones are for policies that name them still.
 	Exchange []parcel.Key `json:"exchange,omitzero"`
+}
+
+// Log is what the log's checkpoints are held against, but for witnesses, whom only
+// the policy names.
+func (k RegistryKeys) Log() checkpoint.Log {
+	return checkpoint.Log{Key: k.LogKey, Earlier: k.EarlierLogs}
 }
 
 // VaultKeys is the same of a vault; RootHash pins the authority's policies.

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"enrollkiosk/registry/checkpoint"
@@ -95,6 +96,12 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	before, err := k.Kept(ctx, o.Log)
 	if err != nil {
 		return Report{}, err
+	}
+	if o.Log.Past(before) { // a thief of its key may have made what was verified
+		if err := os.Remove(filepath.Join(o.Dir, fileMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Report{}, fmt.Errorf("keep the mark: %w", err)
+		}
+		m.Verified = 0
 	}
 	if m.Verified > before.Size() {
 		return Report{}, fmt.Errorf("%w: it says more than was ever seen", ErrMark)
@@ -238,7 +245,7 @@ func readMark(o Options) (m mark, err error) {
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", ErrMark, err)
 	}
-	if m.Key != o.Log.Key {
+	if m.Key != o.Log.Key && !slices.ContainsFunc(o.Log.Earlier, func(e checkpoint.Earlier) bool { return e.Key == m.Key }) {
 		return m, fmt.Errorf("%w: it is of another log's key", ErrMark)
 	}
 	return m, nil

@@ -46,12 +46,16 @@ var (
 	ErrTiles     = errors.New("checkpoint-tiles: the log does not show the tree that it has signed")
 	ErrSplit     = errors.New("checkpoint-split: the log has signed two trees that contradict each other")
 	ErrBehind    = errors.New("checkpoint-behind: the log shows an older tree than before")
+	ErrEnded     = errors.New("the key that signed it had ended before: the log did not sign this tree")
 	ErrKept      = errors.New("checkpoint-kept: the checkpoint kept here is damaged: have it looked at, then move it away")
 )
 
 // Log is what a log's checkpoints are held against.
 type Log struct {
 	Key string // verifier key (C2SP signed-note, Ed25519); its name is the log's origin
+	// Earlier are the keys that signed before Key, the latest first: those that have
+	// not ended yet, and after them those that have, at sizes that do not grow.
+	Earlier []Earlier
 	// Witnesses are verifier keys of algorithm 0x04 (C2SP tlog-cosignature,
 	// Ed25519): "name+hash+base64".
 	Witnesses []string
@@ -66,6 +70,7 @@ type Checkpoint struct{ c *opened }
 
 type opened struct {
 	bytes    []byte
+	signers  []string // of the log's keys
 	origin   string
 	size     uint64
 	root     [32]byte
@@ -79,38 +84,55 @@ type Cosignature struct {
 	Time    time.Time // by the witness's clock, whole seconds
 }
 
-// Check holds that the keys are keys: one log's, and each witness once under one
-// name and one key, neither of them the log's. Errors wrap ErrKey.
+// Check holds that the keys are keys: the log's, under one name, and each witness
+// once under one name and one key, none of them the log's. Errors wrap ErrKey.
 func (l Log) Check() error {
-	_, _, err := l.verifiers()
+	_, err := l.verifiers()
 	return err
 }
 
-func (l Log) verifiers() (ofLog note.Verifier, ofWitnesses []note.Verifier, err error) {
-	if ofLog, err = note.NewVerifier(l.Key); err != nil {
-		return nil, nil, fmt.Errorf("%w: log: %w", ErrKey, err)
-	}
-	_, _, logKey, err := splitKey(l.Key)
-	if err != nil {
-		return nil, nil, err
-	}
+type verifiers struct {
+	log       []note.Verifier // Key's, and those of Earlier
+	witnesses []note.Verifier
+}
+
+func (l Log) verifiers() (v verifiers, err error) {
 	if len(l.Witnesses) > MaxWitnesses || l.Quorum < 0 || l.Quorum > len(l.Witnesses) {
-		return nil, nil, fmt.Errorf("%w: quorum of %d among %d witnesses", ErrKey, l.Quorum, len(l.Witnesses))
+		return v, fmt.Errorf("%w: quorum of %d among %d witnesses", ErrKey, l.Quorum, len(l.Witnesses))
 	}
-	keys := [][]byte{logKey[1:]}
-	names := []string{ofLog.Name()}
-	for _, w := range l.Witnesses {
-		v, key, err := witness(w)
+	if err := l.checkEnds(); err != nil {
+		return v, err
+	}
+	var keys [][]byte
+	known := func(key []byte) bool {
+		return slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) })
+	}
+	for _, vkey := range l.keys() {
+		one, err := note.NewVerifier(vkey)
 		if err != nil {
-			return nil, nil, err
+			return v, fmt.Errorf("%w: log: %w", ErrKey, err)
 		}
-		if slices.Contains(names, v.Name()) || slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, key) }) {
-			return nil, nil, fmt.Errorf("%w: witness %q: its name or key is there twice", ErrKey, v.Name())
+		_, _, key, err := splitKey(vkey)
+		if err != nil {
+			return v, err
 		}
-		keys, names = append(keys, key), append(names, v.Name())
-		ofWitnesses = append(ofWitnesses, v)
+		if one.Name() != Name(l.Key) || known(key[1:]) {
+			return v, fmt.Errorf("%w: log: %q is of another log, or is there twice", ErrKey, vkey)
+		}
+		keys, v.log = append(keys, key[1:]), append(v.log, one)
 	}
-	return ofLog, ofWitnesses, nil
+	names := []string{Name(l.Key)}
+	for _, w := range l.Witnesses {
+		one, key, err := witness(w)
+		if err != nil {
+			return v, err
+		}
+		if slices.Contains(names, one.Name()) || known(key) {
+			return v, fmt.Errorf("%w: witness %q: its name or key is there twice", ErrKey, one.Name())
+		}
+		keys, names, v.witnesses = append(keys, key), append(names, one.Name()), append(v.witnesses, one)
+	}
+	return v, nil
 }
 
 // cosignatureV1 is the algorithm of an Ed25519 cosignature/v1 key (C2SP signed-note, signature types).
@@ -154,21 +176,29 @@ func Name(vkey string) string {
 }
 
 // Open verifies a signed checkpoint. Errors wrap ErrKey, ErrForm, ErrSignature or
-// ErrWitnesses.
+// ErrWitnesses; ErrSignature may be ErrEnded besides.
 func (l Log) Open(signed []byte) (Checkpoint, error) {
-	ofLog, ofWitnesses, err := l.verifiers()
+	of, err := l.verifiers()
 	if err != nil {
 		return Checkpoint{}, err
 	}
 	if len(signed) > MaxSize {
 		return Checkpoint{}, fmt.Errorf("%w: %d bytes", ErrForm, len(signed))
 	}
-	n, err := note.Open(signed, note.VerifierList(append(ofWitnesses, ofLog)...))
+	n, err := note.Open(signed, note.VerifierList(slices.Concat(of.witnesses, of.log)...))
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrSignature, err)
 	}
-	byLog := func(s note.Signature) bool { return s.Name == ofLog.Name() && s.Hash == ofLog.KeyHash() }
-	if !slices.ContainsFunc(n.Sigs, byLog) {
+	c := &opened{bytes: bytes.Clone(signed), origin: Name(l.Key)}
+	byLog := func(s note.Signature) bool {
+		return slices.ContainsFunc(of.log, func(v note.Verifier) bool { return s.Name == v.Name() && s.Hash == v.KeyHash() })
+	}
+	for i, vkey := range l.keys() {
+		if slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == of.log[i].Name() && s.Hash == of.log[i].KeyHash() }) {
+			c.signers = append(c.signers, vkey)
+		}
+	}
+	if c.signers == nil {
 		return Checkpoint{}, ErrSignature
 	}
 	var text log.Checkpoint
@@ -176,10 +206,13 @@ func (l Log) Open(signed []byte) (Checkpoint, error) {
 	if err != nil || len(rest) > 0 || len(text.Hash) != sha256.Size || text.Size > maxTree || string(text.Marshal()) != n.Text {
 		return Checkpoint{}, fmt.Errorf("%w: its text", ErrForm)
 	}
-	if text.Origin != ofLog.Name() {
+	if text.Origin != c.origin {
 		return Checkpoint{}, fmt.Errorf("%w: the origin is %q", ErrSignature, text.Origin)
 	}
-	c := &opened{bytes: bytes.Clone(signed), origin: text.Origin, size: text.Size, root: [32]byte(text.Hash)}
+	c.size, c.root = text.Size, [32]byte(text.Hash)
+	if err := l.ended(c); err != nil {
+		return Checkpoint{}, err
+	}
 	for _, s := range slices.Concat(n.Sigs, n.UnverifiedSigs) { // of witnesses that nobody asked for, too
 		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
 			return Checkpoint{}, fmt.Errorf("%w: signature", ErrForm)
@@ -226,6 +259,12 @@ func (c Checkpoint) Root() [32]byte {
 		return [32]byte{}
 	}
 	return c.c.root
+}
+
+// SignedBy says whether a key, of those that the checkpoint was opened with, has
+// signed it.
+func (c Checkpoint) SignedBy(vkey string) bool {
+	return c.c != nil && slices.Contains(c.c.signers, vkey)
 }
 
 // Bytes is the signed note.

@@ -77,7 +77,7 @@ func Consistent(ctx context.Context, files Files, a, b Checkpoint) error {
 // Keeper remembers, durably, the newest checkpoint of a log that was seen from
 // here, and holds every other one against it. Its directory holds
 //
-//	NAME.checkpoint                    the newest checkpoint; NAME is of the log's key
+//	NAME.checkpoint                    the newest checkpoint; NAME is of the log's key then
 //	evidence/HASH-1.checkpoint, ...-2  each pair that contradicted each other
 //
 // It is one process's; its methods may be called from several goroutines.
@@ -147,8 +147,9 @@ func (k *Keeper) Follow(ctx context.Context, l Log, files Files) (Checkpoint, er
 
 // Accept holds a checkpoint against the one kept, by tiles that it proves, and
 // keeps it if it is newer. A contradiction is kept as evidence, and is a *Split;
-// the checkpoint kept stays. Other errors wrap ErrTiles, ErrKept, or are those of
-// files and of writing.
+// the checkpoint kept stays, unless a key has signed it that ended since, and the
+// present one the other: who names the keys has said which of the two is the log.
+// Other errors wrap ErrTiles, ErrKept, or are those of files and of writing.
 func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) error {
 	if !c.Valid() || c.Origin() != Name(l.Key) {
 		return fmt.Errorf("%w: not this log's", ErrForm)
@@ -166,24 +167,64 @@ func (k *Keeper) Accept(ctx context.Context, l Log, files Files, c Checkpoint) e
 	if k.kept.Valid() {
 		err := Consistent(ctx, files, k.kept, c)
 		var split *Split
-		if errors.As(err, &split) {
-			return errors.Join(err, split.Keep(filepath.Join(k.dir, dirEvidence)))
+		if !errors.As(err, &split) && errors.Is(err, ErrTiles) && l.disowns(k.kept) {
+			split = &Split{k.kept, c} // nobody has to show a tree that the log's key did not sign
+			err = split
+		}
+		if split != nil {
+			err = errors.Join(err, split.Keep(filepath.Join(k.dir, dirEvidence)))
+			if l.Past(k.kept) && c.SignedBy(l.Key) {
+				clear(k.proved)
+				err = errors.Join(err, k.keep(l, c))
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if !k.kept.Valid() || c.Size() > k.kept.Size() {
-		if err := keyfile.Replace(keptFile(k.dir, l), c.Bytes(), 0o600); err != nil {
-			return fmt.Errorf("keep checkpoint: %w", err)
-		}
-		k.kept = c
+	if k.kept.Valid() && c.Size() <= k.kept.Size() {
+		k.prove(c.Size(), c.Root())
+		return nil
 	}
+	if err := k.ends(ctx, l, files, c); err != nil {
+		return err
+	}
+	return k.keep(l, c)
+}
+
+// ends holds that c's tree was at the end of each key what the key's end says.
+func (k *Keeper) ends(ctx context.Context, l Log, files Files, c Checkpoint) error {
+	for _, e := range l.Earlier {
+		if !e.Ended() || e.Size > c.Size() || k.proved[e.Size] == e.Root {
+			continue
+		}
+		root, err := NewTree(files, c).Root(ctx, e.Size)
+		if err != nil {
+			return err
+		}
+		if root != e.Root {
+			return fmt.Errorf("%w: at %d leaves, where a key of it ended, there was another", ErrTiles, e.Size)
+		}
+		k.prove(e.Size, root)
+	}
+	return nil
+}
+
+// keep makes c the newest checkpoint.
+func (k *Keeper) keep(l Log, c Checkpoint) error {
+	if err := keyfile.Replace(keptFile(k.dir, l.Key), c.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("keep checkpoint: %w", err)
+	}
+	k.kept = c
+	k.prove(c.Size(), c.Root())
+	return nil
+}
+
+func (k *Keeper) prove(size uint64, root [32]byte) {
 	if len(k.proved) >= maxProved {
 		clear(k.proved)
 	}
-	k.proved[c.Size()] = c.Root()
-	return nil
+	k.proved[size] = root
 }
 
 // load makes kept the checkpoint of l.
@@ -209,23 +250,28 @@ func ReadKept(dir string, l Log) (Checkpoint, error) {
 	if err := l.Check(); err != nil {
 		return Checkpoint{}, err
 	}
-	b, err := os.ReadFile(keptFile(dir, l))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Checkpoint{}, nil
+	for _, key := range l.keys() { // a new key begins where the one before was
+		file := keptFile(dir, key)
+		b, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Checkpoint{}, fmt.Errorf("checkpoint kept here: %w", err)
+		}
+		// It was believed when it was kept. Which witnesses were asked for then, and
+		// which keys have ended since, is not to be judged now.
+		c, err := l.unended().Open(b)
+		if err != nil {
+			return Checkpoint{}, fmt.Errorf("%w: %s: %w", ErrKept, file, err)
+		}
+		return c, nil
 	}
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("checkpoint kept here: %w", err)
-	}
-	// Which witnesses were asked for when it was kept is not to be judged now.
-	c, err := Log{Key: l.Key}.Open(b)
-	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %s: %w", ErrKept, keptFile(dir, l), err)
-	}
-	return c, nil
+	return Checkpoint{}, nil
 }
 
-func keptFile(dir string, l Log) string {
-	h := sha256.Sum256([]byte(l.Key))
+func keptFile(dir, key string) string {
+	h := sha256.Sum256([]byte(key))
 	return filepath.Join(dir, hex.EncodeToString(h[:8])+".checkpoint")
 }
 

@@ -57,6 +57,10 @@ type Policy struct {
 	LogOrigin string    `json:"log_origin"` // audience of every record
 	LogKey    string    `json:"log_key"`    // note verifier key (C2SP signed-note), name = LogOrigin
 
+	// EarlierLogs are the keys that the log signed with before LogKey, the latest first,
+	// each with the tree at which it ended.
+	EarlierLogs []checkpoint.Earlier `json:"earlier_logs,omitzero"`
+
 	// Witnesses are verifier keys (C2SP tlog-cosignature, Ed25519) of those who watch
 	// the log grow; WitnessQuorum of them must have cosigned what a receipt rests on,
 	// from the WitnessFrom'th leaf on. A witness that retires stays in the list while
@@ -141,7 +145,7 @@ type Document struct {
 
 // Log is what the log's checkpoints, and receipts, are held against.
 func (p Policy) Log() checkpoint.Log {
-	return checkpoint.Log{Key: p.LogKey, Witnesses: p.Witnesses, Quorum: int(p.WitnessQuorum), From: p.WitnessFrom}
+	return checkpoint.Log{Key: p.LogKey, Earlier: p.EarlierLogs, Witnesses: p.Witnesses, Quorum: int(p.WitnessQuorum), From: p.WitnessFrom}
 }
 
 // Document is the rule for a kind of document; ok is false if the kind is not

@@ -22,6 +22,7 @@ import (
 	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
 )
@@ -71,9 +72,12 @@ var (
 
 func specimen(t testing.TB) policy.Policy {
 	t.Helper()
-	_, vkey, err := note.GenerateKey(rand.Reader, origin)
-	if err != nil {
-		t.Fatal(err)
+	var vkeys [3]string
+	for i := range vkeys {
+		var err error
+		if _, vkeys[i], err = note.GenerateKey(rand.Reader, origin); err != nil {
+			t.Fatal(err)
+		}
 	}
 	authority, err := record.GenerateAuthorityKey()
 	if err != nil {
@@ -86,7 +90,8 @@ func specimen(t testing.TB) policy.Policy {
 	}
 	english, chinese := sha256.Sum256([]byte("text")), sha256.Sum256([]byte("文本"))
 	return policy.Policy{
-		Version: 3, Issued: issued, Expires: expires, LogOrigin: origin, LogKey: vkey, Authority: authority.Public(),
+		Version: 3, Issued: issued, Expires: expires, LogOrigin: origin, LogKey: vkeys[0], Authority: authority.Public(),
+		EarlierLogs:   []checkpoint.Earlier{{Key: vkeys[1]}, {Key: vkeys[2], Size: 7, Root: sha256.Sum256([]byte("seven"))}},
 		Witnesses:     []string{witnessKey(t, "one.example", []byte("witness 1")), witnessKey(t, "two.example", []byte("witness 2"))},
 		WitnessQuorum: 2, WitnessFrom: 1000,
 		Anchors: []policy.Root{{Certificate: certificate(t), Class: record.Production}, {Certificate: brainpoolLike, Class: record.Test}}, CRLs: [][]byte{{0x30, 0}},
@@ -225,6 +230,12 @@ func TestMalformedPoliciesAreNotSigned(t *testing.T) {
 		"no date":            func(p *policy.Policy) { p.Issued = time.Time{} },
 		"origin":             func(p *policy.Policy) { p.LogOrigin = "another.example/log" },
 		"log key":            func(p *policy.Policy) { p.LogKey += "x" },
+		"earlier log key":    func(p *policy.Policy) { p.EarlierLogs[0].Key += "x" },
+		"another log's key":  func(p *policy.Policy) { p.EarlierLogs[0].Key = witnessKey(t, "other.example", []byte("other")) },
+		"log key twice":      func(p *policy.Policy) { p.EarlierLogs[0].Key = p.LogKey },
+		"an end in the end":  func(p *policy.Policy) { p.EarlierLogs[0], p.EarlierLogs[1] = p.EarlierLogs[1], p.EarlierLogs[0] },
+		"an end of no tree":  func(p *policy.Policy) { p.EarlierLogs[1].Root = [32]byte{} },
+		"an old log witness": func(p *policy.Policy) { p.Witnesses[0] = p.EarlierLogs[1].Key },
 		"witness":            func(p *policy.Policy) { p.Witnesses[0] += "x" },
 		"a log as a witness": func(p *policy.Policy) { p.Witnesses[0] = p.LogKey },
 		"witness twice":      func(p *policy.Policy) { p.Witnesses[1] = p.Witnesses[0] },

@@ -199,6 +199,25 @@ func TestDocumentedCommands(t *testing.T) {
 	if !strings.Contains(out, id) {
 		t.Errorf("the commands do not print the record id:\n%s", out)
 	}
+	// While the log changes its key, two sign, and either is found.
+	next, nextKey := logKey(t, "next log")
+	proof := string(readExample(t)["receipt.tlog-proof"])
+	head, signed, _ := strings.Cut(proof, "\n\n")
+	text, _, _ := strings.Cut(signed, "\n\n")
+	second, err := note.Sign(&note.Note{Text: text + "\n"}, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := string(second[len(text)+2:])
+	for _, vkey := range []string{nextKey + "\n", string(readExample(t)["log.vkey"])} {
+		out, err = run(func() {
+			write(t, filepath.Join(dir, "receipt.tlog-proof"), []byte(head+"\n\n"+text+"\n\n"+line+strings.TrimPrefix(signed, text+"\n\n")))
+			write(t, filepath.Join(dir, "log.vkey"), []byte(vkey))
+		})
+		if err != nil {
+			t.Errorf("two keys: %v\n%s", err, out)
+		}
+	}
 	out, err = run(func() {
 		path := filepath.Join(dir, "record.json")
 		b, _ := os.ReadFile(path)

@@ -258,7 +258,7 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	if err != nil {
 		return fmt.Errorf("registry.public: %w", err)
 	}
-	p.LogOrigin, p.LogKey = keys.Origin, keys.LogKey
+	p.LogOrigin, p.LogKey, p.EarlierLogs = keys.Origin, keys.LogKey, keys.EarlierLogs
 	p.KioskCA = []policy.Root{{Certificate: keys.KioskCA, Class: f.Registry.Class}}
 	for _, ca := range keys.EarlierKioskCAs {
 		p.KioskCA = append(p.KioskCA, policy.Root{Certificate: ca, Class: f.Registry.Class})

@@ -3,6 +3,7 @@ package vault
 import (
 	"cmp"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"strings"
@@ -29,6 +30,13 @@ func ShowPolicy(w io.Writer, p policy.Policy, now time.Time) error {
 	line("expires", "%s", p.Expires.Format(time.RFC3339))
 	line("offline", "%d days at most", p.OfflineDays)
 	line("log", "%s", p.LogKey)
+	for _, e := range p.EarlierLogs {
+		until := "and signs beside it"
+		if e.Ended() {
+			until = fmt.Sprintf("until %d leaves, root %s", e.Size, base64.StdEncoding.EncodeToString(e.Root[:]))
+		}
+		line("  before", "%s %s", e.Key, until)
+	}
 	line("authority key", "%s", p.Authority.ID)
 	line("verdict keys", "%d of the registry, %d of the vault", len(p.VerdictKeys.Registry), len(p.VerdictKeys.Vault))
 	line("languages", "%s", strings.Join(p.Languages, ", "))

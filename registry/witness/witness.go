@@ -14,9 +14,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +37,7 @@ const (
 	fileKey     = "witness.key" // C2SP signed-note signer key
 	filePublic  = "witness.vkey"
 	fileLock    = "lock"
-	dirLogs     = "logs" // HASH.vkey and HASH.checkpoint of each: empty before the first
+	dirLogs     = "logs" // HASH.vkey (checkpoint.Log.Keys) and HASH.checkpoint of each: empty before the first
 	dirEvidence = "evidence"
 )
 
@@ -44,6 +46,7 @@ var (
 	ErrName   = errors.New("the name must be visible ASCII characters without a plus sign, such as witness.example/w1")
 	ErrLocked = errors.New("another process is this witness: there must be one")
 	ErrState  = errors.New("what this witness knew of a log is lost or damaged: a new witness must take its place")
+	ErrOld    = errors.New("the log signed with this key before its present one: it is not taken back")
 )
 
 // Init makes a witness's directory and its key, and returns its verifier key for
@@ -75,18 +78,71 @@ func Init(dir, name string) (vkey string, err error) {
 }
 
 // AddLog makes the witness watch a log, from its verifier key. A log that it
-// watches already is left as it is: the error is fs.ErrExist. The witness takes
-// note when it is opened again.
-func AddLog(dir, vkey string) error {
-	if err := (checkpoint.Log{Key: vkey}).Check(); err != nil {
+// watches gets a new key so: the ones before count beside it until the witness has
+// cosigned a tree that the new one signed. With only they count no more at once:
+// for a key that was stolen. The witness takes note when it is opened again.
+//
+// Errors wrap checkpoint.ErrKey, ErrOld, ErrState, ErrLocked (only with only), or
+// are fs.ErrExist for the key that it has.
+func AddLog(dir, vkey string, only bool) error {
+	next := checkpoint.Log{Key: vkey}
+	if err := next.Check(); err != nil {
 		return err
 	}
 	file := filepath.Join(dir, dirLogs, nameOf(checkpoint.Name(vkey)))
-	// Without a key the memory is nothing; a key without a memory is refused.
-	if err := keyfile.WriteNew(file+".checkpoint", nil, 0o600); err != nil {
-		return fmt.Errorf("watch %s: %w", checkpoint.Name(vkey), err)
+	keys, err := os.ReadFile(file + ".vkey")
+	if errors.Is(err, fs.ErrNotExist) {
+		// Without a key the memory is nothing; a key without a memory is refused.
+		if err := keyfile.WriteNew(file+".checkpoint", nil, 0o600); err != nil {
+			return fmt.Errorf("watch %s: %w", checkpoint.Name(vkey), err)
+		}
+		return keyfile.WriteNew(file+".vkey", []byte(vkey+"\n"), 0o644)
 	}
-	return keyfile.WriteNew(file+".vkey", []byte(vkey+"\n"), 0o644)
+	if err != nil {
+		return err
+	}
+	if only { // it says what was cosigned last: nobody may cosign meanwhile
+		lock, err := lock(dir)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	l, err := readLog(file, keys)
+	if err != nil {
+		return err
+	}
+	next.Earlier = append([]checkpoint.Earlier{{Key: l.keys.Key}}, l.keys.Earlier...)
+	switch {
+	case l.keys.Key == vkey && !only:
+		return fmt.Errorf("watch %s: %w", checkpoint.Name(vkey), fs.ErrExist)
+	case l.keys.Key == vkey:
+		next.Earlier = l.keys.Earlier
+	case slices.ContainsFunc(l.keys.Earlier, func(e checkpoint.Earlier) bool { return e.Key == vkey }):
+		return fmt.Errorf("watch %s: %w", checkpoint.Name(vkey), ErrOld)
+	}
+	if only {
+		next.Earlier = end(next.Earlier, l.last)
+	}
+	if err := next.Check(); err != nil {
+		return err
+	}
+	return keyfile.Replace(file+".vkey", []byte(strings.Join(next.Keys(), "\n")+"\n"), 0o644)
+}
+
+// end has keys end at a tree, those that did not end before.
+func end(keys []checkpoint.Earlier, at checkpoint.Checkpoint) []checkpoint.Earlier {
+	root := sha256.Sum256(nil)
+	if at.Valid() {
+		root = at.Root()
+	}
+	keys = slices.Clone(keys)
+	for i, e := range keys {
+		if !e.Ended() {
+			keys[i].Size, keys[i].Root = at.Size(), root
+		}
+	}
+	return keys
 }
 
 // nameOf is a file name for a log: its origin decides who it is.
@@ -107,11 +163,27 @@ type Witness struct {
 
 // watched is one log.
 type watched struct {
-	key  checkpoint.Log
+	keys checkpoint.Log
 	file string
 
 	mu   sync.Mutex
 	last checkpoint.Checkpoint // cosigned; zero before the first
+}
+
+// believed is the log as the next checkpoint must be signed: keys from before the
+// one that signed the last tree have ended there.
+func (l *watched) believed() checkpoint.Log {
+	of := l.keys
+	for i := len(of.Earlier); i > 0 && l.last.Valid(); i-- {
+		newer := of.Key
+		if i > 1 {
+			newer = of.Earlier[i-2].Key
+		}
+		if l.last.SignedBy(newer) {
+			of.Earlier = slices.Concat(of.Earlier[:i-1], end(of.Earlier[i-1:], l.last))
+		}
+	}
+	return of
 }
 
 // Open opens what Init made. Errors wrap ErrLocked or ErrState.
@@ -130,7 +202,7 @@ func Open(dir string, log *slog.Logger) (_ *Witness, err error) {
 		return nil, fmt.Errorf("witness key: %w", err)
 	}
 	w.key = strings.TrimSpace(string(b))
-	if w.lock, err = os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if w.lock, err = lock(dir); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -138,39 +210,55 @@ func Open(dir string, log *slog.Logger) (_ *Witness, err error) {
 			w.Close()
 		}
 	}()
-	if err := syscall.Flock(int(w.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
-	}
-	keys, err := filepath.Glob(filepath.Join(dir, dirLogs, "*.vkey"))
+	files, err := filepath.Glob(filepath.Join(dir, dirLogs, "*.vkey"))
 	if err != nil {
 		return nil, err
 	}
-	for _, file := range keys {
-		b, err := os.ReadFile(file)
+	for _, file := range files {
+		keys, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		l := &watched{key: checkpoint.Log{Key: strings.TrimSpace(string(b))}, file: strings.TrimSuffix(file, ".vkey") + ".checkpoint"}
-		if err := l.load(); err != nil {
+		l, err := readLog(strings.TrimSuffix(file, ".vkey"), keys)
+		if err != nil {
 			return nil, err
 		}
-		w.logs[checkpoint.Name(l.key.Key)] = l
+		w.logs[checkpoint.Name(l.keys.Key)] = l
 	}
 	return w, nil
 }
 
-func (l *watched) load() error {
+// lock keeps other processes from being this witness until the file is closed.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrLocked, err), f.Close())
+	}
+	return f, nil
+}
+
+// readLog reads what is remembered of a log. Errors wrap checkpoint.ErrKey or
+// ErrState.
+func readLog(file string, keys []byte) (*watched, error) {
+	l := &watched{file: file + ".checkpoint"}
+	var err error
+	if l.keys, err = checkpoint.ParseKeys(string(keys)); err != nil {
+		return nil, err
+	}
 	b, err := os.ReadFile(l.file)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrState, checkpoint.Name(l.key.Key), err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrState, checkpoint.Name(l.keys.Key), err)
 	}
 	if len(b) == 0 {
-		return l.key.Check()
+		return l, nil
 	}
-	if l.last, err = l.key.Open(b); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrState, l.file, err)
+	if l.last, err = l.keys.Open(b); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrState, l.file, err)
 	}
-	return nil
+	return l, nil
 }
 
 // Close releases the directory.
@@ -209,15 +297,15 @@ func (w *Witness) cosign(q request) ([]byte, error) {
 	if l == nil {
 		return nil, errUnknown
 	}
-	c, err := l.key.Open(q.checkpoint)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, err := l.believed().Open(q.checkpoint)
 	if err != nil {
 		return nil, err
 	}
 	if q.old > c.Size() {
 		return nil, fmt.Errorf("%w: the old size is beyond the new", errForm)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if q.old != l.last.Size() {
 		return nil, stale{l.last.Size()}
 	}
@@ -235,7 +323,7 @@ func (w *Witness) cosign(q request) ([]byte, error) {
 	}
 	// From here on this tree is what the witness has seen, also after a power cut:
 	// only then may anybody hear of it.
-	if !l.last.Valid() || l.last.Size() != c.Size() {
+	if !l.last.Valid() || l.last.Size() != c.Size() || c.SignedBy(l.keys.Key) && !l.last.SignedBy(l.keys.Key) {
 		if err := keyfile.Replace(l.file, c.Bytes(), 0o600); err != nil {
 			return nil, fmt.Errorf("keep checkpoint: %w", err)
 		}

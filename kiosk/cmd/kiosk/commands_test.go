@@ -248,7 +248,7 @@ func TestRecordAndReceiptVerify(t *testing.T) {
 	wants(t, exitUsage, "--log-key is missing", "", "receipt", "verify", receipt)
 	wants(t, exitUsage, "64 hexadecimal", "", "receipt", "verify", receipt, "--log-key", key, "--id", "xyz")
 	wants(t, exitRefused, "", "", "receipt", "verify", receipt, "--log-key", key, "--id", strings.Repeat("ab", 32))
-	wants(t, exitRefused, "", "", "receipt", "verify", receipt, "--log-key", "registry.example/log+00000000+AAAA")
+	wants(t, exitUsage, "not the verifier key of a log", "", "receipt", "verify", receipt, "--log-key", "registry.example/log+00000000+AAAA")
 	wants(t, exitUsage, "no such file", "", "record", "verify", "/none")
 	wants(t, exitUsage, "no such file", "", "receipt", "verify", "/none", "--log-key", key)
 

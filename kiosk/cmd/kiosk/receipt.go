@@ -22,7 +22,7 @@ import (
 // witnesses', a provisional one by the certificate of the kiosk that gave it.
 func runReceiptVerify(_ context.Context, c *command) error {
 	f := receiptFlags{}
-	c.flags.StringVar(&f.key, "log-key", "", "the log's verifier key, or a `file` that holds it (log.vkey); default: the policy of this kiosk")
+	c.flags.Var(&f.keys, "log-key", "the log's verifier key, or a `file` that holds it (log.vkey); an earlier key of the log after it, as \"KEY SIZE ROOT\"; default: the policy of this kiosk")
 	c.flags.Var(&f.witnesses, "witness", "with --log-key: a witness's verifier `key`; may stand several times")
 	c.flags.IntVar(&f.quorum, "quorum", 0, "with --log-key: so `many` of the witnesses must have cosigned")
 	c.flags.StringVar(&f.id, "id", "", "record `id` in hex; default: the one in the receipt")
@@ -83,9 +83,9 @@ type provisionalReport struct {
 }
 
 type receiptFlags struct {
-	key, id, certificate string
-	witnesses            list
-	quorum               int
+	id, certificate string
+	keys, witnesses list
+	quorum          int
 }
 
 // list collects a flag that may stand several times.
@@ -102,7 +102,7 @@ func provisional(b []byte) bool {
 // logOf is what the command line, or this kiosk's policy, holds a final receipt
 // against.
 func (c *command) logOf(f receiptFlags) (checkpoint.Log, error) {
-	if f.key == "" {
+	if f.keys == nil {
 		if len(f.witnesses) > 0 || f.quorum != 0 {
 			return checkpoint.Log{}, usageError{"--witness and --quorum go with --log-key: the policy has its own"}
 		}
@@ -112,13 +112,20 @@ func (c *command) logOf(f receiptFlags) (checkpoint.Log, error) {
 		}
 		return p.Log(), nil
 	}
-	if b, err := readFile(f.key); err == nil {
-		f.key = strings.TrimSpace(string(b))
+	for i, key := range f.keys {
+		if b, err := readFile(key); err == nil {
+			f.keys[i] = strings.TrimSpace(string(b))
+		}
 	}
 	if len(f.witnesses) > 0 && f.quorum == 0 {
 		return checkpoint.Log{}, usageError{"--quorum is missing: how many of the witnesses must have cosigned"}
 	}
-	return checkpoint.Log{Key: f.key, Witnesses: f.witnesses, Quorum: f.quorum}, nil
+	of, err := checkpoint.ParseKeys(f.keys...)
+	if err != nil {
+		return of, usageError{"--log-key: " + err.Error()}
+	}
+	of.Witnesses, of.Quorum = f.witnesses, f.quorum
+	return of, nil
 }
 
 func (c *command) policy() (policy.Policy, error) {

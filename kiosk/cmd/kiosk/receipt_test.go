@@ -66,6 +66,31 @@ func TestReceiptVerifyByPolicy(t *testing.T) {
 	wants(t, exitUsage, "--quorum is missing", "", append(byHand, one)...)
 	wants(t, exitUsage, "go with --log-key", s.config, "receipt", "verify", "--quorum", "1", one)
 	wants(t, exitUsage, "--log-key is missing", "", "receipt", "verify", one)
+
+	// The log has another key since; the old one has ended at the tree of this receipt.
+	old := l.Key
+	end, err := l.Key.Log.Open(l.Signed(t, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Fill(2, "others")
+	forged := writeIn(t, s.dir, "forged", receipt.Build(4, l.Path(t, 4, 11), l.Signed(t, 11, 0, 1, 2), blind, id))
+	wants(t, exitDone, "", s.config, "receipt", "verify", forged)
+	l.Key = old.Rotate(t).Retire(end)
+	renewed := newSettingWith(t, "/dev/none", func(p *policy.Policy, _ record.AuthorityPrivateKey) {
+		p.LogKey, p.EarlierLogs, p.Witnesses, p.WitnessQuorum = l.Key.Log.Key, l.Key.Log.Earlier, l.Key.Log.Witnesses, 2
+	})
+	keys := l.Key.Log.Keys()
+	byHand = []string{"receipt", "verify", "--log-key", keys[0], "--log-key", keys[1]}
+	inFile := []string{"receipt", "verify", "--log-key", writeIn(t, s.dir, "log.vkey", []byte(strings.Join(keys, "\n")+"\n"))}
+	wants(t, exitDone, "", renewed.config, "receipt", "verify", good)
+	wants(t, exitDone, "", "", append(byHand, good)...)
+	wants(t, exitDone, "", "", append(inFile, good)...)
+	wants(t, exitRefused, "ended at 10 leaves, this tree has 11", renewed.config, "receipt", "verify", forged)
+	wants(t, exitRefused, "ended at 10 leaves, this tree has 11", "", append(byHand, forged)...)
+	wants(t, exitRefused, "ended at 10 leaves, this tree has 11", "", append(inFile, forged)...)
+	wants(t, exitUsage, "the present one comes first", "", "receipt", "verify", "--log-key", keys[1], good)
+	l.Key = old
 	b := final(0, 2)
 	for i := 0; i < len(b); i += 97 {
 		wants(t, exitRefused, "", s.config, "receipt", "verify", writeIn(t, s.dir, "bad", flip(b, i)))

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ const Origin = "registry.example/log"
 // Key is what signs for a log, with witnesses beside it.
 type Key struct {
 	Log       checkpoint.Log // without a quorum: set it
-	signer    note.Signer
+	signers   []note.Signer
 	witnesses []note.Signer
 }
 
@@ -42,7 +43,7 @@ func NewKey(t testing.TB, witnesses int) Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := Key{Log: checkpoint.Log{Key: vkey}, signer: signer}
+	k := Key{Log: checkpoint.Log{Key: vkey}, signers: []note.Signer{signer}}
 	for i := range witnesses {
 		skey, vkey := generate(t, fmt.Sprintf("witness.example/w%d", i+1))
 		w, err := cosignature.NewSignerForCosignatureV1(skey)
@@ -53,6 +54,27 @@ func NewKey(t testing.TB, witnesses int) Key {
 			t.Fatal(err)
 		}
 		k.witnesses, k.Log.Witnesses = append(k.witnesses, w), append(k.Log.Witnesses, vkey)
+	}
+	return k
+}
+
+// Rotate is k with a new key beside the one before: both sign.
+func (k Key) Rotate(t testing.TB) Key {
+	t.Helper()
+	next := NewKey(t, 0)
+	next.Log = checkpoint.Log{Key: next.Log.Key, Earlier: append([]checkpoint.Earlier{{Key: k.Log.Key}}, k.Log.Earlier...),
+		Witnesses: k.Log.Witnesses, Quorum: k.Log.Quorum, From: k.Log.From}
+	next.signers, next.witnesses = append(next.signers, k.signers...), k.witnesses
+	return next
+}
+
+// Retire has all keys but the present one end at a checkpoint.
+func (k Key) Retire(at checkpoint.Checkpoint) Key {
+	k.Log.Earlier, k.signers = slices.Clone(k.Log.Earlier), k.signers[:1]
+	for i, e := range k.Log.Earlier {
+		if !e.Ended() {
+			k.Log.Earlier[i].Size, k.Log.Earlier[i].Root = at.Size(), at.Root()
+		}
 	}
 	return k
 }
@@ -112,7 +134,7 @@ func (l *Log) Size() uint64 { return l.tree.Size() }
 // Signed is the checkpoint at a size, cosigned by some of the witnesses.
 func (l *Log) Signed(t testing.TB, size uint64, witnesses ...int) []byte {
 	t.Helper()
-	signers := []note.Signer{l.signer}
+	signers := slices.Clone(l.signers)
 	for _, w := range witnesses {
 		signers = append(signers, l.witnesses[w])
 	}

@@ -26,8 +26,9 @@ import (
 func runAudit(ctx context.Context, args []string) error {
 	f := command.Flags("registry audit", usage)
 	file, root := f.String("policy", "", ""), f.String("root", "", "")
-	key, quorum, tlsRoot := f.String("log-key", "", ""), f.Int("quorum", 0, ""), f.String("tls-root", "", "")
-	var witnesses words
+	quorum, tlsRoot := f.Int("quorum", 0, ""), f.String("tls-root", "", "")
+	var keys, witnesses words
+	f.Var(&keys, "log-key", "")
 	f.Var(&witnesses, "witness", "")
 	state, receipts := f.String("state", "audit", ""), f.String("receipts", "", "")
 	workers, asJSON := f.Int("workers", 4, ""), f.Bool("json", false, "")
@@ -38,11 +39,14 @@ func runAudit(ctx context.Context, args []string) error {
 	o := audit.Options{Dir: *state, Receipts: *receipts, Workers: *workers}
 	var roots []*x509.Certificate
 	switch {
-	case (*file == "") == (*key == ""):
+	case (*file == "") == (keys == nil):
 		return command.Misuse("--policy and --root, or --log-key: what the log is held against")
-	case *key != "":
-		o.Log = checkpoint.Log{Key: *key, Witnesses: witnesses, Quorum: *quorum}
-		if err := o.Log.Check(); err != nil {
+	case keys != nil:
+		if o.Log, err = checkpoint.ParseKeys(keys...); err == nil {
+			o.Log.Witnesses, o.Log.Quorum = witnesses, *quorum
+			err = o.Log.Check()
+		}
+		if err != nil {
 			return command.Misuse("%w", err)
 		}
 	case len(witnesses) > 0 || *quorum > 0:

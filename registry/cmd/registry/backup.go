@@ -141,19 +141,25 @@ func source(from, root string) (registry.LogSource, error) {
 
 func logCopy(ctx context.Context, args []string) error {
 	f := command.Flags("registry log copy", usage)
-	vkey, root := f.String("vkey", "", ""), f.String("root", "", "")
+	root := f.String("root", "", "")
+	var keys words
+	f.Var(&keys, "vkey", "")
 	rest, err := command.Parse(f, args, 2)
 	if err != nil {
 		return err
 	}
-	if *vkey == "" {
+	if keys == nil {
 		return command.Misuse("--vkey is missing: the log's key, as registry init and vault policy show print it")
+	}
+	log, err := checkpoint.ParseKeys(keys...)
+	if err != nil {
+		return command.Misuse("%w", err)
 	}
 	from, err := source(rest[0], *root)
 	if err != nil {
 		return err
 	}
-	head, err := registry.CopyLog(ctx, from, filepath.Clean(rest[1]), checkpoint.Log{Key: *vkey})
+	head, err := registry.CopyLog(ctx, from, filepath.Clean(rest[1]), log)
 	if err != nil {
 		return unfit(err)
 	}

@@ -23,6 +23,7 @@ func rotateKeys(args []string) error {
 	file := f.String("config", "registry.toml", "")
 	var hosts words
 	f.Var(&hosts, "host", "")
+	now := f.Bool("now", false, "")
 	rest, err := command.Parse(f, args, 1)
 	if err != nil {
 		return err
@@ -38,7 +39,21 @@ func rotateKeys(args []string) error {
 	if rest[0] != "tls" && len(hosts) > 0 {
 		return command.Misuse("--host goes with tls")
 	}
+	if rest[0] != "log" && *now {
+		return command.Misuse("--now goes with log")
+	}
 	switch dir := c.Registry.Dir; rest[0] {
+	case "log":
+		pub, err := registry.RotateLog(dir, p, *now)
+		if err != nil {
+			return unfitKey(err)
+		}
+		fmt.Printf("made a key of the log: %s\n", pub.LogKey)
+		if *now {
+			fmt.Printf("The one before has ended at %d leaves. The registry starts again when the authority has signed a policy with the new public.json.\n", pub.EarlierLogs[0].Size)
+			return nil
+		}
+		fmt.Printf(nextPolicy[:len(nextPolicy)-1]+" beside the old. %d days after that policy was signed say registry keys retire log.\n", p.Policy().OfflineDays)
 	case "verdict":
 		if _, err := registry.RotateVerdict(dir); err != nil {
 			return err
@@ -61,9 +76,51 @@ func rotateKeys(args []string) error {
 		}
 		fmt.Print("made a TLS key and certificate. Start the registry anew: from then on they are used. Provisioning codes that were given out before end.\n")
 	default:
-		return command.Misuse("keys rotate verdict, tls, tls-root or kiosk-ca (see registry -h)")
+		return command.Misuse("keys rotate verdict, tls, tls-root, kiosk-ca or log (see registry -h)")
 	}
 	return nil
+}
+
+// signedWait is how long a checkpoint may take that both keys of the log have signed.
+const signedWait = time.Minute
+
+func retireKey(ctx context.Context, args []string) error {
+	f := command.Flags("registry keys retire", usage)
+	file, now := f.String("config", "registry.toml", ""), f.Bool("now", false, "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if rest[0] != "log" {
+		return command.Misuse("keys retire log (see registry -h)")
+	}
+	c, err := registry.Load(*file)
+	if err != nil {
+		return err
+	}
+	p, err := c.SignedPolicy()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, signedWait)
+	defer cancel()
+	pub, err := registry.RetireLog(ctx, c.Registry.Dir, p, *now, time.Now())
+	if err != nil {
+		return unfitKey(err)
+	}
+	old := pub.EarlierLogs[0]
+	fmt.Printf("the log's key before has ended at %d leaves: %s\nHave the authority sign a policy with the new public.json, and start the registry anew with it: from then on it signs no more.\n", old.Size, old.Key)
+	return nil
+}
+
+// unfitKey marks what says no to a rotation of the log's key.
+func unfitKey(err error) error {
+	for _, no := range []error{registry.ErrOverlap, registry.ErrNoOverlap, registry.ErrEarly, registry.ErrBothKeys, registry.ErrLogKeyLost, registry.ErrServes, registry.ErrPolicy} {
+		if errors.Is(err, no) {
+			return command.Refuse(err)
+		}
+	}
+	return err
 }
 
 func retire(ctx context.Context, args []string) error {

@@ -29,10 +29,13 @@ const usage = `registry: takes enrollment records on and logs them.
                                                       put a registry back where FILE says; --log is the newest copy of the log, --seen a
                                                       checkpoint that others have and that the log must continue
   registry check --config FILE [--json]               compare store and log, record by record
-  registry log copy DIR|URL DIR --vkey KEY [--root PEM]
+  registry log copy DIR|URL DIR --vkey KEY... [--root PEM]
                                                       copy a log, or what is new of it, and verify it
   registry keys rotate verdict|tls|tls-root|kiosk-ca --config FILE [--host HOST]...
                                                       make the next key; old ones stay for what they signed
+  registry keys rotate log --config FILE [--now]      make the log's next key, which signs beside the old one from the next policy on; --now for a
+                                                      stolen one, while no registry runs: it ends at once
+  registry keys retire log --config FILE [--now]      have the old one end at the newest checkpoint; --now does not wait for kiosks that are offline
   registry kiosks code --config FILE --id ID [--valid 24h]
                                                       print the code that a new kiosk is provisioned with
   registry kiosks list --config FILE [--json]         kiosks, and those that wait for approval
@@ -58,13 +61,15 @@ const usage = `registry: takes enrollment records on and logs them.
                                                       revoke it now
   registry audit URL|DIR --policy FILE --root HASH [--state DIR] [--receipts DIR] [--workers 4] [--json]
                                                       verify every leaf of a public log, against the last audit's too; receipts are held against it
-  registry audit URL|DIR --log-key KEY [--witness KEY]... [--quorum N] [--tls-root FILE] ...
+  registry audit URL|DIR --log-key KEY... [--witness KEY]... [--quorum N] [--tls-root FILE] ...
                                                       the same without a policy
   registry witness init DIR --name NAME               make a witness's key; it is for the authority's policy
-  registry witness watch DIR KEY                      have it watch the log that has this verifier key
+  registry witness watch DIR KEY [--only]             have it watch the log that has this verifier key, or give a log that it watches a new one; --only for
+                                                      a stolen one: what is signed with the keys before counts no more
   registry witness serve DIR [--listen 127.0.0.1:8480] [--certificate FILE --key FILE]
                                                       cosign the checkpoints of logs that grow, until SIGTERM
 
+Of a log that has changed its key, KEY is given several times, the present one first, an earlier one as "KEY SIZE ROOT"; registry status prints them.
 Instead of --config FILE, the kiosks commands but code, and activity, take --dir DIR. All work while the registry serves.
 
 FILE is TOML; paths are relative to it:
@@ -117,7 +122,10 @@ func run(ctx context.Context, args []string) error {
 		if len(args) > 1 && args[1] == "rotate" {
 			return rotateKeys(args[2:])
 		}
-		return command.Misuse("keys rotate (see registry -h)")
+		if len(args) > 1 && args[1] == "retire" {
+			return retireKey(ctx, args[2:])
+		}
+		return command.Misuse("keys rotate or retire (see registry -h)")
 	case "log":
 		if len(args) > 1 && args[1] == "copy" {
 			return logCopy(ctx, args[2:])
@@ -261,6 +269,9 @@ func status(ctx context.Context, args []string) error {
 		return command.PrintJSON(s)
 	}
 	fmt.Printf("origin   %s\npolicy   version %d\nlog      %d leaves\n", s.Origin, s.Policy, s.LogSize)
+	for _, key := range s.LogKeys {
+		fmt.Printf("log key  %s\n", key)
+	}
 	for _, k := range s.Ending {
 		fmt.Printf("ENDING   %s: its certificates end on %s and it has not renewed them; registry kiosks code\n", k.Kiosk, k.End.Format(time.DateOnly))
 	}

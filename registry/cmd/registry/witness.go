@@ -49,16 +49,19 @@ func witnessInit(args []string) error {
 
 func witnessWatch(args []string) error {
 	f := command.Flags("registry witness watch", usage)
+	only := f.Bool("only", false, "")
 	rest, err := command.Parse(f, args, 2)
 	if err != nil {
 		return err
 	}
-	err = witness.AddLog(rest[0], rest[1])
+	err = witness.AddLog(rest[0], rest[1], *only)
 	switch {
 	case errors.Is(err, checkpoint.ErrKey):
 		return command.Misuse("%w", err)
 	case errors.Is(err, fs.ErrExist):
-		return command.Refuse(fmt.Errorf("%s is watched already: a log keeps its key", checkpoint.Name(rest[1])))
+		return command.Refuse(fmt.Errorf("%s is watched already, with this key", checkpoint.Name(rest[1])))
+	case errors.Is(err, witness.ErrOld), errors.Is(err, witness.ErrState):
+		return command.Refuse(err)
 	case err != nil:
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"enrollkiosk/registry"
 	"enrollkiosk/registry/internal/command"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/policy"
@@ -169,9 +170,18 @@ func TestPolicyShow(t *testing.T) {
 	old := w.Officers.CRL(t, time.Now(), w.Officer)
 	w.Set(t, "officer_crls = [\"officers.crl\"]\n", map[string][]byte{"officers.crl": old})
 	w.Accept(t, "[[officer_roles]]\nunit = \"Front\"\nroles = [\"officer\"]\nquota = 40\n[limits]\nreads_without_enrollment = 5\n", nil)
+	first := w.Policy.Policy().LogKey
+	if _, err := registry.RotateLog(filepath.Join(w.Dir, "registry"), w.Policy, true); err != nil {
+		t.Fatal(err)
+	}
+	second := w.Sign(t, 2, time.Now())
+	if _, err := registry.RotateLog(filepath.Join(w.Dir, "registry"), second, false); err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
 	file := write(t, w.Dir, "policy.jws", string(w.Policy.Bytes()))
 	root := hex.EncodeToString(w.Root[:])
-	for _, says := range []string{"signed by root " + root, "version          1, in force", `unit "Front": [officer], 40 enrollments a day`,
+	for _, says := range []string{w.Policy.Policy().LogKey, second.Policy().LogKey + " and signs beside it", first + " until 0 leaves, root 47DEQpj8HBSa", "signed by root " + root, "version          1, in force", `unit "Front": [officer], 40 enrollments a day`,
 		"1 certificates", "more than 5 documents", "[p-256], pin once, touch always", "enrollment version 1, required"} {
 		ends(t, command.Done, says, "policy", "show", file)
 	}

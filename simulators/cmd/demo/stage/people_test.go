@@ -14,7 +14,6 @@ import (
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/kiosk/words"
-	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/simulators/cmd/demo/stage"
 	"enrollkiosk/simulators/idcard"
@@ -232,7 +231,7 @@ func logged(t *testing.T, s *stage.Stage, proof []byte) {
 	t.Helper()
 	id, err := receipt.RecordID(proof)
 	if err == nil {
-		_, err = receipt.Verify(proof, checkpoint.Log{Key: s.Keys.LogKey}, id)
+		_, err = receipt.Verify(proof, s.Policy.Policy().Log(), id)
 	}
 	if err != nil {
 		t.Errorf("receipt: %v", err)
