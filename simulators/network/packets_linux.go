@@ -49,6 +49,7 @@ type Packets struct {
 
 	ctx context.Context // ends with Close
 	end context.CancelFunc
+	all sync.WaitGroup // what dials and carries connections
 
 	mu   sync.Mutex
 	open map[net.Conn]bool // nil after Close
@@ -107,14 +108,14 @@ func NewPackets(target string, seed uint64) (_ *Packets, err error) {
 	go p.carry(p.near.device, p.far.device, rand.New(rand.NewPCG(seed, 1)))
 	go p.carry(p.far.device, p.near.device, rand.New(rand.NewPCG(seed, 2)))
 	var d net.Dialer
-	go p.forward(p.listeners[0], func() (c net.Conn, err error) {
+	p.forward(p.listeners[0], func() (c net.Conn, err error) {
 		err = p.near.within(func() (err error) {
 			c, err = d.DialContext(p.ctx, "tcp", p.listeners[1].Addr().String())
 			return err
 		})
 		return c, err
 	})
-	go p.forward(p.listeners[1], func() (net.Conn, error) { return d.DialContext(p.ctx, "tcp", p.target) })
+	p.forward(p.listeners[1], func() (net.Conn, error) { return d.DialContext(p.ctx, "tcp", p.target) })
 	return p, nil
 }
 
@@ -175,6 +176,7 @@ func (p *Packets) Close() error {
 			l.Close()
 		}
 	}
+	p.all.Wait() // dialling enters the namespaces
 	for _, ns := range []*namespace{p.near, p.far} {
 		if ns != nil {
 			ns.Close()
@@ -211,32 +213,36 @@ func (p *Packets) carry(from, to *os.File, chance *rand.Rand) {
 	}
 }
 
-// forward carries on by dial what l accepts.
+// forward carries on by dial what l accepts, until l is closed.
 func (p *Packets) forward(l net.Listener, dial func() (net.Conn, error)) {
-	for {
-		in, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer p.drop(in)
-			if !p.hold(in) {
-				return
-			}
-			out, err := dial()
+	p.all.Go(func() {
+		for {
+			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			defer p.drop(out)
-			if !p.hold(out) {
-				return
-			}
-			var both sync.WaitGroup
-			both.Go(func() { pass(out, in) })
-			both.Go(func() { pass(in, out) })
-			both.Wait()
-		}()
+			p.all.Go(func() { p.connect(in, dial) })
+		}
+	})
+}
+
+func (p *Packets) connect(in net.Conn, dial func() (net.Conn, error)) {
+	defer p.drop(in)
+	if !p.hold(in) {
+		return
 	}
+	out, err := dial()
+	if err != nil {
+		return
+	}
+	defer p.drop(out)
+	if !p.hold(out) {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { pass(out, in) })
+	both.Go(func() { pass(in, out) })
+	both.Wait()
 }
 
 // pass carries one direction of a connection until it ends, and ends the other one
