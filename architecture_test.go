@@ -67,13 +67,17 @@ var allowed = map[string][]string{
 
 	"kiosk": {"registry/record", "registry/expect", "registry/policy", "registry/receipt", "registry/api", "smartcard/apdu", "smartcard/icao",
 		"smartcard/lds", "smartcard/trust", "smartcard/identity", "smartcard/inspection", "smartcard/beid", "smartcard/prcid", "hsm", "hsm/attest", "sync/queue"},
-	"kiosk/words": {"kiosk"},
-	"kiosk/wire":  {"kiosk", "golang.org/x/sys/unix"},
+	"kiosk/words":    {"kiosk"},
+	"kiosk/typeface": {},
+	"kiosk/qr":       {"github.com/skip2/go-qrcode"},
+	"kiosk/paper":    {"kiosk", "kiosk/words", "kiosk/typeface", "kiosk/qr", "github.com/go-text/typesetting/...", "golang.org/x/image/..."},
+	"kiosk/ipp":      {},
+	"kiosk/wire":     {"kiosk", "golang.org/x/sys/unix"},
 	// What both production mains and the demo start: drivers and delivery
 	// plugged into the flow. No simulator, no Fyne.
-	"kiosk/station": {"kiosk", "kiosk/wire", "smartcard/...", "hsm/...", "hsm", "registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/policy", "registry/receipt",
+	"kiosk/station": {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/paper", "kiosk/ipp", "smartcard/...", "hsm/...", "hsm", "registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/policy", "registry/receipt",
 		"registry/api", "sync/...", "github.com/pelletier/go-toml/v2", "github.com/prometheus/client_golang/prometheus", "golang.org/x/sys/unix"},
-	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "github.com/skip2/go-qrcode", "golang.org/x/image/..."},
+	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/typeface", "kiosk/qr", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "golang.org/x/image/..."},
 	"ui/picture": {"ui", "kiosk", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},
 }
 

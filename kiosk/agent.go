@@ -39,6 +39,7 @@ type Config struct {
 	Readers     Readers
 	Residents   Residents // nil: this machine has no module for them
 	Portraits   Portraits
+	Printer     Printer // nil: none
 	Tokens      Tokens
 	TPM         TPM
 	Custody     Custody // nil: no citizen's key may live in this machine's TPM
@@ -69,12 +70,13 @@ type Limits struct {
 	Touch    time.Duration // a signature that waits for a touch
 	TPM      time.Duration
 	Delivery time.Duration // how long a person waits for the final receipt
+	Print    time.Duration // until the page is there
 }
 
 // DefaultLimits fit real hardware.
 func DefaultLimits() Limits {
 	return Limits{Idle: 5 * time.Minute, Card: 20 * time.Second, ReadCard: 60 * time.Second, Token: 20 * time.Second,
-		MakeKeys: 2 * time.Minute, Touch: 30 * time.Second, TPM: 30 * time.Second, Delivery: 15 * time.Second}
+		MakeKeys: 2 * time.Minute, Touch: 30 * time.Second, TPM: 30 * time.Second, Delivery: 15 * time.Second, Print: time.Minute}
 }
 
 // ErrPolicy means that there is no policy, or none that can be used; Config.Policy wraps it.
@@ -259,7 +261,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 }
 
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
-	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
+	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, printer: a.cfg.Printer, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }

@@ -23,6 +23,7 @@ var (
 	ErrCardRemoved    = errors.New("the card was taken away: put it back")
 	ErrCardMute       = errors.New("the card does not answer: turn it over")
 	ErrCardBusy       = errors.New("the card is in use by another program")
+	ErrPrinter        = errors.New("the printer did not print: look at it")
 	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
 	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
@@ -217,6 +218,11 @@ var policyRows = []row{
 	{ErrClock, CodeClock, RemedyStaff},
 	{ErrOffline, CodeOffline, RemedyStaff},
 	{ErrCertificate, CodeKioskCertificate, RemedyStaff},
+}
+
+// printFault is for the printer: whatever it was, the receipt is on the screen.
+func printFault(err error) *Fault {
+	return classify(err, []row{{ErrPrinter, CodeNotPrinted, RemedyRetry}, {context.DeadlineExceeded, CodeNotPrinted, RemedyRetry}}, row{code: CodeInternal, remedy: RemedyStaff})
 }
 
 // kioskFault is for the machine itself: TPM, disk, policy.

@@ -45,6 +45,12 @@ type Portraits interface {
 	Picture(ctx context.Context, kind identity.Kind, image []byte) ([]byte, error)
 }
 
+// Printer puts receipts on paper. Print returns nil only when the page has come out:
+// otherwise ErrPrinter, or the error of a deadline.
+type Printer interface {
+	Print(ctx context.Context, r ReceiptView, language string, training bool) error
+}
+
 // Tokens opens PIV tokens by the role of their reader. Open probes first and
 // writes nothing; it returns hsm's typed errors.
 type Tokens interface {

@@ -101,6 +101,7 @@ const (
 	CodeRejected         Code = "K-NET-06"   // signed rejection: quarantined
 	CodeInspected        Code = "K-NET-07"   // a proxy opens the connection; see Health.Inspector
 	CodeSplitView        Code = "K-LOG-01"   // the registry's public log has shown two faces
+	CodeNotPrinted       Code = "K-PRINT-01" // no paper, off, or its queue stands still
 	CodeTimedOut         Code = "K-FLOW-01"  // nobody answered
 	CodeInternal         Code = "K-FLOW-99"
 )
@@ -115,5 +116,5 @@ func Codes() []Code {
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeAuthorityFork, CodeClock,
 		CodeKioskCertificate, CodeCertificateEnds, CodeUnreachable,
-		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeTimedOut, CodeInternal}
+		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeNotPrinted, CodeTimedOut, CodeInternal}
 }

@@ -32,6 +32,7 @@ type enrollment struct {
 	readers      Readers
 	residents    Residents // nil: none
 	portraits    Portraits
+	printer      Printer // nil: none
 	cards        *inspection.Memory
 	tokens       Tokens
 	tpm          TPM
@@ -171,7 +172,7 @@ func position(s Screen) int {
 		s = ScreenInsertToken
 	case ScreenApprove, ScreenSecondApprove, ScreenSaving:
 		s = ScreenReview
-	case ScreenTakeThings:
+	case ScreenTakeThings, ScreenPrinting:
 		s = ScreenReceipt
 	}
 	for i, o := range order {
@@ -573,11 +574,27 @@ func (e *enrollment) showReceipt(ctx context.Context, s saved, events <-chan Del
 	if final := e.awaitReceipt(ctx, s.id, events); final != "" {
 		view.Final, view.QR = final, final
 	}
-	if _, err := e.d.ask(ctx, func() State {
-		return State{Screen: ScreenReceipt, Turn: TurnCitizen, Main: ActionDone,
-			Actions: []Action{ActionDone, ActionChoose}, Receipt: view}
-	}); err != nil {
-		return err
+	var fault *Fault
+	for {
+		in, err := e.d.ask(ctx, func() State {
+			shown := *view // published states never change
+			s := State{Screen: ScreenReceipt, Turn: TurnCitizen, Main: ActionDone, Actions: []Action{ActionDone, ActionChoose}, Receipt: &shown, Fault: fault}
+			if e.printer != nil {
+				s.Actions = append(s.Actions, ActionPrint)
+			}
+			return s
+		})
+		if err != nil {
+			return err
+		}
+		if in.Action == ActionDone {
+			break
+		}
+		if err := e.print(ctx, *view); err == nil {
+			view.Printed, fault = true, nil
+		} else if !errors.As(err, &fault) {
+			return err
+		}
 	}
 	_, _, err := e.d.wait(ctx, func() State {
 		return State{Screen: ScreenTakeThings, Turn: TurnCitizen, Actions: []Action{ActionChoose}}
@@ -590,6 +607,21 @@ func (e *enrollment) showReceipt(ctx context.Context, s saved, events <-chan Del
 		}
 		return len(s.Left) == 0
 	})
+	return err
+}
+
+// print puts the receipt on paper. A page may be printed again: it may have been
+// crumpled, and whoever sees this screen has seen the cancel code.
+func (e *enrollment) print(ctx context.Context, r ReceiptView) error {
+	err := e.stepper(ScreenPrinting, StepPrint).run(ctx, StepPrint, printFault, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, e.limits.Print)
+		defer cancel()
+		return e.printer.Print(ctx, r, e.d.base.Language, e.d.base.Simulated)
+	})
+	var fault *Fault
+	if errors.As(err, &fault) {
+		e.log.Warn("receipt not printed", "code", fault.Code, "cause", fault.Unwrap())
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package kiosk
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"enrollkiosk/kiosk/secret"
@@ -81,6 +82,7 @@ const (
 	ScreenSecondApprove Screen = "second-approve" // the second officer: card and PIN
 	ScreenSaving        Screen = "saving"         // wait
 	ScreenReceipt       Screen = "receipt"
+	ScreenPrinting      Screen = "printing" // wait
 	ScreenTakeThings    Screen = "take-things"
 	ScreenTrouble       Screen = "trouble" // see State.Fault
 
@@ -94,7 +96,7 @@ const (
 func Screens() []Screen {
 	return []Screen{ScreenSignOn, ScreenHome, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
 		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
-		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt,
+		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
 		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey}
 }
 
@@ -138,6 +140,7 @@ const (
 	ActionNumber        Action = "number"         // Intent.Secret = custody number
 	ActionMove          Action = "move"           // citizen: move to a token now
 	ActionLeave         Action = "leave"          // citizen: back to the home screen
+	ActionPrint         Action = "print"          // the receipt, on paper
 )
 
 // Intent is what a person did. It is one value for all actions.
@@ -195,9 +198,10 @@ const (
 	StepSecondSign  StepName = "second-sign" // the second officer, for a document that lacks a proof
 	StepKioskSign   StepName = "kiosk-sign"
 	StepProvisional StepName = "provisional" // provisional receipt, shown after the next step
-	StepSave        StepName = "save"        // durable in the queue
-	StepDeliver     StepName = "deliver"     // courier: accepted by the registry
-	StepFinal       StepName = "final"       // receipt verified
+	StepPrint       StepName = "print"
+	StepSave        StepName = "save"    // durable in the queue
+	StepDeliver     StepName = "deliver" // courier: accepted by the registry
+	StepFinal       StepName = "final"   // receipt verified
 	StepPurge       StepName = "purge"
 	StepActivate    StepName = "activate" // the identity authority confirms
 )
@@ -299,6 +303,19 @@ type ReceiptView struct {
 	QR          string // what the QR code holds
 	Saved       time.Time
 	Custody     string // number to come back with; "" when the key is on a token
+	Printed     bool   // it is on paper
+}
+
+// Number is the record's, in groups of eight digits.
+func (r ReceiptView) Number() string {
+	var b strings.Builder
+	for i, c := range r.RecordID {
+		if i > 0 && i%8 == 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // CustodyView is a key in custody whose holder has shown that it is theirs.

@@ -215,6 +215,8 @@ func (d *drawing) page() page {
 		return d.saving()
 	case kiosk.ScreenReceipt:
 		return d.receipt()
+	case kiosk.ScreenPrinting:
+		return d.printing()
 	case kiosk.ScreenTakeThings:
 		return d.takeThings()
 	case kiosk.ScreenTrouble:

@@ -280,7 +280,7 @@ func TestNoGlyphIsMissing(t *testing.T) {
 			}
 		}
 		for m := range missing {
-			t.Errorf("%s: run ui/font/subset.sh", m)
+			t.Errorf("%s: run kiosk/typeface/subset.sh", m)
 		}
 	}
 }
@@ -419,33 +419,6 @@ func TestAnySize(t *testing.T) {
 		b.w.Resize(large)
 		b.draw(samples.All("zh")[0].State)
 		b.fits()
-	}
-}
-
-func TestWrap(t *testing.T) {
-	// A character is as wide as it has bytes: Chinese ones three.
-	measure := func(s string) float32 { return float32(len(s)) }
-	for _, c := range []struct {
-		text  string
-		width float32
-		want  []string
-	}{
-		{"", 10, []string{""}},
-		{"one two three", 8, []string{"one two", "three"}},
-		{"one\n\ntwo", 80, []string{"one", "", "two"}},
-		{"unbreakable", 4, []string{"unbr", "eaka", "ble"}},
-		{"您的登记已保存", 12, []string{"您的登记", "已保存"}},
-		{"您的登记，已保存", 12, []string{"您的登", "记，已保", "存"}}, // no line begins with a comma
-		{"请按（确定）键", 12, []string{"请按（确", "定）键"}},
-		{"请按住（确定）", 12, []string{"请按住", "（确定）"}}, // nor ends with an opening bracket,
-		{"卡上的K-CARD-01号", 13, []string{"卡上的", "K-CARD-01号"}},
-		{"abc", 0, []string{"a", "b", "c"}},
-		{"abc", -5, []string{"a", "b", "c"}},
-	} {
-		got := wrap(c.text, c.width, measure)
-		if strings.Join(got, "|") != strings.Join(c.want, "|") {
-			t.Errorf("%q in %.0f: %q, want %q", c.text, c.width, got, c.want)
-		}
 	}
 }
 

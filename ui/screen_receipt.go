@@ -2,13 +2,12 @@ package ui
 
 import (
 	"image"
-	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
-	"github.com/skip2/go-qrcode"
 
+	"enrollkiosk/kiosk/qr"
 	"enrollkiosk/kiosk/words"
 )
 
@@ -25,10 +24,16 @@ func (d *drawing) receipt() page {
 		state = notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(d.w.Label(words.ReceiptFinal, nil)).sized(20)))
 	}
 	const between = 28
-	qr := stack(0, code(r.QR, min(400, d.below(p.title, p.lead))))
+	square := stack(0, code(r.QR, min(400, d.below(p.title, p.lead))))
 	right := []fyne.CanvasObject{state}
+	switch hint := d.hint(); {
+	case hint != nil:
+		right = []fyne.CanvasObject{hint} // that it is saved stands in the title
+	case r.Printed:
+		right = append(right, label(d.w.Label(words.Printed, nil)).in(good))
+	}
 	if r.CancelCode.Len() > 0 {
-		width := d.room.Width - between - qr.MinSize().Width - 2*panelPad
+		width := d.room.Width - between - square.MinSize().Width - 2*panelPad
 		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32).oneLine(width, 22),
 			label(d.w.Label(words.CancelHint, nil)))))
 	}
@@ -40,28 +45,16 @@ func (d *drawing) receipt() page {
 	if !r.Saved.IsZero() {
 		about += " · " + d.w.Label(words.Saved, nil) + " " + r.Saved.Local().Format("2006-01-02 15:04")
 	}
-	right = append(right, stack(0, label(about), label(grouped(r.RecordID)).in(ink)))
-	p.body = beside(between, []float32{0, 1}, qr, stack(12, right...))
+	right = append(right, stack(0, label(about), label(r.Number()).in(ink)))
+	p.body = beside(between, []float32{0, 1}, square, stack(12, right...))
 	return p
-}
-
-// grouped sets a hexadecimal number in groups of eight.
-func grouped(hex string) string {
-	var b strings.Builder
-	for i, r := range hex {
-		if i > 0 && i%8 == 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }
 
 // code is a QR code with its quiet zone of four modules, dark on white. Each
 // module is the same whole number of pixels, so that cameras see an even grid.
 func code(text string, side float32) fyne.CanvasObject {
 	back := canvas.NewRectangle(white)
-	bits := matrix(text)
+	bits := qr.Encode(text)
 	if bits == nil {
 		return sized(side, side, back)
 	}
@@ -70,24 +63,6 @@ func code(text string, side float32) fyne.CanvasObject {
 	img.ScaleMode, img.FillMode = canvas.ImageScalePixels, canvas.ImageFillContain
 	w := float32(pixels.Rect.Dx())
 	return sized(w, w, container.New(inset{0, 0}, back, img))
-}
-
-// matrix encodes text with as much error correction as fits; nil when it is
-// empty or too long for any QR code.
-func matrix(text string) [][]bool {
-	if text == "" {
-		return nil
-	}
-	for _, level := range []qrcode.RecoveryLevel{qrcode.Medium, qrcode.Low} {
-		if len(text) > 600 && level == qrcode.Medium {
-			continue // smaller modules harm more than less correction
-		}
-		if q, err := qrcode.New(text, level); err == nil {
-			q.DisableBorder = true
-			return q.Bitmap()
-		}
-	}
-	return nil
 }
 
 // modules draws a bitmap with four modules of white around, as large as fits

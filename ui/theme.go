@@ -1,43 +1,38 @@
 package ui
 
 import (
-	_ "embed"
 	"image/color"
-	"strings"
-	"unicode"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/theme"
+
+	"enrollkiosk/kiosk/typeface"
 )
 
-// The typeface: Noto Sans in two weights, cut down by font/subset.sh to what the
-// screens need, under the licence in font/OFL.txt. One face serves Latin and
-// Chinese, so that a change of language moves nothing, another one Devanagari
-// with the Latin letters among it; no picture depends on the fonts a machine
-// happens to have.
-var (
-	//go:embed font/NotoSansSC-Regular.otf
-	regularFont []byte
-	//go:embed font/NotoSansSC-Bold.otf
-	boldFont []byte
-	//go:embed font/NotoSansDevanagari-Regular.ttf
-	devanagariFont []byte
-	//go:embed font/NotoSansDevanagari-Bold.ttf
-	devanagariBoldFont []byte
+// faces are the fonts of package typeface as Fyne takes them, by face and weight.
+var faces = func() (all [2][2]fyne.Resource) {
+	for f := range all {
+		for heavy := range all[f] {
+			font := typeface.Face(f).Font(heavy == 1)
+			all[f][heavy] = fyne.NewStaticResource(font.Name, font.Data)
+		}
+	}
+	return all
+}()
 
-	devanagari     = fyne.NewStaticResource("NotoSansDevanagari-Regular.ttf", devanagariFont)
-	devanagariBold = fyne.NewStaticResource("NotoSansDevanagari-Bold.ttf", devanagariBoldFont)
-)
+func font(f typeface.Face, style fyne.TextStyle) fyne.Resource {
+	if style.Bold {
+		return faces[f][1]
+	}
+	return faces[f][0]
+}
 
 // face is the font for a line of text; nil is the theme's.
-func face(s string, style fyne.TextStyle) fyne.Resource {
-	if !strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Devanagari, r) || r == '।' }) {
-		return nil
+func face(line string, style fyne.TextStyle) fyne.Resource {
+	if f := typeface.Of(line); f != typeface.Han {
+		return font(f, style)
 	}
-	if style.Bold {
-		return devanagariBold
-	}
-	return devanagari
+	return nil
 }
 
 // The palette. A table test holds each pair that screens use to WCAG 2.2:
@@ -87,24 +82,14 @@ const (
 
 // look is the theme: one typeface for every language, our own colours whatever
 // the machine's settings say about light and dark.
-type look struct{ regular, bold fyne.Resource }
+type look struct{}
 
 // Theme returns the theme that the window, tests and pictures share.
-func Theme() fyne.Theme {
-	return look{
-		regular: fyne.NewStaticResource("NotoSansSC-Regular.otf", regularFont),
-		bold:    fyne.NewStaticResource("NotoSansSC-Bold.otf", boldFont),
-	}
-}
+func Theme() fyne.Theme { return look{} }
 
 func ours(t fyne.Theme) bool { _, ok := t.(look); return ok }
 
-func (l look) Font(s fyne.TextStyle) fyne.Resource {
-	if s.Bold {
-		return l.bold
-	}
-	return l.regular
-}
+func (look) Font(s fyne.TextStyle) fyne.Resource { return font(typeface.Han, s) }
 
 func (look) Color(n fyne.ThemeColorName, _ fyne.ThemeVariant) color.Color {
 	switch n {

@@ -19,6 +19,7 @@ type Config struct {
 	Kiosk    KioskConfig    `toml:"kiosk"`
 	Readers  ReadersConfig  `toml:"readers"`
 	Resident ResidentConfig `toml:"resident"`
+	Printer  PrinterConfig  `toml:"printer"`
 	TPM      TPMConfig      `toml:"tpm"`
 	Registry RegistryConfig `toml:"registry"`
 	Trust    TrustConfig    `toml:"trust"`
@@ -46,6 +47,11 @@ type ReadersConfig struct {
 type ResidentConfig struct {
 	Port    string `toml:"port"`    // serial port, e.g. "/dev/ttyUSB0"; left out: there is none
 	Decoder string `toml:"decoder"` // program that turns their photo (WLT, standard input) into BMP or JPEG
+}
+
+// PrinterConfig finds the printer for receipts.
+type PrinterConfig struct {
+	URL string `toml:"url"` // e.g. "ipp://localhost/printers/desk", a queue of CUPS; left out: receipts are only shown
 }
 
 // TPMConfig finds the TPM: "/dev/tpmrm0", or "unix:/path" for a socket.
@@ -154,6 +160,9 @@ func (c Config) check() error {
 	}
 	if len(c.Kiosk.Socket) > 107 {
 		return errors.New("kiosk.socket is longer than a socket's path may be (107 bytes): set it to a shorter one")
+	}
+	if _, err := c.printer(); err != nil {
+		return err
 	}
 	if r := c.Readers; r.Document == r.Token || r.Token == r.Officer || r.Officer == r.Document {
 		return errors.New("readers: each must be another one")

@@ -67,6 +67,7 @@ func Diagnose(ctx context.Context, c Config) []Finding {
 		{"policy", "connect this kiosk to the registry, or put a newer policy into trust.policy; a new kiosk: kiosk provision", func(context.Context) (string, error) { return diagnosePolicy(c) }},
 		{"authority", "go on enrolling; take " + c.in(forkFile) + " to the identity authority, then move it away", func(context.Context) (string, error) { return diagnoseAuthority(c) }},
 		{"log", "go on enrolling; take the directory log/evidence to the identity authority, then move it away and restart the agent", func(ctx context.Context) (string, error) { return diagnoseLog(ctx, c) }},
+		{"printer", "start cups and compare printer.url with what lpstat -v lists; enrollments go on without one", own(diagnosePrinter)},
 		{"registry", "check the network cable, the proxy and registry.url", func(ctx context.Context) (string, error) { return diagnoseRegistry(ctx, c, health.Delivery) }},
 	} {
 		limited, cancel := context.WithTimeout(ctx, checkLimit)

@@ -114,8 +114,12 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 		o.Limits = kiosk.DefaultLimits()
 	}
 	readers := c.readers()
+	paper, err := c.printer()
+	if err != nil {
+		return nil, err
+	}
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: s.own.record, Languages: c.Kiosk.Languages,
-		Readers: readers, Portraits: c.portraits(), Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
+		Readers: readers, Portraits: c.portraits(), Printer: paper, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Alarms: s.alarms, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if c.Metrics.File != "" {
 		s.metrics = newMetrics(s, c.Metrics.File)

@@ -59,6 +59,10 @@ const (
 	ReceiptFinal      Label = "receipt-final"
 	CancelCode        Label = "cancel-code"
 	CancelHint        Label = "cancel-hint"
+	Printed           Label = "printed"
+	PaperCopy         Label = "paper-copy" // the title of a page without cancel code
+	PaperKeep         Label = "paper-keep"
+	PaperCut          Label = "paper-cut"
 	CustodyNumber     Label = "custody-number"
 	CustodyHint       Label = "custody-hint" // beside the number, on the receipt
 	CustodyPlace      Label = "custody-place"

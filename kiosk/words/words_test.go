@@ -126,10 +126,10 @@ func keys[K ~string, V any](m map[K]V) []string {
 	return s
 }
 
-// Every label is used by the window or the terminal.
+// Every label is used by the window, the terminal or on paper.
 func TestEveryLabelIsUsed(t *testing.T) {
 	var code strings.Builder
-	for _, dir := range []string{"../../ui", "../cmd"} {
+	for _, dir := range []string{"../../ui", "../cmd", "../paper"} {
 		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 				return err

@@ -90,7 +90,7 @@ func TestDoctorSpeaksJSON(t *testing.T) {
 		Check, Detail, Remedy string
 		OK                    bool
 	}
-	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 12 {
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != 13 {
 		t.Fatalf("%v in %s", err, r.out)
 	}
 	for _, row := range rows {

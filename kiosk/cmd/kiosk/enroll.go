@@ -24,6 +24,7 @@ var keys = []struct {
 	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
 	{"t", kiosk.ActionNoToken}, {"k", kiosk.ActionCustody}, {"v", kiosk.ActionLeave},
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
+	{"p", kiosk.ActionPrint},
 }
 
 // runEnroll is the desk in a terminal: it prints each state as it comes and
@@ -278,6 +279,9 @@ func (t *terminal) question(s kiosk.State) {
 			fmt.Fprintf(t.out, "    %s\n%s\n", label(words.ReceiptFinal), r.Final)
 		} else {
 			fmt.Fprintf(t.out, "    %s\n    %s\n", label(words.ReceiptWaiting), r.Provisional)
+		}
+		if r.Printed {
+			fmt.Fprintf(t.out, "    %s\n", label(words.Printed))
 		}
 	}
 }

@@ -243,6 +243,15 @@ func All(language string) []Sample {
 	r.Final = "c2sp.org/tlog-proof@v1"
 	s.Receipt = &r
 	add("-2-final", s)
+	s.Actions = append(s.Actions, kiosk.ActionPrint)
+	s.Fault = &kiosk.Fault{Code: kiosk.CodeNotPrinted, Remedy: kiosk.RemedyRetry}
+	add("-4-not-printed", s)
+	printed := r
+	printed.Printed = true
+	s.Fault, s.Receipt = nil, &printed
+	add("-5-printed", s)
+	p := kiosk.State{Screen: kiosk.ScreenPrinting, Turn: kiosk.TurnMachine, Position: 8, Positions: 8, Steps: []kiosk.Step{{Name: kiosk.StepPrint, Status: kiosk.StepRunning}}}
+	add("", p)
 	kept := r
 	kept.Custody = "39402174"
 	s.Receipt = &kept

@@ -41,6 +41,7 @@ type Options struct {
 	Issuers  *specimen.Authority
 	Policy   string // added to the description of the policy; files are relative to the stage's folder
 	Resident string // serial port of a module for resident identity cards
+	Printer  string // address of a printer's queue, "" for none
 	// Unprovisioned leaves the kiosk without keys and certificates.
 	Unprovisioned bool
 }
@@ -276,8 +277,11 @@ policy = "policy.jws"
 
 [resident]
 port = %q
+
+[printer]
+url = %q
 `, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
-		hex.EncodeToString(s.root[:]), s.opts.Resident)
+		hex.EncodeToString(s.root[:]), s.opts.Resident, s.opts.Printer)
 	file := filepath.Join(s.Dir, "kiosk.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err

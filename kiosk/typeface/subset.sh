@@ -6,14 +6,14 @@
 # letters of Noto Sans in the same file, since a line of Hindi has both. Run it
 # after a sentence gained a character that the tests miss.
 #
-#   apt-get install fonts-noto-cjk fonts-noto-core fonttools && ui/font/subset.sh
+#   apt-get install fonts-noto-cjk fonts-noto-core fonttools && kiosk/typeface/subset.sh
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export SOURCE_DATE_EPOCH=0
 latin=U+20-7E,U+A0-17F,U+2010-2027,U+2030,U+2032,U+2033,U+20AC,U+2116,U+2122,U+2190-2193,U+D7,U+FFFD
-python3 - ../../kiosk/words/*.json >"$work/chars" <<'PY'
+python3 - ../words/*.json >"$work/chars" <<'PY'
 import sys
 chars = set(chr(c) for r in [(0x20, 0x7F), (0xA0, 0x180), (0x2010, 0x2028), (0x3000, 0x3018), (0xFF01, 0xFF5F)] for c in range(*r))
 chars |= set("\u2030\u2032\u2033\u20ac\u2116\u2122\u2190\u2191\u2192\u2193\u00d7\ufffd")
