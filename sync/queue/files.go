@@ -14,7 +14,7 @@ import (
 // Names below the queue's directory.
 const (
 	database    = "index.db"   // which records there are, and how far each is
-	closedFile  = "closed"     // SHA-256 of the database, while no program has it open
+	closedFile  = "closed"     // checksums of the database, while no program has it open
 	spoolDir    = "spool"      // the records' bytes, see spool.go
 	journalFile = "journal"    // one line for each record that was receipted or quarantined
 	historyFile = "history.db" // what is left of purged records, see history.go

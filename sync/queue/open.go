@@ -523,10 +523,12 @@ func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
 }
 
 // readHeadFile reads the head's second copy; nothing when there is none. A
-// damaged one is set aside: the database has the first.
+// damaged one is set aside: the database has the first. What was being written goes.
 func (q *Queue) readHeadFile(r *Report) (h dbHead, err error) {
-	if err := os.Remove(q.path(headFile + tmpSuffix)); err == nil {
-		r.Cleaned++
+	for _, name := range []string{headFile, journalFile, closedFile} {
+		if err := os.Remove(q.path(name + tmpSuffix)); err == nil {
+			r.Cleaned++
+		}
 	}
 	b, err := readBounded(q.path(headFile), MaxHead+64)
 	if errors.Is(err, os.ErrNotExist) {

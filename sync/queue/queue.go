@@ -9,25 +9,25 @@
 // record's bytes leave the disk only after its receipt is durable; one bad
 // record never stops the others; nothing is ever recreated empty over damage.
 //
-// Everything stands twice, and that before bbolt is told: a record's bytes in two
-// files of the spool; who has put it and what became of it, which bbolt keeps, also in
-// the frame around its bytes and (receipt, or reason of its quarantine) as a line of
-// the journal; the caller's head in the newest frame or the head file. bbolt's pages
-// carry no checksum, so every value carries one; a read that meets damage takes the
-// other copy. A database that is not what it was when it was closed, and fails its
-// check (made in a child process: a bad page can end the process that reads it), is
-// set aside and made anew from spool and journal.
+// Everything stands twice, the second time before bbolt is told: a record's bytes in
+// two files of the spool; what bbolt says of it, in the frame around them and, when it
+// has a receipt or the reason of its quarantine, as a line of the journal; the caller's
+// head in the newest frame or the head file. bbolt's pages carry no checksum, so every
+// value carries one; a read that meets damage takes the other copy. A database that is
+// not what it was when it was closed, and fails its check (made in a child process: a
+// bad page can end the process that reads it), is set aside and made anew from spool
+// and journal.
 //
 // The database knows the records that are still here, and holds nothing of their
 // bytes. What is left of the purged, entry and receipt, moves to another one, the
 // history. Opening after a close reads neither the history nor the spool nor any
-// entry, so that it costs as much with a million records as with none; Scrub reads
-// everything, beside the work. After a crash the database is checked, and of the
-// spool what was written last.
+// entry of what waits; of the database it makes a checksum. Scrub reads everything,
+// beside the work. After a crash the database is checked, and of the spool what was
+// written last is read.
 //
 // The history keeps every receipt. The journal, its second copy, keeps those of the
-// records that are still here and the newest others: an older one that rots can be had from
-// the registry again.
+// records that are still here and the newest others: an older one that rots can be had
+// from the registry again.
 //
 // After a failed write the queue is as it was before, if there was no room; if
 // the kernel may have lost something, this queue writes no more and must be
@@ -179,13 +179,7 @@ func (q *Queue) Close() error {
 	defer q.mu.Unlock()
 	var errs []error
 	if q.db != nil {
-		used := q.used()
-		errs = append(errs, q.endSpool(), q.db.Close())
-		if q.whole && q.fatal == nil && used > 0 && errors.Join(errs...) == nil {
-			if err := q.markClosed(used); !clean(err) { // without room the next opening checks more
-				errs = append(errs, err)
-			}
-		}
+		errs = append(errs, q.endSpool(), q.closeDatabase())
 		q.whole = false
 	}
 	if q.journal != nil {
