@@ -25,7 +25,7 @@ func (o Options) Unsynced() Options {
 // Small makes the queue move records to its history, and compact its database, for
 // as little as tests have.
 func (o Options) Small() Options {
-	o.archiveAt, o.compactAt, o.reserveDB = 2, 4096, 64<<10
+	o.archiveAt, o.compactAt, o.fullPart, o.reserveDB = 2, 4096, 8, 64<<10
 	return o
 }
 

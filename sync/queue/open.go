@@ -65,6 +65,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	o.Reserve = cmp.Or(o.Reserve, DefaultReserve)
 	o.archiveAt = cmp.Or(o.archiveAt, 256)
 	o.compactAt = cmp.Or(o.compactAt, 16<<20)
+	o.fullPart = cmp.Or(o.fullPart, 2)
 	o.reserveDB = cmp.Or(o.reserveDB, 4<<20)
 	o.journalAt = cmp.Or(o.journalAt, 64<<20)
 	if o.Clock == nil {
@@ -219,12 +220,12 @@ func (q *Queue) reserve(name string) error {
 	return q.sync(f, name)
 }
 
-// compact gives back what the database no longer uses, when that is most of it: its
+// compact gives back what the database no longer uses, when that is half of it: its
 // file never shrinks by itself. The new one is written beside the old, synced and
 // checked before it takes the name. Without room the old one stays.
 func (q *Queue) compact(ctx context.Context, r *Report) error {
 	free, used := int64(q.db.Stats().FreePageN)*int64(q.db.Info().PageSize), q.used()
-	if free < q.opts.compactAt || free < used/2 {
+	if free < q.opts.compactAt || free < used/q.opts.fullPart {
 		return nil
 	}
 	tmp := database + tmpSuffix

@@ -148,6 +148,7 @@ type Options struct {
 	unsynced  bool                        // tests' negative control
 	archiveAt int                         // purged records that move to the history at once; tests have fewer
 	compactAt int64                       // bytes that are worth a compaction; tests have fewer
+	fullPart  int64                       // and one of so many parts of the database; tests have a smaller one
 	reserveDB int64                       // least size of the database; tests have less
 	journalAt int64                       // size at which the journal is made smaller; tests have less
 }
