@@ -372,17 +372,17 @@ func registryRecords(file string) (records []record.Record, err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte("records"))
-		if b == nil {
+		arrivals, bodies := tx.Bucket([]byte("arrivals")), tx.Bucket([]byte("bodies"))
+		if arrivals == nil || bodies == nil {
 			return errors.New("the registry holds no records")
 		}
-		return b.ForEach(func(k, v []byte) error {
-			r, err := record.Parse(bytes.Clone(v))
+		return arrivals.ForEach(func(k, v []byte) error {
+			r, err := record.Parse(bytes.Clone(bodies.Get(k)))
 			if err != nil {
 				return err
 			}
-			if id := r.ID(); !bytes.Equal(id[:], k) {
-				return fmt.Errorf("record %x stands under %x", id, k)
+			if id := r.ID(); !bytes.Equal(id[:], v) {
+				return fmt.Errorf("record %x arrived as %x", id, v)
 			}
 			records = append(records, r)
 			return nil
