@@ -38,7 +38,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -46,6 +45,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/internal/lock"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -115,7 +115,7 @@ type Registry struct {
 	logging   leading
 	vault     *vaultRole
 	files     logFiles
-	dir       *os.File // locked
+	dir       *lock.Lock
 	closed    sync.Once
 
 	provisioning *provisioning
@@ -217,18 +217,13 @@ func openStore(ctx context.Context, o Options, origin string) (store, error) {
 	return openPostgres(ctx, o, origin)
 }
 
-// lockDir keeps other processes out of a directory until the file is closed.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("lock directory: %w", err)
+// lockDir keeps other processes out of a directory until the lock is closed.
+func lockDir(dir string) (*lock.Lock, error) {
+	l, err := lock.Dir(dir)
+	if errors.Is(err, lock.ErrHeld) {
+		return nil, errStoreBusy
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, errors.Join(errStoreBusy, f.Close())
-	} else if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock directory: %w", err), f.Close())
-	}
-	return f, nil
+	return l, err
 }
 
 // Close releases the directory. Serve must have returned.

@@ -21,7 +21,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	cosignature "github.com/transparency-dev/formats/note"
 	"github.com/transparency-dev/merkle/proof"
@@ -30,6 +29,7 @@ import (
 
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/internal/lock"
 )
 
 // Names in a witness's directory.
@@ -102,11 +102,11 @@ func AddLog(dir, vkey string, only bool) error {
 		return err
 	}
 	if only { // it says what was cosigned last: nobody may cosign meanwhile
-		lock, err := lock(dir)
+		held, err := own(dir)
 		if err != nil {
 			return err
 		}
-		defer lock.Close()
+		defer held.Close()
 	}
 	l, err := readLog(file, keys)
 	if err != nil {
@@ -156,7 +156,7 @@ type Witness struct {
 	dir    string
 	key    string
 	signer note.Signer
-	lock   *os.File
+	lock   *lock.Lock
 	log    *slog.Logger
 	logs   map[string]*watched // by origin
 }
@@ -202,7 +202,7 @@ func Open(dir string, log *slog.Logger) (_ *Witness, err error) {
 		return nil, fmt.Errorf("witness key: %w", err)
 	}
 	w.key = strings.TrimSpace(string(b))
-	if w.lock, err = lock(dir); err != nil {
+	if w.lock, err = own(dir); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -228,16 +228,13 @@ func Open(dir string, log *slog.Logger) (_ *Witness, err error) {
 	return w, nil
 }
 
-// lock keeps other processes from being this witness until the file is closed.
-func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
+// own keeps other processes from being this witness until the lock is closed.
+func own(dir string) (*lock.Lock, error) {
+	l, err := lock.File(filepath.Join(dir, fileLock))
+	if errors.Is(err, lock.ErrHeld) {
+		err = fmt.Errorf("%w: %w", ErrLocked, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrLocked, err), f.Close())
-	}
-	return f, nil
+	return l, err
 }
 
 // readLog reads what is remembered of a log. Errors wrap checkpoint.ErrKey or

@@ -36,7 +36,7 @@ func (q *Queue) closeDatabase() error {
 	}
 	sum, err := q.sum(database, used)
 	if err != nil {
-		return err
+		return nil // the next opening finds out why it cannot be read, and checks everything
 	}
 	return ignoreFull(q.replace(closedFile, encodeClosed(used, sum))) // without, the next opening checks more
 }
