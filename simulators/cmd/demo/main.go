@@ -249,10 +249,10 @@ func (d *show) shown(step kiosk.StepName) {
 
 // draw makes the pictures, after the run: they take longer than it does.
 func (d *show) draw() error {
-	// Nothing goes wrong in the demo, its card proves everything, and its citizen
-	// has a token.
+	// Nothing goes wrong in the demo, its card proves everything, its citizen has a
+	// token, and there is no printer.
 	drawn := map[kiosk.Screen]bool{kiosk.ScreenTrouble: true, kiosk.ScreenSecondOfficer: true, kiosk.ScreenSecondApprove: true,
-		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true}
+		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))
