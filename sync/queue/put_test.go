@@ -18,8 +18,11 @@ func TestArrivals(t *testing.T) {
 			}
 		}
 		round := func() (size int, waited time.Duration) {
+			a.mu.Lock()
+			first := a.queue[0]
+			a.mu.Unlock()
 			select { // as who has the turn has been told, or had it at once
-			case <-a.queue[0].turn:
+			case <-first.turn:
 			default:
 			}
 			start := time.Now()
