@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -81,26 +80,11 @@ func (k Kiosks) Renew(ctx context.Context, id string, now time.Time) (certs api.
 
 // postRenewal takes a kiosk's receipt.Renewal.
 func (r *Registry) postRenewal(w http.ResponseWriter, q *http.Request) {
-	sender, ok := r.sender(q)
+	sender, b, ok := r.asked(w, q, api.MediaJOSE, receipt.MaxSize)
 	if !ok {
-		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask", 0)
 		return
 	}
-	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJOSE) {
-		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJOSE, 0)
-		return
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, receipt.MaxSize))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the request is too large", 0)
-		return
-	case err != nil:
-		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
-		return
-	}
-	_, err = receipt.VerifyRenewal(b, sender.signs, sender.ID, r.origin, q.TLS.PeerCertificates[0].Raw)
+	_, err := receipt.VerifyRenewal(b, sender.signs, sender.ID, r.origin, q.TLS.PeerCertificates[0].Raw)
 	switch {
 	case errors.Is(err, receipt.ErrForm):
 		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body is no request for certificates", 0)

@@ -165,6 +165,28 @@ func (r *Registry) sender(q *http.Request) (Kiosk, bool) {
 	return k, ok
 }
 
+// asked reads what a registered kiosk asks for, signed. When ok is false the answer
+// is given.
+func (r *Registry) asked(w http.ResponseWriter, q *http.Request, media string, limit int64) (sender Kiosk, b []byte, ok bool) {
+	if sender, ok = r.sender(q); !ok {
+		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask", 0)
+		return sender, nil, false
+	}
+	if !api.IsMedia(q.Header.Get("Content-Type"), media) {
+		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+media, 0)
+		return sender, nil, false
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, limit))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the request is too large", 0)
+	case err != nil:
+		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
+	}
+	return sender, b, err == nil
+}
+
 // postRecords takes a batch, from a revoked kiosk too: it is told, signed and for
 // each of its records, that they come too late.
 func (r *Registry) postRecords(w http.ResponseWriter, q *http.Request, posts *turns) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -23,23 +22,8 @@ const maxUnblocks = 4
 // with the record that brought the citizen's key, and hands its answer back. The
 // registry can open neither: the answer is for the kiosk's TPM.
 func (r *Registry) postUnblock(w http.ResponseWriter, q *http.Request, slots chan struct{}) {
-	sender, ok := r.sender(q)
+	sender, b, ok := r.asked(w, q, api.MediaJOSEJS, record.MaxUnblock)
 	if !ok {
-		reply.Problem(w, http.StatusForbidden, api.CodeNoKiosk, "only a registered kiosk may ask", 0)
-		return
-	}
-	if !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJOSEJS) {
-		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJOSEJS, 0)
-		return
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, q.Body, record.MaxUnblock))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		reply.Problem(w, http.StatusRequestEntityTooLarge, api.CodeTooLarge, "the request is too large", 0)
-		return
-	case err != nil:
-		reply.Problem(w, http.StatusBadRequest, api.CodeBadRequest, "the body did not arrive", 0)
 		return
 	}
 	u, err := record.ParseUnblock(b)
