@@ -23,7 +23,7 @@ func BenchmarkPut(b *testing.B) {
 	for _, size := range []int{4 << 10, 25 << 10} {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%dKiB/%dwriters", size>>10, writers), func(b *testing.B) {
-				const raws, each = 64, 8
+				const raws, each = 64, 32
 				puts := max(raws, writers*each)
 				dir := b.TempDir()
 				q, _, err := queue.Open(context.Background(), filepath.Join(dir, "queue"), queue.Options{})
@@ -80,6 +80,9 @@ func putAll(b *testing.B, q *queue.Queue, data []byte, n, writers int) time.Dura
 		})
 	}
 	wg.Wait()
+	if _, err := q.Stats(context.Background()); err != nil { // the database is told
+		b.Error(err)
+	}
 	return time.Since(start)
 }
 

@@ -244,9 +244,10 @@ func TestKilledAtRandom(t *testing.T) {
 func TestAnyStepFails(t *testing.T) {
 	for fail := 1; ; fail++ {
 		dir := quickDir(t)
-		step := 0
+		step, failed := 0, ""
 		o := queue.Options{}.Small().ShortJournal(shortJournal).CutAt(func(op, name string) error {
 			if step++; step == fail {
+				failed = name
 				return &os.PathError{Op: op, Path: name, Err: syscall.EIO}
 			}
 			return nil
@@ -297,8 +298,10 @@ func TestAnyStepFails(t *testing.T) {
 		if step != before {
 			t.Errorf("something was written after a failed step %d", fail)
 		}
-		if _, err := q.Stats(ctx); err != nil {
-			t.Errorf("reading after a failed step: %v", err)
+		// Reading goes on, but where the database could not be told of what was put last.
+		untold := failed == "index.db" && len(done) > 0 && strings.HasPrefix(done[len(done)-1], "put ")
+		if _, err := q.Stats(ctx); err != nil && !(untold && errors.Is(err, queue.ErrDamaged)) {
+			t.Errorf("reading after step %d failed: %v", fail, err)
 		}
 		check(t, q.Close())
 		if _, err := resume(dir, records, done); err != nil {

@@ -29,6 +29,12 @@ func (o Options) Small() Options {
 	return o
 }
 
+// SoonTold makes the queue tell its database of every few records that are put.
+func (o Options) SoonTold() Options {
+	o.untoldAt = 3
+	return o
+}
+
 // ShortJournal makes the journal shorter once it has so many bytes.
 func (o Options) ShortJournal(size int64) Options {
 	o.journalAt = size
@@ -66,7 +72,7 @@ func (q *Queue) SpoilReceipt(id ID) error {
 
 // SpoilCopy turns a bit of a copy of a record in the spool.
 func (q *Queue) SpoilCopy(id ID, n int) error {
-	e, err := q.here(id)
+	e, err := q.Get(context.Background(), id)
 	if err != nil {
 		return err
 	}

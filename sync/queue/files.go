@@ -116,11 +116,22 @@ func (w files) datasync(f *os.File, name string) error {
 }
 
 func (w files) syncDir(name string) error {
+	if err := w.announceSyncDir(name); err != nil {
+		return err
+	}
+	return w.dirsync(name)
+}
+
+func (w files) announceSyncDir(name string) error {
 	if w.unsynced {
 		return nil
 	}
-	if err := w.before("sync directory", name); err != nil {
-		return err
+	return w.before("sync directory", name)
+}
+
+func (w files) dirsync(name string) error {
+	if w.unsynced {
+		return nil
 	}
 	d, err := os.Open(w.path(name))
 	if err != nil {
@@ -137,7 +148,8 @@ type appender struct {
 	f     *os.File
 	size  int64
 	ahead int64 // zeroes to write behind the end: to overwrite them costs the file system no journal
-	ready int64 // where they end
+	whole int64 // size that the file is going to have, reserved when much comes at once
+	ready int64 // where zeroes and reserve end
 }
 
 // append adds b durably. After an error nothing of it counts.
@@ -158,8 +170,12 @@ func (a *appender) write(b []byte) error {
 		return err
 	}
 	end := a.size + int64(len(b))
+	great := int64(len(b)) >= a.ahead/4
+	if great && end > a.ready && end < a.whole && syscall.Fallocate(int(a.f.Fd()), 0, a.size, a.whole-a.size) == nil {
+		a.ready = a.whole // otherwise it grows as it must
+	}
 	_, err := a.f.WriteAt(b, a.size)
-	if err == nil && end > a.ready && int64(len(b)) < a.ahead/4 { // not for what comes in great pieces
+	if err == nil && end > a.ready && !great {
 		if _, err = a.f.WriteAt(make([]byte, a.ahead), end); err == nil {
 			a.ready = end + a.ahead
 		} else if clean(err) {

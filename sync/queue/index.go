@@ -142,8 +142,9 @@ func (e Entry) bucket() []byte {
 	return bucketEnded
 }
 
-// putEntry writes the entry of a record that has none, with all that counts it.
-func putEntry(tx *bolt.Tx, e Entry) error {
+// putEntry writes the entry of a record that has none. Who has changed entries writes
+// the tally in the end.
+func putEntry(tx *bolt.Tx, t *tally, e Entry) error {
 	b, err := encodeEntry(e)
 	if err != nil {
 		return err
@@ -153,19 +154,15 @@ func putEntry(tx *bolt.Tx, e Entry) error {
 	}
 	entries := tx.Bucket(e.bucket())
 	entries.FillPercent = 0.9 // they come in order
-	if err := entries.Put(be(e.Seq), withSum(be(e.Seq), b)); err != nil {
-		return err
-	}
-	return count(tx, e, +1)
+	t.add(e, +1)
+	return entries.Put(be(e.Seq), withSum(be(e.Seq), b))
 }
 
 // dropEntry removes an entry; another one of the same record takes its place, or
 // forgetID is called.
-func dropEntry(tx *bolt.Tx, e Entry) error {
-	if err := tx.Bucket(e.bucket()).Delete(be(e.Seq)); err != nil {
-		return err
-	}
-	return count(tx, e, -1)
+func dropEntry(tx *bolt.Tx, t *tally, e Entry) error {
+	t.add(e, -1)
+	return tx.Bucket(e.bucket()).Delete(be(e.Seq))
 }
 
 // counts are kept beside the entries, so that Stats does not walk over them.
@@ -217,25 +214,51 @@ func writeCounts(tx *bolt.Tx, c counts) error {
 	return tx.Bucket(bucketMeta).Put(keyCounts, withSum(keyCounts, b))
 }
 
-// count counts an entry, and its frame as one that is needed.
-func count(tx *bolt.Tx, e Entry, n int64) error {
+// tally is what a transaction adds to the counts, and to those of pairs of files.
+type tally struct {
+	counts counts
+	live   map[uint64]int64
+}
+
+func (t *tally) add(e Entry, n int64) {
+	t.counts.add(e, n)
+	if e.State != Purged && e.at.segment != 0 {
+		if t.live == nil {
+			t.live = map[uint64]int64{}
+		}
+		t.live[e.at.segment] += n
+	}
+}
+
+// write writes the counts as they are with the tally.
+func (t *tally) write(tx *bolt.Tx) error {
 	c, err := readCounts(tx)
 	if err != nil {
 		return err
 	}
-	c.add(e, n)
-	if err := writeCounts(tx, c); err != nil || e.State == Purged || e.at.segment == 0 {
+	for i, f := range c.fields() {
+		*f += *t.counts.fields()[i]
+	}
+	if err := writeCounts(tx, c); err != nil {
 		return err
 	}
-	b, k := tx.Bucket(bucketSpool), be(e.at.segment)
-	live, err := readLive(k, b.Get(k))
-	if err != nil {
-		return err
+	b := tx.Bucket(bucketSpool)
+	for segment, n := range t.live {
+		k := be(segment)
+		live, err := readLive(k, b.Get(k))
+		if err != nil {
+			return err
+		}
+		if live += n; live <= 0 {
+			err = b.Delete(k)
+		} else {
+			err = b.Put(k, withSum(k, be(uint64(live))))
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if live += n; live <= 0 {
-		return b.Delete(k)
-	}
-	return b.Put(k, withSum(k, be(uint64(live))))
+	return nil
 }
 
 // readLive reads how many records in a pair of files are not purged.

@@ -68,6 +68,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 	o.fullPart = cmp.Or(o.fullPart, 2)
 	o.reserveDB = cmp.Or(o.reserveDB, 4<<20)
 	o.journalAt = cmp.Or(o.journalAt, 64<<20)
+	o.untoldAt = cmp.Or(o.untoldAt, 2048)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -85,7 +86,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, Report, error) {
 		return nil, r, err
 	}
 	w := files{dir: dir, step: o.step, unsynced: o.unsynced}
-	q := &Queue{files: w, opts: o, lock: lock, history: history{files: w}, spool: spool{files: w}}
+	q := &Queue{files: w, opts: o, lock: lock, untold: map[ID]Entry{}, history: history{files: w}, spool: spool{files: w}}
 	if err := q.open(ctx, &r); err != nil {
 		return nil, r, errors.Join(err, q.Close())
 	}
@@ -341,11 +342,12 @@ func (q *Queue) reconcile(ctx context.Context, closed bool, r *Report) error {
 		tell = q.view // there is nothing to be told
 	}
 	err = tell(func(tx *bolt.Tx) error {
+		var t tally
 		if known.fresh {
 			if err := makeBuckets(tx); err != nil {
 				return err
 			}
-			if err := q.importEndings(tx, frames, r); err != nil {
+			if err := q.importEndings(tx, &t, frames, r); err != nil {
 				return err
 			}
 		}
@@ -364,7 +366,7 @@ func (q *Queue) reconcile(ctx context.Context, closed bool, r *Report) error {
 			if f.head != nil && f.seq > head.seq {
 				head = dbHead{f.seq, f.head}
 			}
-			if err := q.reconcileFrame(tx, f, r); err != nil {
+			if err := q.reconcileFrame(tx, &t, f, r); err != nil {
 				return err
 			}
 		}
@@ -372,7 +374,7 @@ func (q *Queue) reconcile(ctx context.Context, closed bool, r *Report) error {
 		if !tx.Writable() {
 			return nil
 		}
-		if err := q.setSequences(tx); err != nil || head.seq == 0 {
+		if err := errors.Join(t.write(tx), q.setSequences(tx)); err != nil || head.seq == 0 {
 			return err
 		}
 		return writeHead(tx, head)
@@ -502,7 +504,7 @@ func (q *Queue) openHistory(ctx context.Context, r *Report, fresh bool, frames [
 
 // reconcileFrame tells the database of one record of the spool, if it does not know
 // it: cut before it was told, or the database was lost.
-func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
+func (q *Queue) reconcileFrame(tx *bolt.Tx, t *tally, f frame, r *Report) error {
 	if _, err := entry(tx, f.id); err == nil || !errors.Is(err, ErrUnknown) {
 		return err
 	}
@@ -520,7 +522,7 @@ func (q *Queue) reconcileFrame(tx *bolt.Tx, f frame, r *Report) error {
 		f.seq = q.seq
 	}
 	r.Recovered++
-	return putEntry(tx, Entry{ID: f.id, State: Queued, Seq: f.seq, Size: f.length, Digest: f.digest[:], Put: f.put, at: f.place})
+	return putEntry(tx, t, Entry{ID: f.id, State: Queued, Seq: f.seq, Size: f.length, Digest: f.digest[:], Put: f.put, at: f.place})
 }
 
 // readHeadFile reads the head's second copy; nothing when there is none. A
@@ -546,7 +548,7 @@ func (q *Queue) readHeadFile(r *Report) (h dbHead, err error) {
 
 // importEndings brings back what the journal knows of records that are not in the
 // history. The bytes of those that were not purged are in the spool.
-func (q *Queue) importEndings(tx *bolt.Tx, frames []frame, r *Report) (err error) {
+func (q *Queue) importEndings(tx *bolt.Tx, t *tally, frames []frame, r *Report) (err error) {
 	spooled := map[ID][]frame{}
 	for _, f := range frames {
 		spooled[f.id] = append(spooled[f.id], f)
@@ -569,7 +571,7 @@ func (q *Queue) importEndings(tx *bolt.Tx, frames []frame, r *Report) (err error
 		old, err := entry(tx, id)
 		switch {
 		case err == nil:
-			err = dropEntry(tx, old)
+			err = dropEntry(tx, t, old)
 		case errors.Is(err, ErrUnknown):
 			r.Recovered++
 			err = nil
@@ -582,18 +584,14 @@ func (q *Queue) importEndings(tx *bolt.Tx, frames []frame, r *Report) (err error
 				return err
 			}
 		}
-		return putEntry(tx, e.Entry)
+		return putEntry(tx, t, e.Entry)
 	})
 	if err != nil {
 		return err
 	}
-	c, err := readCounts(tx)
-	if err != nil {
-		return err
-	}
-	c.Archived += int64(archived)
-	c.Receipted += int64(archived)
-	return errors.Join(writeCounts(tx, c), tx.Bucket(bucketIDs).SetSequence(seq))
+	t.counts.Archived += int64(archived)
+	t.counts.Receipted += int64(archived)
+	return tx.Bucket(bucketIDs).SetSequence(seq)
 }
 
 // tidy makes the files of the spool what opening wants to find next time: gone when no

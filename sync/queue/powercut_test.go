@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -214,4 +215,81 @@ func TestPowerCutFindsLosses(t *testing.T) {
 	if len(wrong) == 0 {
 		t.Errorf("purged before the receipt, and none of %d cuts found it", cuts)
 	}
+}
+
+// Records that are put one after the other stand in the spool alone, until somebody asks
+// for one. A power cut among them, or a kill, loses none that was acknowledged.
+func TestPowerCutAmongPuts(t *testing.T) {
+	for name, luck := range lucks {
+		amongPuts(t, name, luck, queue.Options{}, 0)
+		amongPuts(t, name+", told of every few", luck, queue.Options{}.SoonTold(), 2)
+	}
+}
+
+// amongPuts cuts before every step of puts, which the database is told of in so many
+// commits.
+func amongPuts(t *testing.T, name string, luck func() bool, o queue.Options, told int) {
+	const puts = 8
+	t.Run(name, func(t *testing.T) {
+		dir := quickDir(t)
+		d := newDisk(dir, false)
+		acknowledged, commits := 0, 0
+		found := func(left string) error {
+			q, r, err := queue.Open(ctx, left, queue.Options{}.CheckedHere())
+			if err != nil {
+				return err
+			}
+			defer q.Close()
+			if r.Rebuilt || len(r.SetAside) > 0 {
+				return fmt.Errorf("%+v", r)
+			}
+			for n := range acknowledged {
+				if data, err := q.Data(ctx, item(n).ID); err != nil || !bytes.Equal(data, item(n).Data) {
+					return fmt.Errorf("record %d is lost: %v", n, err)
+				}
+			}
+			s, err := q.Stats(ctx)
+			if err != nil || s.Waiting != acknowledged && s.Waiting != acknowledged+1 {
+				return fmt.Errorf("%+v, %v", s, err)
+			}
+			head, err := q.Head(ctx)
+			if err != nil || s.Waiting > 0 && !bytes.Equal(head, item(s.Waiting-1).Head) {
+				return fmt.Errorf("head %q, %v", head, err)
+			}
+			return nil
+		}
+		look := func() {
+			left := quickDir(t)
+			defer os.RemoveAll(left)
+			if err := errors.Join(d.cut(left, luck), found(left)); err != nil {
+				t.Errorf("power cut at %s %s after %d: %v", d.op, d.name, acknowledged, err)
+			}
+		}
+		opened := false
+		q, _ := open(t, dir, o.CutAt(func(op, name string) error {
+			d.step(op, name)
+			if opened {
+				look()
+			}
+			if op == "commit" {
+				commits++
+			}
+			return nil
+		}))
+		opened, commits = true, 0
+		for n := range puts {
+			check(t, q.Put(ctx, item(n)))
+			acknowledged++
+			d.step("", "")
+			look()
+		}
+		if commits != told {
+			t.Errorf("%d commits for puts that nobody asked for", commits)
+		}
+		if s, err := q.Stats(ctx); err != nil || s.Waiting != puts || commits != told+1 {
+			t.Errorf("%+v, %v, told by %d commits", s, err, commits)
+		}
+		d.step("", "")
+		look()
+	})
 }

@@ -2,9 +2,12 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -166,7 +169,10 @@ func (q *Queue) knows(s spooled) (bool, error) {
 	if q.fatal != nil {
 		return false, q.fatal
 	}
-	old, err := q.here(s.ID)
+	old, err := q.untold[s.ID], error(nil)
+	if old.Digest == nil {
+		old, err = q.here(s.ID)
+	}
 	if errors.Is(err, ErrUnknown) {
 		var e ending
 		e, err = q.history.find(s.ID)
@@ -181,56 +187,90 @@ func (q *Queue) knows(s spooled) (bool, error) {
 	return err == nil, err
 }
 
-// putAll puts records that are not here yet, all of them or none.
+// putAll puts records that are not here yet, all of them or none. They are kept when
+// both copies are; the database is told later, of many at once.
 func (q *Queue) putAll(puts []*putting) error {
 	if q.fatal != nil || len(puts) == 0 {
 		return q.fatal
 	}
-	now := q.opts.Clock().UTC()
-	records := make([]spooled, len(puts))
-	var head dbHead
-	for i, p := range puts {
-		q.seq++
-		records[i] = p.spooled
-		records[i].seq, records[i].put = q.seq, now
-		if p.Head != nil {
-			head = dbHead{q.seq, p.Head}
+	if len(q.untold)+len(puts) > q.opts.untoldAt {
+		if err := q.tellLocked(); err != nil {
+			return err
 		}
 	}
-	// The spool first: a record that bbolt knows stands in both copies.
+	now := q.opts.Clock().UTC()
+	records := make([]spooled, len(puts))
+	seq := q.seq
+	for i, p := range puts {
+		seq++
+		records[i] = p.spooled
+		records[i].seq, records[i].put = seq, now
+	}
 	places, err := q.spool.add(records)
 	if err != nil {
 		return q.failed("spool", err)
 	}
-	err = q.commit(func(tx *bolt.Tx) error {
-		if err := q.setSequences(tx); err != nil {
-			return err
+	q.seq = seq
+	for i, r := range records {
+		q.untold[r.ID] = r.entry(places[i])
+		if r.Head != nil {
+			q.untoldHead = dbHead{r.seq, r.Head}
 		}
-		if head.head != nil {
-			if err := writeHead(tx, head); err != nil {
-				return err
-			}
-		}
-		for i, r := range records {
-			if err := putEntry(tx, r.entry(places[i])); err != nil {
-				return err
-			}
-		}
+	}
+	q.behind.Store(true)
+	return nil
+}
+
+// tell tells the database of all records that have been put: whoever asks it does so
+// first.
+func (q *Queue) tell() error {
+	if !q.behind.Load() { // so it stays for who has the lock
 		return nil
-	})
-	if clean(err) {
-		// What the caller is told to have failed must not come back at the next
-		// opening, beside what he makes instead.
-		if undo := q.spool.takeBack(places[0].offset); undo != nil {
-			err = undo
-		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.tellLocked()
+}
+
+// tellLocked is tell, under the lock. When there is no room for it the records wait in
+// the spool.
+func (q *Queue) tellLocked() error {
+	if len(q.untold) == 0 || q.fatal != nil {
+		return q.fatal
+	}
+	entries := slices.SortedFunc(maps.Values(q.untold), func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	put := func() error {
+		return q.commit(func(tx *bolt.Tx) error {
+			if err := q.setSequences(tx); err != nil {
+				return err
+			}
+			if q.untoldHead.head != nil {
+				if err := writeHead(tx, q.untoldHead); err != nil {
+					return err
+				}
+			}
+			var t tally
+			for _, e := range entries {
+				if err := putEntry(tx, &t, e); err != nil {
+					return err
+				}
+			}
+			return t.write(tx)
+		})
+	}
+	err := put()
+	if clean(err) && q.unload() {
+		err = put()
 	}
 	if err != nil {
 		return q.failed("put", err)
 	}
-	if head.head != nil {
-		q.headSeq = head.seq
+	if q.untoldHead.head != nil {
+		q.headSeq = q.untoldHead.seq
 	}
+	clear(q.untold)
+	q.untoldHead = dbHead{}
+	q.behind.Store(false)
 	return nil
 }
 

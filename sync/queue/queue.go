@@ -1,6 +1,7 @@
 // Package queue keeps opaque records durably until the registry has them.
 //
-// A record is in one of four states, and each arrow is one bbolt transaction:
+// A record is in one of four states, and each arrow between them is one bbolt
+// transaction:
 //
 //	queued -> receipted -> purged
 //	queued -> quarantined
@@ -8,6 +9,9 @@
 // Promises: when Put has returned nil the record survives any power cut; a
 // record's bytes leave the disk only after its receipt is durable; one bad
 // record never stops the others; nothing is ever recreated empty over damage.
+//
+// Put writes to the spool alone. bbolt is told of all that was put, in one transaction,
+// before anything else is asked or done, and an opening after a crash tells it.
 //
 // Everything stands twice, the second time before bbolt is told: a record's bytes in
 // two files of the spool; what bbolt says of it, in the frame around them and, when it
@@ -49,6 +53,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -151,6 +156,7 @@ type Options struct {
 	fullPart  int64                       // and one of so many parts of the database; tests have a smaller one
 	reserveDB int64                       // least size of the database; tests have less
 	journalAt int64                       // size at which the journal is made smaller; tests have less
+	untoldAt  int                         // records that the database is not told of at most, which an opening after a crash reads; tests have fewer
 }
 
 // Queue is an open queue. Its methods may be called from several goroutines.
@@ -172,6 +178,10 @@ type Queue struct {
 	headFileSeq uint64     // number of the head in the head file
 	whole       bool       // opening has ended, and closing may say that all is well
 	purged      []ID       // records to move to the history
+
+	untold     map[ID]Entry // records that were put and are not in the database yet
+	untoldHead dbHead       // the head of the newest of them that has one
+	behind     atomic.Bool  // there are such
 }
 
 // Close releases the queue.
@@ -180,6 +190,9 @@ func (q *Queue) Close() error {
 	defer q.mu.Unlock()
 	var errs []error
 	if q.db != nil {
+		if err := q.tellLocked(); err != nil { // the next opening finds them
+			q.whole = false
+		}
 		errs = append(errs, q.endSpool(), q.closeDatabase())
 		q.whole = false
 	}
@@ -216,6 +229,9 @@ func (q *Queue) failed(what string, err error) error {
 
 // Head returns the caller's value, nil when none was stored.
 func (q *Queue) Head(ctx context.Context) (head []byte, err error) {
+	if err := q.tell(); err != nil {
+		return nil, err
+	}
 	err = q.view(func(tx *bolt.Tx) error {
 		h, err := readHead(tx)
 		head = bytes.Clone(h.head)
@@ -232,8 +248,8 @@ func (q *Queue) SetHead(ctx context.Context, head []byte) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.fatal != nil {
-		return q.fatal
+	if err := q.tellLocked(); err != nil {
+		return err
 	}
 	q.seq++
 	seq := q.seq
@@ -268,6 +284,9 @@ func (q *Queue) saveHead(ctx context.Context) error {
 // to: at most items of them and size bytes in total, but at least one. A record
 // whose copies are both damaged is quarantined and left out.
 func (q *Queue) Waiting(ctx context.Context, items, size int, skip func(ID) bool) ([]Item, error) {
+	if err := q.tell(); err != nil {
+		return nil, err
+	}
 	var entries []Entry
 	var total int
 	err := q.view(func(tx *bolt.Tx) error {
@@ -419,6 +438,12 @@ type arrow struct {
 // must be durable first is: a line of the journal, the head's second copy.
 func (q *Queue) change(ctx context.Context, arrows []arrow) []error {
 	errs := make([]error, len(arrows))
+	if err := q.tellLocked(); err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
 	todo := make([]int, len(arrows))
 	for i := range todo {
 		todo[i] = i
@@ -508,8 +533,9 @@ func (q *Queue) changeOnce(ctx context.Context, arrows []arrow, some []int, errs
 		}
 	}
 	err := q.commit(func(tx *bolt.Tx) error {
+		var t tally
 		for _, m := range moves {
-			if err := errors.Join(dropEntry(tx, m.from), putEntry(tx, m.to)); err != nil {
+			if err := errors.Join(dropEntry(tx, &t, m.from), putEntry(tx, &t, m.to)); err != nil {
 				return err
 			}
 			if m.receipt != nil {
@@ -518,7 +544,7 @@ func (q *Queue) changeOnce(ctx context.Context, arrows []arrow, some []int, errs
 				}
 			}
 		}
-		return nil
+		return t.write(tx)
 	})
 	if err != nil {
 		return q.failed("update", err)
@@ -552,6 +578,9 @@ func (q *Queue) dropEmpty(pairs map[uint64]bool) error {
 
 // Get returns what is known about a record; ErrUnknown.
 func (q *Queue) Get(ctx context.Context, id ID) (Entry, error) {
+	if err := q.tell(); err != nil {
+		return Entry{}, err
+	}
 	e, err := q.here(id)
 	if errors.Is(err, ErrUnknown) {
 		var old ending
@@ -583,6 +612,9 @@ func (q *Queue) former(id ID) (ending, error) {
 
 // Data returns a record's bytes, checked; ErrState when they are purged.
 func (q *Queue) Data(ctx context.Context, id ID) ([]byte, error) {
+	if err := q.tell(); err != nil {
+		return nil, err
+	}
 	r, err := q.read(id)
 	if errors.Is(err, errBoth) || errors.Is(err, ErrUnknown) {
 		// It may have been moved or purged between two looks.
@@ -616,6 +648,9 @@ func (q *Queue) read(id ID) (spooled, error) {
 
 // Receipt returns a stored receipt; ErrUnknown.
 func (q *Queue) Receipt(ctx context.Context, id ID) (receipt []byte, err error) {
+	if err := q.tell(); err != nil {
+		return nil, err
+	}
 	var e Entry
 	err = q.view(func(tx *bolt.Tx) error {
 		e, err = entry(tx, id)
@@ -654,6 +689,9 @@ func (q *Queue) Queued(ctx context.Context, limit int) ([]Entry, error) {
 }
 
 func (q *Queue) list(ctx context.Context, limit int, keep func(Entry) bool, buckets ...[]byte) (out []Entry, err error) {
+	if err := q.tell(); err != nil {
+		return nil, err
+	}
 	err = q.view(func(tx *bolt.Tx) error {
 		for _, b := range buckets {
 			c := tx.Bucket(b).Cursor()
@@ -706,6 +744,9 @@ func (q *Queue) Delivered(ctx context.Context, from, to time.Time, limit int) ([
 
 // Stats counts what is here.
 func (q *Queue) Stats(ctx context.Context) (s Stats, err error) {
+	if err := q.tell(); err != nil {
+		return s, err
+	}
 	err = q.view(func(tx *bolt.Tx) error {
 		c, err := readCounts(tx)
 		if err != nil {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (q *Queue) scrubSpool(ctx context.Context, r *Report) error {
 func (q *Queue) scrubPair(ctx context.Context, number uint64, ids []ID, r *Report) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := errors.Join(ctx.Err(), q.fatal); err != nil {
+	if err := cmp.Or(ctx.Err(), q.tellLocked()); err != nil {
 		return err
 	}
 	var entries []Entry // that are still there
@@ -129,6 +130,7 @@ func (q *Queue) move(ctx context.Context, number uint64, entries []Entry) error 
 	}
 	if err == nil {
 		err = q.commit(func(tx *bolt.Tx) error {
+			var t tally
 			for i, e := range moved {
 				// It may have been quarantined by now.
 				e, err := entry(tx, e.ID)
@@ -137,11 +139,11 @@ func (q *Queue) move(ctx context.Context, number uint64, entries []Entry) error 
 				}
 				to := e
 				to.at = places[i]
-				if err := errors.Join(dropEntry(tx, e), putEntry(tx, to)); err != nil {
+				if err := errors.Join(dropEntry(tx, &t, e), putEntry(tx, &t, to)); err != nil {
 					return err
 				}
 			}
-			return q.setSequences(tx)
+			return errors.Join(t.write(tx), q.setSequences(tx))
 		})
 		if clean(err) {
 			if err = q.spool.takeBack(places[0].offset); err == nil {

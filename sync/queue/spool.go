@@ -63,6 +63,7 @@ type spool struct {
 	files
 	last uint64            // number of the newest pair
 	now  [copies]*appender // the newest pair; nil when the next frame begins another
+	born bool              // its names are not durable yet
 }
 
 func copyName(segment uint64, n int) string {
@@ -127,19 +128,27 @@ func (s *spool) add(records []spooled) ([]place, error) {
 	return places, nil
 }
 
-// sync syncs both copies at once.
+// sync syncs both copies, and their directory when they are new, at once.
 func (s *spool) sync() error {
 	for _, a := range s.now {
 		if err := a.announceSync(a.name); err != nil {
 			return err
 		}
 	}
-	var errs [copies]error
+	var errs [copies + 1]error
 	var wg sync.WaitGroup
+	if s.born {
+		if err := s.announceSyncDir(spoolDir); err != nil {
+			return err
+		}
+		wg.Go(func() { errs[copies] = s.dirsync(spoolDir) })
+	}
 	wg.Go(func() { errs[1] = s.datasync(s.now[1].f, s.now[1].name) })
 	errs[0] = s.datasync(s.now[0].f, s.now[0].name)
 	wg.Wait()
-	return errors.Join(errs[:]...)
+	err := errors.Join(errs[:]...)
+	s.born = s.born && err != nil
+	return err
 }
 
 // takeBack removes, durably, what add has just added behind size.
@@ -168,12 +177,9 @@ func (s *spool) begin() error {
 			}
 			return err
 		}
-		now[n] = &appender{files: s.files, name: name, f: f, ahead: aheadSize}
+		now[n] = &appender{files: s.files, name: name, f: f, ahead: aheadSize, whole: segmentSize}
 	}
-	if err := s.syncDir(spoolDir); err != nil {
-		return errors.Join(err, now[0].f.Close(), now[1].f.Close())
-	}
-	s.now = now
+	s.now, s.born = now, true
 	return nil
 }
 
