@@ -55,6 +55,9 @@ type Options struct {
 	Waiting string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Do has a function run on the goroutine that the window belongs to; nil is
+	// fyne.Do.
+	Do func(func())
 }
 
 // Stage is the part of a fyne.Window that is drawn on.
@@ -106,7 +109,10 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if o.Waiting == "" {
 		o.Waiting = words.Languages()[0]
 	}
-	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, kept: map[string]*canvas.Image{}, do: fyne.Do,
+	if o.Do == nil {
+		o.Do = fyne.Do
+	}
+	u := &UI{desk: desk, stage: stage, o: o, books: map[string]*words.Catalog{}, kept: map[string]*canvas.Image{}, do: o.Do,
 		after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}
 	if settings := fyne.CurrentApp().Settings(); settings.Theme() == nil || !ours(settings.Theme()) {
 		settings.SetTheme(Theme())
