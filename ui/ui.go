@@ -55,6 +55,12 @@ type Options struct {
 	Waiting string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Attend is called when somebody in front of this window is asked something:
+	// the keyboard belongs here. nil does nothing.
+	Attend func()
+	// Closed is called when an officer has closed the kiosk's windows. nil does
+	// nothing.
+	Closed func()
 }
 
 // Stage is the part of a fyne.Window that is drawn on.
@@ -78,9 +84,12 @@ type UI struct {
 	next      *scene
 	scheduled bool
 
-	shown *scene // on the stage
-	local local  // what was typed and chosen here on the page shown
-	page  built  // its objects
+	side  Side
+	front kiosk.Audience // Turned: who is in front; AudienceBoth: nobody knows
+	found bool           // front was noted once
+	shown *scene         // on the stage
+	local local          // what was typed and chosen here on the page shown
+	page  built          // its objects
 	last  strike
 }
 
@@ -201,6 +210,10 @@ func (u *UI) Draw(s kiosk.State) {
 
 func (u *UI) draw(s *scene) {
 	old := u.shown
+	u.meet(s)
+	if old != nil && old.agent && s.agent && s.state.Closed > old.state.Closed && u.o.Closed != nil {
+		u.o.Closed()
+	}
 	if old != nil && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
 		u.page.size == u.stage.Canvas().Size() && u.page.slow == u.slow(s) && reflect.DeepEqual(visible(old), visible(s)) {
 		u.shown = s
@@ -254,6 +267,9 @@ func (u *UI) rebuild(fresh bool) {
 		cv.Focus(u.page.focus)
 	default:
 		cv.Unfocus()
+	}
+	if s := u.shown; u.o.Attend != nil && fresh && s.agent && u.coverOf(s) <= toCitizen && s.state.Audience() != kiosk.AudienceBoth {
+		u.o.Attend()
 	}
 }
 
