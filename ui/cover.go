@@ -82,15 +82,19 @@ func (u *UI) coverOf(s *scene) cover {
 	return waiting
 }
 
-// lift uncovers the page for whom it is meant. A second tap, which was meant for
-// the page before, does not.
+// Asks says whether somebody in front of the window is asked something.
+func (u *UI) Asks() bool {
+	return u.shown.agent && u.coverOf(u.shown) <= toCitizen && u.shown.state.Audience() != kiosk.AudienceBoth
+}
+
+// lift uncovers the page for whom it is meant. The second half of a double tap,
+// meant for the page that the cover took the place of, does not.
 func (u *UI) lift() {
 	now := u.o.Now()
-	stray := now.Sub(u.last.at) < StrikeGuard
-	u.last = strike{at: now}
-	if stray {
+	if now.Sub(u.raised) < StrikeGuard {
 		return
 	}
+	u.last = strike{at: now}
 	u.front = u.shown.state.Audience()
 	u.rebuild(true)
 }

@@ -84,13 +84,14 @@ type UI struct {
 	next      *scene
 	scheduled bool
 
-	side  Side
-	front kiosk.Audience // Turned: who is in front; AudienceBoth: nobody knows
-	found bool           // front was noted once
-	shown *scene         // on the stage
-	local local          // what was typed and chosen here on the page shown
-	page  built          // its objects
-	last  strike
+	side   Side
+	front  kiosk.Audience // Turned: who is in front; AudienceBoth: nobody knows
+	found  bool           // front was noted once
+	raised time.Time      // when a cover was put on
+	shown  *scene         // on the stage
+	local  local          // what was typed and chosen here on the page shown
+	page   built          // its objects
+	last   strike
 }
 
 // scene is one thing to draw: a state with its picture decoded, or none: no
@@ -268,7 +269,10 @@ func (u *UI) rebuild(fresh bool) {
 	default:
 		cv.Unfocus()
 	}
-	if s := u.shown; u.o.Attend != nil && fresh && s.agent && u.coverOf(s) <= toCitizen && s.state.Audience() != kiosk.AudienceBoth {
+	if fresh {
+		u.raised = u.o.Now()
+	}
+	if fresh && u.o.Attend != nil && u.Asks() {
 		u.o.Attend()
 	}
 }

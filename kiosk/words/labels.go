@@ -21,8 +21,8 @@ const (
 	Idle              Label = "idle"
 	OtherScreenTitle  Label = "other-screen-title" // officer's display, citizen's turn
 	OtherScreen       Label = "other-screen"       // page
-	StepOf            Label = "step-of"  // position, positions
-	Training          Label = "training" // a root of class test is trusted
+	StepOf            Label = "step-of"            // position, positions
+	Training          Label = "training"           // a root of class test is trusted
 	AgentTitle        Label = "agent-title"
 	AgentInstruction  Label = "agent-instruction"
 	Surname           Label = "surname"
