@@ -237,7 +237,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	for {
 		in, answered, err := d.wait(ctx, func() State {
 			s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
-				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
+				Actions: []Action{ActionStart, ActionSignOff, ActionClose, ActionChoose}}
 			if a.custody != nil {
 				s.Actions = append(s.Actions, ActionCustody)
 			}
@@ -248,6 +248,12 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 		}
 		if err != nil {
 			return err
+		}
+		if in.Action == ActionClose {
+			if err := d.close(ctx); err != nil {
+				return err
+			}
+			continue
 		}
 		e := a.newEnrollment(d, o)
 		errand := e.run

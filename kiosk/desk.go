@@ -47,7 +47,7 @@ func (d *desk) show(s State) State {
 func (d *desk) update(s State) State {
 	s.Health = d.latest
 	s.Languages, s.Language = d.base.Languages, d.base.Language
-	s.Officer, s.Simulated = d.base.Officer, d.base.Simulated
+	s.Officer, s.Simulated, s.Closed = d.base.Officer, d.base.Simulated, d.base.Closed
 	if s.Position = position(s.Screen); s.Position > 0 {
 		s.Positions = len(order)
 	}
@@ -241,8 +241,28 @@ func (d *desk) unlock(ctx context.Context) error {
 	_, err := d.askOfficer(ctx, func() State {
 		return State{Screen: ScreenSignOn, Locked: true, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionStartOver, ActionChoose},
 			Fault: &Fault{Code: CodeOfficerRemoved, Remedy: RemedyRetry}}
-	}, func(ctx context.Context, pin secret.Text) (officer, error) {
-		return officer{}, d.guard.proving(func() error { return d.guard.unlock(ctx, pin) })
-	})
+	}, d.prove)
 	return err
+}
+
+// close asks for the card of the officer who signed on, with its PIN, and tells
+// the windows to end. nil: the officer went back instead.
+func (d *desk) close(ctx context.Context) error {
+	_, err := d.askOfficer(ctx, func() State {
+		return State{Screen: ScreenClose, Main: ActionApprove, Actions: []Action{ActionApprove, ActionLeave, ActionChoose}}
+	}, d.prove)
+	var fault *Fault
+	switch {
+	case errors.Is(err, errStartOver), errors.As(err, &fault):
+		return nil
+	case err != nil:
+		return err
+	}
+	d.base.Closed++
+	return errSignedOff
+}
+
+// prove has the card of the officer who signed on prove itself again.
+func (d *desk) prove(ctx context.Context, pin secret.Text) (officer, error) {
+	return officer{}, d.guard.proving(func() error { return d.guard.unlock(ctx, pin) })
 }

@@ -314,3 +314,63 @@ func TestUnlockedByTheSameCard(t *testing.T) {
 		}
 	}
 }
+
+// The windows end for the card of the officer who signed on, with its PIN, and
+// for nothing else; every state says so from then on.
+func TestClosingWantsTheOfficersCard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShift()
+		ended := make(chan error, 1)
+		answer := func(a Action, pin string) {
+			t.Helper()
+			s.intents <- Intent{State: s.newest().Number, Action: a, Secret: secret.FromString(pin)}
+			synctest.Wait()
+		}
+		closing := func() {
+			t.Helper()
+			go func() { ended <- s.desk.close(t.Context()) }()
+			if got := s.newest(); got.Screen != ScreenClose || got.Waiting != DeviceOfficer || got.Closed != 0 {
+				t.Fatalf("asked by %+v", got)
+			}
+		}
+		closing()
+		answer(ActionLeave, "")
+		if err := <-ended; err != nil || s.base.Closed != 0 {
+			t.Errorf("went back: %v, closed %d times", err, s.base.Closed)
+		}
+		closing()
+		time.Sleep(2 * s.idle) // walked away
+		if err := <-ended; err != nil || s.base.Closed != 0 {
+			t.Errorf("walked away: %v, closed %d times", err, s.base.Closed)
+		}
+		closing()
+		answer(ActionApprove, "111111")
+		if got := s.newest(); got.Screen != ScreenClose || got.Fault == nil || got.Fault.Code != CodeOfficerOther || got.Closed != 0 {
+			t.Errorf("another card: %+v", got)
+		}
+		answer(ActionApprove, s.right)
+		if err := <-ended; !errors.Is(err, errSignedOff) {
+			t.Fatalf("closed: %v", err)
+		}
+		if got := s.show(State{Screen: ScreenSignOn}); got.Closed != 1 {
+			t.Errorf("the next state says %d", got.Closed)
+		}
+	})
+}
+
+// A page for nobody in particular holds nothing of anybody.
+func TestAudience(t *testing.T) {
+	for turn, want := range map[Turn]Audience{TurnOfficer: AudienceOfficer, TurnCitizen: AudienceCitizen, TurnMachine: AudienceBoth} {
+		if got := (State{Turn: turn}).Audience(); got != want {
+			t.Errorf("turn of %s: for %s", turn, got)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		e := &enrollment{d: newDesk(), observe: func(Event) {}}
+		e.stepper(ScreenReading, StepOpenCard)
+		s := <-e.d.hub.states(t.Context())
+		if s.Audience() != AudienceBoth || s.Holder != nil || s.Checks != nil || s.Consent != nil || s.Review != nil || s.PIN != nil || s.Receipt != nil || s.Custody != nil {
+			t.Errorf("a page of the machine's: %+v", s)
+		}
+	})
+}

@@ -37,6 +37,10 @@ type State struct {
 	Actions   []Action // everything that can be done now, Main included
 	Simulated bool     // a root of class test is trusted: a training installation
 
+	// Closed is how often an officer has closed the kiosk's windows since the agent
+	// began. A window that sees it grow ends; one that starts later does not.
+	Closed uint64
+
 	Locked  bool   // SignOn: an enrollment waits for the card of the officer who signed on
 	Officer string // number on the officer's certificate; "" when nobody is signed on
 	Health  Health
@@ -47,11 +51,11 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN
+	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close
 	Receipt *ReceiptView // Receipt
 	Custody *CustodyView // CustodyKey
 	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
-	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, TakeThings
+	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings
 	Left    []Device     // TakeThings: what still lies on a reader
 }
 
@@ -61,6 +65,7 @@ type Screen string
 const (
 	ScreenSignOn       Screen = "sign-on"       // officer's card and PIN; see State.Locked
 	ScreenHome         Screen = "home"          // officer: start
+	ScreenClose        Screen = "close"         // officer's card and PIN end the windows
 	ScreenLanguage     Screen = "language"      // citizen chooses
 	ScreenWelcome      Screen = "welcome"       // what happens, rights
 	ScreenPlaceCard    Screen = "place-card"    // ID card on the reader
@@ -94,7 +99,7 @@ const (
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
-	return []Screen{ScreenSignOn, ScreenHome, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
+	return []Screen{ScreenSignOn, ScreenHome, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
 		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
 		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey}
@@ -109,12 +114,34 @@ const (
 	TurnMachine Turn = "machine" // nobody: wait
 )
 
+// Audience says who may see a state.
+type Audience string
+
+const (
+	AudienceOfficer Audience = "officer"
+	AudienceCitizen Audience = "citizen"
+	AudienceBoth    Audience = "both" // it names steps and nobody
+)
+
+// Audience is who may see s: the one whose action is awaited. While the machine
+// works a state holds steps alone, and both may.
+func (s State) Audience() Audience {
+	switch s.Turn {
+	case TurnOfficer:
+		return AudienceOfficer
+	case TurnCitizen:
+		return AudienceCitizen
+	}
+	return AudienceBoth
+}
+
 // Action is something a person can do on a screen.
 type Action string
 
 const (
 	ActionSignOn        Action = "sign-on"  // Intent.Secret = PIN
 	ActionSignOff       Action = "sign-off" // officer leaves
+	ActionClose         Action = "close"    // officer: end the windows; asks for card and PIN
 	ActionStart         Action = "start"
 	ActionChoose        Action = "choose"         // Intent.Choice = language
 	ActionContinue      Action = "continue"       // welcome

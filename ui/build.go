@@ -60,13 +60,14 @@ func (b *built) forget() {
 
 // drawing is one page in the making.
 type drawing struct {
-	u    *UI
-	s    kiosk.State
-	w    *words.Catalog
-	l    *local
-	face image.Image
-	slow bool
-	room fyne.Size // for the page, title included
+	u     *UI
+	s     kiosk.State
+	w     *words.Catalog
+	l     *local
+	face  image.Image
+	slow  bool
+	cover cover
+	room  fyne.Size // for the page, title included
 }
 
 func (u *UI) build(size fyne.Size) built {
@@ -76,7 +77,7 @@ func (u *UI) build(size fyne.Size) built {
 		d.w = u.book(u.o.Waiting)
 	} else {
 		d.w = u.book(d.language())
-		d.slow = u.slow(s)
+		d.slow, d.cover = u.slow(s), u.coverOf(s)
 	}
 	f := frame{banner: s.agent && d.s.Simulated, built: size, resized: func() { u.show(nil) }}
 	d.room = f.room()
@@ -155,7 +156,8 @@ func lead(s string) *paragraph {
 
 // language is that of the citizen, or of the officer on the officer's pages.
 func (d *drawing) language() string {
-	if d.s.Turn == kiosk.TurnOfficer && d.u.o.OfficerLanguage != "" {
+	officers := d.s.Turn == kiosk.TurnOfficer && d.cover != waiting && d.cover != idle || d.cover == other
+	if officers && d.u.o.OfficerLanguage != "" {
 		return d.u.o.OfficerLanguage
 	}
 	return d.s.Language
@@ -165,6 +167,9 @@ func (d *drawing) language() string {
 func (d *drawing) page() page {
 	if !d.u.shown.agent {
 		return d.noAgent()
+	}
+	if d.cover != open {
+		return d.covered()
 	}
 	if d.l.confirm != "" {
 		return d.confirm()
@@ -177,6 +182,8 @@ func (d *drawing) page() page {
 		return d.signOn()
 	case kiosk.ScreenHome:
 		return d.home()
+	case kiosk.ScreenClose:
+		return d.closing()
 	case kiosk.ScreenLanguage:
 		return d.chooseLanguage()
 	case kiosk.ScreenWelcome:
@@ -240,7 +247,7 @@ func (d *drawing) standard(body fyne.CanvasObject) page {
 // elsewhere are the actions that have a place of their own.
 func elsewhere(a kiosk.Action) bool {
 	switch a {
-	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
+	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
 		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove:
 		return true
 	}
@@ -356,7 +363,7 @@ func (d *drawing) header() fyne.CanvasObject {
 		if d.s.Position > 0 {
 			step = append(step, newText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), labelText, fyne.TextStyle{}, mist))
 		}
-		if d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage && !d.l.books {
+		if d.cover == open && d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage && !d.l.books {
 			if others := slices.DeleteFunc(slices.Clone(d.s.Languages), func(l string) bool { return l == d.s.Language }); len(others) > 1 {
 				b := d.localButton(d.u.book(d.s.Language).Name(), headerButton, func(l *local) { l.books = true })
 				b.icon = "languages"
@@ -367,8 +374,8 @@ func (d *drawing) header() fyne.CanvasObject {
 				}
 			}
 		}
-		for _, a := range []kiosk.Action{kiosk.ActionSignOff, kiosk.ActionDecline} {
-			if d.can(a) && d.l.confirm == "" && !d.l.books {
+		for _, a := range []kiosk.Action{kiosk.ActionClose, kiosk.ActionSignOff, kiosk.ActionDecline} {
+			if d.cover == open && d.can(a) && d.l.confirm == "" && !d.l.books {
 				right = append(right, d.button(a, headerButton))
 			}
 		}
@@ -416,10 +423,10 @@ func (d *drawing) banner() fyne.CanvasObject {
 func (d *drawing) footer(clock *canvas.Text) fyne.CanvasObject {
 	say := func(s string) fyne.CanvasObject { return newText(s, smallText, fyne.TextStyle{}, faint) }
 	var left []fyne.CanvasObject
-	if d.s.Fault != nil {
+	if d.s.Fault != nil && d.cover == open {
 		left = append(left, say(string(d.s.Fault.Code)))
 	}
-	if d.s.Officer != "" && d.u.shown.agent {
+	if d.s.Officer != "" && d.u.shown.agent && d.cover.officers() {
 		left = append(left, say(d.w.Label(words.SignedOn, words.Args{"number": d.s.Officer})))
 	}
 	return newStrip(canvas.NewRectangle(sheet), 28, margin, left, []fyne.CanvasObject{clock})

@@ -58,6 +58,12 @@ type Options struct {
 	// Do has a function run on the goroutine that the window belongs to; nil is
 	// fyne.Do.
 	Do func(func())
+	// Attend is called when somebody in front of this window is asked something:
+	// the keyboard belongs here. nil does nothing.
+	Attend func()
+	// Closed is called when an officer has closed the kiosk's windows. nil does
+	// nothing.
+	Closed func()
 }
 
 // Stage is the part of a fyne.Window that is drawn on.
@@ -81,10 +87,14 @@ type UI struct {
 	next      *scene
 	scheduled bool
 
-	shown *scene // on the stage
-	local local  // what was typed and chosen here on the page shown
-	page  built  // its objects
-	last  strike
+	side   Side
+	front  kiosk.Audience // Turned: who is in front; AudienceBoth: nobody knows
+	found  bool           // front was noted once
+	raised time.Time      // when a cover was put on
+	shown  *scene         // on the stage
+	local  local          // what was typed and chosen here on the page shown
+	page   built          // its objects
+	last   strike
 }
 
 // scene is one thing to draw: a state with its picture decoded, or none: no
@@ -207,6 +217,10 @@ func (u *UI) Draw(s kiosk.State) {
 
 func (u *UI) draw(s *scene) {
 	old := u.shown
+	u.meet(s)
+	if old != nil && old.agent && s.agent && s.state.Closed > old.state.Closed && u.o.Closed != nil {
+		u.o.Closed()
+	}
 	if old != nil && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
 		u.page.size == u.stage.Canvas().Size() && u.page.slow == u.slow(s) && reflect.DeepEqual(visible(old), visible(s)) {
 		u.shown = s
@@ -260,6 +274,12 @@ func (u *UI) rebuild(fresh bool) {
 		cv.Focus(u.page.focus)
 	default:
 		cv.Unfocus()
+	}
+	if fresh {
+		u.raised = u.o.Now()
+	}
+	if fresh && u.o.Attend != nil && u.Asks() {
+		u.o.Attend()
 	}
 }
 

@@ -21,13 +21,13 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
-	"fyne.io/fyne/v2/driver"
 	"github.com/pelletier/go-toml/v2"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/kiosk/wire"
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/ui"
+	"enrollkiosk/ui/display"
 )
 
 // Exit codes, as for every command of the kiosk.
@@ -41,6 +41,9 @@ const (
 const usage = `kiosk-window shows the enrollment kiosk on a screen. The agent (kiosk agent)
 must run; while it does not, the window waits for it.
 
+With two displays officer and citizen have one each. With one they turn it to one
+another, and it is covered in between.
+
 `
 
 // options is the command line.
@@ -48,6 +51,7 @@ type options struct {
 	socket     string
 	fullScreen bool
 	size       fyne.Size
+	seats      display.Seats
 	ui         ui.Options
 }
 
@@ -70,11 +74,13 @@ func parse(args []string, out io.Writer) (o options, code int) {
 	f.Usage = func() {
 		fmt.Fprint(out, usage)
 		f.PrintDefaults()
-		fmt.Fprint(out, "\nExit codes: 0 closed, 2 usage or configuration, 3 no display, 130 interrupted.\n")
+		fmt.Fprint(out, "\nExit codes: 0 closed by an officer, 2 usage or configuration, 3 no display, 130 interrupted.\n")
 	}
 	config := f.String("config", "/etc/enrollkiosk/kiosk.toml", "configuration `file` of the kiosk; only kiosk.state, kiosk.socket and kiosk.languages are read")
 	socket := f.String("socket", "", "agent's socket, in place of the configured one")
-	f.BoolVar(&o.fullScreen, "full-screen", true, "cover the screen and refuse to be closed")
+	f.BoolVar(&o.fullScreen, "full-screen", true, "cover each display whole and refuse to be closed but by an officer")
+	f.StringVar(&o.seats.Officer, "officer-display", "", "output `NAME` of the officer's display, as xrandr lists it; default: the primary one")
+	f.StringVar(&o.seats.Citizen, "citizen-display", "", "output `NAME` of the citizen's display; default: the second one, if there is one")
 	size := f.String("size", "1280x800", "width and height when not full screen")
 	scale := f.Float64("scale", 0, "size of everything, in place of what the screen reports: 1 is a pixel a unit")
 	f.StringVar(&o.ui.OfficerLanguage, "officer-language", "", "language of the officer's pages; default: the citizen's")
@@ -99,6 +105,9 @@ func parse(args []string, out io.Writer) (o options, code int) {
 	if *scale != 0 {
 		os.Setenv("FYNE_DISABLE_DPI_DETECTION", "1")
 		os.Setenv("FYNE_SCALE", strconv.FormatFloat(*scale, 'f', -1, 64))
+	}
+	if o.seats.Officer != "" && o.seats.Officer == o.seats.Citizen {
+		return fail("--officer-display and --citizen-display name the same one")
 	}
 	if l := o.ui.OfficerLanguage; l != "" && !slices.Contains(words.Languages(), l) {
 		return fail("no language %q; there are %v", l, words.Languages())
@@ -156,64 +165,50 @@ func (p place) language() string {
 	return ""
 }
 
-// show opens the window. It returns only when it cannot.
+// show opens the windows. It returns only when it cannot.
 func show(o options) int {
 	fail := func(err any) int {
 		fmt.Fprintf(os.Stderr, "kiosk-window: no window on display %q: %v: check that the X server runs with OpenGL and that this user may connect\n",
 			os.Getenv("DISPLAY"), err)
 		return exitHardware
 	}
-	w, err := newWindow(app.New())
-	if err != nil {
-		return fail(err)
-	}
-	u := ui.New(&agent{socket: o.socket}, w, o.ui)
-	w.SetMaster()
-	w.Resize(o.size)
-	if o.fullScreen {
-		w.SetFullScreen(true)
-		w.SetCloseIntercept(func() {}) // Alt+F4 is not for citizens
-	}
-	w.Show()
-	if !onScreen(w) { // Fyne has said why, and would wait for ever
-		return fail("it cannot draw")
-	}
-
 	// A signal ends the process at once, at any moment of Fyne's start and end:
 	// nothing here needs to be saved.
 	ends := make(chan os.Signal, 2)
 	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		os.Exit(either(<-ends == os.Interrupt, exitInterrupted, exitDone))
+		<-ends
+		os.Exit(exitInterrupted)
 	}()
-	fyne.CurrentApp().Lifecycle().SetOnStarted(func() { go u.Run(context.Background()) })
-	fyne.CurrentApp().Run()
-	ends <- syscall.SIGTERM // closed by hand
-	select {}
-}
-
-// newWindow makes the window. Without a display GLFW panics where Fyne first
-// asks it for something.
-func newWindow(a fyne.App) (w fyne.Window, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%v", r)
-		}
-	}()
-	return a.NewWindow("Kiosk"), nil
-}
-
-// onScreen says whether a window that was shown exists. Only X11 tells.
-func onScreen(w fyne.Window) (exists bool) {
-	exists = true
-	if n, ok := w.(driver.NativeWindow); ok {
-		n.RunNative(func(context any) {
-			if x, ok := context.(driver.X11WindowContext); ok {
-				exists = x.WindowHandle != 0
-			}
-		})
+	w, err := newWindow(app.New(), o)
+	if err != nil {
+		return fail(err)
 	}
-	return exists
+	if o.fullScreen {
+		w.SetCloseIntercept(func() {}) // nobody leaves without an officer
+	} else {
+		w.SetOnClosed(func() { os.Exit(exitDone) })
+	}
+	w.Show()
+	if w.handle() == 0 { // Fyne has said why, and would wait for ever
+		return fail("it cannot draw")
+	}
+	start := func() { w.ui.Serve(ui.Turned) }
+	if o.fullScreen {
+		if server, err := display.Open(); err != nil { // no X server
+			w.SetFullScreen(true)
+		} else {
+			seats := &seating{server: server, seats: o.seats, o: o, officer: w}
+			start = seats.start
+		}
+	}
+	fyne.CurrentApp().Lifecycle().SetOnStarted(func() {
+		start()
+		go w.ui.Run(context.Background())
+	})
+	fyne.CurrentApp().Run()
+	os.Exit(exitInterrupted)
+	return 0
 }
 
 // agent is a desk that finds the agent anew whenever states are asked for.

@@ -24,7 +24,7 @@ var keys = []struct {
 	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
 	{"t", kiosk.ActionNoToken}, {"k", kiosk.ActionCustody}, {"v", kiosk.ActionLeave},
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
-	{"p", kiosk.ActionPrint},
+	{"p", kiosk.ActionPrint}, {"x", kiosk.ActionClose},
 }
 
 // runEnroll is the desk in a terminal: it prints each state as it comes and
@@ -95,6 +95,9 @@ func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
 					return ctx.Err()
 				}
 				return errGone
+			}
+			if s.Revision > 0 && next.Closed > s.Closed {
+				return nil
 			}
 			s = next
 			// Who has taken the card away is asked to sign on again.

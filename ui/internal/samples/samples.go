@@ -86,12 +86,16 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	s.Health.Alarms = []kiosk.Code{kiosk.CodeAuthorityFork, kiosk.CodeCertificateEnds}
 	add("-6-alarms", s)
-	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionCustody)
 	add("-3-custody", s)
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
 	s.Health = health(s.Screen)
 	s.Health.LogFault = kiosk.CodeSplitView
 	add("-5-split-view", s)
+
+	s = officer(kiosk.ScreenClose, kiosk.ActionApprove, kiosk.ActionLeave, kiosk.ActionChoose)
+	s.Waiting, s.PIN = kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	add("", s)
 
 	s = citizen(kiosk.ScreenLanguage, "")
 	s.Position = 1

@@ -15,29 +15,40 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jezek/xgb"
 )
 
-// display is an X server of its own whose screen is a file: what it shows can
-// be read at any moment without asking anybody.
+// display is an X server of its own. The screen of one that Xvfb makes is a file:
+// what it shows can be read at any moment without asking anybody.
 type display struct {
 	name string // ":7"
-	file string
+	file string // "": the server is asked
+	conn *xgb.Conn
 }
 
 // openDisplay starts an X server on a free display. It ends with the test.
 func openDisplay(t *testing.T, width, height int, further ...string) *display {
 	t.Helper()
 	dir := t.TempDir()
+	// -noreset: it must outlive a window that was killed. -r: a busy machine
+	// holds a key down for long, which must not repeat it.
+	name := startServer(t, tool(t, "Xvfb", "xvfb"), append(further, "-noreset", "-r", "-nocursor", "-nolisten", "tcp",
+		"-screen", "0", fmt.Sprintf("%dx%dx24", width, height), "-fbdir", dir)...)
+	return &display{name: name, file: filepath.Join(dir, "Xvfb_screen0")}
+}
+
+// startServer starts an X server and returns the name of its display. It ends
+// with the test.
+func startServer(t *testing.T, program string, args ...string) string {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	var said bytes.Buffer
-	// -noreset: it must outlive a window that was killed. -r: a busy machine
-	// holds a key down for long, which must not repeat it.
-	x := exec.Command(tool(t, "Xvfb", "xvfb"), append(further, "-displayfd", "3", "-noreset", "-r", "-nocursor", "-nolisten", "tcp",
-		"-screen", "0", fmt.Sprintf("%dx%dx24", width, height), "-fbdir", dir)...)
+	x := exec.Command(program, append(args, "-displayfd", "3")...)
 	x.ExtraFiles, x.Stdout, x.Stderr = []*os.File{w}, &said, &said
 	err = x.Start()
 	w.Close()
@@ -51,9 +62,9 @@ func openDisplay(t *testing.T, width, height int, further ...string) *display {
 	number, err := io.ReadAll(r) // the server closes it once it is ready
 	if err != nil || len(bytes.TrimSpace(number)) == 0 {
 		x.Wait()
-		t.Fatalf("Xvfb did not start: %s", &said)
+		t.Fatalf("%s did not start: %s", program, &said)
 	}
-	return &display{":" + string(bytes.TrimSpace(number)), filepath.Join(dir, "Xvfb_screen0")}
+	return ":" + string(bytes.TrimSpace(number))
 }
 
 // tool finds a program that a Debian package brings.
@@ -70,6 +81,9 @@ func tool(t *testing.T, program, pkg string) string {
 // dump, version 7: a header of big-endian words, colors, then pixels.
 func (d *display) screen(t *testing.T) *image.RGBA {
 	t.Helper()
+	if d.file == "" {
+		return d.ask(t)
+	}
 	b, err := os.ReadFile(d.file)
 	if err != nil {
 		t.Fatal(err)

@@ -27,14 +27,16 @@ type mirror struct {
 	minute  int
 }
 
-// newMirror is a window of that size that has just been opened.
+// newMirror is the only window of that size that has just been opened.
 func newMirror(width, height int) *mirror {
 	drawing.Lock()
 	defer drawing.Unlock()
 	w := test.NewWindow(nil)
 	w.SetPadded(false)
 	w.Resize(fyne.NewSize(float32(width), float32(height)))
-	return &mirror{w: w, u: ui.New(nobody{}, w, ui.Options{})}
+	m := &mirror{w: w, u: ui.New(nobody{}, w, ui.Options{})}
+	m.u.Serve(ui.Turned)
+	return m
 }
 
 // draw shows a state.

@@ -221,6 +221,12 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 		if p.now.Number != s.Number {
 			continue // another page came meanwhile
 		}
+		if lift := p.covered(); lift != "" {
+			p.keep("turned-to-"+string(s.Audience()), img)
+			time.Sleep(ui.StrikeGuard) // nobody turns a screen faster
+			p.hands.press(p, lift)
+			continue
+		}
 		if s.Number != p.seen {
 			p.seen = s.Number
 			name := string(s.Screen)
@@ -237,6 +243,20 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 			limit = time.Now().Add(2 * patience)
 		}
 	}
+}
+
+// covered is the button on the cover that the page is under until the screen was
+// turned to the one whom it is for; "" when there is none.
+func (p *person) covered() string {
+	p.t.Helper()
+	lift := p.words().Label(words.CoverCitizenLift, nil)
+	if p.now.Audience() == kiosk.AudienceOfficer {
+		lift = p.words().Label(words.CoverOfficerLift, nil)
+	}
+	if _, ok := p.mirror.button(lift); !ok {
+		return ""
+	}
+	return lift
 }
 
 // catches keeps a picture of a page on which the machine works, if it is on the
