@@ -115,13 +115,14 @@ func (s outboxApartStore) Add(ctx context.Context, entries []entry) (out []added
 		if out, err = addAll(ctx, tx, entries); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM unlogged WHERE record = ANY($1)`, ids)
+		_, err = tx.Exec(ctx, `DELETE FROM unlogged USING records WHERE id = ANY($1) AND unlogged.arrival = records.arrival`, ids)
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	return out, s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO unlogged (record, blind) SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT DO NOTHING`, ids, blinds)
+		_, err := tx.Exec(ctx, `INSERT INTO unlogged (arrival, blind) SELECT arrival, blind FROM unnest($1::bytea[], $2::bytea[]) AS new (id, blind) JOIN records USING (id)
+			ON CONFLICT DO NOTHING`, ids, blinds)
 		return err
 	})
 }

@@ -26,15 +26,16 @@ func (f *arrowsTest) broken() (out []string) {
 	f.Helper()
 	for rule, sql := range map[string]string{
 		"a record has a place in the outbox or a receipt": `SELECT count(*) FROM records WHERE
-			(SELECT count(*) FROM unlogged WHERE record = id) + (SELECT count(*) FROM receipts WHERE record = id) <> 1`,
+			(SELECT count(*) FROM unlogged u WHERE u.arrival = records.arrival) + (SELECT count(*) FROM receipts p WHERE p.arrival = records.arrival) <> 1`,
 		"a record waits for the vault or has its verdict": `SELECT count(*) FROM records WHERE
-			(SELECT count(*) FROM unopened WHERE record = id) + (SELECT count(*) FROM verdicts WHERE record = id) <> 1`,
-		"a record has its number, key and attestation": `SELECT count(*) FROM records r WHERE NOT EXISTS (SELECT FROM links l WHERE l.record = r.id AND l.kiosk = r.kiosk
-			AND l.sequence = r.sequence) OR NOT EXISTS (SELECT FROM keys WHERE record = id) OR NOT EXISTS (SELECT FROM attestations WHERE record = id)`,
-		"a record's DID is known": `SELECT count(*) FROM records r WHERE NOT EXISTS (SELECT FROM holders h WHERE h.did = r.did)`,
-		"what hangs on a record has it": `SELECT count(*) FROM (SELECT record FROM unlogged UNION ALL SELECT record FROM unopened UNION ALL SELECT record FROM receipts
-			UNION ALL SELECT record FROM verdicts UNION ALL SELECT record FROM keys) AS all_of_them WHERE record NOT IN (SELECT id FROM records)`,
-		"the DID of a refused record has ended": `SELECT count(*) FROM verdicts v JOIN records r ON r.id = v.record JOIN holders h USING (did)
+			(SELECT count(*) FROM unopened u WHERE u.arrival = records.arrival) + (SELECT count(*) FROM verdicts v WHERE v.arrival = records.arrival) <> 1`,
+		"a record has its number and attestation": `SELECT count(*) FROM records r WHERE NOT EXISTS (SELECT FROM links l WHERE l.record = r.id AND l.kiosk = r.kiosk
+			AND l.sequence = r.sequence) OR NOT EXISTS (SELECT FROM attestations a WHERE a.arrival = r.arrival)`,
+		"a record's DID is known": `SELECT count(*) FROM records r WHERE NOT EXISTS (SELECT FROM holders h WHERE h.did = sha256(convert_to(r.did, 'UTF8')))`,
+		"what hangs on a record has it": `SELECT count(*) FROM (SELECT arrival FROM unlogged UNION ALL SELECT arrival FROM unopened UNION ALL SELECT arrival FROM receipts
+			UNION ALL SELECT arrival FROM verdicts UNION ALL SELECT arrival FROM attestations UNION ALL SELECT arrival FROM codes) AS all_of_them
+			WHERE arrival NOT IN (SELECT arrival FROM records)`,
+		"the DID of a refused record has ended": `SELECT count(*) FROM verdicts v JOIN records r USING (arrival) JOIN holders h ON h.did = sha256(convert_to(r.did, 'UTF8'))
 			WHERE v.status = 'refused' AND h.record = r.id AND h.ended_by IS NULL`,
 		"a fork is kept with its rejection":           `SELECT abs((SELECT count(*) FROM rejections) - (SELECT count(*) FROM forks))`,
 		"a cancelled DID is suspended, and only such": `SELECT abs((SELECT count(*) FROM cancellations) - (SELECT count(*) FROM holders WHERE cancelled = 'suspended'))`,
@@ -55,7 +56,7 @@ type arrow struct {
 }
 
 var arrows = []arrow{
-	{"taken on", "INSERT INTO records", "SELECT count(*) FROM records", (*arrowsTest).enroll},
+	{"taken on", "INSERT INTO unlogged", "SELECT count(*) FROM records", (*arrowsTest).enroll},
 	{"logged", "INSERT INTO receipts", "SELECT count(*) FROM receipts", (*arrowsTest).enroll},
 	{"judged", "INSERT INTO verdicts", "SELECT count(*) FROM verdicts", (*arrowsTest).enroll},
 	{"rejected", "INSERT INTO rejections", "SELECT count(*) FROM rejections", (*arrowsTest).fork},

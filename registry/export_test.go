@@ -239,6 +239,9 @@ func ChangeKiosk(ctx context.Context, s Store, id string, f func(k **Kiosk, p **
 	return s.ChangeKiosk(ctx, id, func(st *standing) error { return f(&st.kiosk, &st.provision) })
 }
 
+// DatabaseWait is what any other transaction may take.
+const DatabaseWait = databaseWait
+
 // Migrate applies migrations to the database of a store.
 func Migrate(ctx context.Context, s Store, migrations fs.FS) error {
 	return s.(*postgresStore).migrate(ctx, migrations)

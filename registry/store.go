@@ -111,8 +111,8 @@ type outbox interface {
 
 // openings is the store as the vault role sees it.
 type openings interface {
-	// Unopened lists records without the vault's verdict, at most limit, after
-	// the given one in the order of ids.
+	// Unopened lists records without the vault's verdict, at most limit, after the
+	// given one, or from the first, in an order that stays.
 	Unopened(ctx context.Context, after [32]byte, limit int) ([][32]byte, error)
 	// Submission is a record as it was sent; errNotHeld if there is none.
 	Submission(ctx context.Context, id [32]byte) ([]byte, error)

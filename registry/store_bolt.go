@@ -260,8 +260,10 @@ type boltFacts struct{ *bbolt.Tx }
 
 func (tx boltFacts) has(bucket, key []byte) bool { return tx.Bucket(bucket).Get(key) != nil }
 
-func (tx boltFacts) held(id [32]byte) bool             { return tx.has(bucketHeld, id[:]) }
-func (tx boltFacts) keyTaken(thumbprint [32]byte) bool { return tx.has(bucketKeys, thumbprint[:]) }
+func (tx boltFacts) held(id [32]byte) bool { return tx.has(bucketHeld, id[:]) }
+func (tx boltFacts) keyTaken(thumbprint [32]byte, _ string) bool {
+	return tx.has(bucketKeys, thumbprint[:])
+}
 
 // get reads JSON; has is false if there is none.
 func (tx boltFacts) get(bucket, key []byte, v any) (has bool, err error) {

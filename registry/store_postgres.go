@@ -113,11 +113,9 @@ func openPostgres(ctx context.Context, o Options, origin string) (*postgresStore
 }
 
 func (s *postgresStore) prepare(ctx context.Context, production bool, origin string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	var durable bool
-	if err := s.pool.QueryRow(ctx, `SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool
-		AND current_setting('synchronous_commit') <> 'off'`).Scan(&durable); err != nil {
+	if err := s.row(ctx, &durable, `SELECT current_setting('fsync')::bool AND current_setting('full_page_writes')::bool
+		AND current_setting('synchronous_commit') <> 'off'`); err != nil {
 		return err
 	}
 	if !durable {
@@ -161,7 +159,8 @@ const (
 )
 
 // migrate applies what the database lacks of the numbered files, each in a
-// transaction with its number; one registry at a time.
+// transaction with its number; one registry at a time. It takes as long as it takes:
+// one that moves a country's rows needs hours, and those who come meanwhile wait.
 func (s *postgresStore) migrate(ctx context.Context, migrations fs.FS) error {
 	files, err := fs.Glob(migrations, "*.sql") // in order
 	if err != nil {
@@ -169,10 +168,8 @@ func (s *postgresStore) migrate(ctx context.Context, migrations fs.FS) error {
 	}
 	for {
 		more := false
-		if err := s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-			more = false
-			// A migration may take longer than any other statement.
-			if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+		if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0`); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, 0)`, lockMigration); err != nil {

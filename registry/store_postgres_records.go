@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"maps"
 	"slices"
@@ -14,7 +15,8 @@ import (
 )
 
 // Add asks the database once for all that decides, decides in memory (admit), and
-// writes once: a batch costs four round trips, whatever its size.
+// writes the records and what follows from them: a batch costs five round trips,
+// whatever its size.
 func (s *postgresStore) Add(ctx context.Context, entries []entry) (out []added, err error) {
 	err = s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		out, err = addAll(ctx, tx, entries)
@@ -38,7 +40,7 @@ func addAll(ctx context.Context, tx pgx.Tx, entries []entry) ([]added, error) {
 			return nil, err
 		} else if !held {
 			stored = append(stored, i)
-			f.take(e)
+			f.ids[e.submission.ID()] = true
 		}
 	}
 	if len(stored) == 0 {
@@ -50,13 +52,15 @@ func addAll(ctx context.Context, tx pgx.Tx, entries []entry) ([]added, error) {
 // batchFacts are what the database says about a batch, with what its own records
 // do to that.
 type batchFacts struct {
-	ids, keys map[[32]byte]bool
-	places    map[place]link
-	numbers   map[numberKey]uint64
-	linked    []place // the batch's own
-	holders   map[string]holder
-	changed   map[string]bool // of holders
-	codes     []batchCode     // the batch's own
+	arrivals map[[32]byte]int64 // the number that a record of the batch gets
+	ids      map[[32]byte]bool
+	places   map[place]link
+	numbers  map[numberKey]uint64
+	linked   []place             // the batch's own
+	holders  map[[32]byte]holder // by digest of the DID
+	stored   map[[32]byte]bool   // of holders: the database has it
+	changed  map[[32]byte]bool   // of holders
+	codes    []batchCode         // the batch's own
 }
 
 // numberKey is a record of a kiosk.
@@ -66,17 +70,25 @@ type numberKey struct {
 }
 
 type batchCode struct {
-	hash, id [32]byte
-	did      string
+	hash    [32]byte
+	arrival int64
 }
+
+// didDigest is what a DID's holder is kept under.
+func didDigest(did string) [32]byte { return sha256.Sum256([]byte(did)) }
 
 func newBatchFacts() *batchFacts {
-	return &batchFacts{ids: map[[32]byte]bool{}, keys: map[[32]byte]bool{}, places: map[place]link{}, numbers: map[numberKey]uint64{},
-		holders: map[string]holder{}, changed: map[string]bool{}}
+	return &batchFacts{arrivals: map[[32]byte]int64{}, ids: map[[32]byte]bool{}, places: map[place]link{}, numbers: map[numberKey]uint64{},
+		holders: map[[32]byte]holder{}, stored: map[[32]byte]bool{}, changed: map[[32]byte]bool{}}
 }
 
-func (f *batchFacts) held(id [32]byte) bool             { return f.ids[id] }
-func (f *batchFacts) keyTaken(thumbprint [32]byte) bool { return f.keys[thumbprint] }
+func (f *batchFacts) held(id [32]byte) bool { return f.ids[id] }
+
+// keyTaken needs no look-up of its own: whose DID is there, their key is.
+func (f *batchFacts) keyTaken(_ [32]byte, did string) bool {
+	_, taken := f.holders[didDigest(did)]
+	return taken
+}
 
 func (f *batchFacts) link(p place) (link, bool, error) {
 	l, has := f.places[p]
@@ -96,13 +108,13 @@ func (f *batchFacts) keepLink(p place, l link) error {
 // keepFork is for rejections: txFacts has it.
 func (f *batchFacts) keepFork(string, Fork) error { return errors.ErrUnsupported }
 
-func (f *batchFacts) keepCode(hash [32]byte, did string, id [32]byte) error {
-	f.codes = append(f.codes, batchCode{hash, id, did})
+func (f *batchFacts) keepCode(hash [32]byte, _ string, id [32]byte) error {
+	f.codes = append(f.codes, batchCode{hash, f.arrivals[id]})
 	return nil
 }
 
 func (f *batchFacts) holder(did string) (holder, error) {
-	h, known := f.holders[did]
+	h, known := f.holders[didDigest(did)]
 	if !known {
 		return h, errHolder
 	}
@@ -110,35 +122,30 @@ func (f *batchFacts) holder(did string) (holder, error) {
 }
 
 func (f *batchFacts) keepHolder(did string, h holder) error {
-	f.holders[did], f.changed[did] = h, true
+	digest := didDigest(did)
+	f.holders[digest], f.changed[digest] = h, true
 	return nil
 }
 
-// take has an entry that was admitted count for those after it.
-func (f *batchFacts) take(e entry) {
-	f.ids[e.submission.ID()] = true
-	f.keys[e.newKey] = true
-}
-
 // readFacts reads what decides about entries. Kiosks' chains and DIDs are locked:
-// what is decided from them holds until the transaction ends. Ids and keys that
+// what is decided from them holds until the transaction ends. Ids and DIDs that
 // another transaction takes meanwhile are found by their unique keys.
 func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, error) {
-	var ids, keys, previous [][]byte
-	var kiosks, dids, chains []string
+	var ids, dids, previous [][]byte
+	var kiosks, chains []string
 	var numbers []int64
 	for _, e := range entries {
 		id := e.submission.ID()
 		p := e.submission.Record().Payload()
 		ids = append(ids, id[:])
-		if e.newKey != [32]byte{} {
-			keys = append(keys, e.newKey[:])
-		}
 		if n, k := int64(p.Context.Sequence), p.Context.KioskID; n != 0 {
 			kiosks, numbers = append(kiosks, k, k, k), append(numbers, n-1, n, n+1)
 			previous, chains = append(previous, e.link.Previous[:]), append(chains, k)
 		}
-		dids = append(dids, didsOf(p)...)
+		for _, did := range didsOf(p) {
+			digest := didDigest(did)
+			dids = append(dids, digest[:])
+		}
 	}
 	f := newBatchFacts()
 	var q pgx.Batch
@@ -146,7 +153,6 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	for _, kiosk := range slices.Compact(chains) {
 		queueChainLock(&q, kiosk)
 	}
-	q.Queue(`SELECT thumbprint FROM keys WHERE thumbprint = ANY($1)`, keys).Query(func(rows pgx.Rows) error { return collect(rows, f.keys) })
 	q.Queue(`SELECT kiosk, sequence, link FROM links JOIN unnest($1::text[], $2::bigint[]) AS asked (kiosk, sequence) USING (kiosk, sequence)`, kiosks, numbers).
 		Query(func(rows pgx.Rows) error {
 			return eachRow(rows, func(rows pgx.Rows) error {
@@ -171,8 +177,19 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	})
 	queueHolders(&q, f, dids)
 	// Last: a record that another transaction stores meanwhile must not be refused for
-	// its own number, key or DID. If those are seen, so is the record.
+	// its own number or DID. If those are seen, so is the record.
 	q.Queue(`SELECT id FROM records WHERE id = ANY($1)`, ids).Query(func(rows pgx.Rows) error { return collect(rows, f.ids) })
+	// After the locks: what a record rests on has a lower number.
+	next := 0
+	q.Queue(`SELECT nextval('records_arrival_seq') FROM generate_series(1, $1)`, len(entries)).Query(func(rows pgx.Rows) error {
+		return eachRow(rows, func(rows pgx.Rows) error {
+			var n int64
+			err := rows.Scan(&n)
+			f.arrivals[[32]byte(ids[next])] = n
+			next++
+			return err
+		})
+	})
 	return f, tx.SendBatch(ctx, &q).Close()
 }
 
@@ -199,14 +216,16 @@ func didsOf(p record.Payload) []string {
 	return out
 }
 
-func queueHolders(q *pgx.Batch, f *batchFacts, dids []string) {
+func queueHolders(q *pgx.Batch, f *batchFacts, dids [][]byte) {
 	q.Queue(`SELECT did, record, ended_by, replaced_by, cancelled FROM holders WHERE did = ANY($1) ORDER BY did FOR UPDATE`, dids).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, func(rows pgx.Rows) error {
-			var did string
+			var digest []byte
 			var h holder
-			err := rows.Scan(&did, &h.Record, &h.EndedBy, &h.ReplacedBy, &h.Cancelled)
-			f.holders[did] = h
-			return err
+			if err := rows.Scan(&digest, &h.Record, &h.EndedBy, &h.ReplacedBy, &h.Cancelled); err != nil {
+				return err
+			}
+			f.holders[[32]byte(digest)], f.stored[[32]byte(digest)] = h, true
+			return nil
 		})
 	})
 }
@@ -224,72 +243,113 @@ func collect(rows pgx.Rows, into map[[32]byte]bool) error {
 
 // write stores the entries of these places in one go, and counts approvals.
 func (f *batchFacts) write(ctx context.Context, tx pgx.Tx, entries []entry, stored []int, out []added) error {
-	var ids, jws, blinds, attested, evidence, thumbprints, keyed, personal [][]byte
-	var kiosks, senders, dids []string
-	var sequences []int64
-	var received []time.Time
+	if err := f.copyRecords(ctx, tx, entries, stored); err != nil {
+		return err
+	}
+	var arrivals, attested, personal []int64
+	var blinds, evidence [][]byte
 	for _, i := range stored {
 		e, r := entries[i], entries[i].submission.Record()
-		p, id := r.Payload(), r.ID()
-		ids, jws, blinds = append(ids, id[:]), append(jws, r.Bytes()), append(blinds, p.Blind[:])
-		kiosks, sequences = append(kiosks, p.Context.KioskID), append(sequences, int64(p.Context.Sequence))
-		senders, received, dids = append(senders, e.sender), append(received, e.received), append(dids, p.Holder.DID)
+		p, n := r.Payload(), f.arrivals[r.ID()]
+		arrivals, blinds = append(arrivals, n), append(blinds, p.Blind[:])
 		if a, ok := e.submission.Attestation(); ok {
-			attested, evidence = append(attested, id[:]), append(evidence, a.Bytes())
-		}
-		if e.newKey != [32]byte{} {
-			thumbprints, keyed = append(thumbprints, e.newKey[:]), append(keyed, id[:])
+			attested, evidence = append(attested, n), append(evidence, a.Bytes())
 		}
 		if e.personal {
-			personal = append(personal, id[:])
+			personal = append(personal, n)
 		}
 	}
 	var q pgx.Batch
-	q.Queue(`INSERT INTO records (id, kiosk, sequence, sender, received, jws, did)
-		SELECT id, kiosk, nullif(sequence, 0), sender, received, jws, did
-		FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::bytea[], $7::text[])
-			AS new (id, kiosk, sequence, sender, received, jws, did)`, ids, kiosks, sequences, senders, received, jws, dids)
-	q.Queue(`INSERT INTO attestations (record, evidence) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, attested, evidence)
-	q.Queue(`INSERT INTO keys (thumbprint, record) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, thumbprints, keyed)
-	q.Queue(`INSERT INTO unlogged (record, blind) SELECT * FROM unnest($1::bytea[], $2::bytea[])`, ids, blinds)
-	q.Queue(`INSERT INTO unopened (record) SELECT * FROM unnest($1::bytea[])`, personal)
-	f.queueChanged(&q)
+	q.Queue(`INSERT INTO unlogged (arrival, blind) SELECT * FROM unnest($1::bigint[], $2::bytea[])`, arrivals, blinds)
+	if len(attested) > 0 {
+		q.Queue(`INSERT INTO attestations (arrival, evidence) SELECT * FROM unnest($1::bigint[], $2::bytea[])`, attested, evidence)
+	}
+	if len(personal) > 0 {
+		q.Queue(`INSERT INTO unopened (arrival) SELECT * FROM unnest($1::bigint[])`, personal)
+	}
+	f.queueLinks(&q)
+	f.queueHolders(&q)
+	f.queueCodes(&q)
 	queueApprovals(&q, entries, stored, out)
 	return tx.SendBatch(ctx, &q).Close()
 }
 
-// queueChanged writes what has changed of chains, holders and codes.
-func (f *batchFacts) queueChanged(q *pgx.Batch) {
-	if len(f.linked) > 0 {
-		var kiosks []string
-		var numbers []int64
-		var records [][]byte
-		var linked []link
-		for _, p := range f.linked {
-			l := f.places[p]
-			kiosks, numbers, records, linked = append(kiosks, p.kiosk), append(numbers, int64(p.sequence)), append(records, l.Record[:]), append(linked, l)
-		}
-		q.Queue(`INSERT INTO links (kiosk, sequence, record, link) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::jsonb[])`, kiosks, numbers, records, linked)
+func (f *batchFacts) copyRecords(ctx context.Context, tx pgx.Tx, entries []entry, stored []int) error {
+	bodies, size := make([][]byte, len(stored)), 0
+	for n, i := range stored {
+		bodies[n] = entries[i].submission.Record().Bytes()
+		size += len(bodies[n]) + 512
 	}
-	if dids := slices.Sorted(maps.Keys(f.changed)); len(dids) > 0 {
-		var records, endedBy, replacedBy [][]byte
+	rows := newCopyRows(size)
+	for n, i := range stored {
+		e, r := entries[i], entries[i].submission.Record()
+		p, id := r.Payload(), r.ID()
+		rows.row(8)
+		rows.bigint(f.arrivals[id])
+		rows.bytea(id[:])
+		rows.text(p.Context.KioskID)
+		if p.Context.Sequence == 0 {
+			rows.null()
+		} else {
+			rows.bigint(int64(p.Context.Sequence))
+		}
+		rows.text(e.sender)
+		rows.timestamptz(e.received)
+		rows.text(p.Holder.DID)
+		rows.bytea(bodies[n])
+	}
+	return rows.into(ctx, tx, "records (arrival, id, kiosk, sequence, sender, received, did, jws)", len(stored))
+}
+
+func (f *batchFacts) queueLinks(q *pgx.Batch) {
+	if len(f.linked) == 0 {
+		return
+	}
+	var kiosks []string
+	var numbers []int64
+	var records [][]byte
+	var linked []link
+	for _, p := range f.linked {
+		l := f.places[p]
+		kiosks, numbers, records, linked = append(kiosks, p.kiosk), append(numbers, int64(p.sequence)), append(records, l.Record[:]), append(linked, l)
+	}
+	q.Queue(`INSERT INTO links (kiosk, sequence, record, link) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::jsonb[])`, kiosks, numbers, records, linked)
+}
+
+// queueHolders writes what the batch brings and what it changes. Of two transactions
+// that bring one DID the second fails, and sees the first when it runs again.
+func (f *batchFacts) queueHolders(q *pgx.Batch) {
+	write := func(stored bool, sql string) {
+		var dids, records, endedBy, replacedBy [][]byte
 		var cancelled []string
-		for _, did := range dids {
+		for _, did := range sortedIDs(f.changed) {
+			if f.stored[did] != stored {
+				continue
+			}
 			h := f.holders[did]
-			records, endedBy, replacedBy, cancelled = append(records, h.Record), append(endedBy, h.EndedBy), append(replacedBy, h.ReplacedBy), append(cancelled, string(h.Cancelled))
+			dids, records, endedBy, replacedBy = append(dids, did[:]), append(records, h.Record), append(endedBy, h.EndedBy), append(replacedBy, h.ReplacedBy)
+			cancelled = append(cancelled, string(h.Cancelled))
 		}
-		q.Queue(`INSERT INTO holders (did, record, ended_by, replaced_by, cancelled) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[])
-			ON CONFLICT (did) DO UPDATE SET record = excluded.record, ended_by = excluded.ended_by, replaced_by = excluded.replaced_by, cancelled = excluded.cancelled`,
-			dids, records, endedBy, replacedBy, cancelled)
-	}
-	if len(f.codes) > 0 {
-		var hashes, records [][]byte
-		var dids []string
-		for _, c := range f.codes {
-			hashes, records, dids = append(hashes, c.hash[:]), append(records, c.id[:]), append(dids, c.did)
+		if len(dids) > 0 {
+			q.Queue(sql, dids, records, endedBy, replacedBy, cancelled)
 		}
-		q.Queue(`INSERT INTO codes (hash, did, record) SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[]) ON CONFLICT (hash) DO NOTHING`, hashes, dids, records)
 	}
+	write(false, `INSERT INTO holders (did, record, ended_by, replaced_by, cancelled)
+		SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[])`)
+	write(true, `UPDATE holders h SET record = n.record, ended_by = n.ended_by, replaced_by = n.replaced_by, cancelled = n.cancelled
+		FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[]) AS n (did, record, ended_by, replaced_by, cancelled) WHERE h.did = n.did`)
+}
+
+func (f *batchFacts) queueCodes(q *pgx.Batch) {
+	if len(f.codes) == 0 {
+		return
+	}
+	var hashes [][]byte
+	var arrivals []int64
+	for _, c := range f.codes {
+		hashes, arrivals = append(hashes, c.hash[:]), append(arrivals, c.arrival)
+	}
+	q.Queue(`INSERT INTO codes (hash, arrival) SELECT * FROM unnest($1::bytea[], $2::bigint[]) ON CONFLICT (hash) DO NOTHING`, hashes, arrivals)
 }
 
 // queueApprovals counts enrollments for their officers and days: each entry gets
@@ -343,12 +403,19 @@ func (s *postgresStore) Status(ctx context.Context, sender string, ids ...[32]by
 		return nil
 	}, `SELECT id, receipt, coalesce(status, ''), coalesce(code, ''), coalesce(verdict, ''),
 				records.did, holders.record, ended_by, replaced_by, coalesce(cancelled, '')
-			FROM records LEFT JOIN receipts ON receipts.record = id LEFT JOIN verdicts ON verdicts.record = id LEFT JOIN holders ON holders.did = records.did
+			FROM records LEFT JOIN receipts USING (arrival) LEFT JOIN verdicts USING (arrival)
+				LEFT JOIN holders ON records.did <> '' AND holders.did = sha256(convert_to(records.did, 'UTF8'))
 			WHERE id = ANY($1) AND sender IN ('', $2)
 		UNION ALL SELECT record, NULL, status, code, verdict, '', NULL, NULL, NULL, '' FROM rejections
 			WHERE sender = $2 AND record = ANY($1) AND NOT EXISTS (SELECT FROM records WHERE id = record AND records.sender IN ('', $2))`,
 		raw(ids), sender)
 	return out, err
+}
+
+// sortedIDs are the keys of m in order: rows that are locked are locked in the same
+// order everywhere.
+func sortedIDs[V any](m map[[32]byte]V) [][32]byte {
+	return slices.SortedFunc(maps.Keys(m), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func raw(ids [][32]byte) [][]byte {
@@ -360,7 +427,7 @@ func raw(ids [][32]byte) [][]byte {
 }
 
 func (s *postgresStore) Reject(ctx context.Context, sender string, rejections map[[32]byte]rejection) (map[[32]byte]decision, error) {
-	ids := slices.SortedFunc(maps.Keys(rejections), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	ids := sortedIDs(rejections)
 	out := map[[32]byte]decision{}
 	err := s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		clear(out)
@@ -438,7 +505,7 @@ func (s *postgresStore) Unlogged(ctx context.Context, limit int) (out []leaf, er
 		}
 		out = append(out, leaf{[32]byte(id), [32]byte(blind)})
 		return nil
-	}, `SELECT record, blind FROM unlogged LIMIT $1`, limit)
+	}, `SELECT (SELECT id FROM records r WHERE r.arrival = u.arrival), blind FROM unlogged u ORDER BY arrival LIMIT $1`, limit)
 	return out, err
 }
 
@@ -448,7 +515,7 @@ func (s *postgresStore) Scanned(ctx context.Context) (n uint64, err error) {
 }
 
 func (s *postgresStore) Logged(ctx context.Context, term uint64, receipts map[[32]byte][]byte, scanned uint64) error {
-	ids := slices.SortedFunc(maps.Keys(receipts), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	ids := sortedIDs(receipts)
 	var texts [][]byte
 	for _, id := range ids {
 		texts = append(texts, receipts[id])
@@ -463,8 +530,9 @@ func (s *postgresStore) Logged(ctx context.Context, term uint64, receipts map[[3
 			return errDeposed
 		}
 		var q pgx.Batch
-		q.Queue(`INSERT INTO receipts (record, receipt) SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (record) DO NOTHING`, raw(ids), texts)
-		q.Queue(`DELETE FROM unlogged WHERE record = ANY($1)`, raw(ids))
+		q.Queue(`INSERT INTO receipts (arrival, receipt) SELECT arrival, receipt FROM unnest($1::bytea[], $2::bytea[]) AS new (id, receipt) JOIN records USING (id)
+			ORDER BY arrival ON CONFLICT (arrival) DO NOTHING`, raw(ids), texts)
+		q.Queue(`DELETE FROM unlogged USING records WHERE id = ANY($1) AND unlogged.arrival = records.arrival`, raw(ids))
 		q.Queue(`UPDATE registry SET scanned = $1`, int64(scanned))
 		return tx.SendBatch(ctx, &q).Close()
 	})
@@ -478,7 +546,8 @@ func (s *postgresStore) Unopened(ctx context.Context, after [32]byte, limit int)
 		}
 		out = append(out, [32]byte(id))
 		return nil
-	}, `SELECT record FROM unopened WHERE record > $1 ORDER BY record LIMIT $2`, after[:], limit)
+	}, `SELECT (SELECT id FROM records r WHERE r.arrival = u.arrival) FROM unopened u
+		WHERE arrival > coalesce((SELECT arrival FROM records WHERE id = $1), 0) ORDER BY arrival LIMIT $2`, after[:], limit)
 	return out, err
 }
 
@@ -489,7 +558,7 @@ func (s *postgresStore) Submission(ctx context.Context, id [32]byte) (out []byte
 		err = rows.Scan(&jws, &evidence)
 		out = submission(jws, evidence)
 		return err
-	}, `SELECT jws, evidence FROM records LEFT JOIN attestations ON record = id WHERE id = $1`, id[:]); rowErr != nil {
+	}, `SELECT jws, evidence FROM records LEFT JOIN attestations USING (arrival) WHERE id = $1`, id[:]); rowErr != nil {
 		return nil, rowErr
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -500,10 +569,10 @@ func (s *postgresStore) Submission(ctx context.Context, id [32]byte) (out []byte
 
 func (s *postgresStore) Decided(ctx context.Context, id [32]byte, d decision, refused *record.Payload) error {
 	return s.tx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM unopened WHERE record = $1`, id[:]); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM unopened USING records WHERE id = $1 AND unopened.arrival = records.arrival`, id[:]); err != nil {
 			return err
 		}
-		done, err := tx.Exec(ctx, `INSERT INTO verdicts (record, status, code, verdict) VALUES ($1, $2, $3, $4) ON CONFLICT (record) DO NOTHING`,
+		done, err := tx.Exec(ctx, `INSERT INTO verdicts (arrival, status, code, verdict) SELECT arrival, $2, $3, $4 FROM records WHERE id = $1 ON CONFLICT (arrival) DO NOTHING`,
 			id[:], d.Status, d.Code, d.Verdict)
 		if err != nil || done.RowsAffected() == 0 || refused == nil {
 			return err
@@ -522,7 +591,7 @@ func (s *postgresStore) Judged(ctx context.Context, after uint64, limit int) (ou
 		j.id = [32]byte(id)
 		out = append(out, j)
 		return nil
-	}, `SELECT arrival, id, verdict FROM records JOIN verdicts ON record = id WHERE arrival > $1 ORDER BY arrival LIMIT $2`, int64(after), limit)
+	}, `SELECT arrival, (SELECT id FROM records r WHERE r.arrival = v.arrival), verdict FROM verdicts v WHERE arrival > $1 ORDER BY arrival LIMIT $2`, int64(after), limit)
 	return out, err
 }
 
@@ -534,7 +603,7 @@ func (s *postgresStore) Inventory(ctx context.Context, after [32]byte, limit int
 		}
 		out = append(out, stock{[32]byte(id), jws, proof})
 		return nil
-	}, `SELECT r.id, r.jws, p.receipt FROM records r LEFT JOIN receipts p ON p.record = r.id WHERE r.id > $1 ORDER BY r.id LIMIT $2`, after[:], limit)
+	}, `SELECT r.id, r.jws, p.receipt FROM records r LEFT JOIN receipts p USING (arrival) WHERE r.id > $1 ORDER BY r.id LIMIT $2`, after[:], limit)
 	return out, err
 }
 
@@ -556,7 +625,7 @@ func (s *postgresStore) Backlog(ctx context.Context) (out backlog, err error) {
 			out.unopened = q
 		}
 		return nil
-	}, `SELECT 'log', count(*), min(received) FROM unlogged u JOIN records r ON r.id = u.record
-		UNION ALL SELECT 'vault', count(*), min(received) FROM unopened u JOIN records r ON r.id = u.record`)
+	}, `SELECT 'log', count(*), min(received) FROM unlogged JOIN records USING (arrival)
+		UNION ALL SELECT 'vault', count(*), min(received) FROM unopened JOIN records USING (arrival)`)
 	return out, err
 }

@@ -54,8 +54,9 @@ func (f txFacts) keepFork(kiosk string, fork Fork) error {
 }
 
 func (f txFacts) holder(did string) (h holder, err error) {
+	digest := didDigest(did)
 	has, err := f.get([]any{&h.Record, &h.EndedBy, &h.ReplacedBy, &h.Cancelled},
-		`SELECT record, ended_by, replaced_by, cancelled FROM holders WHERE did = $1 FOR UPDATE`, did)
+		`SELECT record, ended_by, replaced_by, cancelled FROM holders WHERE did = $1 FOR UPDATE`, digest[:])
 	if err == nil && !has {
 		err = errHolder
 	}
@@ -63,18 +64,20 @@ func (f txFacts) holder(did string) (h holder, err error) {
 }
 
 func (f txFacts) keepHolder(did string, h holder) error {
+	digest := didDigest(did)
 	return f.put(`INSERT INTO holders (did, record, ended_by, replaced_by, cancelled) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (did) DO UPDATE SET record = excluded.record, ended_by = excluded.ended_by, replaced_by = excluded.replaced_by, cancelled = excluded.cancelled`,
-		did, h.Record, h.EndedBy, h.ReplacedBy, h.Cancelled)
+		digest[:], h.Record, h.EndedBy, h.ReplacedBy, h.Cancelled)
 }
 
-func (f txFacts) keepCode(hash [32]byte, did string, id [32]byte) error {
-	return f.put(`INSERT INTO codes (hash, did, record) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING`, hash[:], did, id[:])
+// keepCode is for records that are kept already.
+func (f txFacts) keepCode(hash [32]byte, _ string, id [32]byte) error {
+	return f.put(`INSERT INTO codes (hash, arrival) SELECT $1, arrival FROM records WHERE id = $2 ON CONFLICT (hash) DO NOTHING`, hash[:], id[:])
 }
 
 func (f txFacts) code(hash [32]byte) (did string, id [32]byte, known bool, err error) {
 	var b []byte
-	known, err = f.get([]any{&did, &b}, `SELECT did, record FROM codes WHERE hash = $1`, hash[:])
+	known, err = f.get([]any{&did, &b}, `SELECT did, id FROM codes JOIN records USING (arrival) WHERE hash = $1`, hash[:])
 	copy(id[:], b)
 	return did, id, known, err
 }
@@ -204,7 +207,7 @@ func (s *postgresStore) Redecided(ctx context.Context, o outcome) (applied bool,
 		}
 		var verdict string
 		var jws []byte
-		has, err := f.get([]any{&verdict, &jws}, `SELECT verdict, jws FROM verdicts JOIN records ON id = record WHERE record = $1 FOR UPDATE OF verdicts`, o.record[:])
+		has, err := f.get([]any{&verdict, &jws}, `SELECT verdict, jws FROM verdicts JOIN records USING (arrival) WHERE id = $1 FOR UPDATE OF verdicts`, o.record[:])
 		if err != nil || !has || sha256.Sum256([]byte(verdict)) != o.supersedes {
 			return err
 		}
@@ -216,7 +219,7 @@ func (s *postgresStore) Redecided(ctx context.Context, o outcome) (applied bool,
 			return err
 		}
 		applied = true
-		return f.put(`UPDATE verdicts SET status = $2, code = $3, verdict = $4 WHERE record = $1`, o.record[:], o.decision.Status, o.decision.Code, o.decision.Verdict)
+		return f.put(`UPDATE verdicts v SET status = $2, code = $3, verdict = $4 FROM records r WHERE r.id = $1 AND v.arrival = r.arrival`, o.record[:], o.decision.Status, o.decision.Code, o.decision.Verdict)
 	})
 	return applied, err
 }

@@ -6,7 +6,9 @@ import "errors"
 // does not change before the transaction ends.
 type facts interface {
 	held(id [32]byte) bool
-	keyTaken(thumbprint [32]byte) bool
+	// keyTaken says whether another record has brought a key. Its did:key says as much
+	// as its thumbprint: a record has both of one key.
+	keyTaken(thumbprint [32]byte, did string) bool
 	links
 	dids
 }
@@ -56,7 +58,7 @@ func admit(f facts, e entry) (held, gap bool, err error) {
 			return false, false, err
 		}
 	}
-	if e.newKey != [32]byte{} && f.keyTaken(e.newKey) {
+	if e.newKey != [32]byte{} && f.keyTaken(e.newKey, p.Holder.DID) {
 		return false, false, errKeyTaken
 	}
 	if err := moveHolder(f, p, id); err != nil {

@@ -513,7 +513,6 @@ func testUnopened(s shop) {
 		want = append(want, sub.ID())
 	}
 	s.add(nil, s.make(registrytest.Spec{Purpose: record.Void}))
-	slices.SortFunc(want, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 	var got [][32]byte
 	for after := [32]byte{}; ; {
 		some, err := s.Unopened(s.Context(), after, 2)
@@ -523,6 +522,9 @@ func testUnopened(s shop) {
 		}
 		got = append(got, some...)
 		after = some[len(some)-1]
+	}
+	for _, ids := range [][][32]byte{want, got} {
+		slices.SortFunc(ids, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
 	}
 	is(s, "unopened", got, want)
 }
@@ -1157,6 +1159,35 @@ func TestMigrations(t *testing.T) {
 	}
 	if _, err := registry.OpenStore(t.Context(), o, registrytest.Origin); !errors.Is(err, registry.ErrDatabaseNewer) {
 		t.Errorf("a newer registry's: %v", err)
+	}
+}
+
+// A migration may take longer than anything else does, and who comes meanwhile waits
+// for it.
+func TestLongMigration(t *testing.T) {
+	t.Parallel()
+	address, name := database(t)
+	s, err := registry.OpenStore(t.Context(), registry.Options{Database: address}, registrytest.Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	files := fstest.MapFS{}
+	for i := range 99 {
+		files[fmt.Sprintf("%04d.sql", i+1)] = &fstest.MapFile{}
+	}
+	files["0099.sql"] = &fstest.MapFile{Data: fmt.Appendf(nil, "CREATE TABLE long (n int); SELECT pg_sleep(%f)", (registry.DatabaseWait + time.Second).Seconds())}
+	var migrating sync.WaitGroup
+	for range 2 {
+		migrating.Go(func() {
+			if err := registry.Migrate(t.Context(), s, files); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	migrating.Wait()
+	if out, err := mustCluster(t).Query(t.Context(), name, `SELECT count(*) FROM long`); err != nil || out != "0" {
+		t.Errorf("%q, %v", out, err)
 	}
 }
 

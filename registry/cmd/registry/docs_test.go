@@ -215,12 +215,29 @@ func (k pageKiosk) taken(subs ...record.Submission) map[[32]byte]receipt.Final {
 	return out
 }
 
+// postgresSettings are those of the page.
+func postgresSettings(t *testing.T) (out []string) {
+	t.Helper()
+	for line := range strings.Lines(strings.Join(blocksOf(t, "runbook.md", "postgresql.conf"), "")) {
+		line, _, _ = strings.Cut(line, "#")
+		name, value, found := strings.Cut(line, "=")
+		if !found {
+			t.Fatalf("not a setting: %q", line)
+		}
+		out = append(out, strings.TrimSpace(name)+"="+strings.TrimSpace(value))
+	}
+	if len(out) == 0 {
+		t.Fatal("the page has no settings")
+	}
+	return out
+}
+
 // What docs/runbook.md says of PostgreSQL, with a database that is destroyed: what was
 // in the dump is there with its place in the log, kiosks send the rest again, nothing
 // is twice, and the log goes on.
 func TestRunbookOnPostgreSQL(t *testing.T) {
 	t.Parallel()
-	c, err := postgres.New(t.Context(), "fsync=off", "full_page_writes=off")
+	c, err := postgres.New(t.Context(), append(postgresSettings(t), "shared_buffers=128MB", "fsync=off", "full_page_writes=off")...)
 	if err != nil {
 		t.Fatal(err)
 	}

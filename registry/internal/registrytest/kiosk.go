@@ -190,7 +190,7 @@ func (k *Kiosk) Make(t testing.TB, s Spec) record.Submission {
 		}
 		p.Holder = record.HolderKey{DID: did, Key: jwk, Where: where, Class: class, Attestation: evidence.Digest()}
 		p.Purposes = []record.Consent{{ID: "enrollment", Version: 1}}
-		p.CancelSHA = record.CancelHash([]byte("cancel"))
+		p.CancelSHA = record.CancelHash(c.Nonce[:]) // every citizen has a code of their own
 		p.Exceptions = s.Exceptions
 		if s.Identity == nil {
 			s.Identity = Unverifiable

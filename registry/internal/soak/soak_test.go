@@ -86,9 +86,9 @@ func TestSoak(t *testing.T) {
 	if s.taken.Load() != total || s.receipted.Load() != total {
 		t.Errorf("%d records, %d taken on, %d with receipts", total, s.taken.Load(), s.receipted.Load())
 	}
-	counts, err := s.cluster.Query(t.Context(), database, `SELECT count(*), (SELECT count(*) FROM receipts), (SELECT count(*) FROM unlogged), (SELECT count(*) FROM keys) FROM records`)
+	counts, err := s.cluster.Query(t.Context(), database, `SELECT count(*), (SELECT count(*) FROM receipts), (SELECT count(*) FROM unlogged), (SELECT count(*) FROM holders) FROM records`)
 	if want := fmt.Sprintf("%d|%d|0|%d", total, total, total); err != nil || counts != want {
-		t.Errorf("records, receipts, without one, keys: %s, %v, want %s", counts, err, want)
+		t.Errorf("records, receipts, without one, holders: %s, %v, want %s", counts, err, want)
 	}
 	s.log(total)
 	s.flat(memory)
