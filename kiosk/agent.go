@@ -30,8 +30,8 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// Config is what an Agent needs. Every field is required but Residents, Custody,
-// Observe and Faulted.
+// Config is what an Agent needs. Every field is required but Residents, Printer,
+// Folder, Custody, Machine, Observe and Faulted.
 type Config struct {
 	ID          string          // this kiosk's id, as in its certificate
 	Certificate func() [][]byte // of the record key, leaf first, DER; the policy, asked after it, names its authority
@@ -40,21 +40,31 @@ type Config struct {
 	Residents   Residents // nil: this machine has no module for them
 	Portraits   Portraits
 	Printer     Printer // nil: none
+	Folder      Folder  // nil: none
 	Tokens      Tokens
 	TPM         TPM
 	Custody     Custody // nil: no citizen's key may live in this machine's TPM
 	Queue       Queue
 	Delivery    Delivery
 	Activity    Activity
+	Archive     Archive
+	Diary       Diary
 	Policy      func() (policy.Signed, error)                // the newest one that verified
 	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
 	Clock       func() Times
-	LogFault    func() Code   // what the registry's public log has shown amiss; nil: nobody looks
-	Alarms      func() []Code // Health.Alarms; nil: nobody looks
+	Machine     func(context.Context) Machine // how clock, disk and printer do, asked now and then; nil: nobody looks
+	LogFault    func() Code                   // what the registry's public log has shown amiss; nil: nobody looks
+	Alarms      func() []Code                 // Health.Alarms; nil: nobody looks
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
 	Faulted     func(Code) // gets each fault that people are shown, once; must not block
+}
+
+// Machine is what of Health only the machine knows.
+type Machine struct {
+	Clock, Disk Code // "" when in order
+	Printer     PrinterState
 }
 
 // Times is a clock reading with what is known about it; see record.Times.
@@ -63,6 +73,7 @@ type Times = record.Times
 // Limits bound everything that waits.
 type Limits struct {
 	Idle     time.Duration // nobody answers a question of an enrollment
+	Lock     time.Duration // nobody touches the home screen, before it locks itself; zero for never
 	Card     time.Duration // opening a chip, Chip Authentication
 	ReadCard time.Duration // reading all files
 	Token    time.Duration // one short token operation
@@ -75,7 +86,7 @@ type Limits struct {
 
 // DefaultLimits fit real hardware.
 func DefaultLimits() Limits {
-	return Limits{Idle: 5 * time.Minute, Card: 20 * time.Second, ReadCard: 60 * time.Second, Token: 20 * time.Second,
+	return Limits{Idle: 5 * time.Minute, Lock: 5 * time.Minute, Card: 20 * time.Second, ReadCard: 60 * time.Second, Token: 20 * time.Second,
 		MakeKeys: 2 * time.Minute, Touch: 30 * time.Second, TPM: 30 * time.Second, Delivery: 15 * time.Second, Print: time.Minute}
 }
 
@@ -101,7 +112,9 @@ type Agent struct {
 	log     *slog.Logger
 	custody *custodian        // nil: none
 	cards   inspection.Memory // of how they like to be read
-	left    atomic.Uint64     // how often a card has left the officers' reader
+	faults  faults
+	noted   chan struct{} // there is news in the diary
+	left    atomic.Uint64 // how often a card has left the officers' reader
 }
 
 // New makes an Agent; Run starts it.
@@ -112,7 +125,8 @@ func New(cfg Config) *Agent {
 	if cfg.Faulted == nil {
 		cfg.Faulted = func(Code) {}
 	}
-	a := &Agent{cfg: cfg, hub: newHub(cfg.Faulted), intents: make(chan Intent), line: make(chan DeliveryEvent, 1), log: cfg.Log}
+	a := &Agent{cfg: cfg, intents: make(chan Intent), line: make(chan DeliveryEvent, 1), noted: make(chan struct{}, 1), log: cfg.Log}
+	a.hub = newHub(func(c Code) { a.faults.add(c); cfg.Faulted(c) })
 	if cfg.Custody != nil {
 		a.custody = &custodian{keys: cfg.Custody, queue: cfg.Queue, delivery: cfg.Delivery, limit: cfg.Limits.TPM, log: cfg.Log}
 	}
@@ -167,7 +181,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.hub.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d := &desk{hub: a.hub, intents: a.intents, health: make(chan Health, 1), idle: a.cfg.Limits.Idle}
+	d := &desk{hub: a.hub, intents: a.intents, health: make(chan Health, 1), idle: a.cfg.Limits.Idle, lock: a.cfg.Limits.Lock}
 	d.base.Languages, d.base.Language = a.cfg.Languages, a.cfg.Languages[0]
 	var background sync.WaitGroup
 	defer func() { cancel(); background.Wait() }()
@@ -231,36 +245,24 @@ func ignoreCancel(ctx context.Context, err error) error {
 	return err
 }
 
-// serve is one officer's shift. It ends when the officer signs off or takes the
-// card away between two citizens.
+// serve is the time between a sign-on and the sign-off that follows it, in which
+// the desk may be locked and go over to another officer. It ends when the officer
+// signs off or takes the card away between two citizens.
 func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
+	defer func() { a.note(o, DayCounts{}) }()
 	for {
-		in, answered, err := d.wait(ctx, func() State {
-			s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
-				Actions: []Action{ActionStart, ActionSignOff, ActionClose, ActionChoose}}
-			if a.custody != nil {
-				s.Actions = append(s.Actions, ActionCustody)
-			}
-			return s
-		}, func(_ *State, h Health) bool { return d.guard.away(h) })
-		if err == nil && !answered {
-			err = errSignedOff
+		in, err := a.home(ctx, d)
+		if err == nil {
+			err = a.errand(ctx, d, o, in.Action)
 		}
-		if err != nil {
-			return err
-		}
-		if in.Action == ActionClose {
-			if err := d.close(ctx); err != nil {
+		var fault *Fault
+		switch {
+		case err == nil, errors.Is(err, errStartOver):
+		case errors.Is(err, errLocked), errors.As(err, &fault) && fault.Code == CodeTimedOut:
+			if o, err = a.lock(ctx, d, o); err != nil {
 				return err
 			}
-			continue
-		}
-		e := a.newEnrollment(d, o)
-		errand := e.run
-		if in.Action == ActionCustody {
-			errand = e.visit
-		}
-		if err := a.attend(ctx, e, errand); err != nil {
+		default:
 			return err
 		}
 	}
@@ -269,15 +271,19 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
 	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, printer: a.cfg.Printer, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
 		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
-		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
+		count: func(c DayCounts) { a.note(o, c) }, limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }
 
 // attend runs what a citizen came for. It returns an error only when the agent
 // ends.
 func (a *Agent) attend(ctx context.Context, e *enrollment, errand func(context.Context) error) error {
 	language := e.d.base.Language
-	defer func() { e.d.base.Language = language }()
+	e.d.citizen = true
+	defer func() { e.d.base.Language, e.d.citizen = language, false }()
 	err := errand(ctx)
+	if err != nil && ctx.Err() == nil && !e.saved {
+		a.note(e.officer, DayCounts{Ended: map[Ending]int{ending(err): 1}})
+	}
 	if err != nil && e.place != nil {
 		e.place.abandon(ctx)
 	}
@@ -442,6 +448,9 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 		default:
 		}
 	}
+	if a.cfg.Machine != nil {
+		go a.inspect(ctx, counted)
+	}
 	events := a.cfg.Delivery.Events(ctx)
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
@@ -486,6 +495,8 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			send()
 		case <-tick.C:
 			again()
+		case <-a.noted:
+			again()
 		}
 	}
 }
@@ -515,6 +526,7 @@ func (a *Agent) count(ctx context.Context, ask <-chan struct{}, out chan<- func(
 		}
 		limited, cancel := context.WithTimeout(ctx, a.cfg.Limits.TPM)
 		s, queueErr := a.cfg.Queue.Stats(limited)
+		today, todayErr := a.today(limited)
 		_, tpmErr := a.cfg.TPM.Counter(limited)
 		cancel()
 		var logFault Code
@@ -530,12 +542,45 @@ func (a *Agent) count(ctx context.Context, ask <-chan struct{}, out chan<- func(
 			if queueErr == nil {
 				h.Queued, h.Oldest, h.Quarantined = s.Waiting, s.Oldest, s.Quarantined
 			}
+			if todayErr == nil {
+				h.Today = today
+			}
 		}
-		if queueErr != nil && ctx.Err() == nil {
-			a.log.Error("the queue does not answer", "cause", queueErr)
+		if err := errors.Join(queueErr, todayErr); err != nil && ctx.Err() == nil {
+			a.log.Error("the queue does not answer", "cause", err)
 		}
 		select {
 		case out <- news:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// today is what became of enrollments since midnight.
+func (a *Agent) today(ctx context.Context) (t Today, err error) {
+	now := a.now()
+	_, all := a.cfg.Diary.Day([32]byte{}, now)
+	t.Enrolled = all.Enrolled
+	t.Delivered, t.Refused, err = a.cfg.Archive.Since(ctx, Midnight(now))
+	return t, err
+}
+
+// inspectInterval is how often clock, disk and printer are looked at.
+const inspectInterval = 15 * time.Second
+
+// inspect looks at clock, disk and printer, apart from all others: a printer may be
+// slow to answer.
+func (a *Agent) inspect(ctx context.Context, out chan<- func(*Health)) {
+	for {
+		m := a.cfg.Machine(ctx)
+		select {
+		case out <- func(h *Health) { h.Clock, h.Disk, h.Printer = m.Clock, m.Disk, m.Printer }:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(inspectInterval):
 		case <-ctx.Done():
 			return
 		}

@@ -24,6 +24,8 @@ var (
 	ErrCardMute       = errors.New("the card does not answer: turn it over")
 	ErrCardBusy       = errors.New("the card is in use by another program")
 	ErrPrinter        = errors.New("the printer did not print: look at it")
+	ErrFolder         = errors.New("the page cannot be written: put the drive in, or make room on it")
+	ErrNoRecord       = errors.New("this kiosk has no such record")
 	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
 	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
@@ -222,7 +224,7 @@ var policyRows = []row{
 
 // printFault is for the printer: whatever it was, the receipt is on the screen.
 func printFault(err error) *Fault {
-	return classify(err, []row{{ErrPrinter, CodeNotPrinted, RemedyRetry}, {context.DeadlineExceeded, CodeNotPrinted, RemedyRetry}}, row{code: CodeInternal, remedy: RemedyStaff})
+	return classify(err, []row{{ErrFolder, CodeNotWritten, RemedyRetry}, {ErrPrinter, CodeNotPrinted, RemedyRetry}, {context.DeadlineExceeded, CodeNotPrinted, RemedyRetry}}, row{code: CodeInternal, remedy: RemedyStaff})
 }
 
 // kioskFault is for the machine itself: TPM, disk, policy.

@@ -16,6 +16,7 @@ var (
 	errDoubted   = errors.New("the officer does not recognise the person")
 	errStartOver = errors.New("started over")
 	errSignedOff = errors.New("the officer signed off")
+	errLocked    = errors.New("the officer locked the desk")
 )
 
 // errAway means that a screen must not be shown now.
@@ -28,6 +29,8 @@ type desk struct {
 	intents chan Intent
 	health  chan Health
 	idle    time.Duration
+	lock    time.Duration // at home, until the desk locks itself; zero for never
+	citizen bool          // is here: screens have their place in an enrollment
 
 	guard *guard // nil: nobody is signed on
 
@@ -51,6 +54,12 @@ func (d *desk) update(s State) State {
 	if s.Position = position(s.Screen); s.Position > 0 {
 		s.Positions = len(order)
 	}
+	if s.Screen == ScreenPrinting && !d.citizen {
+		s.Position, s.Positions = 0, 0
+	}
+	if s.Screen == ScreenLocked || s.Locked {
+		s.Health = s.Health.withoutFigures()
+	}
 	if len(s.Actions) == 0 && s.Main != "" {
 		s.Actions = []Action{s.Main}
 	}
@@ -60,8 +69,8 @@ func (d *desk) update(s State) State {
 
 // ask publishes the state that build makes and returns the first intent that
 // answers it. A change of language asks the same question again in it.
-// ActionDecline, ActionDoubtPerson, ActionStartOver and ActionSignOff come back
-// as errors.
+// ActionDecline, ActionDoubtPerson, ActionStartOver, ActionSignOff and ActionLock
+// come back as errors.
 func (d *desk) ask(ctx context.Context, build func() State) (Intent, error) {
 	in, _, err := d.wait(ctx, build, nil)
 	return in, err
@@ -96,8 +105,8 @@ func (d *desk) question(ctx context.Context, build func() State, ready func(*Sta
 	}
 	s = d.show(s)
 	var expired <-chan time.Time
-	if d.idle > 0 && (s.Screen != ScreenSignOn || s.Locked) && s.Screen != ScreenHome {
-		t := time.NewTimer(d.idle)
+	if limit := d.patience(s); limit > 0 {
+		t := time.NewTimer(limit)
 		defer t.Stop()
 		expired = t.C
 	}
@@ -134,6 +143,8 @@ func (d *desk) question(ctx context.Context, build func() State, ready func(*Sta
 				return in, true, errStartOver
 			case ActionSignOff:
 				return in, true, errSignedOff
+			case ActionLock:
+				return in, true, errLocked
 			case ActionChoose:
 				if slices.Contains(d.base.Languages, in.Choice) {
 					d.base.Language = in.Choice
@@ -148,6 +159,17 @@ func (d *desk) question(ctx context.Context, build func() State, ready func(*Sta
 			return in, true, nil
 		}
 	}
+}
+
+// patience is how long a question waits for its answer; zero is for ever.
+func (d *desk) patience(s State) time.Duration {
+	switch {
+	case s.Screen == ScreenHome:
+		return d.lock
+	case s.Screen == ScreenLocked, s.Screen == ScreenSignOn && !s.Locked:
+		return 0
+	}
+	return d.idle
 }
 
 // askOfficer shows the screen that build makes, which wants an officer's card

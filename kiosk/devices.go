@@ -45,10 +45,45 @@ type Portraits interface {
 	Picture(ctx context.Context, kind identity.Kind, image []byte) ([]byte, error)
 }
 
-// Printer puts receipts on paper. Print returns nil only when the page has come out:
-// otherwise ErrPrinter, or the error of a deadline.
+// Printer puts receipts, and the summary of a day, on paper. Its methods return nil
+// only when the page has come out: otherwise ErrPrinter, or the error of a deadline.
 type Printer interface {
 	Print(ctx context.Context, r ReceiptView, language string, training bool) error
+	PrintDay(ctx context.Context, v DayView, language string, training bool) error
+}
+
+// Folder takes what would be printed, and records that were set aside, as files: the
+// name of the file, or ErrFolder. A receipt with a cancel code is never written.
+type Folder interface {
+	Write(ctx context.Context, r ReceiptView, language string, training bool) (file string, err error)
+	WriteDay(ctx context.Context, v DayView, language string, training bool) (file string, err error)
+	// WriteRecord writes a record as it is kept, sealed and signed, with why it was
+	// set aside.
+	WriteRecord(ctx context.Context, id queue.ID) (file string, err error)
+}
+
+// Archive is what this kiosk remembers of the records that it made. It knows of no
+// others, and of these nothing that names a person.
+type Archive interface {
+	// Recent are records of either kind, SetAside those in quarantine: the newest
+	// first, at most limit. Entries have no QR.
+	Recent(ctx context.Context, limit int) ([]RecordView, error)
+	SetAside(ctx context.Context, limit int) ([]RecordView, error)
+	// Matching are the ids that begin with some hexadecimal digits, at most limit.
+	Matching(ctx context.Context, digits string, limit int) ([]queue.ID, error)
+	// Record is one record, with its final receipt if there is one, and with its
+	// bytes as they were put while they are here; ErrNoRecord.
+	Record(ctx context.Context, id queue.ID) (v RecordView, final string, data []byte, err error)
+	// Since counts what became of records from some time on.
+	Since(ctx context.Context, t time.Time) (delivered, refused int, err error)
+}
+
+// Diary counts what happens at this desk, by officers and local days, for its
+// officers. It knows officers by the SHA-256 of their certificates, and nothing of
+// citizens. Note is durable when it has returned nil.
+type Diary interface {
+	Note(officer [32]byte, at time.Time, more DayCounts) error
+	Day(officer [32]byte, at time.Time) (own, all DayCounts)
 }
 
 // Tokens opens PIV tokens by the role of their reader. Open probes first and

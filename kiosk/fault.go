@@ -102,6 +102,7 @@ const (
 	CodeInspected        Code = "K-NET-07"   // a proxy opens the connection; see Health.Inspector
 	CodeSplitView        Code = "K-LOG-01"   // the registry's public log has shown two faces
 	CodeNotPrinted       Code = "K-PRINT-01" // no paper, off, or its queue stands still
+	CodeNotWritten       Code = "K-PRINT-02" // the folder for pages is not there, full, or not to be written to
 	CodeTimedOut         Code = "K-FLOW-01"  // nobody answered
 	CodeInternal         Code = "K-FLOW-99"
 )
@@ -116,5 +117,5 @@ func Codes() []Code {
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeAuthorityFork, CodeClock,
 		CodeKioskCertificate, CodeCertificateEnds, CodeUnreachable,
-		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeNotPrinted, CodeTimedOut, CodeInternal}
+		CodeCaptivePortal, CodeNonsense, CodeNotAllowed, CodeTLS, CodeRejected, CodeInspected, CodeSplitView, CodeNotPrinted, CodeNotWritten, CodeTimedOut, CodeInternal}
 }

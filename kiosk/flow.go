@@ -43,6 +43,7 @@ type enrollment struct {
 	id           string
 	cert         [][]byte
 	limits       Limits
+	count        func(DayCounts)
 	clock        func() Times
 	newestPolicy func() (policy.Signed, error)
 	texts        func([32]byte) (string, bool)
@@ -52,6 +53,7 @@ type enrollment struct {
 	custodian    *custodian // nil: no keys are kept here
 
 	old   *oldHolder // the key that this enrollment replaces; nil for a first one
+	saved bool       // its record is durable
 	place holderKey  // where the new key lives; nil until it is chosen
 	begun uint32     // serial number of the token that was written to, 0 for none
 }
@@ -137,6 +139,12 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.saved = true
+	counts := DayCounts{Enrolled: 1}
+	if len(doc.lacks) > 0 {
+		counts.Second = 1
+	}
+	e.count(counts)
 	e.place.settle(ctx) // the key belongs to a record now
 	if err := e.activity.Enrolled(e.officer.digest(), saved.at); err != nil {
 		e.log.Error("the enrollment is saved and not counted", "cause", err)

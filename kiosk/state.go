@@ -51,8 +51,11 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close
+	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close, Receipts, SetAside
 	Receipt *ReceiptView // Receipt
+	Records []RecordView // Receipts, SetAside: the newest first
+	Record  *RecordView  // Record
+	Day     *DayView     // Day
 	Custody *CustodyView // CustodyKey
 	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
 	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings
@@ -66,6 +69,11 @@ const (
 	ScreenSignOn       Screen = "sign-on"       // officer's card and PIN; see State.Locked
 	ScreenHome         Screen = "home"          // officer: start
 	ScreenClose        Screen = "close"         // officer's card and PIN end the windows
+	ScreenLocked       Screen = "locked"        // the same officer goes on, or another one takes over
+	ScreenReceipts     Screen = "receipts"      // officer: look for one, and the newest
+	ScreenSetAside     Screen = "set-aside"     // officer: records in quarantine
+	ScreenRecord       Screen = "record"        // officer: one of either
+	ScreenDay          Screen = "day"           // officer: what was done, and what is to do before going
 	ScreenLanguage     Screen = "language"      // citizen chooses
 	ScreenWelcome      Screen = "welcome"       // what happens, rights
 	ScreenPlaceCard    Screen = "place-card"    // ID card on the reader
@@ -99,7 +107,7 @@ const (
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
-	return []Screen{ScreenSignOn, ScreenHome, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
+	return []Screen{ScreenSignOn, ScreenHome, ScreenLocked, ScreenReceipts, ScreenSetAside, ScreenRecord, ScreenDay, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
 		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
 		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey}
@@ -143,6 +151,12 @@ const (
 	ActionSignOff       Action = "sign-off" // officer leaves
 	ActionClose         Action = "close"    // officer: end the windows; asks for card and PIN
 	ActionStart         Action = "start"
+	ActionLock          Action = "lock"           // officer goes away for a while
+	ActionReceipts      Action = "receipts"       // officer: receipts given here
+	ActionSetAside      Action = "set-aside"      // officer: records in quarantine
+	ActionDay           Action = "day"            // officer: end of the day
+	ActionFind          Action = "find"           // officer: Intent.Secret = the beginning of a record's number, or a scanned receipt
+	ActionWrite         Action = "write"          // officer: the page, or the record set aside, into a folder
 	ActionChoose        Action = "choose"         // Intent.Choice = language
 	ActionContinue      Action = "continue"       // welcome
 	ActionEnterCAN      Action = "enter-can"      // Intent.Secret
@@ -167,7 +181,7 @@ const (
 	ActionNumber        Action = "number"         // Intent.Secret = custody number
 	ActionMove          Action = "move"           // citizen: move to a token now
 	ActionLeave         Action = "leave"          // citizen: back to the home screen
-	ActionPrint         Action = "print"          // the receipt, on paper
+	ActionPrint         Action = "print"          // the receipt or the page, on paper; Intent.Choice = language of a page for officers
 )
 
 // Intent is what a person did. It is one value for all actions.
@@ -175,7 +189,7 @@ type Intent struct {
 	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
-	Secret secret.Text // PIN, CAN, custody number or scanned zone; wiped by the agent after use
+	Secret secret.Text // PIN, CAN, custody number, scanned zone, or what to find; wiped by the agent after use
 	MRZ    *MRZKey
 }
 
@@ -319,6 +333,8 @@ const (
 	PINUnknown   PINProblem = "unknown-number" // no key of this custody number is here
 	PINKeyWrong  PINProblem = "wrong-key"      // refused by a key in custody
 	PINLastTry   PINProblem = "last-try"       // not tried yet: Left is 1, and the person must know
+	PINNoRecord  PINProblem = "no-record"      // this kiosk has made no such record, or what was entered is no number
+	PINSeveral   PINProblem = "several"        // records' numbers begin so
 )
 
 // ReceiptView is the provisional receipt, and the final one when it has come.
@@ -334,9 +350,11 @@ type ReceiptView struct {
 }
 
 // Number is the record's, in groups of eight digits.
-func (r ReceiptView) Number() string {
+func (r ReceiptView) Number() string { return inGroups(r.RecordID) }
+
+func inGroups(id string) string {
 	var b strings.Builder
-	for i, c := range r.RecordID {
+	for i, c := range id {
 		if i > 0 && i%8 == 0 {
 			b.WriteByte(' ')
 		}
@@ -360,6 +378,9 @@ const (
 	DeviceOfficer  Device = "officer"
 	DeviceTPM      Device = "tpm"
 	DeviceQueue    Device = "queue"
+	DeviceClock    Device = "clock"
+	DeviceDisk     Device = "disk"
+	DevicePrinter  Device = "printer"
 	DeviceRegistry Device = "registry"
 )
 
@@ -376,9 +397,35 @@ type Health struct {
 	Oldest       time.Time // zero when none
 	Delivered    time.Time // last delivery; zero when never
 	Quarantined  int
-	LogFault     Code   // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
-	Alarms       []Code // what else staff must see to, while all goes on: CodeAuthorityFork, CodeCertificateEnds
+	Today        Today
+	Clock        Code         // why the clock cannot be right; "" when nothing speaks against it
+	Disk         Code         // why nothing can be saved; "" when there is room
+	Printer      PrinterState // of the printer for receipts
+	LogFault     Code         // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
+	Alarms       []Code       // what else staff must see to, while all goes on: CodeAuthorityFork, CodeCertificateEnds
 }
+
+// withoutFigures takes away what only the officer who signed on is shown.
+func (h Health) withoutFigures() Health {
+	h.Queued, h.Oldest, h.Delivered, h.Quarantined, h.Today = 0, time.Time{}, time.Time{}, 0, Today{}
+	return h
+}
+
+// Today is what has become of enrollments since midnight, local time.
+type Today struct {
+	Enrolled  int // saved here
+	Delivered int // receipts of the registry that came
+	Refused   int // rejected and set aside, or refused by the identity authority
+}
+
+// PrinterState is how the printer does.
+type PrinterState string
+
+const (
+	PrinterNone  PrinterState = "" // none is configured
+	PrinterReady PrinterState = "ready"
+	PrinterMute  PrinterState = "mute" // it does not answer, or takes no jobs
+)
 
 // ReaderState is what a reader shows.
 type ReaderState string

@@ -30,7 +30,11 @@ type stepper struct {
 }
 
 func (e *enrollment) stepper(screen Screen, names ...StepName) *stepper {
-	p := &stepper{d: e.d, observe: e.observe}
+	return newStepper(e.d, e.observe, screen, names...)
+}
+
+func newStepper(d *desk, observe func(Event), screen Screen, names ...StepName) *stepper {
+	p := &stepper{d: d, observe: observe}
 	p.s = State{Screen: screen, Turn: TurnMachine}
 	for _, n := range names {
 		p.s.Steps = append(p.s.Steps, Step{Name: n, Status: StepPending})

@@ -223,12 +223,17 @@ func (o officer) digest() [32]byte { return sha256.Sum256(o.leaf.Raw) }
 // card.
 func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
 	d.base.Officer, d.guard = "", nil
+	return a.admit(ctx, d, ScreenSignOn)
+}
+
+// admit asks on a screen for the card and PIN of any officer.
+func (a *Agent) admit(ctx context.Context, d *desk, screen Screen) (officer, error) {
 	if p, err := a.cfg.Policy(); err == nil {
 		d.base.Simulated = simulated(p.Policy())
 	}
 	g := &guard{left: a.left.Load}
 	o, err := d.askOfficer(ctx, func() State {
-		return State{Screen: ScreenSignOn, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+		return State{Screen: screen, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
 	}, func(ctx context.Context, pin secret.Text) (o officer, err error) {
 		err = g.proving(func() error {
 			o, err = a.recognise(ctx, officer{}, pin)

@@ -18,6 +18,7 @@ import (
 	"fyne.io/fyne/v2/test"
 
 	"enrollkiosk/kiosk"
+	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/ui/internal/samples"
 )
@@ -67,6 +68,19 @@ func (b *bench) reach(a kiosk.Action, s kiosk.State) (button string, want kiosk.
 		b.typeText("320415")
 	case kiosk.ActionScanMRZ:
 		b.keys(zone)
+	case kiosk.ActionFind:
+		want.Secret = secret.FromString(custody)
+		if s.Screen == kiosk.ScreenSetAside { // each record is a button
+			r := s.Records[0]
+			want.Secret = secret.FromString(r.ID)
+			button = r.ID[:8] + " · " + r.Saved.Local().Format("01-02 15:04") + " · " + w.Rejection(kiosk.RejectionOf(r.Code))
+			break
+		}
+		b.typeText(custody)
+	case kiosk.ActionPrint, kiosk.ActionWrite:
+		if s.Record != nil || s.Day != nil {
+			want.Choice = s.Language
+		}
 	case kiosk.ActionDecline, kiosk.ActionDoubtPerson:
 		b.tap(button)
 		b.desk.none(b.t)
@@ -90,6 +104,8 @@ func equal(t *testing.T, name string, got, want kiosk.Intent) {
 		mrz = true
 	case kiosk.ActionScanMRZ:
 		secret = zone + "\n"
+	case kiosk.ActionFind:
+		secret = string(want.Secret.Reveal())
 	}
 	if string(got.Secret.Reveal()) != secret {
 		t.Errorf("%s: the wrong digits were sent", name)
@@ -209,7 +225,7 @@ func TestTheMainThingHasTheFocus(t *testing.T) {
 			t.Errorf("%s: nothing has the focus", s.Name)
 		}
 		b.w.Canvas().Unfocus()
-		b.typeText(either(s.State.Main == kiosk.ActionNumber, custody, pin))
+		b.typeText(either(s.State.Main == kiosk.ActionNumber || s.State.Main == kiosk.ActionFind, custody, pin))
 		b.press(fyne.KeyReturn)
 		if b.book("en").Action(s.State.Main) == "" || b.page.entry != nil && s.State.Main == kiosk.ActionEnterMRZ || b.button(b.book("en").Label(words.PageBack, nil)) != nil {
 			b.desk.sent = nil

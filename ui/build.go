@@ -184,6 +184,16 @@ func (d *drawing) page() page {
 		return d.home()
 	case kiosk.ScreenClose:
 		return d.closing()
+	case kiosk.ScreenLocked:
+		return d.locked()
+	case kiosk.ScreenReceipts:
+		return d.receipts()
+	case kiosk.ScreenSetAside:
+		return d.setAside()
+	case kiosk.ScreenRecord:
+		return d.record()
+	case kiosk.ScreenDay:
+		return d.day()
 	case kiosk.ScreenLanguage:
 		return d.chooseLanguage()
 	case kiosk.ScreenWelcome:
@@ -248,7 +258,7 @@ func (d *drawing) standard(body fyne.CanvasObject) page {
 func elsewhere(a kiosk.Action) bool {
 	switch a {
 	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
-		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove:
+		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove, kiosk.ActionFind:
 		return true
 	}
 	return false

@@ -27,6 +27,7 @@ type button struct {
 	text    string
 	icon    string // a drawing before the text, "" for none
 	kind    kind
+	wide    float32 // at least; 0 for what the text needs
 	act     func()
 	typed   func(rune)           // keys it has no use for
 	pressed func(*fyne.KeyEvent) // likewise
@@ -110,7 +111,7 @@ func (b *button) MinSize() fyne.Size {
 		t.Width += iconSide + iconGap
 	}
 	p := b.padding()
-	s := fyne.NewSize(t.Width+2*p.Width, t.Height+2*p.Height)
+	s := fyne.NewSize(max(b.wide-2*ringGap, t.Width+2*p.Width), t.Height+2*p.Height)
 	switch b.kind {
 	case mainButton, plainButton:
 		s = s.Max(fyne.NewSize(160, touch))
@@ -168,7 +169,11 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 	r.face.Move(fyne.NewPos(ringGap, ringGap))
 	r.face.Resize(size.SubtractWidthHeight(2*ringGap, 2*ringGap))
 	if r.b.kind == keyButton { // keys keep their size; a long word gets smaller
-		for r.text.TextSize = r.b.textSize(); r.text.TextSize > 12 && r.text.MinSize().Width > size.Width-2*ringGap-6; {
+		room := size.Width - 2*ringGap - 6
+		if r.icon != nil {
+			room -= iconSide + iconGap
+		}
+		for r.text.TextSize = r.b.textSize(); r.text.TextSize > 12 && r.text.MinSize().Width > room; {
 			r.text.TextSize--
 		}
 	}

@@ -35,6 +35,7 @@ func (l *local) reset(s kiosk.State) {
 	again := s.Screen == kiosk.ScreenAccessNumber
 	*l = local{lines: again && l.lines, scanned: again && l.scanned}
 	l.unclear = l.scanned && s.PIN != nil && s.PIN.Problem != kiosk.PINFine
+	l.scan.receipt = s.Screen == kiosk.ScreenReceipts
 	l.typed.max = 12
 	if s.PIN != nil && s.PIN.Max > 0 {
 		l.typed.max = s.PIN.Max

@@ -9,11 +9,13 @@ import (
 	"enrollkiosk/kiosk/secret"
 )
 
-// A keyboard-wedge scanner types a machine-readable zone as a keyboard would,
-// faster than people do, and ends each line or only the last one with Enter.
+// A keyboard-wedge scanner types a machine-readable zone, or the code of a receipt, as
+// a keyboard would, faster than people do, and ends each line or only the last
+// one with Enter.
 const (
-	scanMost  = 256 // characters of one scan, line ends and what scanners add included
-	scanLeast = 45  // in a zone whose lines come without their last filler
+	scanMost  = 256  // characters of a zone, line ends and what scanners add included
+	scanRoom  = 4096 // of a receipt
+	scanLeast = 45   // in a zone whose lines come without their last filler
 	// scanSure is how many keys at a scanner's pace make a scan. The first five
 	// characters of every zone are the document code and the issuing state
 	// (ICAO 9303-4 4.2.2, 9303-5 4.2.2, 9303-6 4.2.2): nothing of the person is drawn
@@ -26,8 +28,9 @@ const (
 // scan is what a scanner has typed. Nothing draws it. Every key goes in, a
 // person's too: those never come at its pace, and Enter forgets them.
 type scan struct {
-	b       [scanMost]byte
-	n       int       // more than b holds: too long
+	b       [scanRoom]byte
+	n       int       // more than most: too long
+	receipt bool      // the code of a receipt is expected, no zone
 	run     int       // keys at a scanner's pace, the last one included
 	mixed   bool      // not one key held down
 	letters bool      // not digits alone, as an access number
@@ -38,8 +41,10 @@ type scan struct {
 
 func (s *scan) wipe() {
 	clear(s.b[:])
-	*s = scan{ended: s.ended}
+	*s = scan{ended: s.ended, receipt: s.receipt}
 }
+
+func (s *scan) most() int { return either(s.receipt, scanRoom, scanMost) }
 
 // quiet says whether a scan has come to its end without a whole zone.
 func (s *scan) quiet(now time.Time) bool { return s.on && now.Sub(s.last) > scanQuiet }
@@ -66,16 +71,16 @@ func (s *scan) put(r rune) {
 	if r > '~' {
 		r = '?'
 	}
-	if s.n < len(s.b) {
+	if s.n < s.most() {
 		s.b[s.n] = byte(r)
 	}
-	s.n = min(s.n+1, len(s.b)+1)
+	s.n = min(s.n+1, s.most()+1)
 }
 
 // zone counts the characters that a zone can have, once with spaces for filler.
 // ok is false when there are others.
 func (s *scan) zone() (without, with int, ok bool) {
-	if s.n > len(s.b) {
+	if s.n > s.most() {
 		return 0, 0, false
 	}
 	ok = true
@@ -94,11 +99,24 @@ func (s *scan) zone() (without, with int, ok bool) {
 	return without, with, ok
 }
 
-// whole says whether it is all of a zone: TD1, TD2 or TD3.
+// whole says whether it is all of a zone: TD1, TD2 or TD3. How many lines a receipt
+// has, nobody knows before they have come.
 func (s *scan) whole() bool {
+	if s.receipt {
+		return false
+	}
 	without, with, ok := s.zone()
 	size := func(n int) bool { return n == 90 || n == 72 || n == 88 }
 	return ok && (size(without) || size(with))
+}
+
+// enough says whether what came before the quiet may be what was to be scanned.
+func (s *scan) enough() bool {
+	if s.receipt {
+		return s.n >= scanLeast && s.n <= s.most()
+	}
+	n, _, _ := s.zone()
+	return n >= scanLeast
 }
 
 // enter takes an Enter and says whether it is a scanner's.
@@ -165,7 +183,7 @@ func (u *UI) settle() {
 	if !s.quiet(u.o.Now()) {
 		return
 	}
-	if n, _, _ := s.zone(); n >= scanLeast {
+	if s.enough() {
 		u.scanned()
 		return
 	}
@@ -178,6 +196,6 @@ func (u *UI) settle() {
 func (u *UI) scanned() {
 	l := &u.local
 	l.unclear, l.scanned, l.problem, l.scan.ended = false, true, "", u.o.Now()
-	u.act(kiosk.Intent{Action: kiosk.ActionScanMRZ, Secret: l.scan.take()})
+	u.act(kiosk.Intent{Action: either(l.scan.receipt, kiosk.ActionFind, kiosk.ActionScanMRZ), Secret: l.scan.take()})
 	u.rebuild(true)
 }

@@ -1,5 +1,5 @@
-// Package paper sets what people take home as PDF: one page of A4, in every
-// language that the kiosk speaks. It prints nothing. The cancel code is the only
+// Package paper sets what people take home, and an officer's summary of the day, as
+// PDF: one page of A4, in every language that the kiosk speaks. It prints nothing. The cancel code is the only
 // secret that ever stands on paper; there is no name on it.
 package paper
 
@@ -28,15 +28,7 @@ func Receipt(c *words.Catalog, r kiosk.ReceiptView, kioskID string, training boo
 		return nil, fmt.Errorf("receipt of %d bytes: %w", len(r.QR), ErrTooLong)
 	}
 	d := newDocument(c.Label(words.App, nil), c.Code())
-	s := d.page()
-	s.rectangle(0, 0, pageWidth, 22*mm, navy)
-	s.text(left, 14*mm, c.Label(words.App, nil), 20, true, white)
-	y := 34 * mm
-	if training {
-		s.rectangle(0, 22*mm, pageWidth, 10*mm, alarm)
-		s.text(left, 28.5*mm, c.Label(words.Training, nil), 12, true, white)
-		y += 10 * mm
-	}
+	s, y := d.headed(c, training)
 	title := c.Title(kiosk.ScreenReceipt)
 	if r.CancelCode.Len() == 0 {
 		title = c.Label(words.PaperCopy, nil)
@@ -79,4 +71,19 @@ func Receipt(c *words.Catalog, r kiosk.ReceiptView, kioskID string, training boo
 	s.text(left, y, string(r.CancelCode.Reveal()), 22, true, black)
 	s.paragraph(left, y+9*mm, inner, c.Label(words.CancelHint, nil), 12, false, black)
 	return d.bytes()
+}
+
+// headed begins a page: whose it is, and whether it is of a training installation.
+// y is where its title stands.
+func (d *document) headed(c *words.Catalog, training bool) (s *sheet, y float64) {
+	s = d.page()
+	s.rectangle(0, 0, pageWidth, 22*mm, navy)
+	s.text(left, 14*mm, c.Label(words.App, nil), 20, true, white)
+	y = 34 * mm
+	if training {
+		s.rectangle(0, 22*mm, pageWidth, 10*mm, alarm)
+		s.text(left, 28.5*mm, c.Label(words.Training, nil), 12, true, white)
+		y += 10 * mm
+	}
+	return s, y
 }

@@ -34,6 +34,7 @@ var (
 	grey  = ink{0.27, 0.33, 0.39}
 	navy  = ink{0.063, 0.16, 0.29}
 	white = ink{1, 1, 1}
+	line  = ink{0.79, 0.82, 0.855}
 	alarm = ink{0.357, 0.165, 0.525}
 )
 
@@ -250,6 +251,7 @@ func (s *sheet) rule(x, y, w float64, c ink, dash string) {
 
 const (
 	dashed = "[4 3]"
+	solid  = "[]"
 )
 
 // modules draws a QR code without its quiet zone.

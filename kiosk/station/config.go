@@ -49,9 +49,11 @@ type ResidentConfig struct {
 	Decoder string `toml:"decoder"` // program that turns their photo (WLT, standard input) into BMP or JPEG
 }
 
-// PrinterConfig finds the printer for receipts.
+// PrinterConfig finds the printer for receipts, and the folder for what is not
+// printed.
 type PrinterConfig struct {
-	URL string `toml:"url"` // e.g. "ipp://localhost/printers/desk", a queue of CUPS; left out: receipts are only shown
+	URL    string `toml:"url"`    // e.g. "ipp://localhost/printers/desk", a queue of CUPS; left out: receipts are only shown
+	Folder string `toml:"folder"` // e.g. a drive's: copies and summaries as PDF where there is no printer, records that were set aside; left out: nothing is written
 }
 
 // TPMConfig finds the TPM: "/dev/tpmrm0", or "unix:/path" for a socket.
@@ -109,7 +111,7 @@ func Load(file string) (Config, error) {
 	if err != nil {
 		return Config{}, &ConfigError{File: file, Err: err}
 	}
-	for _, p := range []*string{&c.Kiosk.State, &c.Kiosk.Socket, &c.Kiosk.Texts, &c.Trust.Policy, &c.Metrics.File} {
+	for _, p := range []*string{&c.Kiosk.State, &c.Kiosk.Socket, &c.Kiosk.Texts, &c.Trust.Policy, &c.Metrics.File, &c.Printer.Folder} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}

@@ -33,6 +33,7 @@ type Station struct {
 	policies  *policies
 	activity  *activity
 	decisions *decisions
+	diary     *diary
 	metrics   *metrics
 	courier   *courier.Courier
 	client    *client.Client
@@ -99,6 +100,9 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if s.decisions, err = openDecisions(c, o.Log); err != nil {
 		return nil, err
 	}
+	if s.diary, err = openDiary(c, o.Log); err != nil {
+		return nil, err
+	}
 	texts, err := readTexts(c.Kiosk.Texts)
 	if err != nil {
 		return nil, err
@@ -118,8 +122,10 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	if err != nil {
 		return nil, err
 	}
+	past := archive{s.queue, s.decisions}
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: s.own.record, Languages: c.Kiosk.Languages,
 		Readers: readers, Portraits: c.portraits(), Printer: paper, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
+		Archive: past, Diary: s.diary, Folder: c.folder(past), Machine: (&machine{state: c.Kiosk.State, clock: s.clock, printer: paper}).look,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Alarms: s.alarms, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if c.Metrics.File != "" {
 		s.metrics = newMetrics(s, c.Metrics.File)

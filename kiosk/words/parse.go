@@ -124,6 +124,13 @@ func (f file) each(visit func(key string, m message)) {
 	}
 	group("take/", f.Take, plain, visit)
 	group("items/", f.Items, plain, visit)
+	for _, k := range slices.Sorted(maps.Keys(f.Standings)) {
+		visit("standings/"+string(k)+"/name", plain(f.Standings[k].Name))
+		visit("standings/"+string(k)+"/means", plain(f.Standings[k].Means))
+	}
+	group("rejections/", f.Rejections, plain, visit)
+	group("advices/", f.Advices, plain, visit)
+	group("endings/", f.Endings, plain, visit)
 	group("labels/", f.Labels, same, visit)
 	for _, k := range slices.Sorted(maps.Keys(f.Troubles)) {
 		t := f.Troubles[k]

@@ -140,6 +140,21 @@ func (c *Catalog) Label(l Label, a Args) string {
 	return m.fill(a)
 }
 
+// Standing says in a few words how a record stands, Means what that means.
+func (c *Catalog) Standing(s kiosk.Standing) string { return c.f.Standings[s].Name }
+
+// Means is the sentence to Standing.
+func (c *Catalog) Means(s kiosk.Standing) string { return c.f.Standings[s].Means }
+
+// Rejection says why a record was not accepted.
+func (c *Catalog) Rejection(r kiosk.Rejection) string { return known(c.f.Rejections, r) }
+
+// Advice is the one thing to do about it.
+func (c *Catalog) Advice(a kiosk.Advice) string { return known(c.f.Advices, a) }
+
+// Ending says how an enrollment ended that brought no record.
+func (c *Catalog) Ending(e kiosk.Ending) string { return known(c.f.Endings, e) }
+
 // Sentences returns every sentence, unfilled, for checks of fonts and lengths.
 func (c *Catalog) Sentences() []string {
 	var all []string
@@ -161,28 +176,37 @@ func known[K ~string](m map[K]string, k K) string {
 
 // file is the form of a catalogue.
 type file struct {
-	Code     string                                        `json:"code"`
-	Name     string                                        `json:"name"`
-	Screens  map[kiosk.Screen]screen                       `json:"screens"`
-	Actions  map[kiosk.Action]string                       `json:"actions"`
-	Steps    map[kiosk.StepName]string                     `json:"steps"`
-	Statuses map[kiosk.StepStatus]string                   `json:"statuses"`
-	Checks   map[kiosk.CheckName]string                    `json:"checks"`
-	Verdicts map[kiosk.Verdict]string                      `json:"verdicts"`
-	Lacks    map[kiosk.Lack]string                         `json:"lacks"`
-	PIN      map[kiosk.PINProblem]message                  `json:"pin"`
-	Devices  map[kiosk.Device]string                       `json:"devices"`
-	Readers  map[kiosk.ReaderState]string                  `json:"readers"`
-	Bring    map[kiosk.Device]map[kiosk.ReaderState]string `json:"bring"`
-	Take     map[kiosk.Device]string                       `json:"take"`
-	Items    map[string]string                             `json:"items"`
-	Labels   map[Label]message                             `json:"labels"`
-	Troubles map[kiosk.Code]trouble                        `json:"troubles"`
+	Code       string                                        `json:"code"`
+	Name       string                                        `json:"name"`
+	Screens    map[kiosk.Screen]screen                       `json:"screens"`
+	Actions    map[kiosk.Action]string                       `json:"actions"`
+	Steps      map[kiosk.StepName]string                     `json:"steps"`
+	Statuses   map[kiosk.StepStatus]string                   `json:"statuses"`
+	Checks     map[kiosk.CheckName]string                    `json:"checks"`
+	Verdicts   map[kiosk.Verdict]string                      `json:"verdicts"`
+	Lacks      map[kiosk.Lack]string                         `json:"lacks"`
+	PIN        map[kiosk.PINProblem]message                  `json:"pin"`
+	Devices    map[kiosk.Device]string                       `json:"devices"`
+	Readers    map[kiosk.ReaderState]string                  `json:"readers"`
+	Bring      map[kiosk.Device]map[kiosk.ReaderState]string `json:"bring"`
+	Take       map[kiosk.Device]string                       `json:"take"`
+	Items      map[string]string                             `json:"items"`
+	Standings  map[kiosk.Standing]standing                   `json:"standings"`
+	Rejections map[kiosk.Rejection]string                    `json:"rejections"`
+	Advices    map[kiosk.Advice]string                       `json:"advices"`
+	Endings    map[kiosk.Ending]string                       `json:"endings"`
+	Labels     map[Label]message                             `json:"labels"`
+	Troubles   map[kiosk.Code]trouble                        `json:"troubles"`
 }
 
 type screen struct {
 	Title       string `json:"title"`
 	Instruction string `json:"instruction"`
+}
+
+type standing struct {
+	Name  string `json:"name"`
+	Means string `json:"means"`
 }
 
 type trouble struct {

@@ -24,7 +24,8 @@ var keys = []struct {
 	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
 	{"t", kiosk.ActionNoToken}, {"k", kiosk.ActionCustody}, {"v", kiosk.ActionLeave},
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
-	{"p", kiosk.ActionPrint}, {"x", kiosk.ActionClose},
+	{"p", kiosk.ActionPrint}, {"z", kiosk.ActionClose}, {"w", kiosk.ActionWrite},
+	{"r", kiosk.ActionReceipts}, {"a", kiosk.ActionSetAside}, {"e", kiosk.ActionDay}, {"x", kiosk.ActionLock},
 }
 
 // runEnroll is the desk in a terminal: it prints each state as it comes and
@@ -212,6 +213,8 @@ func (t *terminal) question(s kiosk.State) {
 	switch s.Screen {
 	case kiosk.ScreenHome:
 		t.home(s)
+	case kiosk.ScreenReceipts, kiosk.ScreenSetAside:
+		t.records(s)
 	case kiosk.ScreenWelcome:
 		for _, l := range []words.Label{words.Welcome1, words.Welcome2, words.Welcome3, words.Welcome4} {
 			fmt.Fprintf(t.out, "    %s\n", label(l))
@@ -262,11 +265,19 @@ func (t *terminal) question(s kiosk.State) {
 	if r := s.Review; r != nil {
 		t.review(r)
 	}
+	if r := s.Record; r != nil {
+		t.record(*r)
+	}
+	if v := s.Day; v != nil {
+		t.day(*v)
+	}
 	if p := s.PIN; p != nil {
 		if p.Problem != kiosk.PINFine {
 			fmt.Fprintf(t.out, "  ! %s\n", t.words.Problem(*p))
 		}
-		fmt.Fprintf(t.out, "    %s\n", t.digits(*p))
+		if !slices.Contains(s.Actions, kiosk.ActionFind) {
+			fmt.Fprintf(t.out, "    %s\n", t.digits(*p))
+		}
 	}
 	if slices.Contains(s.Actions, kiosk.ActionScanMRZ) {
 		fmt.Fprintf(t.out, "    %s\n", label(words.ScanHint))
@@ -300,6 +311,8 @@ func (t *terminal) home(s kiosk.State) {
 	if h.Queued > 0 {
 		waiting = words.WaitingRecords
 	}
+	fmt.Fprintf(t.out, "    %s: %d %s, %d %s, %d %s\n", t.words.Label(words.TodayTitle, nil), h.Today.Enrolled, t.words.Label(words.DayEnrolled, nil),
+		h.Today.Delivered, t.words.Label(words.DayDelivered, nil), h.Today.Refused, t.words.Label(words.DayRefused, nil))
 	fmt.Fprintf(t.out, "    %s\n    %s: %s. %s.\n", t.words.Label(words.SignedOn, words.Args{"number": s.Officer}),
 		t.words.Label(words.Connection, nil), t.words.Label(line, nil), t.words.Label(waiting, args))
 	if !h.Registry && h.RegistryNote != "" {
@@ -405,7 +418,7 @@ func (t *terminal) name(s kiosk.State, a kiosk.Action) string {
 
 // answer turns a typed line into an intent.
 func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error {
-	if slices.Contains(s.Actions, kiosk.ActionScanMRZ) && t.scans(text) {
+	if slices.Contains(s.Actions, kiosk.ActionScanMRZ) && t.scans(text) || slices.Contains(s.Actions, kiosk.ActionFind) && t.finds(text) {
 		return nil
 	}
 	if t.mrz != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"enrollkiosk/kiosk"
@@ -44,9 +45,34 @@ func (t *terminal) scans(text []byte) bool {
 	return true
 }
 
-// endScan sends what was scanned, if that can be a zone.
+// findMost is more than any receipt that a code holds.
+const findMost = 4096
+
+// finds takes text when it is how a record's number begins, or a line of a receipt: a
+// final one has several, which come together.
+func (t *terminal) finds(text []byte) bool {
+	if t.scan == nil {
+		if len(text) < 2 { // a letter for something else
+			return false
+		}
+		t.scan = make([]byte, 0, findMost)
+	}
+	if len(t.scan)+len(text) < findMost {
+		t.scan = append(append(t.scan, text...), '\n')
+	}
+	t.scanned = time.After(scanQuiet)
+	return true
+}
+
+// endScan sends what was scanned, if that can be a zone, or what is looked for.
 func (t *terminal) endScan(ctx context.Context, s kiosk.State) error {
 	defer t.forgetScan()
+	if slices.Contains(s.Actions, kiosk.ActionFind) {
+		in := kiosk.Intent{State: s.Number, Action: kiosk.ActionFind, Secret: secret.New(bytes.Clone(bytes.TrimSpace(t.scan)))}
+		err := t.desk.Send(ctx, in)
+		in.Wipe()
+		return err
+	}
 	t.mrz = nil
 	fmt.Fprintln(t.out)
 	if len(t.scan) < scanLeast {

@@ -228,6 +228,12 @@ const somePIN, someCAN, someNumber = "58203917", "739105", "39402174"
 var holder = &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"), Number: secret.FromString("D23145890"),
 	Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"), Sex: "F", Nationality: "UTO", Issuer: "UTO"}
 
+var (
+	someRecord = kiosk.RecordView{ID: strings.Repeat("0123abcd", 8), Standing: kiosk.StandingWaiting, QR: "eyJ.specimen"}
+	// one that was not accepted
+	asideRecord = kiosk.RecordView{ID: strings.Repeat("0123abcd", 8), Standing: kiosk.StandingSetAside, Code: "registry-kiosk", File: "some.json"}
+)
+
 type scene struct {
 	state  kiosk.State
 	types  string
@@ -252,6 +258,27 @@ func scenes() []scene {
 			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / es / hi / zh"}},
 		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)},
 			"k", kiosk.Intent{Action: kiosk.ActionCustody}, []string{"k = "}},
+		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionReceipts, kiosk.ActionSetAside, kiosk.ActionDay, kiosk.ActionLock),
+			Health: kiosk.Health{Today: kiosk.Today{Enrolled: 41, Delivered: 37, Refused: 2}}},
+			"e", kiosk.Intent{Action: kiosk.ActionDay}, []string{"r = ", "a = ", "e = ", "x = ", "41", "37"}},
+		{kiosk.State{Screen: kiosk.ScreenLocked, Main: kiosk.ActionSignOn, Actions: acts(kiosk.ActionSignOn, kiosk.ActionChoose), PIN: pad(6, 8)},
+			somePIN, kiosk.Intent{Action: kiosk.ActionSignOn, Secret: secret.FromString(somePIN)}, []string{"PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenReceipts, Main: kiosk.ActionFind, Actions: acts(kiosk.ActionFind, kiosk.ActionBack, kiosk.ActionLock), Records: []kiosk.RecordView{someRecord},
+			PIN: &kiosk.PINView{Min: 8, Max: 64, Problem: kiosk.PINNoRecord}},
+			"0123abcd", kiosk.Intent{Action: kiosk.ActionFind, Secret: secret.FromString("0123abcd")}, []string{"0123abcd0123abcd  ", "b = ", "x = "}},
+		{kiosk.State{Screen: kiosk.ScreenReceipts, Main: kiosk.ActionFind, Actions: acts(kiosk.ActionFind, kiosk.ActionBack), PIN: pad(8, 64)},
+			"c2sp.org/tlog-proof@v1\nextra AAAA", kiosk.Intent{Action: kiosk.ActionFind, Secret: secret.FromString("c2sp.org/tlog-proof@v1\nextra AAAA")}, nil},
+		{kiosk.State{Screen: kiosk.ScreenSetAside, Main: kiosk.ActionBack, Actions: acts(kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionFind), Records: []kiosk.RecordView{asideRecord}, PIN: pad(8, 64)},
+			"0123abcd", kiosk.Intent{Action: kiosk.ActionFind, Secret: secret.FromString("0123abcd")}, []string{"0123abcd0123abcd  "}},
+		{kiosk.State{Screen: kiosk.ScreenSetAside, Main: kiosk.ActionBack, Actions: acts(kiosk.ActionBack, kiosk.ActionLock), PIN: pad(8, 64)},
+			"", kiosk.Intent{Action: kiosk.ActionBack}, nil},
+		{kiosk.State{Screen: kiosk.ScreenRecord, Main: kiosk.ActionPrint, Actions: acts(kiosk.ActionPrint, kiosk.ActionBack), Record: &someRecord},
+			"", kiosk.Intent{Action: kiosk.ActionPrint}, []string{someRecord.ID, "eyJ.specimen"}},
+		{kiosk.State{Screen: kiosk.ScreenRecord, Main: kiosk.ActionBack, Actions: acts(kiosk.ActionBack, kiosk.ActionWrite), Record: &asideRecord},
+			"w", kiosk.Intent{Action: kiosk.ActionWrite}, []string{someRecord.ID, "registry-kiosk", "w = ", "some.json"}},
+		{kiosk.State{Screen: kiosk.ScreenDay, Main: kiosk.ActionPrint, Actions: acts(kiosk.ActionPrint, kiosk.ActionBack),
+			Day: &kiosk.DayView{All: kiosk.DayCounts{Enrolled: 57, Ended: map[kiosk.Ending]int{kiosk.EndDeclined: 4}}, Waiting: 12, Alarms: []kiosk.Code{kiosk.CodeSplitView}}},
+			"b", kiosk.Intent{Action: kiosk.ActionBack}, []string{"57", "12", "K-LOG-01"}},
 		{kiosk.State{Screen: kiosk.ScreenCustodyNumber, Main: kiosk.ActionNumber, Actions: acts(kiosk.ActionNumber, kiosk.ActionLeave), PIN: pad(8, 8)},
 			someNumber, kiosk.Intent{Action: kiosk.ActionNumber, Secret: secret.FromString(someNumber)}, []string{"8", "> "}},
 		{kiosk.State{Screen: kiosk.ScreenCustodyPIN, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionLeave),
@@ -377,7 +404,7 @@ func TestEveryScreen(t *testing.T) {
 						t.Errorf("%s: no %q in\n%s", sc.state.Screen, words, seat.transcript()[body:])
 					}
 				}
-				hidden := sc.intent.Secret.Len() > 0 && sc.intent.Action != kiosk.ActionNumber || sc.intent.Action == kiosk.ActionBack // typed at a PIN's prompt
+				hidden := sc.intent.Secret.Len() > 0 && sc.intent.Action != kiosk.ActionNumber && sc.intent.Action != kiosk.ActionFind || sc.state.Screen == kiosk.ScreenRepeatPIN // typed at a PIN's prompt
 				if len(sc.state.Actions) > 0 && seat.echoes() == hidden {
 					t.Errorf("%s: the terminal echoes: %v", sc.state.Screen, !hidden)
 				}

@@ -252,7 +252,8 @@ func (d *show) draw() error {
 	// Nothing goes wrong in the demo, its card proves everything, its citizen has a
 	// token, and there is no printer.
 	drawn := map[kiosk.Screen]bool{kiosk.ScreenTrouble: true, kiosk.ScreenSecondOfficer: true, kiosk.ScreenSecondApprove: true,
-		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true, kiosk.ScreenClose: true}
+		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true,
+		kiosk.ScreenLocked: true, kiosk.ScreenReceipts: true, kiosk.ScreenSetAside: true, kiosk.ScreenRecord: true, kiosk.ScreenDay: true, kiosk.ScreenClose: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))

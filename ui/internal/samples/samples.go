@@ -73,12 +73,14 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	add("-5-locked-pin", s)
 
-	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
+	home := []kiosk.Action{kiosk.ActionReceipts, kiosk.ActionSetAside, kiosk.ActionDay, kiosk.ActionLock, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionChoose}
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, home...)
 	add("-1-ready", s)
 	s.Health = health(s.Screen)
 	s.Health.Registry, s.Health.RegistryNote, s.Health.Queued, s.Health.Quarantined = false, kiosk.CodeUnreachable, 3, 1
 	s.Health.Oldest = time.Date(2026, 5, 2, 16, 10, 0, 0, time.UTC)
 	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderMissing
+	s.Health.Today, s.Health.Clock, s.Health.Disk, s.Health.Printer = kiosk.Today{Enrolled: 41, Delivered: 37, Refused: 1}, kiosk.CodeClock, kiosk.CodeDiskFull, kiosk.PrinterMute
 	add("-2-offline", s)
 	s.Health.RegistryNote, s.Health.Stopped, s.Health.Inspector = kiosk.CodeInspected, true, "Example Web Security GmbH & Co. KG, Berlin"
 	s.Health.NextTry = time.Date(2026, 5, 4, 9, 31, 7, 0, time.UTC)
@@ -86,9 +88,9 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	s.Health.Alarms = []kiosk.Code{kiosk.CodeAuthorityFork, kiosk.CodeCertificateEnds}
 	add("-6-alarms", s)
-	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionCustody)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, append(home, kiosk.ActionCustody)...)
 	add("-3-custody", s)
-	s = officer(kiosk.ScreenHome, kiosk.ActionStart, kiosk.ActionSignOff)
+	s = officer(kiosk.ScreenHome, kiosk.ActionStart, home...)
 	s.Health = health(s.Screen)
 	s.Health.LogFault = kiosk.CodeSplitView
 	add("-5-split-view", s)
@@ -96,6 +98,55 @@ func All(language string) []Sample {
 	s = officer(kiosk.ScreenClose, kiosk.ActionApprove, kiosk.ActionLeave, kiosk.ActionChoose)
 	s.Waiting, s.PIN = kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
 	add("", s)
+	s = officer(kiosk.ScreenLocked, "", kiosk.ActionChoose)
+	s.Waiting, s.Health = kiosk.DeviceOfficer, health(s.Screen)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-1-card", s)
+	s = officer(kiosk.ScreenLocked, kiosk.ActionSignOn, kiosk.ActionChoose)
+	s.Waiting, s.PIN = kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
+	add("-2-pin", s)
+
+	s = officer(kiosk.ScreenReceipts, kiosk.ActionFind, kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionChoose)
+	s.PIN = &kiosk.PINView{Min: 8, Max: 64}
+	add("-1-none", s)
+	s.Records, s.PIN = records(), &kiosk.PINView{Min: 8, Max: 64, Problem: kiosk.PINNoRecord}
+	add("-2-no-record", s)
+	s = officer(kiosk.ScreenSetAside, kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionChoose)
+	s.PIN = &kiosk.PINView{Min: 8, Max: 64}
+	add("-1-none", s)
+	s.Actions = append(s.Actions, kiosk.ActionFind)
+	for _, code := range []string{"registry-holder", "vault-officer", "registry-officer-revoked", "registry-time", "queue-damaged", "registry-new-one", "registry-fork", "record-canonical"} {
+		r := record(kiosk.StandingSetAside)
+		r.Code, r.QR = code, ""
+		s.Records = append(s.Records, r)
+	}
+	add("-2-some", s)
+	s = officer(kiosk.ScreenRecord, kiosk.ActionPrint, kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionChoose)
+	for i, standing := range []kiosk.Standing{kiosk.StandingWaiting, kiosk.StandingReceipted, kiosk.StandingActive, kiosk.StandingRefused, kiosk.StandingSuspended, kiosk.StandingRevoked} {
+		r := record(standing)
+		r.Final, r.Printed = standing != kiosk.StandingWaiting, i == 2
+		switch standing {
+		case kiosk.StandingRefused:
+			r.Code = "vault-review"
+		case kiosk.StandingSuspended:
+			r.Code = "registry-cancelled"
+		}
+		s.Record, s.Fault = &r, nil
+		if i == 1 {
+			s.Fault = &kiosk.Fault{Code: kiosk.CodeNotPrinted, Remedy: kiosk.RemedyRetry}
+		}
+		add("-"+string(standing), s)
+	}
+	aside := record(kiosk.StandingSetAside)
+	aside.Code, aside.QR, aside.File = "registry-kiosk", "", "record-9f3c21d09f3c21d0.json"
+	s = officer(kiosk.ScreenRecord, kiosk.ActionWrite, kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionChoose)
+	s.Record = &aside
+	add("-set-aside", s)
+	s = officer(kiosk.ScreenDay, kiosk.ActionPrint, kiosk.ActionBack, kiosk.ActionLock, kiosk.ActionSignOff, kiosk.ActionChoose)
+	s.Day = &kiosk.DayView{At: time.Date(2026, 5, 4, 17, 5, 0, 0, time.UTC), Officer: "40771", Own: kiosk.DayCounts{Enrolled: 12}, All: kiosk.DayCounts{Enrolled: 31}, Delivered: 31}
+	add("-1-nothing-to-do", s)
+	s.Day, s.Fault = Day(), &kiosk.Fault{Code: kiosk.CodeNotPrinted, Remedy: kiosk.RemedyRetry}
+	add("-2-all-there-is", s)
 
 	s = citizen(kiosk.ScreenLanguage, "")
 	s.Position = 1
@@ -288,6 +339,35 @@ func All(language string) []Sample {
 	s.Custody = &kiosk.CustodyView{Number: "39402174", Moving: true}
 	add("-2-moving", s)
 	add("trouble."+string(kiosk.CodeKeyWaits), Trouble(kiosk.Fault{Code: kiosk.CodeKeyWaits, Remedy: kiosk.RemedyStartOver, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}))
+	return all
+}
+
+// Day is a day on which everything happened.
+func Day() *kiosk.DayView {
+	v := kiosk.DayView{At: time.Date(2026, 5, 4, 17, 5, 0, 0, time.UTC), Officer: "40771", Delivered: 118, Refused: 2, Waiting: 13, SetAside: 3,
+		Own: kiosk.DayCounts{Enrolled: 60, Second: 4}, All: kiosk.DayCounts{Enrolled: 133, Second: 11, Ended: map[kiosk.Ending]int{}, Faults: map[kiosk.Code]int{}},
+		Alarms: []kiosk.Code{kiosk.CodeSplitView, kiosk.CodeCertificateEnds}}
+	for i, e := range kiosk.Endings() {
+		v.All.Ended[e] = i + 1
+	}
+	for i, c := range []kiosk.Code{kiosk.CodeCardRemoved, kiosk.CodeTokenRemoved, kiosk.CodeOfficerWrongPIN, kiosk.CodeTPMLockout, kiosk.CodeDiskFull, kiosk.CodeClock, kiosk.CodeNotPrinted} {
+		v.All.Faults[c] = 20 - i
+	}
+	v.Own.Ended = map[kiosk.Ending]int{kiosk.EndDeclined: 1}
+	return &v
+}
+
+func record(s kiosk.Standing) kiosk.RecordView {
+	return kiosk.RecordView{ID: strings.Repeat("9f3c21d0", 8), Saved: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC), Standing: s, QR: strings.Repeat("eyJhbGciOiJFUzI1NiJ9.", 30)}
+}
+
+// records are more than a page has room for.
+func records() (all []kiosk.RecordView) {
+	for i := range 23 {
+		r := record([]kiosk.Standing{kiosk.StandingWaiting, kiosk.StandingReceipted, kiosk.StandingActive, kiosk.StandingSetAside, kiosk.StandingRefused, kiosk.StandingSuspended}[i%6])
+		r.QR, r.Saved = "", r.Saved.Add(-time.Duration(i)*time.Hour)
+		all = append(all, r)
+	}
 	return all
 }
 

@@ -107,7 +107,7 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 	in := kiosk.Intent{State: s.Number, Action: s.Main}
 	switch s.Screen {
-	case kiosk.ScreenSignOn, kiosk.ScreenApprove:
+	case kiosk.ScreenSignOn, kiosk.ScreenLocked, kiosk.ScreenApprove:
 		away := s.Locked && s.Fault != nil && s.Fault.Code == kiosk.CodeOfficerRemoved // it is put back
 		if s.PIN.Problem != kiosk.PINFine || s.Fault != nil && s.Fault.Code != kiosk.CodeReaderMissing && !away {
 			return in, s.Fault

@@ -42,6 +42,7 @@ type Options struct {
 	Policy   string // added to the description of the policy; files are relative to the stage's folder
 	Resident string // serial port of a module for resident identity cards
 	Printer  string // address of a printer's queue, "" for none
+	Folder   string // for pages and records as files, "" for none
 	// Unprovisioned leaves the kiosk without keys and certificates.
 	Unprovisioned bool
 }
@@ -280,8 +281,9 @@ port = %q
 
 [printer]
 url = %q
+folder = %q
 `, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
-		hex.EncodeToString(s.root[:]), s.opts.Resident, s.opts.Printer)
+		hex.EncodeToString(s.root[:]), s.opts.Resident, s.opts.Printer, s.opts.Folder)
 	file := filepath.Join(s.Dir, "kiosk.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
