@@ -45,12 +45,14 @@ type Config struct {
 	Custody     Custody // nil: no citizen's key may live in this machine's TPM
 	Queue       Queue
 	Delivery    Delivery
+	Registry    Registry
 	Activity    Activity
 	Policy      func() (policy.Signed, error)                // the newest one that verified
 	Texts       func(digest [32]byte) (text string, ok bool) // consent texts by SHA-256; the first line is the title
 	Clock       func() Times
 	LogFault    func() Code   // what the registry's public log has shown amiss; nil: nobody looks
 	Alarms      func() []Code // Health.Alarms; nil: nobody looks
+	SelfService bool          // also while no officer is signed on
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
@@ -192,6 +194,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for {
 		o, err := a.signOn(ctx, d)
+		if errors.Is(err, errAlone) {
+			e := a.newEnrollment(d, officer{})
+			err = a.attend(ctx, e, e.selfService)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return ignoreCancel(ctx, err)
 		}
@@ -236,12 +245,8 @@ func ignoreCancel(ctx context.Context, err error) error {
 func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	for {
 		in, answered, err := d.wait(ctx, func() State {
-			s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
-				Actions: []Action{ActionStart, ActionSignOff, ActionChoose}}
-			if a.custody != nil {
-				s.Actions = append(s.Actions, ActionCustody)
-			}
-			return s
+			return State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
+				Actions: []Action{ActionStart, ActionSignOff, ActionServices, ActionChoose}}
 		}, func(_ *State, h Health) bool { return d.guard.away(h) })
 		if err == nil && !answered {
 			err = errSignedOff
@@ -249,10 +254,21 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 		if err != nil {
 			return err
 		}
+		if in.Action == ActionServices {
+			if in, err = a.services(ctx, d); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				continue // back, or nobody answered
+			}
+		}
 		e := a.newEnrollment(d, o)
 		errand := e.run
-		if in.Action == ActionCustody {
+		switch in.Action {
+		case ActionCustody:
 			errand = e.visit
+		case ActionSelfService:
+			errand = e.selfService
 		}
 		if err := a.attend(ctx, e, errand); err != nil {
 			return err
@@ -260,9 +276,21 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	}
 }
 
+// services is what an officer does for citizens beside enrolling them.
+func (a *Agent) services(ctx context.Context, d *desk) (Intent, error) {
+	return d.ask(ctx, func() State {
+		s := State{Screen: ScreenServices, Turn: TurnOfficer, Actions: []Action{ActionSelfService}}
+		if a.custody != nil {
+			s.Actions = append(s.Actions, ActionCustody)
+		}
+		s.Actions = append(s.Actions, ActionLeave, ActionChoose)
+		return s
+	})
+}
+
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
 	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, printer: a.cfg.Printer, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
-		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
+		delivery: a.cfg.Delivery, registry: a.cfg.Registry, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
 		limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }
 

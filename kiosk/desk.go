@@ -16,6 +16,7 @@ var (
 	errDoubted   = errors.New("the officer does not recognise the person")
 	errStartOver = errors.New("started over")
 	errSignedOff = errors.New("the officer signed off")
+	errAlone     = errors.New("a citizen comes without an officer")
 )
 
 // errAway means that a screen must not be shown now.
@@ -30,6 +31,7 @@ type desk struct {
 	idle    time.Duration
 
 	guard *guard // nil: nobody is signed on
+	aside bool   // what runs is no enrollment: its pages have no place in one
 
 	number uint64
 	latest Health
@@ -48,7 +50,10 @@ func (d *desk) update(s State) State {
 	s.Health = d.latest
 	s.Languages, s.Language = d.base.Languages, d.base.Language
 	s.Officer, s.Simulated = d.base.Officer, d.base.Simulated
-	if s.Position = position(s.Screen); s.Position > 0 {
+	if !d.aside {
+		s.Position = position(s.Screen)
+	}
+	if s.Position > 0 {
 		s.Positions = len(order)
 	}
 	if len(s.Actions) == 0 && s.Main != "" {
@@ -172,6 +177,9 @@ func (d *desk) askOfficer(ctx context.Context, build func() State, try func(cont
 		}
 		if !answered {
 			continue
+		}
+		if in.Action == ActionSelfService {
+			return officer{}, errAlone
 		}
 		o, err := try(ctx, in.Secret)
 		in.Wipe()

@@ -228,7 +228,11 @@ func (a *Agent) signOn(ctx context.Context, d *desk) (officer, error) {
 	}
 	g := &guard{left: a.left.Load}
 	o, err := d.askOfficer(ctx, func() State {
-		return State{Screen: ScreenSignOn, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+		s := State{Screen: ScreenSignOn, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+		if a.cfg.SelfService {
+			s.Actions = append(s.Actions, ActionSelfService)
+		}
+		return s
 	}, func(ctx context.Context, pin secret.Text) (o officer, err error) {
 		err = g.proving(func() error {
 			o, err = a.recognise(ctx, officer{}, pin)

@@ -86,6 +86,12 @@ func (c *Catalog) Check(n kiosk.CheckName) string { return known(c.f.Checks, n) 
 // Verdict says how a proof ended.
 func (c *Catalog) Verdict(v kiosk.Verdict) string { return known(c.f.Verdicts, v) }
 
+// Receipt says what a receipt proves by itself.
+func (c *Catalog) Receipt(k kiosk.ReceiptKind) string { return known(c.f.Receipts, k) }
+
+// Standing says what has become of a record.
+func (c *Catalog) Standing(s kiosk.Standing) string { return known(c.f.Standings, s) }
+
 // Lack says in plain words what the document cannot prove.
 func (c *Catalog) Lack(l kiosk.Lack) string { return known(c.f.Lacks, l) }
 
@@ -161,23 +167,25 @@ func known[K ~string](m map[K]string, k K) string {
 
 // file is the form of a catalogue.
 type file struct {
-	Code     string                                        `json:"code"`
-	Name     string                                        `json:"name"`
-	Screens  map[kiosk.Screen]screen                       `json:"screens"`
-	Actions  map[kiosk.Action]string                       `json:"actions"`
-	Steps    map[kiosk.StepName]string                     `json:"steps"`
-	Statuses map[kiosk.StepStatus]string                   `json:"statuses"`
-	Checks   map[kiosk.CheckName]string                    `json:"checks"`
-	Verdicts map[kiosk.Verdict]string                      `json:"verdicts"`
-	Lacks    map[kiosk.Lack]string                         `json:"lacks"`
-	PIN      map[kiosk.PINProblem]message                  `json:"pin"`
-	Devices  map[kiosk.Device]string                       `json:"devices"`
-	Readers  map[kiosk.ReaderState]string                  `json:"readers"`
-	Bring    map[kiosk.Device]map[kiosk.ReaderState]string `json:"bring"`
-	Take     map[kiosk.Device]string                       `json:"take"`
-	Items    map[string]string                             `json:"items"`
-	Labels   map[Label]message                             `json:"labels"`
-	Troubles map[kiosk.Code]trouble                        `json:"troubles"`
+	Code      string                                        `json:"code"`
+	Name      string                                        `json:"name"`
+	Screens   map[kiosk.Screen]screen                       `json:"screens"`
+	Actions   map[kiosk.Action]string                       `json:"actions"`
+	Steps     map[kiosk.StepName]string                     `json:"steps"`
+	Statuses  map[kiosk.StepStatus]string                   `json:"statuses"`
+	Checks    map[kiosk.CheckName]string                    `json:"checks"`
+	Receipts  map[kiosk.ReceiptKind]string                  `json:"receipts"`
+	Standings map[kiosk.Standing]string                     `json:"standings"`
+	Verdicts  map[kiosk.Verdict]string                      `json:"verdicts"`
+	Lacks     map[kiosk.Lack]string                         `json:"lacks"`
+	PIN       map[kiosk.PINProblem]message                  `json:"pin"`
+	Devices   map[kiosk.Device]string                       `json:"devices"`
+	Readers   map[kiosk.ReaderState]string                  `json:"readers"`
+	Bring     map[kiosk.Device]map[kiosk.ReaderState]string `json:"bring"`
+	Take      map[kiosk.Device]string                       `json:"take"`
+	Items     map[string]string                             `json:"items"`
+	Labels    map[Label]message                             `json:"labels"`
+	Troubles  map[kiosk.Code]trouble                        `json:"troubles"`
 }
 
 type screen struct {
