@@ -46,6 +46,7 @@ type Config struct {
 	Custody     Custody // nil: no citizen's key may live in this machine's TPM
 	Queue       Queue
 	Delivery    Delivery
+	Registry    Registry
 	Activity    Activity
 	Archive     Archive
 	Diary       Diary
@@ -55,6 +56,7 @@ type Config struct {
 	Machine     func(context.Context) Machine // how clock, disk and printer do, asked now and then; nil: nobody looks
 	LogFault    func() Code                   // what the registry's public log has shown amiss; nil: nobody looks
 	Alarms      func() []Code                 // Health.Alarms; nil: nobody looks
+	SelfService bool                          // also while no officer is signed on
 	Limits      Limits
 	Log         *slog.Logger
 	Observe     func(Event)
@@ -206,6 +208,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for {
 		o, err := a.signOn(ctx, d)
+		if errors.Is(err, errAlone) {
+			e := a.newEnrollment(d, officer{})
+			err = a.attend(ctx, e, e.selfService)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return ignoreCancel(ctx, err)
 		}
@@ -268,9 +277,21 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 	}
 }
 
+// services is what an officer does for citizens beside enrolling them.
+func (a *Agent) services(ctx context.Context, d *desk) (Intent, error) {
+	return d.ask(ctx, func() State {
+		s := State{Screen: ScreenServices, Turn: TurnOfficer, Actions: []Action{ActionSelfService}}
+		if a.custody != nil {
+			s.Actions = append(s.Actions, ActionCustody)
+		}
+		s.Actions = append(s.Actions, ActionLeave, ActionChoose)
+		return s
+	})
+}
+
 func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
 	return &enrollment{d: d, officer: o, readers: a.cfg.Readers, residents: a.cfg.Residents, cards: &a.cards, portraits: a.cfg.Portraits, printer: a.cfg.Printer, tokens: a.cfg.Tokens, tpm: a.cfg.TPM, queue: a.cfg.Queue, activity: a.cfg.Activity,
-		delivery: a.cfg.Delivery, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
+		delivery: a.cfg.Delivery, registry: a.cfg.Registry, chain: chain{a.cfg.TPM, a.cfg.Queue}, id: a.cfg.ID, cert: a.cfg.Certificate(),
 		count: func(c DayCounts) { a.note(o, c) }, limits: a.cfg.Limits, clock: a.cfg.Clock, now: a.now, newestPolicy: a.cfg.Policy, texts: a.cfg.Texts, observe: a.cfg.Observe, log: a.log, custodian: a.custody}
 }
 

@@ -3,6 +3,7 @@ package kiosk
 import (
 	"context"
 	"errors"
+	"time"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/hsm/attest"
@@ -27,6 +28,8 @@ var (
 	ErrFolder         = errors.New("the page cannot be written: put the drive in, or make room on it")
 	ErrNoRecord       = errors.New("this kiosk has no such record")
 	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
+	ErrNoKey          = errors.New("the token has no key here: use another one")
+	ErrRegistry       = errors.New("the registry does not answer: try again later")
 	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
 	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
@@ -160,10 +163,47 @@ func tokenFault(err error) *Fault {
 	return f
 }
 
+// ownTokenRows are for a token that the citizen brings with a key on it.
+var ownTokenRows = []row{
+	{hsm.ErrRemoved, CodeOwnRemoved, RemedyRetry},
+	{hsm.ErrNoDevice, CodeOwnRemoved, RemedyRetry},
+	{errOtherToken, CodeOwnRemoved, RemedyRetry},
+	{ErrCardRemoved, CodeOwnRemoved, RemedyRetry},
+	{hsm.ErrNotPIV, CodeOwnNoKey, RemedyOtherCard},
+	{ErrNoKey, CodeOwnNoKey, RemedyOtherCard},
+	{hsm.ErrPINBlocked, CodeOwnBlocked, RemedyStartOver},
+	{hsm.ErrCannotAttest, CodeOwnNotProven, RemedyStaff},
+	{attest.ErrRejected, CodeOwnNotProven, RemedyStaff},
+	{errNotPossessed, CodeOwnNotProven, RemedyStaff},
+	{hsm.ErrTouchTimeout, CodeOwnTouch, RemedyRetry},
+}
+
+func ownTokenFault(err error) *Fault {
+	return classify(err, append(ownTokenRows, policyRows...), row{code: CodeOwnFailed, remedy: RemedyRetry})
+}
+
+// registryFault is for what a citizen asks of the registry.
+func registryFault(err error) *Fault {
+	f := classify(err, []row{{ErrRegistry, CodeNotAsked, RemedyRetry}, {context.DeadlineExceeded, CodeNotAsked, RemedyRetry}}, row{code: CodeInternal, remedy: RemedyStaff})
+	var many *TooMany
+	if errors.As(err, &many) {
+		f.Code, f.Remedy, f.Until = CodeTooMany, RemedyStartOver, many.Until
+	}
+	return f
+}
+
+// TooMany means that the registry takes nothing more from here before Until.
+type TooMany struct{ Until time.Time }
+
+func (e *TooMany) Error() string {
+	return "too many at once: wait until " + e.Until.Format(time.TimeOnly)
+}
+
 var keyRows = []row{
 	{hsm.ErrPINBlocked, CodeKeyBlocked, RemedyStartOver},
 	{hsm.ErrLockout, CodeKeyWaits, RemedyStartOver},
 	{ErrKeyGone, CodeKeyElsewhere, RemedyStaff},
+	{errNotPossessed, CodeKeyElsewhere, RemedyStaff},
 	{attest.ErrRejected, CodeKeyFailed, RemedyStaff},
 }
 

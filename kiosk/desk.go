@@ -17,6 +17,7 @@ var (
 	errStartOver = errors.New("started over")
 	errSignedOff = errors.New("the officer signed off")
 	errLocked    = errors.New("the officer locked the desk")
+	errAlone     = errors.New("a citizen comes without an officer")
 )
 
 // errAway means that a screen must not be shown now.
@@ -33,6 +34,7 @@ type desk struct {
 	citizen bool          // is here: screens have their place in an enrollment
 
 	guard *guard // nil: nobody is signed on
+	aside bool   // what runs is no enrollment: its pages have no place in one
 
 	number uint64
 	latest Health
@@ -51,7 +53,10 @@ func (d *desk) update(s State) State {
 	s.Health = d.latest
 	s.Languages, s.Language = d.base.Languages, d.base.Language
 	s.Officer, s.Simulated, s.Closed = d.base.Officer, d.base.Simulated, d.base.Closed
-	if s.Position = position(s.Screen); s.Position > 0 {
+	if !d.aside {
+		s.Position = position(s.Screen)
+	}
+	if s.Position > 0 {
 		s.Positions = len(order)
 	}
 	if s.Screen == ScreenPrinting && !d.citizen {
@@ -194,6 +199,9 @@ func (d *desk) askOfficer(ctx context.Context, build func() State, try func(cont
 		}
 		if !answered {
 			continue
+		}
+		if in.Action == ActionSelfService {
+			return officer{}, errAlone
 		}
 		o, err := try(ctx, in.Secret)
 		in.Wipe()

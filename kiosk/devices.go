@@ -102,7 +102,12 @@ type Token interface {
 	// Ready says whether the token, as it was when it was opened, can be handed out.
 	Ready() error
 	Reset(ctx context.Context) error
-	VerifyPIN(ctx context.Context, pin secret.Text) error
+	// VerifyPIN presents the PIN once. The last try is refused with ErrLastTry and
+	// costs nothing, unless insist says that the person knows it is the last.
+	VerifyPIN(ctx context.Context, pin secret.Text, insist bool) error
+	ChangePIN(ctx context.Context, old, pin secret.Text) error
+	// Attest has the token state where the key in a slot comes from; ErrNoKey.
+	Attest(ctx context.Context, slot Slot) (TokenKey, error)
 	Certificate(ctx context.Context, slot Slot) ([]byte, error) // DER
 	Key(ctx context.Context, slot Slot, pin secret.Text) (hsm.Key, error)
 	Close() error
@@ -243,6 +248,17 @@ type Delivery interface {
 	// after its bytes are gone from here: Activated, Refused, Quarantined, or ""
 	// for nothing yet.
 	Verdict(ctx context.Context, id queue.ID) (DeliveryStage, error)
+}
+
+// Registry answers what citizens ask with what stands on a receipt. Its errors wrap
+// ErrRegistry, or are *TooMany.
+type Registry interface {
+	// Standing is what has become of a record, and of the identity that it brought:
+	// StandingElsewhere if this kiosk did not send it.
+	Standing(ctx context.Context, id queue.ID) (Standing, error)
+	// Cancel gives in a cancel code. nil says that the code has come, and not
+	// whether it is one of the registry's.
+	Cancel(ctx context.Context, code secret.Text) error
 }
 
 // DeliveryEvent is news about one record, or about the line when ID is zero.

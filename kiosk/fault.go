@@ -9,7 +9,7 @@ type Fault struct {
 	Code   Code
 	Remedy Remedy
 	Left   int       // tries left, for CodeTokenWrongPIN and CodeOfficerWrongPIN
-	Until  time.Time // for CodeKeyWaits
+	Until  time.Time // for CodeKeyWaits and CodeTooMany
 	err    error
 }
 
@@ -72,6 +72,15 @@ const (
 	CodeKeyWaits         Code = "K-KEY-02"     // the TPM refuses every PIN for a while
 	CodeKeyElsewhere     Code = "K-KEY-03"     // gone, damaged, or another TPM's
 	CodeKeyFailed        Code = "K-KEY-04"     // the TPM made no key, or none that proves itself
+	CodeOwnRemoved       Code = "K-OWN-01"     // the citizen's own token was taken out during a step
+	CodeOwnNoKey         Code = "K-OWN-02"     // it holds no citizen's key
+	CodeOwnBlocked       Code = "K-OWN-03"     // its PIN
+	CodeOwnNotProven     Code = "K-OWN-04"     // its key was not born in it, or does not answer
+	CodeOwnTouch         Code = "K-OWN-05"     // not touched in time
+	CodeOwnFailed        Code = "K-OWN-06"     // it does not answer
+	CodeNoReceipt        Code = "K-RECEIPT-01" // what was scanned is no receipt, or not a true one
+	CodeNotAsked         Code = "K-ASK-01"     // the registry cannot be asked
+	CodeTooMany          Code = "K-ASK-02"     // too much was asked from here
 	CodeOfficerUnknown   Code = "K-OFFICER-01" // certificate not under the officers' CA, or expired
 	CodeOfficerWrongPIN  Code = "K-OFFICER-02"
 	CodeOfficerBlocked   Code = "K-OFFICER-03"
@@ -113,7 +122,8 @@ func Codes() []Code {
 		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
-		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOwnRemoved, CodeOwnNoKey, CodeOwnBlocked, CodeOwnNotProven,
+		CodeOwnTouch, CodeOwnFailed, CodeNoReceipt, CodeNotAsked, CodeTooMany, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeAuthorityFork, CodeClock,
 		CodeKioskCertificate, CodeCertificateEnds, CodeUnreachable,

@@ -38,6 +38,7 @@ type enrollment struct {
 	tpm          TPM
 	queue        Queue
 	delivery     Delivery
+	registry     Registry
 	activity     Activity
 	chain        chain
 	id           string
@@ -604,6 +605,11 @@ func (e *enrollment) showReceipt(ctx context.Context, s saved, events <-chan Del
 			return err
 		}
 	}
+	return e.takeThings(ctx)
+}
+
+// takeThings waits until nothing of the citizen's lies on a reader any more.
+func (e *enrollment) takeThings(ctx context.Context) error {
 	_, _, err := e.d.wait(ctx, func() State {
 		return State{Screen: ScreenTakeThings, Turn: TurnCitizen, Actions: []Action{ActionChoose}}
 	}, func(s *State, h Health) bool {

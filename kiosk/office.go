@@ -21,7 +21,7 @@ import (
 // What an officer does at the desk between two citizens: receipts, records that
 // were set aside, the day's summary, and leaving it for a while.
 
-// Standing is how a record stands.
+// Standing is what has become of a record and of the identity that it brought.
 type Standing string
 
 const (
@@ -32,6 +32,8 @@ const (
 	StandingSuspended Standing = "suspended"
 	StandingRevoked   Standing = "revoked"
 	StandingSetAside  Standing = "set-aside" // rejected; the record is kept here
+	StandingElsewhere Standing = "elsewhere" // another kiosk sent it: the registry tells only that one
+	StandingUnknown   Standing = "unknown"   // the registry could not be asked
 )
 
 // RecordView is a record as an officer may see it: nothing in it names a person.
@@ -198,12 +200,8 @@ func ending(err error) Ending {
 // home shows the machine and asks what is next.
 func (a *Agent) home(ctx context.Context, d *desk) (Intent, error) {
 	in, answered, err := d.wait(ctx, func() State {
-		s := State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
-			Actions: []Action{ActionStart, ActionReceipts, ActionSetAside, ActionDay, ActionLock, ActionSignOff, ActionClose, ActionChoose}}
-		if a.custody != nil {
-			s.Actions = append(s.Actions, ActionCustody)
-		}
-		return s
+		return State{Screen: ScreenHome, Turn: TurnOfficer, Main: ActionStart,
+			Actions: []Action{ActionStart, ActionServices, ActionReceipts, ActionSetAside, ActionDay, ActionLock, ActionSignOff, ActionClose, ActionChoose}}
 	}, func(_ *State, h Health) bool { return d.guard.away(h) })
 	if err == nil && !answered {
 		err = errSignedOff
@@ -220,13 +218,22 @@ func (a *Agent) errand(ctx context.Context, d *desk, o officer, what Action) err
 		return a.setAside(ctx, d)
 	case ActionClose:
 		return d.close(ctx)
+	case ActionServices:
+		in, err := a.services(ctx, d)
+		if err != nil {
+			return err
+		}
+		what = in.Action
 	case ActionDay:
 		return a.day(ctx, d, o)
 	}
 	e := a.newEnrollment(d, o)
 	run := e.run
-	if what == ActionCustody {
+	switch what {
+	case ActionCustody:
 		run = e.visit
+	case ActionSelfService:
+		run = e.selfService
 	}
 	return a.attend(ctx, e, run)
 }

@@ -51,14 +51,17 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close, Receipts, SetAside
+	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close, Receipts, SetAside, TokenPIN, CancelCode
 	Receipt *ReceiptView // Receipt
 	Records []RecordView // Receipts, SetAside: the newest first
 	Record  *RecordView  // Record
 	Day     *DayView     // Day
 	Custody *CustodyView // CustodyKey
+	Token   *TokenView   // TokenResult
+	Proof   *ProofView   // Standing
+	Ended   *EndedView   // Cancelled
 	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
-	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings
+	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings, ShowToken
 	Left    []Device     // TakeThings: what still lies on a reader
 }
 
@@ -74,6 +77,7 @@ const (
 	ScreenSetAside     Screen = "set-aside"     // officer: records in quarantine
 	ScreenRecord       Screen = "record"        // officer: one of either
 	ScreenDay          Screen = "day"           // officer: what was done, and what is to do before going
+	ScreenServices     Screen = "services"      // officer: what else citizens come for
 	ScreenLanguage     Screen = "language"      // citizen chooses
 	ScreenWelcome      Screen = "welcome"       // what happens, rights
 	ScreenPlaceCard    Screen = "place-card"    // ID card on the reader
@@ -103,14 +107,29 @@ const (
 	ScreenCustodyNumber Screen = "custody-number" // the number on the receipt
 	ScreenCustodyPIN    Screen = "custody-pin"    // the key's PIN
 	ScreenCustodyKey    Screen = "custody-key"    // proved: what to do with it
+
+	// A citizen alone, without an officer.
+	ScreenSelfService   Screen = "self-service"   // what can be done here
+	ScreenShowToken     Screen = "show-token"     // the citizen's own, with a key on it
+	ScreenTokenPIN      Screen = "token-pin"      // its PIN
+	ScreenTokenWork     Screen = "token-work"     // wait
+	ScreenTokenResult   Screen = "token-result"   // what came of it
+	ScreenScanReceipt   Screen = "scan-receipt"   // the QR code
+	ScreenStanding      Screen = "standing"       // what has become of its record
+	ScreenCancelCode    Screen = "cancel-code"    // type it
+	ScreenConfirmCancel Screen = "confirm-cancel" // what it does: once more
+	ScreenCancelled     Screen = "cancelled"      // the registry has it
+	ScreenAskRegistry   Screen = "ask-registry"   // wait
 )
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
-	return []Screen{ScreenSignOn, ScreenHome, ScreenLocked, ScreenReceipts, ScreenSetAside, ScreenRecord, ScreenDay, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
+	return []Screen{ScreenSignOn, ScreenHome, ScreenServices, ScreenLocked, ScreenReceipts, ScreenSetAside, ScreenRecord, ScreenDay, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
 		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
-		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey}
+		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey,
+		ScreenSelfService, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork, ScreenTokenResult, ScreenScanReceipt, ScreenStanding,
+		ScreenCancelCode, ScreenConfirmCancel, ScreenCancelled, ScreenAskRegistry}
 }
 
 // Turn says whose action is awaited.
@@ -181,6 +200,15 @@ const (
 	ActionNumber        Action = "number"         // Intent.Secret = custody number
 	ActionMove          Action = "move"           // citizen: move to a token now
 	ActionLeave         Action = "leave"          // citizen: back to the home screen
+	ActionServices      Action = "services"       // officer: what else citizens come for
+	ActionSelfService   Action = "self-service"   // what a citizen can do alone
+	ActionTryToken      Action = "try-token"      // does it work, and is its key proven?
+	ActionChangePIN     Action = "change-pin"     // of the citizen's token
+	ActionCheckReceipt  Action = "check-receipt"  // what has become of it
+	ActionCancel        Action = "cancel"         // end an identity with its cancel code
+	ActionScan          Action = "scan"           // Intent.Secret: what a scanner typed of a receipt's QR code
+	ActionGiveCode      Action = "give-code"      // Intent.Secret: the cancel code, as typed
+	ActionSuspend       Action = "suspend"        // the person knows what the code does
 	ActionPrint         Action = "print"          // the receipt or the page, on paper; Intent.Choice = language of a page for officers
 )
 
@@ -189,7 +217,7 @@ type Intent struct {
 	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
-	Secret secret.Text // PIN, CAN, custody number, scanned zone, or what to find; wiped by the agent after use
+	Secret secret.Text // PIN, CAN, custody number, cancel code, scanned zone or receipt, or what to find; wiped by the agent after use
 	MRZ    *MRZKey
 }
 
@@ -245,6 +273,11 @@ const (
 	StepFinal       StepName = "final"   // receipt verified
 	StepPurge       StepName = "purge"
 	StepActivate    StepName = "activate" // the identity authority confirms
+
+	StepLookAtToken StepName = "look-at-token" // the citizen's own: attestation of its key
+	StepTryKey      StepName = "try-key"       // it signs a fresh challenge
+	StepChangePIN   StepName = "change-pin"
+	StepAskRegistry StepName = "ask-registry"
 )
 
 // HolderView is what the officer compares and the citizen confirms.
@@ -315,7 +348,7 @@ type ReviewView struct {
 type PINView struct {
 	Min, Max int
 	Problem  PINProblem // why the last entry was not taken
-	Left     int        // tries left when Problem is PINWrong, PINKeyWrong or PINLastTry
+	Left     int        // tries left when Problem is PINWrong, PINKeyWrong, PINOwnWrong, PINLastTry or PINOwnLast
 }
 
 // PINProblem says why an entry was not taken.
@@ -335,6 +368,9 @@ const (
 	PINLastTry   PINProblem = "last-try"       // not tried yet: Left is 1, and the person must know
 	PINNoRecord  PINProblem = "no-record"      // this kiosk has made no such record, or what was entered is no number
 	PINSeveral   PINProblem = "several"        // records' numbers begin so
+	PINOwnWrong  PINProblem = "wrong-own"      // refused by the citizen's own token
+	PINOwnLast   PINProblem = "last-try-own"   // as PINLastTry, of that token
+	PINNoCode    PINProblem = "no-code"        // a cancel code that cannot be right
 )
 
 // ReceiptView is the provisional receipt, and the final one when it has come.
@@ -368,6 +404,31 @@ type CustodyView struct {
 	Number string
 	Moving bool // a record that moves it to a token is on its way
 }
+
+// TokenView is what came of a visit with a token.
+type TokenView struct {
+	Changed bool // the PIN; otherwise the key has proved itself
+}
+
+// ProofView is a receipt that was shown, and what has become of its record.
+type ProofView struct {
+	RecordID string // hex
+	Kind     ReceiptKind
+	Standing Standing
+}
+
+// ReceiptKind says what a receipt proves by itself.
+type ReceiptKind string
+
+const (
+	ReceiptFinal       ReceiptKind = "final"       // the record is in the public log
+	ReceiptProvisional ReceiptKind = "provisional" // this kiosk has taken it on
+	ReceiptOther       ReceiptKind = "other"       // another kiosk says so; it cannot be checked here
+)
+
+// EndedView says when the registry got a cancel code. Whether the code is one of
+// its own it tells nobody.
+type EndedView struct{ At time.Time }
 
 // Device names a device by its role.
 type Device string

@@ -233,7 +233,11 @@ func (a *Agent) admit(ctx context.Context, d *desk, screen Screen) (officer, err
 	}
 	g := &guard{left: a.left.Load}
 	o, err := d.askOfficer(ctx, func() State {
-		return State{Screen: screen, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+		s := State{Screen: screen, Main: ActionSignOn, Actions: []Action{ActionSignOn, ActionChoose}}
+		if a.cfg.SelfService && screen == ScreenSignOn {
+			s.Actions = append(s.Actions, ActionSelfService)
+		}
+		return s
 	}, func(ctx context.Context, pin secret.Text) (o officer, err error) {
 		err = g.proving(func() error {
 			o, err = a.recognise(ctx, officer{}, pin)

@@ -2,11 +2,7 @@ package kiosk
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 
 	"enrollkiosk/hsm"
 	"enrollkiosk/kiosk/secret"
@@ -111,7 +107,7 @@ func (e *enrollment) provePossession(ctx context.Context, key CustodyKey) (secre
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, e.limits.TPM)
-		err = challenge(limited, key.Signer(in.Secret, view.Left == 1))
+		err = possesses(limited, key.Signer(in.Secret, view.Left == 1), key.Public())
 		cancel()
 		if err == nil {
 			return in.Secret, nil
@@ -129,26 +125,6 @@ func (e *enrollment) provePossession(ctx context.Context, key CustodyKey) (secre
 			return secret.Text{}, keyFault(err)
 		}
 	}
-}
-
-// possession begins what a key in custody signs to show who holds it. No record,
-// which is signed as a JWS, begins like this.
-const possession = "enrollkiosk/possession/v1"
-
-// challenge has key sign possession and 32 random bytes.
-func challenge(ctx context.Context, key hsm.Key) error {
-	message := append([]byte(possession), make([]byte, 32)...)
-	rand.Read(message[len(possession):])
-	digest := sha256.Sum256(message)
-	signature, err := key.Sign(ctx, digest[:])
-	if err != nil {
-		return err
-	}
-	public, ok := key.Public().(*ecdsa.PublicKey)
-	if !ok || !ecdsa.VerifyASN1(public, digest[:], signature) {
-		return fmt.Errorf("%w: it does not sign what its public key verifies", ErrKeyGone)
-	}
-	return nil
 }
 
 // sign makes the old holder's signature.

@@ -16,29 +16,31 @@ import (
 
 // page is what the file of a screen returns: the inside of the frame.
 type page struct {
-	title   string
-	lead    string
-	body    fyne.CanvasObject // nil: title and lead only
-	buttons []*button         // from the left; the last is the main one
-	equal   bool              // the buttons weigh the same: none is the main one's size
-	minor   bool              // none of the buttons is what the page is for
-	entry   *cells            // takes typed characters
-	scanner *scanner          // has them before that, if one is expected
-	photos  []*canvas.Image   // cleared when the page goes
-	focus   fyne.Focusable    // nil: the main button
+	title    string
+	lead     string
+	body     fyne.CanvasObject // nil: title and lead only
+	buttons  []*button         // from the left; the last is the main one
+	equal    bool              // the buttons weigh the same: none is the main one's size
+	minor    bool              // none of the buttons is what the page is for
+	entry    *cells            // takes typed characters
+	scanner  *scanner          // has them before that, if one is expected
+	listener *listener         // takes typed characters where there is no entry
+	photos   []*canvas.Image   // cleared when the page goes
+	focus    fyne.Focusable    // nil: the main button
 }
 
 // built is a page on the stage.
 type built struct {
-	root    *fyne.Container
-	size    fyne.Size
-	slow    bool
-	focus   fyne.Focusable
-	main    *button
-	entry   *cells
-	photos  []*canvas.Image
-	clock   *canvas.Text
-	content *fyne.Container // the page inside the frame
+	root     *fyne.Container
+	size     fyne.Size
+	slow     bool
+	focus    fyne.Focusable
+	main     *button
+	entry    *cells
+	listener *listener
+	photos   []*canvas.Image
+	clock    *canvas.Text
+	content  *fyne.Container // the page inside the frame
 }
 
 func (b *built) tick(now time.Time) {
@@ -84,7 +86,7 @@ func (u *UI) build(size fyne.Size) built {
 
 	p := d.page()
 	clock := newText(u.o.Now().Format("15:04"), smallText, fyne.TextStyle{}, faint)
-	b := built{size: size, slow: d.slow, entry: p.entry, photos: p.photos, clock: clock, focus: p.focus}
+	b := built{size: size, slow: d.slow, entry: p.entry, listener: p.listener, photos: p.photos, clock: clock, focus: p.focus}
 	if n := len(p.buttons); n > 0 && !p.minor {
 		b.main = p.buttons[n-1]
 		if b.focus == nil {
@@ -96,7 +98,7 @@ func (u *UI) build(size fyne.Size) built {
 	b.root = container.New(f, d.header(), d.banner(), b.content, d.bar(p), d.footer(clock))
 	back := canvas.NewRectangle(paper)
 	b.root = container.New(inset{0, 0}, back, b.root)
-	if p.entry != nil {
+	if p.entry != nil || p.listener != nil {
 		p.route(b.root)
 	}
 	return b
@@ -108,6 +110,10 @@ func (p page) route(root fyne.CanvasObject) {
 	visit(root, func(o fyne.CanvasObject) {
 		switch o := o.(type) {
 		case *button:
+			if p.listener != nil {
+				o.typed, o.listener = func(r rune) { p.listener.character(r) }, p.listener
+				break
+			}
 			o.typed, o.pressed, o.scanner = p.entry.TypedRune, p.entry.TypedKey, p.scanner
 		case *cells:
 			o.scanner = p.scanner
@@ -194,6 +200,8 @@ func (d *drawing) page() page {
 		return d.record()
 	case kiosk.ScreenDay:
 		return d.day()
+	case kiosk.ScreenServices:
+		return d.services()
 	case kiosk.ScreenLanguage:
 		return d.chooseLanguage()
 	case kiosk.ScreenWelcome:
@@ -244,6 +252,28 @@ func (d *drawing) page() page {
 		return d.custodyPIN()
 	case kiosk.ScreenCustodyKey:
 		return d.custodyKey()
+	case kiosk.ScreenSelfService:
+		return d.selfService()
+	case kiosk.ScreenShowToken:
+		return d.showToken()
+	case kiosk.ScreenTokenPIN:
+		return d.tokenPIN()
+	case kiosk.ScreenTokenWork:
+		return d.tokenWork()
+	case kiosk.ScreenTokenResult:
+		return d.tokenResult()
+	case kiosk.ScreenScanReceipt:
+		return d.scanReceipt()
+	case kiosk.ScreenStanding:
+		return d.standing()
+	case kiosk.ScreenCancelCode:
+		return d.cancelCode()
+	case kiosk.ScreenConfirmCancel:
+		return d.confirmCancel()
+	case kiosk.ScreenCancelled:
+		return d.cancelled()
+	case kiosk.ScreenAskRegistry:
+		return d.askRegistry()
 	}
 	return page{title: string(d.s.Screen)}
 }
@@ -258,7 +288,8 @@ func (d *drawing) standard(body fyne.CanvasObject) page {
 func elsewhere(a kiosk.Action) bool {
 	switch a {
 	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
-		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove, kiosk.ActionFind:
+		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove, kiosk.ActionFind,
+		kiosk.ActionScan, kiosk.ActionGiveCode:
 		return true
 	}
 	return false

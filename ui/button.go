@@ -24,16 +24,17 @@ const (
 // no Return (fyne-io/fyne#2997) and hides its focus.
 type button struct {
 	widget.BaseWidget
-	text    string
-	icon    string // a drawing before the text, "" for none
-	kind    kind
-	wide    float32 // at least; 0 for what the text needs
-	act     func()
-	typed   func(rune)           // keys it has no use for
-	pressed func(*fyne.KeyEvent) // likewise
-	scanner *scanner             // nil: none is expected on its page
-	focused bool
-	over    bool
+	text     string
+	icon     string // a drawing before the text, "" for none
+	kind     kind
+	wide     float32 // at least; 0 for what the text needs
+	act      func()
+	typed    func(rune)           // keys it has no use for
+	pressed  func(*fyne.KeyEvent) // likewise
+	scanner  *scanner             // nil: none is expected on its page
+	listener *listener            // likewise
+	focused  bool
+	over     bool
 }
 
 var (
@@ -51,7 +52,7 @@ func newButton(text string, k kind, act func()) *button {
 func (b *button) Tapped(*fyne.PointEvent) { b.act() }
 
 func (b *button) TypedKey(e *fyne.KeyEvent) {
-	if b.scanner != nil && b.scanner.key(e) {
+	if b.scanner != nil && b.scanner.key(e) || b.listener != nil && b.listener.key(e) {
 		return
 	}
 	switch e.Name {

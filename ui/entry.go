@@ -11,9 +11,12 @@ import (
 	"enrollkiosk/kiosk/secret"
 )
 
-// longest is the most characters that any entry takes: document numbers have
-// up to 22 (ICAO 9303-5 4.2.2), PINs fewer.
-const longest = 22
+// longest is the most characters that any entry takes: a cancel code has 28,
+// document numbers up to 22 (ICAO 9303-5 4.2.2), PINs fewer.
+const (
+	longest    = 28
+	mrzLongest = 22
+)
 
 // entry is what a person typed and nobody has sent yet. Its bytes live in this
 // one array: no string of them is ever made, nothing can undo a deletion, and
@@ -195,7 +198,7 @@ func (r *cellsRenderer) Layout(size fyne.Size) {
 			r.objects = append(r.objects, dot)
 			continue
 		}
-		t := newText(string(rune(c.e.b[i])), 28, fyne.TextStyle{Bold: true}, ink)
+		t := newText(string(rune(c.e.b[i])), min(28, w), fyne.TextStyle{Bold: true}, ink)
 		t.Alignment = fyne.TextAlignCenter
 		h := t.MinSize().Height
 		t.Move(fyne.NewPos(x, ringGap+(cellHigh-h)/2))

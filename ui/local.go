@@ -18,8 +18,10 @@ type local struct {
 	books   bool   // the languages are shown instead of the page
 	problem string // said about what was typed
 	scan    scan
-	unclear bool // the last scan made no sense
-	scanned bool // the last thing sent was a scan
+	unclear bool   // the last scan made no sense
+	scanned bool   // the last thing sent was a scan
+	heard   []byte // of a receipt's QR code
+	heardAt time.Time
 
 	step  kiosk.StepName // running
 	done  int
@@ -32,6 +34,7 @@ func (l *local) reset(s kiosk.State) {
 		l.mrz[i].wipe()
 	}
 	l.scan.wipe()
+	clear(l.heard)
 	again := s.Screen == kiosk.ScreenAccessNumber
 	*l = local{lines: again && l.lines, scanned: again && l.scanned}
 	l.unclear = l.scanned && s.PIN != nil && s.PIN.Problem != kiosk.PINFine
@@ -40,7 +43,7 @@ func (l *local) reset(s kiosk.State) {
 	if s.PIN != nil && s.PIN.Max > 0 {
 		l.typed.max = s.PIN.Max
 	}
-	l.mrz[0].max, l.mrz[1].max, l.mrz[2].max = longest, 6, 6
+	l.mrz[0].max, l.mrz[1].max, l.mrz[2].max = mrzLongest, 6, 6
 }
 
 // running returns how long a step has run without progress.

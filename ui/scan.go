@@ -179,6 +179,7 @@ func (u *UI) listen() { u.after(scanQuiet+scanPace, func() { u.show(nil) }) }
 // settle ends a scan after which nothing came. What may be a zone with filler
 // left out goes to the agent; else the person is told.
 func (u *UI) settle() {
+	u.heard(u.o.Now())
 	s := &u.local.scan
 	if !s.quiet(u.o.Now()) {
 		return

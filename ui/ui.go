@@ -317,6 +317,7 @@ func (u *UI) strayKey(k *fyne.KeyEvent) {
 	switch {
 	case u.page.entry != nil:
 		u.page.entry.TypedKey(k)
+	case u.page.listener != nil && u.page.listener.key(k):
 	case k.Name == fyne.KeyReturn || k.Name == fyne.KeyEnter:
 		if u.page.main != nil {
 			u.page.main.act()
@@ -325,8 +326,11 @@ func (u *UI) strayKey(k *fyne.KeyEvent) {
 }
 
 func (u *UI) strayRune(r rune) {
-	if u.page.entry != nil {
+	switch {
+	case u.page.entry != nil:
 		u.page.entry.TypedRune(r)
+	case u.page.listener != nil:
+		u.page.listener.character(r)
 	}
 }
 

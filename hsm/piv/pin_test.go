@@ -1,6 +1,10 @@
 package piv_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"testing"
 	"time"
@@ -222,4 +226,38 @@ func TestTypedErrors(t *testing.T) {
 	wants(t, "like PivApplet", applet.Ready(), hsm.ErrFactoryCredentials)
 	r, _ = insert(t, pivtoken.Options{})
 	wants(t, "factory-new", open(t, ctx, r.Name()).Ready(), hsm.ErrFactoryCredentials)
+}
+
+// A token attests the key that was born in it, without a PIN, and no other: none,
+// and none that was brought in. It goes on working afterwards.
+func TestAttest(t *testing.T) {
+	r, card := finished(t)
+	ctx := within(t, 20*time.Second)
+	token := open(t, ctx, r.Name())
+	count := counting(r)
+	k, err := token.Attest(ctx, piv.Authentication)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(k.Evidence.Certificate)
+	if err != nil || !leaf.PublicKey.(*ecdsa.PublicKey).Equal(k.Public) {
+		t.Errorf("attested: %v, of another key: %v", err, k.Public)
+	}
+	if count(0x20) != 0 {
+		t.Error("a PIN was sent")
+	}
+	_, err = token.Attest(ctx, piv.Signature)
+	wants(t, "empty slot", err, piv.ErrNoKey)
+	if err := token.VerifyPIN(ctx, text(citizenPIN)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err == nil {
+		err = card.InstallKey(byte(piv.Signature), foreign, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = token.Attest(ctx, piv.Signature)
+	wants(t, "imported", err, hsm.ErrCannotAttest)
 }

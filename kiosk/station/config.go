@@ -24,6 +24,8 @@ type Config struct {
 	Registry RegistryConfig `toml:"registry"`
 	Trust    TrustConfig    `toml:"trust"`
 	Metrics  MetricsConfig  `toml:"metrics"`
+
+	SelfService SelfServiceConfig `toml:"self_service"`
 }
 
 // KioskConfig names the kiosk and its places on disk.
@@ -76,6 +78,12 @@ type TrustConfig struct {
 // MetricsConfig is for who watches many kiosks; see docs/metrics.md.
 type MetricsConfig struct {
 	File string `toml:"file"` // written anew each half minute; its directory must be there; left out: none is
+}
+
+// SelfServiceConfig is about citizens who come without an officer. From an officer's
+// home page they are served in any case.
+type SelfServiceConfig struct {
+	Enabled bool `toml:"enabled"` // also while no officer is signed on
 }
 
 // ConfigError is a mistake in the configuration file.

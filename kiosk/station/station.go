@@ -124,7 +124,7 @@ func Open(ctx context.Context, c Config, o Options) (_ *Station, err error) {
 	}
 	past := archive{s.queue, s.decisions}
 	cfg := kiosk.Config{ID: c.Kiosk.ID, Certificate: s.own.record, Languages: c.Kiosk.Languages,
-		Readers: readers, Portraits: c.portraits(), Printer: paper, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Activity: s.activity,
+		Readers: readers, Portraits: c.portraits(), Printer: paper, Tokens: tokens{readers}, TPM: s.tpm, Queue: s.queue, Delivery: delivery{s.courier, s.queue, s.client}, Registry: counter{s.client, s.clock.now}, SelfService: c.SelfService.Enabled, Activity: s.activity,
 		Archive: past, Diary: s.diary, Folder: c.folder(past), Machine: (&machine{state: c.Kiosk.State, clock: s.clock, printer: paper}).look,
 		Policy: s.usable, Texts: byDigest(texts), Clock: s.clock.now, LogFault: s.logFault, Alarms: s.alarms, Limits: o.Limits, Log: o.Log, Observe: o.Observe}
 	if c.Metrics.File != "" {

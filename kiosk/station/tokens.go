@@ -61,6 +61,32 @@ func (t token) GenerateKeys(ctx context.Context, pin secret.Text, rules kiosk.To
 	return out, nil
 }
 
+func (t token) VerifyPIN(ctx context.Context, pin secret.Text, insist bool) error {
+	if insist {
+		t.Insist()
+	}
+	err := t.Token.VerifyPIN(ctx, pin)
+	if errors.Is(err, piv.ErrLastTry) {
+		return kiosk.ErrLastTry
+	}
+	return err
+}
+
+func (t token) Attest(ctx context.Context, slot kiosk.Slot) (kiosk.TokenKey, error) {
+	k, err := t.Token.Attest(ctx, piv.Slot(slot))
+	if errors.Is(err, piv.ErrNoKey) {
+		return kiosk.TokenKey{}, fmt.Errorf("%w: %w", kiosk.ErrNoKey, err)
+	}
+	if err != nil {
+		return kiosk.TokenKey{}, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(k.Public)
+	if err != nil {
+		return kiosk.TokenKey{}, fmt.Errorf("encode key: %w", err)
+	}
+	return kiosk.TokenKey{Public: der, Evidence: k.Evidence}, nil
+}
+
 func (t token) Lock(ctx context.Context, pin secret.Text, admin kiosk.TokenAdmin) error {
 	return t.Token.Lock(ctx, pin, piv.Admin{PUK: admin.PUK, ManagementKey: admin.ManagementKey})
 }

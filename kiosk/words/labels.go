@@ -83,6 +83,15 @@ const (
 	CustodyLost       Label = "custody-lost"
 	CustodyMove       Label = "custody-move"
 	CustodyMoving     Label = "custody-moving"
+	OwnTried          Label = "own-tried"
+	OwnChanged        Label = "own-changed"
+	Cancel1           Label = "cancel-1"
+	Cancel2           Label = "cancel-2"
+	Cancel3           Label = "cancel-3"
+	CancelledAt       Label = "cancelled-at" // time
+	CancelledNext     Label = "cancelled-next"
+	LettersExact      Label = "letters" // min
+	ScanNow           Label = "scan-now"
 	ConfirmStopTitle  Label = "confirm-stop-title"
 	ConfirmStop       Label = "confirm-stop"
 	ConfirmDoubtTitle Label = "confirm-doubt-title"

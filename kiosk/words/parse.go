@@ -114,6 +114,8 @@ func (f file) each(visit func(key string, m message)) {
 	group("steps/", f.Steps, plain, visit)
 	group("statuses/", f.Statuses, plain, visit)
 	group("checks/", f.Checks, plain, visit)
+	group("receipts/", f.Receipts, plain, visit)
+	group("outcomes/", f.Outcomes, plain, visit)
 	group("verdicts/", f.Verdicts, plain, visit)
 	group("lacks/", f.Lacks, plain, visit)
 	group("pin/", f.PIN, same, visit)

@@ -86,6 +86,12 @@ func (c *Catalog) Check(n kiosk.CheckName) string { return known(c.f.Checks, n) 
 // Verdict says how a proof ended.
 func (c *Catalog) Verdict(v kiosk.Verdict) string { return known(c.f.Verdicts, v) }
 
+// Receipt says what a receipt proves by itself.
+func (c *Catalog) Receipt(k kiosk.ReceiptKind) string { return known(c.f.Receipts, k) }
+
+// Outcome says to a citizen what has become of a record.
+func (c *Catalog) Outcome(s kiosk.Standing) string { return known(c.f.Outcomes, s) }
+
 // Lack says in plain words what the document cannot prove.
 func (c *Catalog) Lack(l kiosk.Lack) string { return known(c.f.Lacks, l) }
 
@@ -191,7 +197,9 @@ type file struct {
 	Bring      map[kiosk.Device]map[kiosk.ReaderState]string `json:"bring"`
 	Take       map[kiosk.Device]string                       `json:"take"`
 	Items      map[string]string                             `json:"items"`
+	Receipts   map[kiosk.ReceiptKind]string                  `json:"receipts"`
 	Standings  map[kiosk.Standing]standing                   `json:"standings"`
+	Outcomes   map[kiosk.Standing]string                     `json:"outcomes"`
 	Rejections map[kiosk.Rejection]string                    `json:"rejections"`
 	Advices    map[kiosk.Advice]string                       `json:"advices"`
 	Endings    map[kiosk.Ending]string                       `json:"endings"`

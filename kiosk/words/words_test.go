@@ -103,6 +103,8 @@ func TestNothingMissingNothingUnused(t *testing.T) {
 	same("statuses", keys(f.Statuses), k["StepStatus"])
 	same("checks", keys(f.Checks), k["CheckName"])
 	same("verdicts", keys(f.Verdicts), k["Verdict"])
+	same("receipts", keys(f.Receipts), k["ReceiptKind"])
+	same("outcomes", keys(f.Outcomes), k["Standing"])
 	same("lacks", keys(f.Lacks), k["Lack"])
 	same("pin problems", keys(f.PIN), k["PINProblem"])
 	same("devices", keys(f.Devices), k["Device"])
@@ -297,7 +299,7 @@ func TestSentencesAreFilled(t *testing.T) {
 			}
 		}
 		for _, p := range []kiosk.PINProblem{kiosk.PINTooShort, kiosk.PINTooLong, kiosk.PINTooEasy, kiosk.PINDifferent, kiosk.PINWrong, kiosk.PINNotDigits,
-			kiosk.PINMistyped, kiosk.PINUnknown, kiosk.PINKeyWrong, kiosk.PINLastTry} {
+			kiosk.PINMistyped, kiosk.PINUnknown, kiosk.PINKeyWrong, kiosk.PINLastTry, kiosk.PINOwnWrong, kiosk.PINOwnLast, kiosk.PINNoCode} {
 			if s := c.Problem(kiosk.PINView{Min: 6, Max: 8, Problem: p, Left: 2}); s == "" || strings.ContainsAny(s, "{}") {
 				t.Errorf("%s %s: %q", l, p, s)
 			}

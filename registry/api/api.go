@@ -431,7 +431,7 @@ func (p Problem) Check() error {
 // message is what Decode reads.
 type message interface {
 	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
-		Cancellation | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
+		Cancellation | Cancelled | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
 	Check() error
 }
 

@@ -259,7 +259,7 @@ func FuzzDecode(f *testing.F) {
 			second(api.Decode[api.RecordStatus](bytes.NewReader(b))),
 			second(api.Decode[api.StatusQuery](bytes.NewReader(b))), second(api.Decode[api.StatusResult](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
 			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
-			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))), second(api.Decode[api.LevelRequest](bytes.NewReader(b))), second(api.Decode[api.LevelResult](bytes.NewReader(b))),
+			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Cancelled](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))), second(api.Decode[api.LevelRequest](bytes.NewReader(b))), second(api.Decode[api.LevelResult](bytes.NewReader(b))),
 		} {
 			if err != nil && !errors.Is(err, api.ErrForm) && !errors.Is(err, api.ErrSize) {
 				t.Errorf("untyped: %v", err)

@@ -26,6 +26,14 @@ type Cancelled struct {
 	Received time.Time `json:"received"`
 }
 
+// Check holds that there is a time.
+func (c Cancelled) Check() error {
+	if c.Received.IsZero() {
+		return fmt.Errorf("%w: no time", ErrForm)
+	}
+	return nil
+}
+
 // OutcomesRequest is the body of the vault's POST /v1/outcomes: the registry asks
 // what people have decided about records that were judged before.
 type OutcomesRequest struct {

@@ -174,10 +174,10 @@ func proxyRefusal(_ context.Context, _ *url.URL, _ *http.Request, res *http.Resp
 	return fmt.Errorf("%w: proxy answers %d", ErrUnreachable, res.StatusCode)
 }
 
-// refusal classes an answer by its status; nil for 200.
+// refusal classes an answer by its status; nil for 200 and 202.
 func refusal(res *http.Response) error {
 	s := res.StatusCode
-	if s == http.StatusOK {
+	if s == http.StatusOK || s == http.StatusAccepted {
 		return nil
 	}
 	p := problem(res)

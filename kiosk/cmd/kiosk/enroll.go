@@ -26,6 +26,8 @@ var keys = []struct {
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
 	{"p", kiosk.ActionPrint}, {"z", kiosk.ActionClose}, {"w", kiosk.ActionWrite},
 	{"r", kiosk.ActionReceipts}, {"a", kiosk.ActionSetAside}, {"e", kiosk.ActionDay}, {"x", kiosk.ActionLock},
+	{"g", kiosk.ActionServices}, {"f", kiosk.ActionSelfService}, {"y", kiosk.ActionTryToken},
+	{"c", kiosk.ActionChangePIN}, {"h", kiosk.ActionCheckReceipt}, {"u", kiosk.ActionCancel},
 }
 
 // runEnroll is the desk in a terminal: it prints each state as it comes and
@@ -73,9 +75,10 @@ type terminal struct {
 	left     map[kiosk.Device]bool     // printed for this question
 	mrz      []secret.Text             // fields typed so far; nil outside
 	scan     []byte                    // what a scanner has typed; nil outside
-	scanned  <-chan time.Time          // it has come to its end
+	receipt  []byte                    // lines of a receipt's QR code; nil outside
+	scanned  <-chan time.Time          // either has come to its end
 	began    bool                      // an enrollment is or was under way
-	receipt  bool                      // it came to its receipt
+	enrolled bool                      // it came to its receipt
 }
 
 // Ends of the terminal.
@@ -103,7 +106,7 @@ func (t *terminal) run(ctx context.Context, states <-chan kiosk.State) error {
 			s = next
 			// Who has taken the card away is asked to sign on again.
 			if t.once && t.began && (s.Screen == kiosk.ScreenHome || s.Screen == kiosk.ScreenSignOn && !s.Locked) {
-				if !t.receipt {
+				if !t.enrolled {
 					return errNoRecord
 				}
 				return nil
@@ -231,6 +234,7 @@ func (t *terminal) question(s kiosk.State) {
 		}
 		fmt.Fprintf(t.out, "    %s: %s\n    %s\n", label(words.CustodyNumber), c.Number, label(next))
 	}
+	t.alone(s)
 	if h := s.Holder; h != nil {
 		// The officer compares these with the person: they are shown on this
 		// terminal and nowhere else.
@@ -271,6 +275,9 @@ func (t *terminal) question(s kiosk.State) {
 	if v := s.Day; v != nil {
 		t.day(*v)
 	}
+	if s.Screen == kiosk.ScreenScanReceipt {
+		fmt.Fprintf(t.out, "    %s\n", label(words.ScanNow))
+	}
 	if p := s.PIN; p != nil {
 		if p.Problem != kiosk.PINFine {
 			fmt.Fprintf(t.out, "  ! %s\n", t.words.Problem(*p))
@@ -283,7 +290,7 @@ func (t *terminal) question(s kiosk.State) {
 		fmt.Fprintf(t.out, "    %s\n", label(words.ScanHint))
 	}
 	if r := s.Receipt; r != nil {
-		t.receipt = true
+		t.enrolled = true
 		fmt.Fprintf(t.out, "    %s: %s\n    %s: %s\n    %s\n", label(words.Record), r.RecordID,
 			label(words.CancelCode), reveal(r.CancelCode), label(words.CancelHint))
 		if r.Custody != "" {
@@ -297,6 +304,32 @@ func (t *terminal) question(s kiosk.State) {
 		if r.Printed {
 			fmt.Fprintf(t.out, "    %s\n", label(words.Printed))
 		}
+	}
+}
+
+// alone is what came of what a citizen did without an officer.
+func (t *terminal) alone(s kiosk.State) {
+	say := func(said ...string) {
+		for _, line := range said {
+			fmt.Fprintf(t.out, "    %s\n", line)
+		}
+	}
+	label := func(l words.Label) string { return t.words.Label(l, nil) }
+	if v := s.Token; v != nil {
+		if v.Changed {
+			say(label(words.OwnChanged))
+		} else {
+			say(label(words.OwnTried))
+		}
+	}
+	if v := s.Proof; v != nil {
+		say(label(words.Record)+": "+v.RecordID, t.words.Receipt(v.Kind), t.words.Outcome(v.Standing))
+	}
+	if s.Screen == kiosk.ScreenConfirmCancel {
+		say(label(words.Cancel1), label(words.Cancel2), label(words.Cancel3))
+	}
+	if v := s.Ended; v != nil {
+		say(t.words.Label(words.CancelledAt, words.Args{"time": v.At.Local().Format(time.DateTime)}), label(words.CancelledNext))
 	}
 }
 
@@ -360,6 +393,9 @@ func (t *terminal) review(r *kiosk.ReviewView) {
 
 func (t *terminal) digits(p kiosk.PINView) string {
 	args := words.Args{"min": p.Min, "max": p.Max}
+	if p.Min == kiosk.CancelCodeSize {
+		return t.words.Label(words.LettersExact, args)
+	}
 	if p.Min == p.Max {
 		return t.words.Label(words.DigitsExact, args)
 	}
@@ -376,6 +412,8 @@ func secretly(a kiosk.Action) (prompt string, hidden bool) {
 		return "PIN> ", true
 	case kiosk.ActionEnterCAN:
 		return "CAN> ", true
+	case kiosk.ActionGiveCode, kiosk.ActionScan:
+		return "> ", true
 	}
 	return "> ", false
 }
@@ -423,6 +461,9 @@ func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error
 	}
 	if t.mrz != nil {
 		return t.mrzField(ctx, s, text)
+	}
+	if t.hears(s, text) {
+		return nil
 	}
 	in := kiosk.Intent{State: s.Number, Action: s.Main}
 	for _, k := range keys {

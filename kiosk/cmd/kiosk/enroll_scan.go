@@ -64,9 +64,29 @@ func (t *terminal) finds(text []byte) bool {
 	return true
 }
 
-// endScan sends what was scanned, if that can be a zone, or what is looked for.
+// receiptMost is receipt.MaxSize.
+const receiptMost = 16 << 10
+
+// hears takes text when it is a line of a receipt's QR code: any line where one is
+// asked for, but a letter for something else in place of the first.
+func (t *terminal) hears(s kiosk.State, text []byte) bool {
+	if !slices.Contains(s.Actions, kiosk.ActionScan) || t.receipt == nil && len(text) < scanLine {
+		return false
+	}
+	if len(t.receipt)+len(text) < receiptMost {
+		t.receipt = append(append(t.receipt, text...), '\n')
+	}
+	t.scanned = time.After(scanQuiet)
+	return true
+}
+
+// endScan sends what was scanned, if that can be a zone, the whole of a receipt, or
+// what is looked for.
 func (t *terminal) endScan(ctx context.Context, s kiosk.State) error {
 	defer t.forgetScan()
+	if t.receipt != nil {
+		return t.desk.Send(ctx, kiosk.Intent{State: s.Number, Action: kiosk.ActionScan, Secret: secret.New(bytes.Clone(t.receipt))})
+	}
 	if slices.Contains(s.Actions, kiosk.ActionFind) {
 		in := kiosk.Intent{State: s.Number, Action: kiosk.ActionFind, Secret: secret.New(bytes.Clone(bytes.TrimSpace(t.scan)))}
 		err := t.desk.Send(ctx, in)
@@ -89,5 +109,5 @@ func (t *terminal) endScan(ctx context.Context, s kiosk.State) error {
 
 func (t *terminal) forgetScan() {
 	clear(t.scan)
-	t.scan, t.scanned = nil, nil
+	t.scan, t.receipt, t.scanned = nil, nil, nil
 }

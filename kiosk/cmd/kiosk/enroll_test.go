@@ -165,7 +165,7 @@ func (s *seat) transcript() string {
 // sees waits for each of texts, in this order, behind what was seen before.
 func (s *seat) sees(texts ...string) {
 	s.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, text := range texts {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 		for {
@@ -223,7 +223,7 @@ func (d *desk) gets(t *testing.T) kiosk.Intent {
 }
 
 // specimen states, one for each screen, and what a person types there.
-const somePIN, someCAN, someNumber = "58203917", "739105", "39402174"
+const somePIN, someCAN, someNumber, someCode = "58203917", "739105", "39402174", "000G40R40M30E209185GR38E1Y7E"
 
 var holder = &kiosk.HolderView{Surname: secret.FromString("ERIKSSON"), GivenNames: secret.FromString("ANNA MARIA"), Number: secret.FromString("D23145890"),
 	Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"), Sex: "F", Nationality: "UTO", Issuer: "UTO"}
@@ -251,13 +251,11 @@ func scenes() []scene {
 			Officer: "0001", Simulated: true, Health: kiosk.Health{Registry: true, Queued: 3, Quarantined: 1}},
 			"", kiosk.Intent{Action: kiosk.ActionStart}, []string{"0001", "3", "1"}},
 		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionClose)},
-			"x", kiosk.Intent{Action: kiosk.ActionClose}, []string{"x = "}},
+			"z", kiosk.Intent{Action: kiosk.ActionClose}, []string{"z = "}},
 		{kiosk.State{Screen: kiosk.ScreenClose, Main: kiosk.ActionApprove, Actions: acts(kiosk.ActionApprove, kiosk.ActionLeave), PIN: pad(6, 8)},
 			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"PIN> ", "v = "}},
 		{kiosk.State{Screen: kiosk.ScreenLanguage, Position: 1, Positions: 8, Main: kiosk.ActionChoose, Actions: acts(kiosk.ActionChoose, kiosk.ActionDecline)},
 			"zh", kiosk.Intent{Action: kiosk.ActionChoose, Choice: "zh"}, []string{"en / es / hi / zh"}},
-		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionCustody)},
-			"k", kiosk.Intent{Action: kiosk.ActionCustody}, []string{"k = "}},
 		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionReceipts, kiosk.ActionSetAside, kiosk.ActionDay, kiosk.ActionLock),
 			Health: kiosk.Health{Today: kiosk.Today{Enrolled: 41, Delivered: 37, Refused: 2}}},
 			"e", kiosk.Intent{Action: kiosk.ActionDay}, []string{"r = ", "a = ", "e = ", "x = ", "41", "37"}},
@@ -279,6 +277,34 @@ func scenes() []scene {
 		{kiosk.State{Screen: kiosk.ScreenDay, Main: kiosk.ActionPrint, Actions: acts(kiosk.ActionPrint, kiosk.ActionBack),
 			Day: &kiosk.DayView{All: kiosk.DayCounts{Enrolled: 57, Ended: map[kiosk.Ending]int{kiosk.EndDeclined: 4}}, Waiting: 12, Alarms: []kiosk.Code{kiosk.CodeSplitView}}},
 			"b", kiosk.Intent{Action: kiosk.ActionBack}, []string{"57", "12", "K-LOG-01"}},
+		{kiosk.State{Screen: kiosk.ScreenHome, Main: kiosk.ActionStart, Actions: acts(kiosk.ActionStart, kiosk.ActionSignOff, kiosk.ActionServices)},
+			"g", kiosk.Intent{Action: kiosk.ActionServices}, []string{"g = "}},
+		{kiosk.State{Screen: kiosk.ScreenServices, Actions: acts(kiosk.ActionSelfService, kiosk.ActionCustody, kiosk.ActionLeave)},
+			"k", kiosk.Intent{Action: kiosk.ActionCustody}, []string{"k = ", "f = ", "v = "}},
+		{kiosk.State{Screen: kiosk.ScreenSelfService, Actions: acts(kiosk.ActionTryToken, kiosk.ActionChangePIN, kiosk.ActionCheckReceipt, kiosk.ActionCancel, kiosk.ActionLeave)},
+			"c", kiosk.Intent{Action: kiosk.ActionChangePIN}, []string{"y = ", "h = ", "u = ", "v = "}},
+		{kiosk.State{Screen: kiosk.ScreenShowToken, Actions: acts(kiosk.ActionLeave), Waiting: kiosk.DeviceToken},
+			"v", kiosk.Intent{Action: kiosk.ActionLeave}, nil},
+		{kiosk.State{Screen: kiosk.ScreenTokenPIN, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionLeave),
+			PIN: &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINOwnWrong, Left: 2}},
+			somePIN, kiosk.Intent{Action: kiosk.ActionPIN, Secret: secret.FromString(somePIN)}, []string{"2", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenTokenWork, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepTryKey, Status: kiosk.StepDone}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenTokenResult, Main: kiosk.ActionLeave, Actions: acts(kiosk.ActionLeave), Token: &kiosk.TokenView{Changed: true}},
+			"", kiosk.Intent{Action: kiosk.ActionLeave}, nil},
+		{kiosk.State{Screen: kiosk.ScreenScanReceipt, Main: kiosk.ActionScan, Actions: acts(kiosk.ActionScan, kiosk.ActionLeave)},
+			"eyJhbGciOiJFUzI1NiJ9.e30.AAAA", kiosk.Intent{Action: kiosk.ActionScan, Secret: secret.FromString("eyJhbGciOiJFUzI1NiJ9.e30.AAAA\n")}, []string{"v = "}},
+		{kiosk.State{Screen: kiosk.ScreenAskRegistry, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepAskRegistry, Status: kiosk.StepRunning}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenStanding, Main: kiosk.ActionLeave, Actions: acts(kiosk.ActionLeave),
+			Proof: &kiosk.ProofView{RecordID: "0123abcd", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}},
+			"", kiosk.Intent{Action: kiosk.ActionLeave}, []string{"0123abcd"}},
+		{kiosk.State{Screen: kiosk.ScreenCancelCode, Main: kiosk.ActionGiveCode, Actions: acts(kiosk.ActionGiveCode, kiosk.ActionLeave), PIN: pad(28, 28)},
+			someCode, kiosk.Intent{Action: kiosk.ActionGiveCode, Secret: secret.FromString(someCode)}, []string{"28", "> "}},
+		{kiosk.State{Screen: kiosk.ScreenConfirmCancel, Main: kiosk.ActionSuspend, Actions: acts(kiosk.ActionSuspend, kiosk.ActionLeave)},
+			"v", kiosk.Intent{Action: kiosk.ActionLeave}, []string{"v = "}},
+		{kiosk.State{Screen: kiosk.ScreenCancelled, Main: kiosk.ActionLeave, Actions: acts(kiosk.ActionLeave), Ended: &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}},
+			"", kiosk.Intent{Action: kiosk.ActionLeave}, []string{"10:42"}},
 		{kiosk.State{Screen: kiosk.ScreenCustodyNumber, Main: kiosk.ActionNumber, Actions: acts(kiosk.ActionNumber, kiosk.ActionLeave), PIN: pad(8, 8)},
 			someNumber, kiosk.Intent{Action: kiosk.ActionNumber, Secret: secret.FromString(someNumber)}, []string{"8", "> "}},
 		{kiosk.State{Screen: kiosk.ScreenCustodyPIN, Main: kiosk.ActionPIN, Actions: acts(kiosk.ActionPIN, kiosk.ActionLeave),
@@ -478,11 +504,9 @@ func TestEchoComesBack(t *testing.T) {
 		if code := seat.cmd.ProcessState.ExitCode(); code != end.code {
 			t.Errorf("%s: exit code %d, want %d\n%s", name, code, end.code, seat.transcript())
 		}
+		seat.sees(end.says) // before the last one lets go of the terminal, which may cost what stands in it
 		keep.Close()
 		<-seat.done
-		if !strings.Contains(seat.transcript(), end.says) {
-			t.Errorf("%s: it says\n%s", name, seat.transcript())
-		}
 	}
 }
 

@@ -250,10 +250,13 @@ func (d *show) shown(step kiosk.StepName) {
 // draw makes the pictures, after the run: they take longer than it does.
 func (d *show) draw() error {
 	// Nothing goes wrong in the demo, its card proves everything, its citizen has a
-	// token, and there is no printer.
+	// token, comes for an enrollment only, and there is no printer.
 	drawn := map[kiosk.Screen]bool{kiosk.ScreenTrouble: true, kiosk.ScreenSecondOfficer: true, kiosk.ScreenSecondApprove: true,
 		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true,
-		kiosk.ScreenLocked: true, kiosk.ScreenReceipts: true, kiosk.ScreenSetAside: true, kiosk.ScreenRecord: true, kiosk.ScreenDay: true, kiosk.ScreenClose: true}
+		kiosk.ScreenLocked: true, kiosk.ScreenReceipts: true, kiosk.ScreenSetAside: true, kiosk.ScreenRecord: true, kiosk.ScreenDay: true, kiosk.ScreenClose: true,
+		kiosk.ScreenServices: true, kiosk.ScreenSelfService: true, kiosk.ScreenShowToken: true, kiosk.ScreenTokenPIN: true, kiosk.ScreenTokenWork: true,
+		kiosk.ScreenTokenResult: true, kiosk.ScreenScanReceipt: true, kiosk.ScreenStanding: true, kiosk.ScreenAskRegistry: true,
+		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))

@@ -73,7 +73,11 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	add("-5-locked-pin", s)
 
-	home := []kiosk.Action{kiosk.ActionReceipts, kiosk.ActionSetAside, kiosk.ActionDay, kiosk.ActionLock, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionChoose}
+	s = officer(kiosk.ScreenSignOn, kiosk.ActionSignOn, kiosk.ActionChoose, kiosk.ActionSelfService)
+	s.Waiting, s.PIN, s.Health = kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}, health(kiosk.ScreenSignOn)
+	s.Health.Readers[kiosk.DeviceOfficer] = kiosk.ReaderEmpty
+	add("-6-self-service", s)
+	home := []kiosk.Action{kiosk.ActionServices, kiosk.ActionReceipts, kiosk.ActionSetAside, kiosk.ActionDay, kiosk.ActionLock, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionChoose}
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, home...)
 	add("-1-ready", s)
 	s.Health = health(s.Screen)
@@ -88,8 +92,7 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	s.Health.Alarms = []kiosk.Code{kiosk.CodeAuthorityFork, kiosk.CodeCertificateEnds}
 	add("-6-alarms", s)
-	s = officer(kiosk.ScreenHome, kiosk.ActionStart, append(home, kiosk.ActionCustody)...)
-	add("-3-custody", s)
+	add("", officer(kiosk.ScreenServices, "", kiosk.ActionSelfService, kiosk.ActionCustody, kiosk.ActionLeave, kiosk.ActionChoose))
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, home...)
 	s.Health = health(s.Screen)
 	s.Health.LogFault = kiosk.CodeSplitView
@@ -338,6 +341,45 @@ func All(language string) []Sample {
 	s = back(kiosk.ScreenCustodyKey, kiosk.ActionLeave)
 	s.Custody = &kiosk.CustodyView{Number: "39402174", Moving: true}
 	add("-2-moving", s)
+
+	s = back(kiosk.ScreenSelfService, "", kiosk.ActionTryToken, kiosk.ActionChangePIN, kiosk.ActionCheckReceipt, kiosk.ActionCancel, kiosk.ActionLeave)
+	add("", s)
+	s = back(kiosk.ScreenShowToken, "", kiosk.ActionLeave)
+	s.Waiting, s.Fault = kiosk.DeviceToken, &kiosk.Fault{Code: kiosk.CodeReaderMissing, Remedy: kiosk.RemedyStaff}
+	add("", s)
+	s = back(kiosk.ScreenTokenPIN, kiosk.ActionPIN, kiosk.ActionLeave)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 6, Max: 8, Problem: kiosk.PINOwnLast, Left: 1}
+	add("-2-last-try", s)
+	add("", kiosk.State{Screen: kiosk.ScreenTokenWork, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepTryKey, Status: kiosk.StepRunning}}})
+	s = back(kiosk.ScreenTokenResult, kiosk.ActionLeave)
+	s.Token = &kiosk.TokenView{}
+	add("-1-tried", s)
+	s.Token = &kiosk.TokenView{Changed: true}
+	add("-2-changed", s)
+	s = back(kiosk.ScreenScanReceipt, "", kiosk.ActionScan, kiosk.ActionLeave)
+	add("-1", s)
+	s.Fault = &kiosk.Fault{Code: kiosk.CodeNoReceipt, Remedy: kiosk.RemedyRetry}
+	add("-2-none", s)
+	for i, p := range []kiosk.ProofView{{Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, {Kind: kiosk.ReceiptProvisional, Standing: kiosk.StandingWaiting},
+		{Kind: kiosk.ReceiptOther, Standing: kiosk.StandingElsewhere}, {Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingSuspended},
+		{Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingRevoked}} {
+		s = back(kiosk.ScreenStanding, kiosk.ActionLeave)
+		p.RecordID = strings.Repeat("9f3c21d0", 8)
+		s.Proof = &p
+		add("-"+string('1'+rune(i))+"-"+string(p.Standing), s)
+	}
+	s = back(kiosk.ScreenCancelCode, kiosk.ActionGiveCode, kiosk.ActionLeave)
+	s.PIN = &kiosk.PINView{Min: 28, Max: 28}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 28, Max: 28, Problem: kiosk.PINNoCode}
+	add("-2-mistyped", s)
+	add("", back(kiosk.ScreenConfirmCancel, kiosk.ActionSuspend, kiosk.ActionLeave))
+	s = back(kiosk.ScreenCancelled, kiosk.ActionLeave)
+	s.Ended = &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}
+	add("", s)
+	add("", kiosk.State{Screen: kiosk.ScreenAskRegistry, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepAskRegistry, Status: kiosk.StepRunning}}})
 	add("trouble."+string(kiosk.CodeKeyWaits), Trouble(kiosk.Fault{Code: kiosk.CodeKeyWaits, Remedy: kiosk.RemedyStartOver, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}))
 	return all
 }

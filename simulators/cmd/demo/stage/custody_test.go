@@ -367,6 +367,8 @@ func TestCustodyNumber(t *testing.T) {
 			if p.over {
 				return false, nil
 			}
+			return true, p.Desk.Send(ctx, kiosk.Intent{State: st.Number, Action: kiosk.ActionServices})
+		case kiosk.ScreenServices:
 			return true, p.Desk.Send(ctx, kiosk.Intent{State: st.Number, Action: kiosk.ActionCustody})
 		case kiosk.ScreenCustodyNumber:
 			if st.PIN.Problem != kiosk.PINFine && st.PIN.Problem != tries[asked] {

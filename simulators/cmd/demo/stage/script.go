@@ -23,6 +23,7 @@ type Script struct {
 	NoToken    bool               // the citizen has none, and leaves the key in the kiosk
 	Custody    string             // number of a key kept there that the citizen comes back to, "" for a first enrollment
 	KeyPIN     string             // the PIN of that key
+	Errand     kiosk.Action       // what the citizen comes for beside an enrollment
 	Leave      bool               // the citizen proves that key and leaves; otherwise moves to a token
 	Officer    func(i int)        // has the card of officer i lie on the officers' reader: 0 signed on, 1 is the second one
 	Scan       string             // what a scanner types of the machine readable zone, in place of the CAN
@@ -121,7 +122,11 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 		p.Officer(1)
 		in.Secret = secret.FromString(p.OfficerPIN)
 	case kiosk.ScreenHome:
-		if p.Custody != "" {
+		if p.Custody != "" || p.Errand != "" {
+			in.Action = kiosk.ActionServices
+		}
+	case kiosk.ScreenServices:
+		if in.Action = p.Errand; p.Custody != "" {
 			in.Action = kiosk.ActionCustody
 		}
 	case kiosk.ScreenCustodyNumber:

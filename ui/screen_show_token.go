@@ -1,0 +1,4 @@
+package ui
+
+// showToken: the citizen puts the own token in.
+func (d *drawing) showToken() page { return d.bring("insert-token") }
