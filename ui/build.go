@@ -4,6 +4,7 @@ import (
 	"image"
 	"image/color"
 	"slices"
+	"strings"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -16,17 +17,26 @@ import (
 
 // page is what the file of a screen returns: the inside of the frame.
 type page struct {
-	title    string
-	lead     string
-	body     fyne.CanvasObject // nil: title and lead only
-	buttons  []*button         // from the left; the last is the main one
-	equal    bool              // the buttons weigh the same: none is the main one's size
-	minor    bool              // none of the buttons is what the page is for
-	entry    *cells            // takes typed characters
-	scanner  *scanner          // has them before that, if one is expected
-	listener *listener         // takes typed characters where there is no entry
-	photos   []*canvas.Image   // cleared when the page goes
-	focus    fyne.Focusable    // nil: the main button
+	title   string
+	lead    string
+	body    fyne.CanvasObject // nil: title and lead only
+	buttons []*button         // from the left; the last is the main one
+	equal   bool              // the buttons weigh the same: none is the main one's size
+	minor   bool              // none of the buttons is what the page is for
+	whole   bool              // read to its end before it is agreed to
+	say     string            // said after title and lead; nothing that is anybody's own
+
+	// A page with keys says once more what body shows, for text so large that
+	// the rest is turned beside them.
+	wrong    fyne.CanvasObject // what was wrong with the last entry
+	field    fyne.CanvasObject // what the keys fill
+	keys     fyne.CanvasObject
+	rest     fyne.CanvasObject
+	entry    *cells          // takes typed characters
+	listener *listener       // takes typed characters where there is no entry
+	scanner  *scanner        // has them before that, if one is expected
+	photos   []*canvas.Image // cleared when the page goes
+	focus    fyne.Focusable  // nil: the main button
 }
 
 // built is a page on the stage.
@@ -40,7 +50,10 @@ type built struct {
 	listener *listener
 	photos   []*canvas.Image
 	clock    *canvas.Text
-	content  *fyne.Container // the page inside the frame
+	content  fyne.CanvasObject // the page inside the frame
+	room     fyne.Size         // for it
+	spoken   string            // what of it can be said aloud
+	language string            // and in what language
 }
 
 func (b *built) tick(now time.Time) {
@@ -70,6 +83,7 @@ type drawing struct {
 	slow  bool
 	cover cover
 	room  fyne.Size // for the page, title included
+	look  Look
 }
 
 func (u *UI) build(size fyne.Size) built {
@@ -81,27 +95,135 @@ func (u *UI) build(size fyne.Size) built {
 		d.w = u.book(d.language())
 		d.slow, d.cover = u.slow(s), u.coverOf(s)
 	}
-	f := frame{banner: s.agent && d.s.Simulated, built: size, resized: func() { u.show(nil) }}
+	d.look = u.chosen(s).fitted(size)
+	header, banner := d.header(size.Width), d.banner()
+	f := frame{built: size, header: max(headerHigh, header.MinSize().Height), footer: footerHigh * d.look.times(), bar: barHigh, resized: func() { u.show(nil) }}
+	if s.agent && d.s.Simulated {
+		f.banner = max(bannerHigh, heightFor(banner, size.Width))
+	}
 	d.room = f.room()
 
 	p := d.page()
-	clock := newText(u.o.Now().Format("15:04"), smallText, fyne.TextStyle{}, faint)
-	b := built{size: size, slow: d.slow, entry: p.entry, listener: p.listener, photos: p.photos, clock: clock, focus: p.focus}
+	b := built{size: size, slow: d.slow, entry: p.entry, listener: p.listener, photos: p.photos, focus: p.focus, spoken: p.spoken(), language: d.w.Code()}
+	row, place := d.arrange(&p, &f)
+	b.room, b.content = f.room(), place.page
+	b.clock = newText(u.o.Now().Format("15:04"), d.look.size(smallText), fyne.TextStyle{}, faint)
 	if n := len(p.buttons); n > 0 && !p.minor {
 		b.main = p.buttons[n-1]
 		if b.focus == nil {
 			b.focus = b.main
 		}
 	}
-	b.content = stack(bodyGap, stack(6, heading(p.title), lead(p.lead)), p.body)
-	tighten(b.content, d.room)
-	b.root = container.New(f, d.header(), d.banner(), b.content, d.bar(p), d.footer(clock))
-	back := canvas.NewRectangle(paper)
-	b.root = container.New(inset{0, 0}, back, b.root)
+	inside := container.New(f, header, banner, place.whole(), row, d.footer(b.clock, place))
+	b.root = container.New(inset{0, 0}, canvas.NewRectangle(paper), inside)
+	d.look.dress(b.root)
 	if p.entry != nil || p.listener != nil {
 		p.route(b.root)
 	}
 	return b
+}
+
+// turned is one page of those that a screen needs, with what turns it.
+type turned struct {
+	page   fyne.CanvasObject
+	arrows *fyne.Container // nil: there is one page, or buttons in the bar turn it
+	n, all int
+}
+
+func (t turned) whole() fyne.CanvasObject {
+	if t.arrows == nil {
+		return t.page
+	}
+	return container.New(margined{}, t.page, t.arrows)
+}
+
+// arrange sets the page as the text's size wants it, and makes the bar of its
+// buttons, for which f leaves room.
+func (d *drawing) arrange(p *page, f *frame) (*fyne.Container, turned) {
+	shown, more := p.buttons, float32(0)
+	if !p.whole {
+		more = arrowsWide
+	}
+	f.bar = d.barHigh(*p)
+	if n := len(p.buttons) - 1; p.keys != nil && d.look.times() > 1 && n > 0 && f.bar > d.barHigh(page{buttons: p.buttons[n:]}) {
+		var others []fyne.CanvasObject // keys take the height: what else can be done is turned with the text
+		for _, b := range p.buttons[:n] {
+			others = append(others, b)
+		}
+		p.rest, p.buttons = stack(gap, p.rest, stack(gap, others...)), p.buttons[n:]
+		shown, f.bar = p.buttons, d.barHigh(*p)
+	}
+	all := d.pages(*p, f.room(), more)
+	if p.whole && len(all) > 1 { // as high as the highest of its bars
+		for n := range len(all) {
+			q := *p
+			d.turnable(&q, n, len(all))
+			f.bar = max(f.bar, d.barHigh(q))
+		}
+		all = d.pages(*p, f.room(), more)
+	}
+	t := turned{all: max(1, len(all)), page: stack(0)}
+	t.n = min(d.l.page, t.all-1)
+	if len(all) > 0 {
+		t.page = all[t.n]
+	}
+	switch {
+	case p.whole:
+		p.buttons = shown
+		d.turnable(p, t.n, t.all)
+	case t.all > 1:
+		t.arrows = d.arrows(t)
+	}
+	return d.bar(*p), t
+}
+
+func (d *drawing) barHigh(p page) float32 {
+	return d.high(d.bar(p), d.room.Width+2*ringGap)
+}
+
+// spoken is what is said of a page when pages are read aloud.
+func (p page) spoken() string {
+	return strings.Join(slices.DeleteFunc([]string{p.title, p.lead, p.say}, func(s string) bool { return s == "" }), " ")
+}
+
+// arrows turn the pages of a screen whose main button stays.
+func (d *drawing) arrows(t turned) *fyne.Container {
+	arrow := func(icon string, l words.Label, by int) *button {
+		b := d.localButton(d.w.Label(l, nil), keyButton, func(l *local) { l.page = t.n + by })
+		b.icon, b.bare = icon, true
+		return b
+	}
+	var all []fyne.CanvasObject
+	if t.n > 0 {
+		all = append(all, arrow("up", words.PageBack, -1))
+	}
+	if t.n < t.all-1 {
+		all = append(all, arrow("down", words.PageOn, 1))
+	}
+	return stack(gap, all...)
+}
+
+// arrowsWide is the width of the column of arrows, and its distance.
+const arrowsWide = touch + 2*ringGap + gap
+
+// margined is a page with a column of arrows at its right.
+type margined struct{}
+
+func (margined) MinSize(objects []fyne.CanvasObject) fyne.Size {
+	return objects[0].MinSize().AddWidthHeight(arrowsWide, 0)
+}
+
+func (margined) heightFor(objects []fyne.CanvasObject, width float32) float32 {
+	return heightFor(objects[0], width-arrowsWide)
+}
+
+func (margined) Layout(objects []fyne.CanvasObject, size fyne.Size) {
+	page, arrows := objects[0], objects[1]
+	page.Move(fyne.NewPos(0, 0))
+	page.Resize(size.SubtractWidthHeight(arrowsWide, 0))
+	wide, high := arrowsWide-gap, heightFor(arrows, arrowsWide-gap)
+	arrows.Move(fyne.NewPos(size.Width-wide, max(0, size.Height-high)))
+	arrows.Resize(fyne.NewSize(wide, high))
 }
 
 // route has what is typed go to the entry whatever has the focus, and past the
@@ -126,16 +248,23 @@ const bodyGap float32 = 20
 
 // below is the height that is left for the body of a page with these sentences.
 func (d *drawing) below(title, sentence string) float32 {
-	h := d.room.Height - bodyGap - heightFor(heading(title), d.room.Width)
+	h := d.room.Height - bodyGap - d.high(heading(title), d.room.Width)
 	if sentence != "" {
-		h -= 6 + heightFor(lead(sentence), d.room.Width)
+		h -= 6 + d.high(lead(sentence), d.room.Width)
 	}
 	return h
 }
 
+// high is the height that o needs in this window's look.
+func (d *drawing) high(o fyne.CanvasObject, width float32) float32 {
+	d.look.dress(o)
+	return heightFor(o, width)
+}
+
 // tighten sets the type of a page smaller, by steps and never below three
-// quarters, when its sentences are too long for the room.
-func tighten(page fyne.CanvasObject, room fyne.Size) {
+// quarters, when its sentences are too long for the room; where that is not
+// enough it changes nothing.
+func tighten(page fyne.CanvasObject, room fyne.Size) (fits bool) {
 	var all []*paragraph
 	var full []float32
 	visit(page, func(o fyne.CanvasObject) {
@@ -148,9 +277,13 @@ func tighten(page fyne.CanvasObject, room fyne.Size) {
 			p.size = full[i] * share
 		}
 		if heightFor(page, room.Width) <= room.Height {
-			return
+			return true
 		}
 	}
+	for i, p := range all {
+		p.size = full[i]
+	}
+	return false
 }
 
 func lead(s string) *paragraph {
@@ -179,6 +312,9 @@ func (d *drawing) page() page {
 	}
 	if d.l.confirm != "" {
 		return d.confirm()
+	}
+	if d.l.access {
+		return d.accessible()
 	}
 	if d.l.books {
 		return d.otherLanguage()
@@ -396,15 +532,20 @@ func (d *drawing) bar(p page) *fyne.Container {
 
 // header says where one is, whose turn it is, and holds what is always
 // possible: another language, and stopping.
-func (d *drawing) header() fyne.CanvasObject {
-	app := newText(d.w.Label(words.App, nil), 22, fyne.TextStyle{Bold: true}, white)
+func (d *drawing) header(width float32) fyne.CanvasObject {
+	app := newText(d.w.Label(words.App, nil), d.look.size(22), fyne.TextStyle{Bold: true}, white)
 	var turn, step, right []fyne.CanvasObject
 	if d.u.shown.agent {
 		turn = append(turn, d.turn())
 		if d.s.Position > 0 {
-			step = append(step, newText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), labelText, fyne.TextStyle{}, mist))
+			step = append(step, newText(d.w.Label(words.StepOf, words.Args{"position": d.s.Position, "positions": d.s.Positions}), d.look.size(labelText), fyne.TextStyle{}, mist))
 		}
-		if d.cover == open && d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage && !d.l.books {
+		if d.cover == open && !d.l.access && !d.l.books && d.l.confirm == "" {
+			b := d.localButton(d.w.Label(words.Access, nil), headerButton, func(l *local) { l.access = true })
+			b.icon, b.bare = "access", true
+			right = append(right, b)
+		}
+		if d.cover == open && d.can(kiosk.ActionChoose) && d.s.Screen != kiosk.ScreenLanguage && !d.l.books && !d.l.access {
 			if others := slices.DeleteFunc(slices.Clone(d.s.Languages), func(l string) bool { return l == d.s.Language }); len(others) > 1 {
 				b := d.localButton(d.u.book(d.s.Language).Name(), headerButton, func(l *local) { l.books = true })
 				b.icon = "languages"
@@ -416,7 +557,7 @@ func (d *drawing) header() fyne.CanvasObject {
 			}
 		}
 		for _, a := range []kiosk.Action{kiosk.ActionClose, kiosk.ActionSignOff, kiosk.ActionDecline} {
-			if d.cover == open && d.can(a) && d.l.confirm == "" && !d.l.books {
+			if d.cover == open && d.can(a) && d.l.confirm == "" && !d.l.books && !d.l.access {
 				right = append(right, d.button(a, headerButton))
 			}
 		}
@@ -426,10 +567,16 @@ func (d *drawing) header() fyne.CanvasObject {
 	var s *fyne.Container
 	for _, left := range [][]fyne.CanvasObject{append([]fyne.CanvasObject{picture("emblem", 40, 40), app}, turned...),
 		append([]fyne.CanvasObject{picture("emblem", 40, 40)}, turned...), turned, turn} {
-		if s = newStrip(canvas.NewRectangle(navy), 18, margin-8, left, right); s.MinSize().Width <= d.room.Width+2*margin {
-			break
+		s = newStrip(canvas.NewRectangle(navy), 18, margin-8, left, right)
+		if d.look.dress(s); s.MinSize().Width <= width {
+			return s
 		}
 	}
+	if len(turn) == 0 {
+		return s
+	}
+	s = container.New(inset{0, 0}, canvas.NewRectangle(navy), container.New(headerRows{}, append(turn, right...)...))
+	d.look.dress(s)
 	return s
 }
 
@@ -446,24 +593,30 @@ func (d *drawing) turn() fyne.CanvasObject {
 	case kiosk.TurnCitizen:
 		name, l = "citizen", words.TurnCitizen
 	}
-	text := newText(d.w.Label(l, nil), labelText, fyne.TextStyle{Bold: true}, white)
+	text := newText(d.w.Label(l, nil), d.look.size(labelText), fyne.TextStyle{Bold: true}, white)
 	back := canvas.NewRectangle(color.Transparent)
 	back.CornerRadius, back.StrokeColor, back.StrokeWidth = 21, mist, 1.5
 	return container.New(inset{16, 8}, back, besideMiddle(9, []float32{0, 0}, picture(name, 24, 24), text))
 }
 
 func (d *drawing) banner() fyne.CanvasObject {
-	text := newText(d.w.Label(words.Training, nil), labelText, fyne.TextStyle{Bold: true}, white)
-	c := newStrip(canvas.NewRectangle(training), 12, margin, []fyne.CanvasObject{text}, nil)
+	text := label(d.w.Label(words.Training, nil)).bold().in(white)
+	c := container.New(inset{margin, 7}, canvas.NewRectangle(training), text)
+	d.look.dress(c)
 	if !d.u.shown.agent || !d.s.Simulated {
 		c.Hide()
 	}
 	return c
 }
 
-func (d *drawing) footer(clock *canvas.Text) fyne.CanvasObject {
-	say := func(s string) fyne.CanvasObject { return newText(s, smallText, fyne.TextStyle{}, faint) }
+func (d *drawing) footer(clock *canvas.Text, t turned) fyne.CanvasObject {
+	say := func(s string) fyne.CanvasObject {
+		return newText(s, d.look.size(smallText), fyne.TextStyle{}, faint)
+	}
 	var left []fyne.CanvasObject
+	if t.all > 1 {
+		left = append(left, newText(d.w.Label(words.PageOf, words.Args{"page": t.n + 1, "pages": t.all}), d.look.size(labelText), fyne.TextStyle{Bold: true}, ink))
+	}
 	if d.s.Fault != nil && d.cover == open {
 		left = append(left, say(string(d.s.Fault.Code)))
 	}

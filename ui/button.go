@@ -26,6 +26,7 @@ type button struct {
 	widget.BaseWidget
 	text     string
 	icon     string // a drawing before the text, "" for none
+	bare     bool   // the drawing says it without the text
 	kind     kind
 	wide     float32 // at least; 0 for what the text needs
 	act      func()
@@ -35,6 +36,7 @@ type button struct {
 	listener *listener            // likewise
 	focused  bool
 	over     bool
+	look     Look
 }
 
 var (
@@ -78,13 +80,17 @@ func (b *button) MouseMoved(*desktop.MouseEvent) {}
 func (b *button) MouseOut()                      { b.over = false; b.Refresh() }
 
 func (b *button) textSize() float32 {
+	if b.kind == keyButton && len([]rune(b.text)) > 1 {
+		return labelText // a word on a key that keeps its size
+	}
+	return b.look.size(b.commonSize())
+}
+
+func (b *button) commonSize() float32 {
 	switch b.kind {
 	case headerButton:
 		return labelText
 	case keyButton:
-		if len([]rune(b.text)) > 1 {
-			return labelText
-		}
 		return 30
 	}
 	return bodyText
@@ -101,33 +107,50 @@ func (b *button) padding() fyne.Size {
 	return fyne.NewSize(32, 18)
 }
 
-const (
-	iconSide float32 = 24
-	iconGap  float32 = 10
-)
+const iconGap float32 = 10
 
-func (b *button) MinSize() fyne.Size {
+// iconSide is the size of the drawing on a button.
+func (b *button) iconSide() float32 {
+	if b.bare {
+		return 36
+	}
+	return max(24, b.textSize())
+}
+
+// inner is the room that text and drawing take.
+func (b *button) inner() fyne.Size {
+	if b.bare {
+		return fyne.NewSquareSize(b.iconSide())
+	}
 	t := measure(b.text, b.textSize(), fyne.TextStyle{Bold: true})
 	if b.icon != "" {
-		t.Width += iconSide + iconGap
+		t.Width += b.iconSide() + iconGap
 	}
-	p := b.padding()
+	return t
+}
+
+func (b *button) MinSize() fyne.Size {
+	t, p := b.inner(), b.padding()
 	s := fyne.NewSize(max(b.wide-2*ringGap, t.Width+2*p.Width), t.Height+2*p.Height)
 	switch b.kind {
 	case mainButton, plainButton:
 		s = s.Max(fyne.NewSize(160, touch))
 	case headerButton:
 		s = s.Max(fyne.NewSize(touch, 48))
+	case keyButton:
+		if b.bare {
+			s = s.Max(fyne.NewSquareSize(touch))
+		}
 	}
 	return s.AddWidthHeight(2*ringGap, 2*ringGap)
 }
 
-func (b *button) colors() (back, border, text, ringed color.Color) {
+func (b *button) colors() (back, border, text, ringed tone) {
 	switch {
 	case b.kind == mainButton && b.over:
-		return accentDeep, accentDeep, white, ring
+		return accentDeep, accentDeep, onAccent, ring
 	case b.kind == mainButton:
-		return accent, accent, white, ring
+		return accent, accent, onAccent, ring
 	case b.kind == headerButton:
 		return navy, white, white, ringNavy
 	case b.kind == keyButton:
@@ -143,6 +166,7 @@ func (b *button) CreateRenderer() fyne.WidgetRenderer {
 	r.text.Alignment = fyne.TextAlignCenter
 	if b.icon != "" {
 		r.icon = drawn(b.icon)
+		b.look.recolor(r.icon)
 	}
 	r.paint()
 	return r
@@ -158,10 +182,11 @@ type buttonRenderer struct {
 
 func (r *buttonRenderer) paint() {
 	back, border, text, ringed := r.b.colors()
-	r.face.FillColor, r.face.StrokeColor, r.text.Color = back, border, text
+	l := r.b.look
+	r.face.FillColor, r.face.StrokeColor, r.text.Color = l.color(back), l.color(border), l.color(text)
 	r.ring.StrokeColor = color.Transparent
 	if r.b.focused {
-		r.ring.StrokeColor = ringed
+		r.ring.StrokeColor = l.color(ringed)
 	}
 }
 
@@ -169,21 +194,25 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 	r.ring.Resize(size)
 	r.face.Move(fyne.NewPos(ringGap, ringGap))
 	r.face.Resize(size.SubtractWidthHeight(2*ringGap, 2*ringGap))
-	if r.b.kind == keyButton { // keys keep their size; a long word gets smaller
-		room := size.Width - 2*ringGap - 6
-		if r.icon != nil {
-			room -= iconSide + iconGap
-		}
-		for r.text.TextSize = r.b.textSize(); r.text.TextSize > 12 && r.text.MinSize().Width > room; {
-			r.text.TextSize--
-		}
+	r.paint()
+	side := r.b.iconSide()
+	if r.b.bare {
+		r.icon.Resize(fyne.NewSquareSize(side))
+		r.icon.Move(fyne.NewPos((size.Width-side)/2, (size.Height-side)/2))
+		return
 	}
-	h := r.text.MinSize().Height
 	left := float32(0)
 	if r.icon != nil {
-		left = iconSide + iconGap
-		r.icon.Resize(fyne.NewSquareSize(iconSide))
-		r.icon.Move(fyne.NewPos((size.Width-left-r.text.MinSize().Width)/2, (size.Height-iconSide)/2))
+		left = side + iconGap
+	}
+	// Keys keep their size, and the window is only so wide; a long word gets smaller.
+	for r.text.TextSize = r.b.textSize(); r.text.TextSize > 12 && r.text.MinSize().Width > size.Width-left-2*ringGap-6; {
+		r.text.TextSize--
+	}
+	h := r.text.MinSize().Height
+	if r.icon != nil {
+		r.icon.Resize(fyne.NewSquareSize(side))
+		r.icon.Move(fyne.NewPos((size.Width-left-r.text.MinSize().Width)/2, (size.Height-side)/2))
 	}
 	r.text.Move(fyne.NewPos(left, (size.Height-h)/2))
 	r.text.Resize(fyne.NewSize(size.Width-left, h))
@@ -192,7 +221,10 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 func (r *buttonRenderer) MinSize() fyne.Size { return r.b.MinSize() }
 
 func (r *buttonRenderer) Objects() []fyne.CanvasObject {
-	all := []fyne.CanvasObject{r.ring, r.face, r.text}
+	all := []fyne.CanvasObject{r.ring, r.face}
+	if !r.b.bare {
+		all = append(all, r.text)
+	}
 	if r.icon != nil {
 		all = append(all, r.icon)
 	}

@@ -71,6 +71,7 @@ type cells struct {
 	scanner *scanner // nil: none is expected here
 	focused bool
 	active  bool // where the screen's keys go
+	look    Look
 }
 
 var _ fyne.Focusable = (*cells)(nil)
@@ -150,9 +151,15 @@ const (
 
 func (c *cells) shown() int { return max(c.boxes, c.e.n) }
 
+// box is the size of one box. Boxes grow with the text, by half as much.
+func (c *cells) box() fyne.Size {
+	k := 1 + (c.look.times()-1)/2
+	return fyne.NewSize(cellWide*k, cellHigh*k)
+}
+
 func (c *cells) MinSize() fyne.Size {
-	n := float32(max(c.boxes, 1))
-	return fyne.NewSize(n*cellWide+(n-1)*cellGap+2*ringGap, cellHigh+2*ringGap)
+	n, b := float32(max(c.boxes, 1)), c.box()
+	return fyne.NewSize(n*b.Width+(n-1)*cellGap+2*ringGap, b.Height+2*ringGap)
 }
 
 func (c *cells) CreateRenderer() fyne.WidgetRenderer {
@@ -171,37 +178,38 @@ func (r *cellsRenderer) Layout(size fyne.Size) {
 	c := r.c
 	r.ring.StrokeColor = color.Transparent
 	if c.focused {
-		r.ring.StrokeColor = ring
+		r.ring.StrokeColor = c.look.color(ring)
 	}
 	r.ring.Resize(size)
 	r.objects = []fyne.CanvasObject{r.ring}
 	n := c.shown()
-	w := min(cellWide, (size.Width-2*ringGap-float32(n-1)*cellGap)/float32(max(n, 1)))
+	high := c.box().Height
+	w := min(c.box().Width, (size.Width-2*ringGap-float32(n-1)*cellGap)/float32(max(n, 1)))
 	for i := range n {
 		x := ringGap + float32(i)*(w+cellGap)
-		box := canvas.NewRectangle(sheet)
+		box := canvas.NewRectangle(c.look.color(sheet))
 		if c.active {
-			box.FillColor = accentPale
+			box.FillColor = c.look.color(accentPale)
 		}
-		box.StrokeWidth, box.StrokeColor, box.CornerRadius = 2, edge, 5
+		box.StrokeWidth, box.StrokeColor, box.CornerRadius = 2, c.look.color(edge), 5
 		box.Move(fyne.NewPos(x, ringGap))
-		box.Resize(fyne.NewSize(w, cellHigh))
+		box.Resize(fyne.NewSize(w, high))
 		r.objects = append(r.objects, box)
 		if i >= c.e.n {
 			continue
 		}
 		if c.hidden {
 			const d = 16
-			dot := canvas.NewCircle(ink)
-			dot.Move(fyne.NewPos(x+(w-d)/2, ringGap+(cellHigh-d)/2))
+			dot := canvas.NewCircle(c.look.color(ink))
+			dot.Move(fyne.NewPos(x+(w-d)/2, ringGap+(high-d)/2))
 			dot.Resize(fyne.NewSize(d, d))
 			r.objects = append(r.objects, dot)
 			continue
 		}
-		t := newText(string(rune(c.e.b[i])), min(28, w), fyne.TextStyle{Bold: true}, ink)
+		t := newText(string(rune(c.e.b[i])), min(c.look.size(28), w*0.95), fyne.TextStyle{Bold: true}, c.look.color(ink))
 		t.Alignment = fyne.TextAlignCenter
 		h := t.MinSize().Height
-		t.Move(fyne.NewPos(x, ringGap+(cellHigh-h)/2))
+		t.Move(fyne.NewPos(x, ringGap+(high-h)/2))
 		t.Resize(fyne.NewSize(w, h))
 		r.objects = append(r.objects, t)
 	}

@@ -65,6 +65,7 @@ type bench struct {
 var (
 	large = fyne.NewSize(1280, 800)
 	least = fyne.NewSize(1024, 768)
+	full  = fyne.NewSize(1920, 1080)
 )
 
 // illustrations are drawn once for all benches: each takes a tenth of a second.

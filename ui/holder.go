@@ -17,7 +17,9 @@ func (d *drawing) portrait(w, h float32) (fyne.CanvasObject, []*canvas.Image) {
 	back := canvas.NewRectangle(sheet)
 	back.StrokeWidth, back.StrokeColor, back.CornerRadius = 1, edge, 4
 	if d.face == nil {
-		return sized(w, h, container.New(inset{16, 40}, back, label(d.w.Label(words.NoPhoto, nil)).center())), nil
+		w = min(w*d.look.times(), 420)
+		none := label(d.w.Label(words.NoPhoto, nil)).center()
+		return sized(w, max(h, d.high(none, w-32)+80), container.New(inset{16, 40}, back, none)), nil
 	}
 	img := canvas.NewImageFromImage(d.face)
 	img.FillMode = canvas.ImageFillContain

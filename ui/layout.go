@@ -1,8 +1,6 @@
 package ui
 
 import (
-	"image/color"
-
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
@@ -190,14 +188,14 @@ func panel(o fyne.CanvasObject) *fyne.Container {
 }
 
 // notice is a tinted sheet with a bar in the colour of what it says.
-func notice(back, bar color.Color, o fyne.CanvasObject) *fyne.Container {
+func notice(back, bar tone, o fyne.CanvasObject) *fyne.Container {
 	r := canvas.NewRectangle(back)
 	r.CornerRadius, r.StrokeWidth, r.StrokeColor = rounded, 2, bar
 	return container.New(inset{20, 14}, r, o)
 }
 
 // remark is a notice of few words among much else; nil when there is none.
-func remark(back, bar color.Color, name, text string) *fyne.Container {
+func remark(back, bar tone, name, text string) *fyne.Container {
 	if text == "" {
 		return nil
 	}

@@ -16,6 +16,8 @@ type local struct {
 	page    int      // of text that needs several
 	confirm kiosk.Action
 	books   bool   // the languages are shown instead of the page
+	access  bool   // or what can be changed about the window
+	touched bool   // a finger opened the field: the keys are shown
 	problem string // said about what was typed
 	scan    scan
 	unclear bool   // the last scan made no sense

@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"strings"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 
@@ -41,6 +43,7 @@ func (d *drawing) pad(o padding) page {
 	}
 	keys, problem := container.New(startLayout{}, d.digits(entry)), d.problem(d.w.Problem(view))
 	var whole *fyne.Container
+	rest := stack(10, o.above, label(hint), o.below)
 	if o.tight {
 		left := stack(10, o.above, besideMiddle(16, []float32{0, 1}, entry, label(hint)))
 		whole = stack(8, beside(32, []float32{1, 0}, left, keys), remark(badPale, bad, "failed", problem), o.below)
@@ -55,6 +58,11 @@ func (d *drawing) pad(o padding) page {
 		buttons: append(d.buttons(), append(o.extra, newButton(d.w.Action(o.action), mainButton, submit))...),
 		entry:   entry,
 		focus:   entry,
+		say:     strings.TrimSpace(problem + " " + hint),
+		wrong:   mistake(problem, 22),
+		field:   container.New(startLayout{}, entry),
+		keys:    keys,
+		rest:    rest,
 	}
 	return p
 }

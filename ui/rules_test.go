@@ -95,18 +95,20 @@ func contrast(a, b color.NRGBA) float64 {
 	return (math.Max(la, lb) + 0.05) / (math.Min(la, lb) + 0.05)
 }
 
+// Each pair of tones that pages show, in each palette: as WCAG 2.2 asks on level
+// AA, and in the palettes of high contrast on level AAA.
 func TestContrast(t *testing.T) {
 	for _, c := range []struct {
 		what        string
-		front, back color.NRGBA
+		front, back tone
 		least       float64
 	}{
 		{"text on the page", ink, paper, 4.5},
 		{"text on a panel", ink, sheet, 4.5},
 		{"second text on the page", faint, paper, 4.5},
 		{"second text on a panel, and the footer", faint, sheet, 4.5},
-		{"main button", white, accent, 4.5},
-		{"main button under the pointer", white, accentDeep, 4.5},
+		{"main button", onAccent, accent, 4.5},
+		{"main button under the pointer", onAccent, accentDeep, 4.5},
 		{"plain button", accent, sheet, 4.5},
 		{"key", ink, sheet, 4.5},
 		{"header", white, navy, 4.5},
@@ -132,16 +134,25 @@ func TestContrast(t *testing.T) {
 		{"sign of success on a panel", good, sheet, 3},
 		{"sign of not checked on a panel", faint, sheet, 3},
 		{"running step on a panel", accent, sheet, 3},
-		{"bar of progress on its track", accent, line, 3},
+		{"bar of progress on its track", accent, shade, 3},
 	} {
-		if got := contrast(c.front, c.back); got < c.least {
-			t.Errorf("%s: %.2f to 1, need %.1f", c.what, got, c.least)
+		for _, l := range looks() {
+			least := c.least
+			if l.Contrast {
+				least = either(least == 3, 4.5, 7.0)
+			}
+			if got := contrast(l.palette()[c.front], l.palette()[c.back]); got < least {
+				t.Errorf("%s, %s: %.2f to 1, need %.1f", l.name(), c.what, got, least)
+			}
 		}
 	}
-	if c := contrast(white, rgb(0)); math.Abs(c-21) > 0.01 {
+	if c := contrast(rgb(0xFFFFFF), rgb(0)); math.Abs(c-21) > 0.01 {
 		t.Errorf("white on black measures %.2f", c)
 	}
 }
+
+// looks is one look of each palette.
+func looks() []Look { return []Look{{}, {Dark: true}, {Contrast: true}, {Dark: true, Contrast: true}} }
 
 // Every control drawn with and without the focus differs by at least 3:1 over
 // a ring at least two pixels thick, in pixels as they come out.

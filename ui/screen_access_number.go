@@ -60,12 +60,17 @@ func (d *drawing) printedLines(number bool) page {
 		left = append(left, d.scanHint())
 	}
 	active := fields[l.field]
+	keys := d.letters(active)
 	p := page{
 		title: d.w.Title(d.s.Screen),
 		lead:  d.w.Label(words.MRZInstruction, nil),
-		body:  beside(24, []float32{1, 0}, stack(10, left...), container.New(startLayout{}, d.letters(active))),
+		body:  beside(24, []float32{1, 0}, stack(10, left...), container.New(startLayout{}, keys)),
 		entry: active,
 		focus: active,
+		wrong: mistake(d.problem(agents), 20),
+		field: stack(2, label(d.w.Label(names[l.field], nil)), container.New(startLayout{}, active)),
+		keys:  keys,
+		rest:  stack(0, d.scanHint()),
 	}
 	p.buttons = d.buttons()
 	if number {

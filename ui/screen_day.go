@@ -8,7 +8,7 @@ import (
 
 // day: the day in figures, and what is to do before going.
 func (d *drawing) day() page {
-	p := d.pages()
+	p := d.printable()
 	v := d.s.Day
 	if v == nil {
 		return p

@@ -19,7 +19,9 @@ func (d *drawing) chooseLanguage() page {
 		}
 		w := d.u.book(l)
 		ask := stack(2, body(w.Title(kiosk.ScreenLanguage)).bold(), label(w.Instruction(kiosk.ScreenLanguage)))
-		if many {
+		if d.look.times() > 1 { // the names of the languages matter most
+			all = append(all, b)
+		} else if many {
 			all = append(all, panel(stack(8, ask, b)))
 		} else {
 			all = append(all, panel(besideMiddle(24, []float32{1, 0}, ask, sized(280, touch+2*ringGap, b))))

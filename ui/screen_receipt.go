@@ -24,7 +24,7 @@ func (d *drawing) receipt() page {
 		state = notice(goodPale, good, beside(14, []float32{0, 1}, sign("done"), body(d.w.Label(words.ReceiptFinal, nil)).sized(20)))
 	}
 	const between = 28
-	square := stack(0, code(r.QR, min(400, d.below(p.title, p.lead))))
+	square := stack(0, code(r.QR, min(400, max(280, d.below(p.title, p.lead)))))
 	right := []fyne.CanvasObject{state}
 	switch hint := d.hint(); {
 	case hint != nil:
@@ -34,7 +34,7 @@ func (d *drawing) receipt() page {
 	}
 	if r.CancelCode.Len() > 0 {
 		width := d.room.Width - between - square.MinSize().Width - 2*panelPad
-		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), body(reveal(r.CancelCode)).bold().sized(32).oneLine(width, 22),
+		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), d.dressed(body(reveal(r.CancelCode)).bold().sized(32)).oneLine(width, 22),
 			label(d.w.Label(words.CancelHint, nil)))))
 	}
 	if r.Custody != "" {

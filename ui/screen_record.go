@@ -10,7 +10,7 @@ import (
 // record: one record, how it stands, the code of its receipt to photograph, and, where
 // it was not accepted, why and the one thing to do.
 func (d *drawing) record() page {
-	p := d.pages()
+	p := d.printable()
 	r := d.s.Record
 	if r == nil {
 		return p
@@ -42,9 +42,9 @@ func (d *drawing) record() page {
 	return p
 }
 
-// pages is standard for a page that may be printed or written, in the language that
+// printable is standard for a page that may be printed or written, in the language that
 // it is read in.
-func (d *drawing) pages() page {
+func (d *drawing) printable() page {
 	p := d.standard(nil)
 	p.buttons = nil
 	for _, a := range append(without(d.s.Actions, d.s.Main), d.s.Main) {

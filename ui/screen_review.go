@@ -16,15 +16,8 @@ func (d *drawing) review() page {
 	if r == nil {
 		return p
 	}
-	sealed, open := panel(d.items(words.Sealed, r.Sealed)), panel(d.items(words.RegistrySees, r.Open))
-	pages := []fyne.CanvasObject{beside(24, []float32{1, 1}, sealed, open), d.agreed()}
-	if heightFor(pages[0], d.room.Width) > d.below(p.title, p.lead)*1.1 {
-		pages = []fyne.CanvasObject{sealed, open, d.agreed()}
-	}
-	n := min(d.l.page, len(pages)-1)
-	p.body = pages[n]
-	p.lead += d.pageOf(n, len(pages))
-	d.turnable(&p, n, len(pages))
+	p.body = stack(16, beside(24, []float32{1, 1}, panel(d.items(words.Sealed, r.Sealed)), panel(d.items(words.RegistrySees, r.Open))), d.agreed())
+	p.whole = true
 	return p
 }
 

@@ -21,7 +21,7 @@ func (d *drawing) welcome() page {
 
 // numeral is a number in a disc.
 func numeral(n int) *fyne.Container {
-	t := newText(strconv.Itoa(n), 22, fyne.TextStyle{Bold: true}, white)
+	t := newText(strconv.Itoa(n), 22, fyne.TextStyle{Bold: true}, onAccent)
 	t.Alignment = fyne.TextAlignCenter
 	return sized(44, 44, container.New(inset{0, 0}, canvas.NewCircle(accent), t))
 }

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"image/color"
 	"strconv"
 
 	"fyne.io/fyne/v2"
@@ -20,12 +19,16 @@ func (d *drawing) waiting(drawing string) page {
 	for _, s := range d.s.Steps {
 		rows = append(rows, d.step(s))
 	}
-	right := []fyne.CanvasObject{container.New(startLayout{}, d.illustration(drawing, 320, 240))}
-	if d.slow {
-		right = append(right, sized(320, heightFor(body(d.w.Label(words.Slow, nil)).sized(21), 280)+30,
-			notice(cautPale, caution, body(d.w.Label(words.Slow, nil)).sized(21))))
+	list := panel(stack(either[float32](len(rows) > 6, 8, 14), rows...))
+	return d.standard(beside(32, []float32{1, 0}, stack(12, list, d.late()), container.New(startLayout{}, d.illustration(drawing, 320, 240))))
+}
+
+// late says that a step takes longer than usual; nil while none does.
+func (d *drawing) late() *fyne.Container {
+	if !d.slow {
+		return nil
 	}
-	return d.standard(beside(32, []float32{1, 0}, panel(stack(either[float32](len(rows) > 6, 8, 14), rows...)), stack(16, right...)))
+	return remark(cautPale, caution, "warning", d.w.Label(words.Slow, nil))
 }
 
 func (d *drawing) step(s kiosk.Step) fyne.CanvasObject {
@@ -51,10 +54,10 @@ func (d *drawing) step(s kiosk.Step) fyne.CanvasObject {
 
 // meter is a bar filled to a share.
 func meter(share float32) *fyne.Container {
-	return container.New(meterLayout{min(1, max(0, share))}, bandOf(line), bandOf(accent))
+	return container.New(meterLayout{min(1, max(0, share))}, bandOf(shade), bandOf(accent))
 }
 
-func bandOf(c color.Color) *canvas.Rectangle {
+func bandOf(c tone) *canvas.Rectangle {
 	r := canvas.NewRectangle(c)
 	r.CornerRadius = 4
 	return r

@@ -32,6 +32,7 @@ type paragraph struct {
 	color color.Color
 	style fyne.TextStyle
 	align fyne.TextAlign
+	look  Look
 }
 
 func newParagraph(text string, size float32, c color.Color) *paragraph {
@@ -62,15 +63,28 @@ func (p *paragraph) oneLine(width, least float32) *paragraph {
 	return p
 }
 
+// dressed is p in the look of the window, for measuring it.
+func (d *drawing) dressed(p *paragraph) *paragraph { p.look = d.look; return p }
+
+// set is the size that the text is set in.
+func (p *paragraph) set() float32 { return p.look.size(p.size) }
+
 // step is the distance between baselines.
-func (p *paragraph) step() float32 { return p.size * 1.4 }
+func (p *paragraph) step() float32 { return p.set() * 1.4 }
 
 func (p *paragraph) heightFor(width float32) float32 {
 	return float32(len(p.lines(width))) * p.step()
 }
 
 func (p *paragraph) lines(width float32) []string {
-	return typeface.Wrap(p.text, width, func(s string) float32 { return measure(s, p.size, p.style).Width })
+	wide := func(s string) float32 { return measure(s, p.set(), p.style).Width }
+	lines := typeface.Wrap(p.text, width, wide)
+	for _, l := range lines {
+		if width > 0 && wide(l) > width+0.5 && len(l) > 1 { // words joined are wider than their sum
+			return typeface.Wrap(p.text, width*0.97, wide)
+		}
+	}
+	return lines
 }
 
 // MinSize is that of the text on one line: a paragraph shrinks only where a
@@ -79,7 +93,7 @@ func (p *paragraph) MinSize() fyne.Size {
 	var w float32
 	lines := strings.Split(p.text, "\n")
 	for _, l := range lines {
-		w = max(w, measure(l, p.size, p.style).Width)
+		w = max(w, measure(l, p.set(), p.style).Width)
 	}
 	return fyne.NewSize(w, float32(len(lines))*p.step())
 }
@@ -94,7 +108,7 @@ type paragraphRenderer struct {
 func (r *paragraphRenderer) Layout(size fyne.Size) {
 	r.texts = nil
 	for i, l := range r.p.lines(size.Width) {
-		t := newText(l, r.p.size, r.p.style, r.p.color)
+		t := newText(l, r.p.set(), r.p.style, r.p.look.color(r.p.color))
 		t.Alignment = r.p.align
 		natural := t.MinSize().Height
 		t.Resize(fyne.NewSize(size.Width, natural))

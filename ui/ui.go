@@ -53,6 +53,12 @@ type Options struct {
 	// Waiting is the language of the page that is shown while there is no agent;
 	// "" is the first of words.Languages.
 	Waiting string
+	// Look is how the window looks until somebody changes it.
+	Look Look
+	// Speaker reads pages aloud to who asks for it; nil: there is none.
+	Speaker Speaker
+	// Keyboard shows keys for letters even before a finger has opened a field.
+	Keyboard bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Do has a function run on the goroutine that the window belongs to; nil is
@@ -95,6 +101,9 @@ type UI struct {
 	local  local          // what was typed and chosen here on the page shown
 	page   built          // its objects
 	last   strike
+
+	officer, citizen access // what each has changed about the window
+	said             string // the language and sentences read aloud last
 }
 
 // scene is one thing to draw: a state with its picture decoded, or none: no
@@ -130,6 +139,7 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if w, ok := stage.(interface{ SetPadded(bool) }); ok {
 		w.SetPadded(false)
 	}
+	u.officer, u.citizen = access{Look: o.Look}, access{Look: o.Look}
 	stage.Canvas().SetOnTypedKey(u.strayKey)
 	stage.Canvas().SetOnTypedRune(u.strayRune)
 	u.draw(&scene{})
@@ -232,6 +242,9 @@ func (u *UI) draw(s *scene) {
 	if asked {
 		u.local.reset(s.state)
 	}
+	if !s.agent || between(s.state) {
+		u.citizen = access{Look: u.o.Look} // the next person has not asked for it
+	}
 	u.shown = s
 	u.rebuild(asked)
 	if old != nil && old.face != nil && old.face != s.face {
@@ -267,6 +280,7 @@ func (u *UI) rebuild(fresh bool) {
 	u.page.forget()
 	u.page = u.build(cv.Size())
 	u.stage.SetContent(u.page.root)
+	u.speak()
 	switch all := focusables(u.page.root); {
 	case place >= 0 && len(all) == offered:
 		cv.Focus(all[place])

@@ -27,20 +27,29 @@ var drawing sync.Mutex
 
 // Render draws one state at the given size in pixels. now stands on the clock.
 func Render(s kiosk.State, width, height int, now time.Time) image.Image {
+	return RenderIn(ui.Look{}, s, width, height, now)
+}
+
+// RenderIn is Render in another look than the common one.
+func RenderIn(look ui.Look, s kiosk.State, width, height int, now time.Time) image.Image {
 	drawing.Lock()
 	defer drawing.Unlock()
 	w := test.NewWindow(nil)
 	defer w.Close()
 	w.SetPadded(false)
 	w.Resize(fyne.NewSize(float32(width), float32(height)))
-	u := ui.New(nobody{}, w, ui.Options{Now: func() time.Time { return now }})
+	u := ui.New(nobody{}, w, ui.Options{Look: look, Now: func() time.Time { return now }})
 	u.Draw(s)
 	return w.Canvas().Capture()
 }
 
 // Write renders a state into a PNG file. It is complete or absent.
 func Write(path string, s kiosk.State, width, height int, now time.Time) error {
-	img := Render(s, width, height, now)
+	return Save(path, Render(s, width, height, now))
+}
+
+// Save writes a picture as PNG. The file is complete or absent.
+func Save(path string, img image.Image) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".picture-*")
 	if err != nil {
 		return fmt.Errorf("write picture: %w", err)
