@@ -150,7 +150,8 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	f := newBatchFacts()
 	var q pgx.Batch
 	slices.Sort(chains)
-	for _, kiosk := range slices.Compact(chains) {
+	chains = slices.Compact(chains)
+	for _, kiosk := range chains {
 		queueChainLock(&q, kiosk)
 	}
 	q.Queue(`SELECT kiosk, sequence, link FROM links JOIN unnest($1::text[], $2::bigint[]) AS asked (kiosk, sequence) USING (kiosk, sequence)`, kiosks, numbers).
@@ -163,7 +164,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 				return err
 			})
 		})
-	q.Queue(numberOfSQL, previous).Query(func(rows pgx.Rows) error {
+	q.Queue(numberOfSQL, previous, chains).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, func(rows pgx.Rows) error {
 			var kiosk string
 			var id []byte
@@ -193,9 +194,9 @@ func readFacts(ctx context.Context, tx pgx.Tx, entries []entry) (*batchFacts, er
 	return f, tx.SendBatch(ctx, &q).Close()
 }
 
-// numberOfSQL is which kiosks' numbers records have.
-const numberOfSQL = `SELECT kiosk, id, sequence FROM records WHERE id = ANY($1) AND sequence IS NOT NULL
-	UNION ALL SELECT sender, record, sequence FROM rejections WHERE record = ANY($1) AND sequence <> 0`
+// numberOfSQL is which of these kiosks' numbers records have.
+const numberOfSQL = `SELECT kiosk, id, sequence FROM records WHERE id = ANY($1) AND kiosk = ANY($2) AND sequence IS NOT NULL
+	UNION ALL SELECT sender, record, sequence FROM rejections WHERE record = ANY($1) AND sender = ANY($2) AND sequence <> 0`
 
 // queueChainLock has one transaction at a time decide about a kiosk's chain.
 func queueChainLock(q *pgx.Batch, kiosk string) {

@@ -41,7 +41,7 @@ func (f txFacts) link(p place) (l link, has bool, err error) {
 }
 
 func (f txFacts) numberOf(kiosk string, id [32]byte) (n uint64, err error) {
-	_, err = f.get([]any{&n}, `SELECT sequence FROM (`+numberOfSQL+`) AS known WHERE kiosk = $2`, [][]byte{id[:]}, kiosk)
+	_, err = f.get([]any{&n}, `SELECT sequence FROM (`+numberOfSQL+`) AS known`, [][]byte{id[:]}, []string{kiosk})
 	return n, err
 }
 

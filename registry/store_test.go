@@ -303,7 +303,10 @@ func testAddTogether(s shop) {
 	together(func(int) []registry.Entry { return []registry.Entry{s.entry(s.revoke(holder))} }, first)
 	is(s, "revocations of one did", others-others2, 1)
 	key := registrytest.NewDevice(s)
-	together(func(int) []registry.Entry { return []registry.Entry{s.entry(s.make(registrytest.Spec{Holder: &key}))} }, first)
+	together(func(i int) []registry.Entry { // of many kiosks: one's are decided one after the other
+		at := func(c *record.Context) { c.KioskID, c.Sequence = fmt.Sprintf("KIOSK-%d", i), 1 }
+		return []registry.Entry{s.entry(s.make(registrytest.Spec{Holder: &key, Context: at}))}
+	}, first)
 	is(s, "records with one key", others-others2, 2)
 	waiting, err := s.Unlogged(s.Context(), 1000)
 	s.must(err)
