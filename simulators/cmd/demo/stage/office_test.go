@@ -256,11 +256,19 @@ func TestShiftsAndTheDay(t *testing.T) {
 	t.Parallel()
 	oneDay(t)
 	drive := tempDir(t)
-	s := newStage(t, func(o *stage.Options) { o.Folder = drive })
+	s := newStage(t, func(o *stage.Options) {
+		o.Folder, o.Policy = drive, "\n[[documents]]\nkind = \"emrtd\"\nmay_lack = [\"no-chip-proof\"]\n"
+	})
 	start(t, s)
-	p := arrive(t, s, idcard.Options{}, pivtoken.Options{})
+	p := arrive(t, s, idcard.Options{Faults: []idcard.Fault{idcard.NoChipKeys}}, pivtoken.Options{}) // a second officer agrees
 	r := p.meet()
 	final(t, s, r)
+	away := func() { // the second officer's card lies there, swapped sooner than a hand can
+		t.Helper()
+		s.Take(kiosk.DeviceOfficer)
+		seen(t, s, func(h kiosk.Health) bool { return h.Readers[kiosk.DeviceOfficer] == kiosk.ReaderEmpty })
+	}
+	away()
 	declines := arrive(t, s, idcard.Options{}, pivtoken.Options{})
 	declines.odd = func(ctx context.Context, st kiosk.State) (bool, error) {
 		if st.Screen != kiosk.ScreenWelcome {
@@ -286,8 +294,7 @@ func TestShiftsAndTheDay(t *testing.T) {
 		t.Fatalf("unlocked: %+v", st)
 	}
 	o.act(kiosk.ScreenHome, kiosk.ActionLock)
-	s.Take(kiosk.DeviceOfficer)
-	seen(t, s, func(h kiosk.Health) bool { return h.Readers[kiosk.DeviceOfficer] == kiosk.ReaderEmpty })
+	away()
 	s.Officer(1)
 	seen(t, s, func(h kiosk.Health) bool { return h.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard })
 	o = sitDown(t, s)
@@ -297,7 +304,7 @@ func TestShiftsAndTheDay(t *testing.T) {
 	}
 	check := func(v *kiosk.DayView, own int) {
 		t.Helper()
-		if v == nil || v.All.Enrolled != 1 || v.Own.Enrolled != own || v.All.Ended[kiosk.EndDeclined] != 1 || v.Own.Ended[kiosk.EndDeclined] != own ||
+		if v == nil || v.All.Enrolled != 1 || v.Own.Enrolled != own || v.All.Second != 1 || v.Own.Second != own || v.All.Ended[kiosk.EndDeclined] != 1 || v.Own.Ended[kiosk.EndDeclined] != own ||
 			v.Delivered != 1 || v.Waiting != 0 || v.SetAside != 0 {
 			t.Fatalf("the day: %+v", v)
 		}
@@ -328,7 +335,7 @@ func TestShiftsAndTheDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	nameless(t, filepath.Join(drive, st.Day.File), []idcard.Person{p.who, declines.who}, []string{string(r.CancelCode.Reveal()), r.RecordID[:8]},
-		w.Title(kiosk.ScreenDay), w.Label(words.DayEnrolled, nil), w.Ending(kiosk.EndDeclined), w.Label(words.ToDoNothing, nil), stage.KioskID, home.Officer)
+		w.Title(kiosk.ScreenDay), w.Label(words.DayEnrolled, nil), w.Label(words.DaySecond, nil), w.Ending(kiosk.EndDeclined), w.Label(words.ToDoNothing, nil), stage.KioskID, home.Officer)
 	if err := os.RemoveAll(drive); err != nil {
 		t.Fatal(err)
 	}
