@@ -268,9 +268,11 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 		switch {
 		case err == nil, errors.Is(err, errStartOver):
 		case errors.Is(err, errLocked), errors.As(err, &fault) && fault.Code == CodeTimedOut:
-			if o, err = a.lock(ctx, d, o); err != nil {
+			next, err := a.lock(ctx, d, o)
+			if err != nil {
 				return err
 			}
+			o = next
 		default:
 			return err
 		}

@@ -164,13 +164,18 @@ func (f *faults) take() map[Code]int {
 	return taken
 }
 
-// note writes into the diary. What it cannot keep is lost to the summary only.
+// note writes into the diary; what the zero officer does is nobody's own. What it
+// cannot keep is lost to the summary only.
 func (a *Agent) note(o officer, more DayCounts) {
 	more.Faults = a.faults.take()
 	if more.Enrolled == 0 && len(more.Ended) == 0 && len(more.Faults) == 0 {
 		return
 	}
-	if err := a.cfg.Diary.Note(o.digest(), a.now(), more); err != nil {
+	var who [32]byte
+	if o.leaf != nil {
+		who = o.digest()
+	}
+	if err := a.cfg.Diary.Note(who, a.now(), more); err != nil {
 		a.log.Error("the day's counts are not kept", "cause", err)
 	}
 	select {

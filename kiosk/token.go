@@ -250,6 +250,7 @@ func (a *Agent) admit(ctx context.Context, d *desk, screen Screen) (officer, err
 		return err
 	}
 	d.base.Officer, d.guard = o.number, g
+	a.note(officer{}, DayCounts{}) // what went wrong before anybody was here
 	return o, err
 }
 

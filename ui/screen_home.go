@@ -14,7 +14,7 @@ import (
 func (d *drawing) home() page {
 	const between = 20
 	half := (d.room.Width - between) / 2
-	rows := []fyne.CanvasObject{beside(between, []float32{1, 1}, stack(12, d.today(), d.waitingInWords()), stack(0, d.machine()))}
+	rows := []fyne.CanvasObject{beside(between, []float32{1, 1}, stack(0, d.machine()), stack(12, d.today(), d.delivery()))}
 	p := page{title: d.w.Title(kiosk.ScreenHome), body: stack(12, append(append(rows, d.alarms()...), d.errands())...)}
 	for _, a := range d.s.Actions {
 		if a == kiosk.ActionLock {
@@ -57,14 +57,15 @@ func tight(o fyne.CanvasObject) *fyne.Container {
 	return p
 }
 
-// waitingInWords says how delivery stands, and what to do about it.
-func (d *drawing) waitingInWords() fyne.CanvasObject {
+// delivery says in words how delivery to the registry stands, and what to do about it.
+func (d *drawing) delivery() fyne.CanvasObject {
 	h := d.s.Health
 	waiting := d.w.Label(words.NothingWaiting, nil)
 	if h.Queued > 0 {
 		waiting = d.w.Label(words.WaitingRecords, words.Args{"count": h.Queued})
 	}
-	lines := []fyne.CanvasObject{label(waiting).in(ink).bold()}
+	lines := []fyne.CanvasObject{d.fact(either(h.Registry, "done", "warning"), d.w.Device(kiosk.DeviceRegistry), d.w.Label(either(h.Registry, words.Reached, words.NotReached), nil)),
+		label(waiting).in(ink)}
 	if h.Queued > 0 && !h.Oldest.IsZero() {
 		since := d.w.Label(words.Oldest, words.Args{"time": h.Oldest.Local().Format("2006-01-02 15:04")})
 		if !h.NextTry.IsZero() {
@@ -117,7 +118,7 @@ func (d *drawing) alarms() (all []fyne.CanvasObject) {
 	return all
 }
 
-// machine is how everything does that an enrollment needs.
+// machine is how everything in this place does that an enrollment needs.
 func (d *drawing) machine() fyne.CanvasObject {
 	h := d.s.Health
 	rows := []fyne.CanvasObject{label(d.w.Label(words.Machine, nil)).in(ink).bold()}
@@ -139,7 +140,6 @@ func (d *drawing) machine() fyne.CanvasObject {
 		rows = append(rows, d.fact(either(well, "done", amiss), d.w.Device(dev), d.w.Label(either(well, yes, no), nil)))
 	}
 	line(kiosk.DeviceTPM, h.TPM, "failed", words.Working, words.NotWorking)
-	line(kiosk.DeviceRegistry, h.Registry, "warning", words.Reached, words.NotReached)
 	line(kiosk.DeviceClock, h.Clock == "", "failed", words.ClockRight, words.ClockWrong)
 	line(kiosk.DeviceDisk, h.Disk == "", "failed", words.DiskRoom, words.DiskFull)
 	if h.Printer == kiosk.PrinterNone {

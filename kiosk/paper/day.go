@@ -21,12 +21,13 @@ func Day(c *words.Catalog, v kiosk.DayView, kioskID string, training bool) ([]by
 	s.text(own, y, c.Label(words.DayOwn, nil), 10, false, grey)
 	s.text(all, y, c.Label(words.DayAll, nil), 10, false, grey)
 	y += 3 * mm
-	row := func(name, own_, all_ string, heavy bool) {
+	const size = 11
+	row := func(name, mine, everybodys string, heavy bool) {
 		s.rule(left, y, inner, line, solid)
-		y += 5.5 * mm
-		s.text(own, y, own_, 12, heavy, black)
-		s.text(all, y, all_, 12, heavy, black)
-		y = s.paragraph(left, y, own-left-6*mm, name, 12, heavy, black) - 12*0.45
+		y += 4.4 * mm
+		s.text(own, y, mine, size, heavy, black)
+		s.text(all, y, everybodys, size, heavy, black)
+		y = s.paragraph(left, y, own-left-6*mm, name, size, heavy, black) - size*1.45 + 1.8*mm
 	}
 	for _, r := range c.Day(v) {
 		row(r.Name, r.Own, r.All, r.Sum)

@@ -100,6 +100,10 @@ func full() kiosk.State {
 		Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Required: true, Index: 1, Count: 2},
 		Review:  &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{ID: "statistics"}}, DID: "did:key:z"},
 		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE"), Custody: "39402174"},
+		Records: []kiosk.RecordView{{ID: "00", Standing: kiosk.StandingSetAside, Code: "registry-time", Saved: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)}},
+		Record:  &kiosk.RecordView{ID: "00", Standing: kiosk.StandingWaiting, QR: "eyJ", Printed: true, File: "receipt.pdf"},
+		Day: &kiosk.DayView{Officer: "0001", Waiting: 3, Own: kiosk.DayCounts{Enrolled: 1, Ended: map[kiosk.Ending]int{kiosk.EndDeclined: 2}},
+			All: kiosk.DayCounts{Faults: map[kiosk.Code]int{kiosk.CodeCardRemoved: 4}}, Alarms: []kiosk.Code{kiosk.CodeSplitView}},
 		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		Fault: &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		PIN:   &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
