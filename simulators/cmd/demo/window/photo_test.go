@@ -68,7 +68,7 @@ func TestPhotoIsGoneFromMemory(t *testing.T) {
 
 // finds lists where in the window's memory a row of the photo lies, in either
 // order of colours.
-func (p *program) finds(t *testing.T) (where []string) {
+func (p *program) finds(t testing.TB) (where []string) {
 	t.Helper()
 	const row = 16 // pixels
 	patterns := [][]byte{bytes.Repeat([]byte{skin.R, skin.G, skin.B, skin.A}, row), bytes.Repeat([]byte{skin.B, skin.G, skin.R, skin.A}, row)}
