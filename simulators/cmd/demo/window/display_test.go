@@ -132,7 +132,14 @@ type program struct {
 // open starts the window on a display. It ends with the test at the latest.
 func open(t testing.TB, d *display, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binaryFile, append(args, "--scale", "1")...), exited: make(chan struct{})}
+	return run(t, d, binaryFile, append(args, "--scale", "1")...)
+}
+
+// run starts a program with a window on a display. It ends with the test at the
+// latest.
+func run(t testing.TB, d *display, file string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(file, args...), exited: make(chan struct{})}
 	home := t.TempDir() // nobody's own settings of Fyne
 	p.cmd.Env = append(os.Environ(), "DISPLAY="+d.name, "WAYLAND_DISPLAY=", "HOME="+home, "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=")
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
