@@ -50,6 +50,9 @@ func decodeFace(b []byte) image.Image {
 	if err != nil {
 		return nil
 	}
+	if n, ok := img.(*image.NRGBA); ok {
+		return n
+	}
 	// Pixels of a known kind, so that they can be overwritten.
 	n := image.NewNRGBA(img.Bounds())
 	for y := n.Rect.Min.Y; y < n.Rect.Max.Y; y++ {

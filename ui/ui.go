@@ -18,6 +18,7 @@ import (
 	"context"
 	"image"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +45,10 @@ const retryEvery = time.Second
 // tick is how often the clock in the corner is drawn. It also lets Fyne forget
 // texts and pictures that are gone: it does so only while it repaints.
 const tick = 5 * time.Second
+
+// forgetAfter is when memory that held a picture is collected: Fyne has drawn
+// the next page by then and let go of the one before.
+const forgetAfter = time.Second
 
 // Options change a window. The zero value is a window for one language.
 type Options struct {
@@ -249,6 +254,9 @@ func (u *UI) draw(s *scene) {
 	u.rebuild(asked)
 	if old != nil && old.face != nil && old.face != s.face {
 		wipePicture(old.face)
+		// What scaled and drew it made copies, which would lie about until memory is
+		// short. After the next frame nothing uses them.
+		u.after(forgetAfter, debug.FreeOSMemory)
 	}
 }
 

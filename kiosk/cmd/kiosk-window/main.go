@@ -64,6 +64,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "kiosk-window: no display: start it within an X session, or set DISPLAY")
 		os.Exit(exitHardware)
 	}
+	if err := overwriteFreed(); err != nil {
+		fmt.Fprintf(os.Stderr, "kiosk-window: memory that is freed is not overwritten: %v\n", err)
+	}
 	os.Exit(show(o))
 }
 

@@ -28,7 +28,7 @@ type display struct {
 }
 
 // openDisplay starts an X server on a free display. It ends with the test.
-func openDisplay(t *testing.T, width, height int, further ...string) *display {
+func openDisplay(t testing.TB, width, height int, further ...string) *display {
 	t.Helper()
 	dir := t.TempDir()
 	// -noreset: it must outlive a window that was killed. -r: a busy machine
@@ -40,7 +40,7 @@ func openDisplay(t *testing.T, width, height int, further ...string) *display {
 
 // startServer starts an X server and returns the name of its display. It ends
 // with the test.
-func startServer(t *testing.T, program string, args ...string) string {
+func startServer(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -68,7 +68,7 @@ func startServer(t *testing.T, program string, args ...string) string {
 }
 
 // tool finds a program that a Debian package brings.
-func tool(t *testing.T, program, pkg string) string {
+func tool(t testing.TB, program, pkg string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -79,7 +79,7 @@ func tool(t *testing.T, program, pkg string) string {
 
 // screen is what a person in front of the display sees. The file is an X window
 // dump, version 7: a header of big-endian words, colors, then pixels.
-func (d *display) screen(t *testing.T) *image.RGBA {
+func (d *display) screen(t testing.TB) *image.RGBA {
 	t.Helper()
 	if d.file == "" {
 		return d.ask(t)
@@ -112,7 +112,7 @@ func (d *display) screen(t *testing.T) *image.RGBA {
 }
 
 // do has xdotool move the pointer or press keys.
-func (d *display) do(t *testing.T, args ...string) {
+func (d *display) do(t testing.TB, args ...string) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), tool(t, "xdotool", "xdotool"), args...)
 	c.Env = append(os.Environ(), "DISPLAY="+d.name)
@@ -130,9 +130,16 @@ type program struct {
 }
 
 // open starts the window on a display. It ends with the test at the latest.
-func open(t *testing.T, d *display, args ...string) *program {
+func open(t testing.TB, d *display, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binaryFile, append(args, "--scale", "1")...), exited: make(chan struct{})}
+	return run(t, d, binaryFile, append(args, "--scale", "1")...)
+}
+
+// run starts a program with a window on a display. It ends with the test at the
+// latest.
+func run(t testing.TB, d *display, file string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(file, args...), exited: make(chan struct{})}
 	home := t.TempDir() // nobody's own settings of Fyne
 	p.cmd.Env = append(os.Environ(), "DISPLAY="+d.name, "WAYLAND_DISPLAY=", "HOME="+home, "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=")
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
@@ -190,7 +197,7 @@ func (p *program) code(t *testing.T) int {
 }
 
 // write keeps a picture for people.
-func write(t *testing.T, file string, img image.Image) {
+func write(t testing.TB, file string, img image.Image) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)

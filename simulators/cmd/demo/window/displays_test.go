@@ -98,7 +98,7 @@ func (d *display) unplug(t *testing.T, n int) {
 }
 
 // ask has the server tell what its screen shows, on displays and beside them.
-func (d *display) ask(t *testing.T) *image.RGBA {
+func (d *display) ask(t testing.TB) *image.RGBA {
 	t.Helper()
 	root := xproto.Setup(d.conn).DefaultScreen(d.conn).Root
 	for range 100 { // the screen may change its size between the questions
@@ -129,7 +129,7 @@ type script struct {
 }
 
 // newScript serves such a desk on a socket.
-func newScript(t *testing.T) (desk *script, socket string) {
+func newScript(t testing.TB) (desk *script, socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "desk") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -268,7 +268,7 @@ type pages map[image.Rectangle]*mirror
 
 // shows waits until each part of the screen shows its page. Until then and at no
 // moment that is looked at does a part show a page of never.
-func (d *display) shows(t *testing.T, name string, want pages, never map[image.Rectangle]image.Image) {
+func (d *display) shows(t testing.TB, name string, want pages, never map[image.Rectangle]image.Image) {
 	t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		img := d.screen(t)
@@ -301,7 +301,7 @@ func (d *display) shows(t *testing.T, name string, want pages, never map[image.R
 	}
 }
 
-func keepPicture(t *testing.T, name string, img image.Image) {
+func keepPicture(t testing.TB, name string, img image.Image) {
 	t.Helper()
 	write(t, filepath.Join("..", "..", "..", "..", "out", "window", "displays", name+".png"), img)
 }

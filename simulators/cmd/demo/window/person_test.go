@@ -26,7 +26,7 @@ const alike = 9
 // of hands. The person acts on a page only when it is on the screen, whole.
 type person struct {
 	*stage.Stage
-	t        *testing.T
+	t        testing.TB
 	display  *display
 	mirror   *mirror
 	hands    hands

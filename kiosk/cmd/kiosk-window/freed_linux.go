@@ -1,0 +1,24 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"syscall"
+)
+
+// overwriteFreed has memory overwritten when it is freed, Go's and that of the C
+// libraries that draw: names and faces of people who have gone lie in it. Both
+// allocators read that from the environment before main begins, so the program
+// starts itself once more.
+func overwriteFreed() error {
+	settings := os.Getenv("GODEBUG")
+	if strings.Contains(settings, "clobberfree=1") {
+		return nil
+	}
+	if settings != "" {
+		settings += ","
+	}
+	os.Setenv("GODEBUG", settings+"clobberfree=1") // runtime: GODEBUG
+	os.Setenv("MALLOC_PERTURB_", "165")            // mallopt(3), M_PERTURB
+	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+}

@@ -1,0 +1,363 @@
+package window
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jezek/xgb"
+	"github.com/jezek/xgb/xproto"
+	"github.com/jezek/xgb/xtest"
+
+	"enrollkiosk/kiosk"
+	"enrollkiosk/simulators/cmd/demo/stage"
+	"enrollkiosk/simulators/pcscd"
+)
+
+// gate holds up whatever passes it while it is shut: a device that hangs.
+type gate struct{ sync.Mutex }
+
+func (g *gate) pass() {
+	g.Lock()
+	defer g.Unlock()
+}
+
+// watchedTPM puts the gate in front of a TPM and returns the path to it.
+func (g *gate) watchedTPM(t testing.TB, upstream, file string) string {
+	t.Helper()
+	l, err := net.Listen("unix", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			tpm, err := net.Dial("unix", strings.TrimPrefix(upstream, "unix:"))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() {
+				io.Copy(client, tpm)
+				client.Close()
+			}()
+			go func() {
+				defer tpm.Close()
+				b := make([]byte, 4096)
+				for {
+					n, err := client.Read(b)
+					if err != nil {
+						return
+					}
+					g.pass()
+					if _, err := tpm.Write(b[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "unix:" + file
+}
+
+// typist presses keys through the X server, without a program for each.
+type typist struct {
+	t    testing.TB
+	d    *display
+	conn *xgb.Conn
+	keys map[string]xproto.Keycode
+}
+
+func newTypist(t testing.TB, d *display) *typist {
+	t.Helper()
+	conn, err := xgb.NewConnDisplay(d.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	if err := xtest.Init(conn); err != nil {
+		t.Fatal(err)
+	}
+	setup := xproto.Setup(conn)
+	count := byte(setup.MaxKeycode - setup.MinKeycode + 1)
+	m, err := xproto.GetKeyboardMapping(conn, setup.MinKeycode, count).Reply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &typist{t: t, d: d, conn: conn, keys: map[string]xproto.Keycode{}}
+	for name, sym := range map[string]xproto.Keysym{"8": '8', "backspace": 0xff08} { // keysymdef.h
+		for i := range int(count) {
+			if m.Keysyms[i*int(m.KeysymsPerKeycode)] == sym {
+				w.keys[name] = setup.MinKeycode + xproto.Keycode(i)
+				break
+			}
+		}
+		if w.keys[name] == 0 {
+			t.Fatalf("the keyboard has no key %s", name)
+		}
+	}
+	return w
+}
+
+// strokes types a digit and takes it back, over and over; each once the window has
+// shown the one before.
+func (w *typist) strokes(n int) {
+	w.t.Helper()
+	for i := range n {
+		before := w.cells()
+		start := time.Now()
+		key := w.keys[either(i%2 == 0, "8", "backspace")]
+		root := xproto.Setup(w.conn).DefaultScreen(w.conn).Root
+		xtest.FakeInput(w.conn, xproto.KeyPress, byte(key), 0, root, 0, 0, 0)
+		if err := xtest.FakeInputChecked(w.conn, xproto.KeyRelease, byte(key), 0, root, 0, 0, 0).Check(); err != nil {
+			w.t.Fatal(err)
+		}
+		for bytes.Equal(before, w.cells()) {
+			if time.Since(start) > patience {
+				w.t.Fatal("the window shows no key")
+			}
+			time.Sleep(500 * time.Microsecond)
+		}
+	}
+}
+
+// cells is the part of the screen that shows what was typed, without the clock.
+func (w *typist) cells() []byte {
+	w.t.Helper()
+	f, err := os.Open(w.d.file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	const line = 4 * 1280
+	b := make([]byte, 500*line) // the pixels stand at the end of the file
+	if _, err := f.ReadAt(b, info.Size()-700*line); err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+// hung is a kiosk whose officer's PIN is with a card that does not answer any
+// more. Neither do the other readers, the TPM and the registry. Its window is
+// what show starts.
+func hung(t testing.TB, show func(d *display, socket string) *program) (*typist, *program) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	limits := kiosk.DefaultLimits()
+	limits.Token, limits.TPM, limits.Idle = time.Hour, time.Hour, time.Hour
+	s, err := stage.New(t.Context(), daemon, dir, stage.Options{Prefix: fmt.Sprintf("Window%d", stages.Add(1)), Limits: limits, Issuers: issuers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close stage: %v", err)
+		}
+	})
+	var devices gate
+	touched := make(chan struct{}, 1)
+	s.Config.TPM.Path = devices.watchedTPM(t, s.TPM.Path(), filepath.Join(dir, "gate"))
+	for _, r := range []kiosk.Device{kiosk.DeviceDocument, kiosk.DeviceToken, kiosk.DeviceOfficer} {
+		s.Reader(r).Trace(func(e pcscd.TraceEvent) {
+			if e.Answered {
+				return
+			}
+			select {
+			case touched <- struct{}{}:
+			default:
+			}
+			devices.pass()
+		})
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Officer(0)
+	d := openDisplay(t, 1280, 800)
+	window := show(d, s.Config.Kiosk.Socket)
+	p := &person{Stage: s, t: t, width: 1280, height: 800, display: d, pictures: t.TempDir()}
+	p.meet()
+	for limit := time.Now().Add(patience); p.newest().PIN == nil || p.now.Health.Readers[kiosk.DeviceOfficer] != kiosk.ReaderCard; {
+		if time.Now().After(limit) {
+			t.Fatal("no page asks for the officer's PIN")
+		}
+	}
+	p.look()
+	w := newTypist(t, d)
+	w.strokes(6) // whatever is made at first use
+	devices.Lock()
+	t.Cleanup(devices.Unlock) // before the stage is closed
+	if err := s.StopRegistry(); err != nil {
+		t.Fatal(err)
+	}
+	for len(touched) > 0 {
+		<-touched
+	}
+	d.do(t, "key", "--delay", "40", "1", "1", "1", "1", "1", "1", "Return")
+	select {
+	case <-touched:
+	case <-time.After(patience):
+		t.Fatal("the officer's card is not asked")
+	}
+	p.mirror.picture = nil
+	p.look() // the pad is empty again
+	return w, window
+}
+
+// While every device hangs the window goes on to show what is typed.
+func TestWindowAnswersWhileDevicesHang(t *testing.T) {
+	w, _ := hung(t, func(d *display, socket string) *program { return open(t, d, "--socket", socket) })
+	w.strokes(40)
+}
+
+// BenchmarkFrames types while every device hangs, and reports the longest gap
+// between two frames and the median, in milliseconds.
+func BenchmarkFrames(b *testing.B) {
+	for b.Loop() {
+		frames := build(b, "frames")
+		w, p := hung(b, func(d *display, socket string) *program { return run(b, d, frames, socket) })
+		p.cmd.Process.Signal(syscall.SIGUSR1)
+		w.strokes(300)
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		<-p.exited
+		var longest, typical float64
+		_, said, _ := strings.Cut(p.said.String(), "gaps ")
+		if _, err := fmt.Sscan(said, &longest, &typical); err != nil {
+			b.Fatalf("the window said %s: %v", &p.said, err)
+		}
+		b.ReportMetric(longest, "gap-ms")
+		b.ReportMetric(typical, "frame-ms")
+	}
+}
+
+// build makes a program of testdata.
+func build(t testing.TB, name string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", file, "./testdata/"+name).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, out)
+	}
+	return file
+}
+
+// BenchmarkWindow starts the window and one with a label in turn, and reports
+// time to the first usable frame and resident memory as ratios of the two; how
+// memory grows over a thousand citizens; and how long a killed window takes to
+// come back as its unit says, in seconds.
+func BenchmarkWindow(b *testing.B) {
+	label := build(b, "label")
+	const starts = 7
+	for b.Loop() {
+		d := openDisplay(b, 1280, 800)
+		desk, socket := newScript(b)
+		m := newMirror(1280, 800)
+		m.draw(desk.show(home()))
+		page := m.capture()
+		ours := func(img *image.RGBA) bool { return looksLike(img, left, page) }
+		any := func(img *image.RGBA) bool { return !blank(img) }
+		var times, sizes [2][]float64
+		for range starts {
+			for i, c := range []struct {
+				program string
+				args    []string
+				drawn   func(*image.RGBA) bool
+			}{{binaryFile, []string{"--socket", socket, "--scale", "1"}, ours}, {label, nil, any}} {
+				start := time.Now()
+				p := run(b, d, c.program, c.args...)
+				for !c.drawn(d.screen(b)) {
+					if time.Since(start) > patience {
+						b.Fatalf("%s draws nothing", c.program)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				times[i] = append(times[i], time.Since(start).Seconds())
+				time.Sleep(2 * time.Second) // whatever it makes after that
+				sizes[i] = append(sizes[i], resident(b, p))
+				p.kill()
+				for !blank(d.screen(b)) {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}
+		b.ReportMetric(median(times[0])/median(times[1]), "start/label")
+		b.ReportMetric(median(sizes[0])/median(sizes[1]), "memory/label")
+
+		s := supervise(b, d, "--socket", socket)
+		d.shows(b, "50-before", pages{left: m}, nil)
+		var early float64
+		const citizens = 1000
+		face := photo(b)
+		for i := range citizens {
+			for _, page := range []kiosk.State{home(), comparing(), choosing()} {
+				if page.Holder != nil {
+					page.Holder.Face = face
+				}
+				desk.show(page)
+				time.Sleep(20 * time.Millisecond) // a frame or more
+			}
+			if i == citizens/10 {
+				desk.show(home())
+				time.Sleep(3 * time.Second)
+				early = resident(b, s.running())
+			}
+		}
+		m.draw(desk.show(home()))
+		d.shows(b, "51-after", pages{left: m}, nil)
+		time.Sleep(3 * time.Second)
+		b.ReportMetric(resident(b, s.running())/early, "grown")
+
+		s.running().kill()
+		start := time.Now()
+		for !blank(d.screen(b)) && !ours(d.screen(b)) {
+			time.Sleep(time.Millisecond)
+		}
+		for blank(d.screen(b)) {
+			time.Sleep(time.Millisecond)
+		}
+		d.shows(b, "52-back", pages{left: m}, nil)
+		b.ReportMetric(time.Since(start).Seconds(), "back-s")
+	}
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// resident is the memory of a program that is in use, in bytes (proc(5), VmRSS).
+func resident(t testing.TB, p *program) float64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	var kilobytes float64
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+		t.Fatal(err)
+	}
+	return 1024 * kilobytes
+}
