@@ -100,7 +100,7 @@ func full() kiosk.State {
 		Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Required: true, Index: 1, Count: 2},
 		Review:  &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{ID: "statistics"}}, DID: "did:key:z"},
 		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE"), Custody: "39402174"},
-		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
+		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{RecordID: "0123", At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		Fault: &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		PIN:   &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
 }

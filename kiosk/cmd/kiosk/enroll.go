@@ -24,7 +24,8 @@ var keys = []struct {
 	{"s", kiosk.ActionDecline}, {"o", kiosk.ActionStartOver}, {"b", kiosk.ActionBack}, {"q", kiosk.ActionSignOff},
 	{"t", kiosk.ActionNoToken}, {"k", kiosk.ActionCustody}, {"v", kiosk.ActionLeave},
 	{"d", kiosk.ActionDoubtPerson}, {"n", kiosk.ActionRefuse}, {"m", kiosk.ActionEnterMRZ}, {"l", kiosk.ActionChoose},
-	{"p", kiosk.ActionPrint}, {"e", kiosk.ActionServices}, {"f", kiosk.ActionSelfService}, {"y", kiosk.ActionTryToken},
+	{"p", kiosk.ActionPrint}, {"e", kiosk.ActionServices}, {"a", kiosk.ActionReplace}, {"w", kiosk.ActionRenew}, {"z", kiosk.ActionEndIdentity}, {"i", kiosk.ActionWithToken}, {"u", kiosk.ActionWithReceipt},
+	{"f", kiosk.ActionSelfService}, {"y", kiosk.ActionTryToken},
 	{"c", kiosk.ActionChangePIN}, {"r", kiosk.ActionCheckReceipt}, {"x", kiosk.ActionCancel},
 }
 
@@ -313,7 +314,12 @@ func (t *terminal) alone(s kiosk.State) {
 	if s.Screen == kiosk.ScreenConfirmCancel {
 		say(label(words.Cancel1), label(words.Cancel2), label(words.Cancel3))
 	}
-	if v := s.Ended; v != nil {
+	if s.Screen == kiosk.ScreenConfirmEnd {
+		say(label(words.End1), label(words.End2), label(words.End3))
+	}
+	if v := s.Ended; v != nil && v.RecordID != "" {
+		say(label(words.Record)+": "+v.RecordID, label(words.Saved)+": "+v.At.Local().Format(time.DateTime))
+	} else if v != nil {
 		say(t.words.Label(words.CancelledAt, words.Args{"time": v.At.Local().Format(time.DateTime)}), label(words.CancelledNext))
 	}
 }

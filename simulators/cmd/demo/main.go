@@ -255,7 +255,8 @@ func (d *show) draw() error {
 		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true,
 		kiosk.ScreenServices: true, kiosk.ScreenSelfService: true, kiosk.ScreenShowToken: true, kiosk.ScreenTokenPIN: true, kiosk.ScreenTokenWork: true,
 		kiosk.ScreenTokenResult: true, kiosk.ScreenScanReceipt: true, kiosk.ScreenStanding: true, kiosk.ScreenAskRegistry: true,
-		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true}
+		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true,
+		kiosk.ScreenEndIdentity: true, kiosk.ScreenConfirmEnd: true, kiosk.ScreenIdentityEnded: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))
