@@ -282,7 +282,7 @@ func (a *Agent) serve(ctx context.Context, d *desk, o officer) error {
 // services is what an officer does for citizens beside enrolling them.
 func (a *Agent) services(ctx context.Context, d *desk) (Intent, error) {
 	return d.ask(ctx, func() State {
-		s := State{Screen: ScreenServices, Turn: TurnOfficer, Actions: []Action{ActionSelfService}}
+		s := State{Screen: ScreenServices, Turn: TurnOfficer, Actions: []Action{ActionReplace, ActionRenew, ActionEndIdentity, ActionSelfService}}
 		if a.custody != nil {
 			s.Actions = append(s.Actions, ActionCustody)
 		}
@@ -336,8 +336,19 @@ func (a *Agent) attend(ctx context.Context, e *enrollment, errand func(context.C
 	return nil
 }
 
-// prepare takes the policy for this enrollment and checks what it will need.
-func (e *enrollment) prepare(ctx context.Context) (err error) {
+// prepare is ready for an enrollment, of which there may be only so many on one day.
+func (e *enrollment) prepare(ctx context.Context) error {
+	if err := e.ready(ctx); err != nil {
+		return err
+	}
+	if err := e.withinQuota(e.policy.Policy()); err != nil {
+		return kioskFault(err)
+	}
+	return nil
+}
+
+// ready takes the policy for this record and checks what it will need.
+func (e *enrollment) ready(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			err = kioskFault(err)
@@ -359,9 +370,6 @@ func (e *enrollment) prepare(ctx context.Context) (err error) {
 	// The policy may be newer than the sign-on.
 	if _, err := officerOf(e.officer.leaf.Raw, p, record.Officer, e.now()); err != nil {
 		return officerFault(err)
-	}
-	if err := e.withinQuota(p); err != nil {
-		return err
 	}
 	if err := e.queue.Room(ctx); err != nil {
 		return err

@@ -29,6 +29,8 @@ var (
 	ErrNoRecord       = errors.New("this kiosk has no such record")
 	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
 	ErrNoKey          = errors.New("the token has no key here: use another one")
+	ErrElsewhere      = errors.New("another kiosk sent this record: ask there")
+	ErrNoHolder       = errors.New("the record brought no identity that stands: enroll the person")
 	ErrRegistry       = errors.New("the registry does not answer: try again later")
 	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
@@ -182,9 +184,16 @@ func ownTokenFault(err error) *Fault {
 	return classify(err, append(ownTokenRows, policyRows...), row{code: CodeOwnFailed, remedy: RemedyRetry})
 }
 
+var registryRows = []row{
+	{ErrRegistry, CodeNotAsked, RemedyRetry},
+	{context.DeadlineExceeded, CodeNotAsked, RemedyRetry},
+	{ErrElsewhere, CodeElsewhere, RemedyStartOver},
+	{ErrNoHolder, CodeNoHolder, RemedyStartOver},
+}
+
 // registryFault is for what a citizen asks of the registry.
 func registryFault(err error) *Fault {
-	f := classify(err, []row{{ErrRegistry, CodeNotAsked, RemedyRetry}, {context.DeadlineExceeded, CodeNotAsked, RemedyRetry}}, row{code: CodeInternal, remedy: RemedyStaff})
+	f := classify(err, registryRows, row{code: CodeInternal, remedy: RemedyStaff})
 	var many *TooMany
 	if errors.As(err, &many) {
 		f.Code, f.Remedy, f.Until = CodeTooMany, RemedyStartOver, many.Until

@@ -28,6 +28,8 @@ type inCustody struct {
 	note CustodyNote
 }
 
+func (c *inCustody) pin(ctx context.Context) (secret.Text, error) { return c.e.choosePIN(ctx) }
+
 func (c *inCustody) make(ctx context.Context, rc record.Context, pin secret.Text) (key citizenKey, err error) {
 	e := c.e
 	binding := rc.KeyBinding()

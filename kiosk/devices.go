@@ -256,6 +256,10 @@ type Registry interface {
 	// Standing is what has become of a record, and of the identity that it brought:
 	// StandingElsewhere if this kiosk did not send it.
 	Standing(ctx context.Context, id queue.ID) (Standing, error)
+	// Holder is the DID that a record of this kiosk's brought, if it can be replaced
+	// or ended: its identity was confirmed, and has not been replaced already.
+	// ErrElsewhere, ErrNoHolder.
+	Holder(ctx context.Context, id queue.ID) (did string, err error)
 	// Cancel gives in a cancel code. nil says that the code has come, and not
 	// whether it is one of the registry's.
 	Cancel(ctx context.Context, code secret.Text) error

@@ -53,10 +53,12 @@ type enrollment struct {
 	log          *slog.Logger
 	custodian    *custodian // nil: no keys are kept here
 
-	old   *oldHolder // the key that this enrollment replaces; nil for a first one
-	saved bool       // its record is durable
-	place holderKey  // where the new key lives; nil until it is chosen
-	begun uint32     // serial number of the token that was written to, 0 for none
+	old    *oldHolder // the key that this enrollment replaces, if it is in custody here; nil for none
+	lost   string     // DID whose key is replaced and does not sign; "" for none
+	renews bool       // a citizen with a new document, who keeps the key
+	saved  bool       // its record is durable
+	place  holderKey  // where the new key lives; nil until it is chosen
+	begun  uint32     // serial number of the token that was written to, 0 for none
 }
 
 // run is the enrollment, step by step. Each step takes what earlier steps
@@ -94,12 +96,12 @@ func (e *enrollment) run(ctx context.Context) error {
 	if e.place, err = e.chooseDevice(ctx); err != nil {
 		return err
 	}
-	pin, err := e.choosePIN(ctx)
+	pin, err := e.place.pin(ctx)
 	if err != nil {
 		return err
 	}
 	defer pin.Wipe()
-	rc, previous, err := e.makeContext(ctx)
+	rc, previous, err := e.makeContext(ctx, e.purpose(), ScreenMakingKey)
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err := e.officerSign(ctx, frozen, record.Officer, e.officer); err != nil {
 		return err
 	}
-	if len(doc.lacks) > 0 {
+	if e.second.leaf != nil {
 		if err := e.officerSign(ctx, frozen, record.Supervisor, e.second); err != nil {
 			return err
 		}
@@ -177,7 +179,7 @@ func position(s Screen) int {
 		s = ScreenPlaceCard
 	case ScreenConfirmData, ScreenSecondOfficer:
 		s = ScreenCompare
-	case ScreenNoToken, ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey:
+	case ScreenNoToken, ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork:
 		s = ScreenInsertToken
 	case ScreenApprove, ScreenSecondApprove, ScreenSaving:
 		s = ScreenReview
@@ -212,9 +214,18 @@ func (e *enrollment) compare(ctx context.Context, doc *document) error {
 	_, err := e.d.ask(ctx, func() State {
 		return State{Screen: ScreenCompare, Turn: TurnOfficer, Main: ActionConfirmPerson,
 			Actions: []Action{ActionConfirmPerson, ActionDoubtPerson, ActionChoose},
-			Holder:  doc.view(e.now()), Checks: doc.checks(), Lacks: lackViews(doc.lacks)}
+			Holder:  doc.view(e.now()), Checks: doc.checks(), Lacks: e.lacks(doc)}
 	})
 	return err
+}
+
+// lacks are what a second officer has to agree to.
+func (e *enrollment) lacks(doc *document) []Lack {
+	all := lackViews(doc.lacks)
+	if e.lost != "" {
+		all = append(all, LackKey)
+	}
+	return all
 }
 
 func (e *enrollment) confirmData(ctx context.Context, doc *document) error {
@@ -258,9 +269,9 @@ func (e *enrollment) askConsents(ctx context.Context) ([]record.ConsentText, err
 // makeContext reserves the sequence number and fixes what everything after it
 // binds to. A number that an earlier enrollment reserved and did not use gets
 // its void record first.
-func (e *enrollment) makeContext(ctx context.Context) (c record.Context, previous [32]byte, err error) {
+func (e *enrollment) makeContext(ctx context.Context, purpose record.Purpose, screen Screen) (c record.Context, previous [32]byte, err error) {
 	err = e.try(ctx, func(ctx context.Context) error {
-		p := e.stepper(ScreenMakingKey, StepMakeContext)
+		p := e.stepper(screen, StepMakeContext)
 		return p.run(ctx, StepMakeContext, kioskFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.TPM)
 			defer cancel()
@@ -271,7 +282,7 @@ func (e *enrollment) makeContext(ctx context.Context) (c record.Context, previou
 			if err != nil {
 				return err
 			}
-			c, previous = e.newContext(e.purpose(), n), prev
+			c, previous = e.newContext(purpose, n), prev
 			return nil
 		})
 	})
@@ -280,8 +291,11 @@ func (e *enrollment) makeContext(ctx context.Context) (c record.Context, previou
 
 // purpose is what the citizen came for.
 func (e *enrollment) purpose() record.Purpose {
-	if e.old != nil {
+	switch {
+	case e.old != nil, e.lost != "":
 		return record.Replace
+	case e.renews:
+		return record.Update
 	}
 	return record.Enroll
 }
@@ -463,15 +477,18 @@ func (e *enrollment) officerSign(ctx context.Context, f *frozen, role record.Rol
 }
 
 // secondOfficer has another officer look at person and document and agree, with
-// card and PIN, to what the document cannot prove. It asks nobody when the
-// document proves everything.
+// card and PIN, to what cannot be proved. It asks nobody when everything is.
 func (e *enrollment) secondOfficer(ctx context.Context, doc *document) (officer, error) {
-	if len(doc.lacks) == 0 {
+	lacks := e.lacks(doc)
+	if len(lacks) == 0 {
 		return officer{}, nil
 	}
-	return e.d.askOfficer(ctx, func() State {
-		return approval(State{Screen: ScreenSecondOfficer, Holder: doc.view(e.now()), Checks: doc.checks(), Lacks: lackViews(doc.lacks)})
-	}, func(ctx context.Context, pin secret.Text) (officer, error) {
+	return e.agreeing(ctx, State{Screen: ScreenSecondOfficer, Holder: doc.view(e.now()), Checks: doc.checks(), Lacks: lacks})
+}
+
+// agreeing is another officer, who has agreed with card and PIN to what s shows.
+func (e *enrollment) agreeing(ctx context.Context, s State) (officer, error) {
+	return e.d.askOfficer(ctx, func() State { return approval(s) }, func(ctx context.Context, pin secret.Text) (officer, error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Token)
 		defer cancel()
 		o, err := checkOfficer(ctx, e.tokens, e.policy.Policy(), record.Supervisor, receipt.SignOn{Kiosk: e.id, Time: e.now()}, 0, pin)

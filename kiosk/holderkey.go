@@ -18,6 +18,9 @@ type citizenKey struct {
 // citizen takes home, or this kiosk's TPM. Its methods are called in this order;
 // abandon may come after any of them.
 type holderKey interface {
+	// pin is the citizen's: chosen now, or of a key that is there already. The caller
+	// wipes it.
+	pin(ctx context.Context) (secret.Text, error)
 	// make has the key born for a record's context, under the citizen's PIN, and
 	// verifies the evidence as the registry will.
 	make(ctx context.Context, rc record.Context, pin secret.Text) (citizenKey, error)
@@ -40,6 +43,10 @@ type holderKey interface {
 // chooseDevice has the citizen put a token in or, where that is allowed, say
 // that there is none and that the key may live in this kiosk.
 func (e *enrollment) chooseDevice(ctx context.Context) (holderKey, error) {
+	if e.renews {
+		t, err := e.showToken(ctx)
+		return keptOnToken{e, t}, err
+	}
 	var instead []Action
 	if e.old == nil && e.custodian != nil && custodyAllowed(e.policy.Policy()) {
 		instead = append(instead, ActionNoToken)
@@ -62,8 +69,55 @@ func (e *enrollment) chooseDevice(ctx context.Context) (holderKey, error) {
 	}
 }
 
+// keptOnToken is a key that the citizen has had all along: the record is about the
+// document. Nothing is written to the token.
+type keptOnToken struct {
+	e   *enrollment
+	own ownToken
+}
+
+func (k keptOnToken) pin(ctx context.Context) (secret.Text, error) { return k.e.tokenPIN(ctx, k.own) }
+
+func (k keptOnToken) make(context.Context, record.Context, secret.Text) (citizenKey, error) {
+	return citizenKey{k.own.proof, k.own.evidence}, nil
+}
+
+func (k keptOnToken) sign(ctx context.Context, f *frozen, pin secret.Text) error {
+	return k.e.tokenSign(ctx, func(ctx context.Context) error {
+		return withToken(ctx, k.e.tokens, DeviceToken, k.own.serial, func(t Token) error { return signHolder(ctx, t, f, pin) })
+	}, ownTokenFault)
+}
+
+func (k keptOnToken) admin() *TokenAdmin                                   { return nil }
+func (k keptOnToken) lock(context.Context, secret.Text, *TokenAdmin) error { return nil }
+func (k keptOnToken) promise(context.Context, [32]byte) error              { return nil }
+func (k keptOnToken) settle(context.Context)                               {}
+func (k keptOnToken) abandon(context.Context)                              {}
+func (k keptOnToken) number() string                                       { return "" }
+
+// tokenSign shows that the citizen signs with a token, again if the person wants.
+func (e *enrollment) tokenSign(ctx context.Context, sign func(context.Context) error, classify func(error) *Fault) error {
+	return e.try(ctx, func(ctx context.Context) error {
+		return e.stepper(ScreenSaving, StepHolderSign).run(ctx, StepHolderSign, classify, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
+			defer cancel()
+			return sign(ctx)
+		})
+	})
+}
+
+func signHolder(ctx context.Context, t Token, f *frozen, pin secret.Text) error {
+	k, err := t.Key(ctx, SlotAuthentication, pin)
+	if err != nil {
+		return err
+	}
+	return f.draft.Sign(ctx, record.Holder, k, nil)
+}
+
 // onToken is a key on the token that lies on the citizen's reader.
 type onToken struct{ e *enrollment }
+
+func (t onToken) pin(ctx context.Context) (secret.Text, error) { return t.e.choosePIN(ctx) }
 
 func (t onToken) make(ctx context.Context, _ record.Context, pin secret.Text) (citizenKey, error) {
 	return t.e.makeKey(ctx, pin)
@@ -79,25 +133,15 @@ func (t onToken) lock(ctx context.Context, pin secret.Text, admin *TokenAdmin) e
 }
 
 func (t onToken) sign(ctx context.Context, f *frozen, pin secret.Text) error {
-	e := t.e
-	return e.try(ctx, func(ctx context.Context) error {
-		p := e.stepper(ScreenSaving, StepHolderSign)
-		return p.run(ctx, StepHolderSign, tokenFault, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, e.limits.Touch)
-			defer cancel()
-			return withToken(ctx, e.tokens, DeviceToken, e.begun, func(t Token) error {
-				// Opened anew after it was locked, the token speaks for itself.
-				if err := t.Ready(); err != nil {
-					return err
-				}
-				k, err := t.Key(ctx, SlotAuthentication, pin)
-				if err != nil {
-					return err
-				}
-				return f.draft.Sign(ctx, record.Holder, k, nil)
-			})
+	return t.e.tokenSign(ctx, func(ctx context.Context) error {
+		return withToken(ctx, t.e.tokens, DeviceToken, t.e.begun, func(open Token) error {
+			// Opened anew after it was locked, the token speaks for itself.
+			if err := open.Ready(); err != nil {
+				return err
+			}
+			return signHolder(ctx, open, f, pin)
 		})
-	})
+	}, tokenFault)
 }
 
 func (t onToken) promise(context.Context, [32]byte) error { return nil }

@@ -237,6 +237,12 @@ func (a *Agent) errand(ctx context.Context, d *desk, o officer, what Action) err
 	switch what {
 	case ActionCustody:
 		run = e.visit
+	case ActionReplace:
+		run = e.replaceLost
+	case ActionRenew:
+		run = e.renewCard
+	case ActionEndIdentity:
+		run = e.endIdentity
 	case ActionSelfService:
 		run = e.selfService
 	}

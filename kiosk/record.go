@@ -70,28 +70,20 @@ func (e *enrollment) payload(rc record.Context, previous [32]byte, key citizenKe
 	}
 	p.Holder = record.HolderKey{DID: did, Key: jwk, Where: record.Where(key.proof.Where()), Class: record.Class(key.proof.Class()),
 		Attestation: key.evidence.Digest()}
-	type signer struct {
-		role  record.Role
-		key   any
-		chain [][]byte
-	}
 	var signers []signer
 	if e.old != nil {
 		p.Replaces = e.old.did
 		signers = append(signers, signer{record.OldHolder, e.old.key.Public(), nil})
 	}
+	if e.lost != "" {
+		p.Replaces = e.lost
+	}
 	signers = append(signers, signer{record.Holder, public, nil}, signer{record.Officer, e.officer.leaf.PublicKey, e.officer.chain})
-	if len(lacks) > 0 {
+	if e.second.leaf != nil {
 		signers = append(signers, signer{record.Supervisor, e.second.leaf.PublicKey, e.second.chain})
 	}
-	for _, s := range append(signers, signer{record.Kiosk, e.tpm.RecordKey().Public(), e.cert}) {
-		ref, err := record.SignerOf(s.role, s.key, s.chain)
-		if err != nil {
-			return p, fmt.Errorf("%s: %w", s.role, err)
-		}
-		p.Signers = append(p.Signers, ref)
-	}
-	return p, nil
+	p.Signers, err = refs(append(signers, signer{record.Kiosk, e.tpm.RecordKey().Public(), e.cert}))
+	return p, err
 }
 
 // withheld are the files with the citizen's face, which stays here unless policy
@@ -110,6 +102,9 @@ func (e *enrollment) identity(doc *document, consents []record.ConsentText, admi
 	}
 	for _, l := range doc.lacks {
 		id.Checks = append(id.Checks, record.Check{Code: "agreed-" + string(l), Passed: true})
+	}
+	if e.lost != "" {
+		id.Checks = append(id.Checks, record.Check{Code: "agreed-old-key-lost", Passed: true})
 	}
 	asked := e.policy.Policy().Files
 	for f, b := range h.Files() {
@@ -171,11 +166,17 @@ func (e *enrollment) review(f *frozen, consents []record.ConsentText) *ReviewVie
 	if f.payload.Holder.Where == record.TPM {
 		v.Open[2], v.Open[3] = "key-place-kiosk", "attestation-kiosk"
 	}
+	if e.renews {
+		v.Open[0] = "same-did"
+	}
 	if f.payload.Replaces != "" {
 		v.Open = append(v.Open, "old-did")
 	}
 	if len(f.payload.Exceptions) > 0 {
-		v.Open = append(v.Open, "exceptions", "second-officer")
+		v.Open = append(v.Open, "exceptions")
+	}
+	if e.second.leaf != nil {
+		v.Open = append(v.Open, "second-officer")
 	}
 	for _, c := range consents {
 		for _, t := range e.policy.Policy().Consents {

@@ -141,7 +141,7 @@ func (e *enrollment) showToken(ctx context.Context) (t ownToken, err error) {
 			}
 			e.policy = signed
 			return withToken(ctx, e.tokens, DeviceToken, 0, func(open Token) error {
-				t, err = e.own(ctx, open, signed.Policy())
+				t, err = e.verifyOwn(ctx, open, signed.Policy())
 				return err
 			})
 		})
@@ -164,9 +164,9 @@ func (e *enrollment) awaitOwnToken(ctx context.Context) error {
 	}
 }
 
-// own verifies that an open token is a citizen's. Who it was given to, only the
+// verifyOwn verifies that an open token is a citizen's. Who it was given to, only the
 // registry could tell.
-func (e *enrollment) own(ctx context.Context, open Token, p policy.Policy) (ownToken, error) {
+func (e *enrollment) verifyOwn(ctx context.Context, open Token, p policy.Policy) (ownToken, error) {
 	info := open.Info()
 	if info.FactoryNew {
 		return ownToken{}, ErrNoKey

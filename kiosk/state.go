@@ -59,7 +59,7 @@ type State struct {
 	Custody *CustodyView // CustodyKey
 	Token   *TokenView   // TokenResult
 	Proof   *ProofView   // Standing
-	Ended   *EndedView   // Cancelled
+	Ended   *EndedView   // Cancelled, IdentityEnded
 	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
 	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings, ShowToken
 	Left    []Device     // TakeThings: what still lies on a reader
@@ -120,6 +120,11 @@ const (
 	ScreenConfirmCancel Screen = "confirm-cancel" // what it does: once more
 	ScreenCancelled     Screen = "cancelled"      // the registry has it
 	ScreenAskRegistry   Screen = "ask-registry"   // wait
+
+	// An identity is ended at the desk.
+	ScreenEndIdentity   Screen = "end-identity"   // officer: with the token, or with the receipt
+	ScreenConfirmEnd    Screen = "confirm-end"    // citizen: it is for good
+	ScreenIdentityEnded Screen = "identity-ended" // the record that ends it is saved
 )
 
 // Screens lists every screen in the order of the enrollment.
@@ -129,7 +134,7 @@ func Screens() []Screen {
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
 		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey,
 		ScreenSelfService, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork, ScreenTokenResult, ScreenScanReceipt, ScreenStanding,
-		ScreenCancelCode, ScreenConfirmCancel, ScreenCancelled, ScreenAskRegistry}
+		ScreenCancelCode, ScreenConfirmCancel, ScreenCancelled, ScreenAskRegistry, ScreenEndIdentity, ScreenConfirmEnd, ScreenIdentityEnded}
 }
 
 // Turn says whose action is awaited.
@@ -201,6 +206,12 @@ const (
 	ActionMove          Action = "move"           // citizen: move to a token now
 	ActionLeave         Action = "leave"          // citizen: back to the home screen
 	ActionServices      Action = "services"       // officer: what else citizens come for
+	ActionReplace       Action = "replace"        // officer: the token is lost, or its identity was ended
+	ActionRenew         Action = "renew"          // officer: a new ID card, the same token
+	ActionEndIdentity   Action = "end-identity"   // officer: a citizen wants the identity to end
+	ActionWithToken     Action = "with-token"     // the holder's key signs
+	ActionWithReceipt   Action = "with-receipt"   // two officers sign
+	ActionEnd           Action = "end"            // citizen: for good
 	ActionSelfService   Action = "self-service"   // what a citizen can do alone
 	ActionTryToken      Action = "try-token"      // does it work, and is its key proven?
 	ActionChangePIN     Action = "change-pin"     // of the citizen's token
@@ -289,12 +300,13 @@ type HolderView struct {
 	FaceMIME                    string
 }
 
-// Lack is a proof that the citizen's document cannot give.
+// Lack is a proof that the citizen or the document cannot give.
 type Lack string
 
 const (
 	LackChip   Lack = "chip"             // nothing shows that the chip is the original
 	LackIssuer Lack = "issuer-signature" // no signature of the issuer protects the data
+	LackKey    Lack = "old-key"          // of the citizen, not the document: the key that is replaced does not sign
 )
 
 // Check is one proof about the card or the token, with its verdict.
@@ -426,9 +438,13 @@ const (
 	ReceiptOther       ReceiptKind = "other"       // another kiosk says so; it cannot be checked here
 )
 
-// EndedView says when the registry got a cancel code. Whether the code is one of
-// its own it tells nobody.
-type EndedView struct{ At time.Time }
+// EndedView says when the registry got a cancel code, of which it tells nobody
+// whether it is one of its own; or which record ends an identity, and since when it is
+// saved here.
+type EndedView struct {
+	RecordID string // hex; "" for a cancel code
+	At       time.Time
+}
 
 // Device names a device by its role.
 type Device string

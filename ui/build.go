@@ -410,6 +410,12 @@ func (d *drawing) page() page {
 		return d.cancelled()
 	case kiosk.ScreenAskRegistry:
 		return d.askRegistry()
+	case kiosk.ScreenEndIdentity:
+		return d.endIdentity()
+	case kiosk.ScreenConfirmEnd:
+		return d.confirmEnd()
+	case kiosk.ScreenIdentityEnded:
+		return d.identityEnded()
 	}
 	return page{title: string(d.s.Screen)}
 }

@@ -12,7 +12,11 @@ import (
 // holds the person against picture and data, and agrees with card and PIN.
 func (d *drawing) secondOfficer() page {
 	if d.s.Holder == nil {
-		return d.officerPIN(kiosk.ActionApprove)
+		p := d.officerPIN(kiosk.ActionApprove)
+		if d.officerCardIn(kiosk.ActionApprove) {
+			p = d.pad(padding{action: kiosk.ActionApprove, hidden: true, tight: true, above: d.lacks(), below: remark(cautPale, caution, "warning", d.hintText())})
+		}
+		return p
 	}
 	var holder fyne.CanvasObject = stack(8, d.summary(), label(d.w.Label(words.NoPhoto, nil)).sized(18))
 	var images []*canvas.Image

@@ -1,7 +1,10 @@
 package ui
 
 import (
+	"image/color"
+
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
 
 	"enrollkiosk/kiosk"
 )
@@ -26,6 +29,9 @@ func (d *drawing) menu() page {
 	for ; len(all) > 1; all = all[2:] {
 		rows = append(rows, beside(24, []float32{1, 1}, all[0], all[1]))
 	}
-	p.body = stack(24, append(rows, all...)...)
+	if len(all) > 0 { // as wide as the others
+		rows = append(rows, beside(24, []float32{1, 1}, all[0], canvas.NewRectangle(color.Transparent)))
+	}
+	p.body = stack(24, rows...)
 	return p
 }

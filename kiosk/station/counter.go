@@ -42,6 +42,20 @@ func (c counter) Standing(ctx context.Context, id queue.ID) (kiosk.Standing, err
 	return standings[found[0].Status], nil
 }
 
+func (c counter) Holder(ctx context.Context, id queue.ID) (string, error) {
+	found, proof, err := c.client.Decisions(ctx, [][32]byte{id})
+	switch {
+	case err != nil || proof != nil:
+		return "", fmt.Errorf("%w: %w", kiosk.ErrRegistry, errors.Join(err, proof))
+	case len(found) == 0:
+		return "", kiosk.ErrElsewhere
+	}
+	if d := found[0]; d.Status == api.Active && d.Since != api.CodeReplaced {
+		return d.DID, nil
+	}
+	return "", kiosk.ErrNoHolder
+}
+
 func (c counter) Cancel(ctx context.Context, code secret.Text) error {
 	err := c.client.Cancel(ctx, code)
 	var later *client.RetryAfter

@@ -104,7 +104,7 @@ func full() kiosk.State {
 		Record:  &kiosk.RecordView{ID: "00", Standing: kiosk.StandingWaiting, QR: "eyJ", Printed: true, File: "receipt.pdf"},
 		Day: &kiosk.DayView{Officer: "0001", Waiting: 3, Own: kiosk.DayCounts{Enrolled: 1, Ended: map[kiosk.Ending]int{kiosk.EndDeclined: 2}},
 			All: kiosk.DayCounts{Faults: map[kiosk.Code]int{kiosk.CodeCardRemoved: 4}}, Alarms: []kiosk.Code{kiosk.CodeSplitView}},
-		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
+		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{RecordID: "0123", At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		Fault: &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		PIN:   &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
 }

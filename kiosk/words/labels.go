@@ -90,6 +90,9 @@ const (
 	Cancel3           Label = "cancel-3"
 	CancelledAt       Label = "cancelled-at" // time
 	CancelledNext     Label = "cancelled-next"
+	End1              Label = "end-1"
+	End2              Label = "end-2"
+	End3              Label = "end-3"
 	LettersExact      Label = "letters" // min
 	ScanNow           Label = "scan-now"
 	ConfirmStopTitle  Label = "confirm-stop-title"

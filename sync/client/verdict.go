@@ -45,7 +45,9 @@ type Decision struct {
 	Code     string         // why not Active
 	Time     time.Time      // when it was decided; zero for Pending
 	Verdict  []byte         // signed
+	DID      string         // of the identity; "" while Pending and where none was brought
 	Standing receipt.Status // Suspended or Revoked: what became of the identity since, by the registry; "" while it holds
+	Since    string         // code of Standing
 }
 
 // Decisions asks for many records at once, at most api.MaxItems. What the registry
@@ -88,7 +90,7 @@ func decisionOf(got api.RecordStatus, id [32]byte, p policy.Policy) (Decision, e
 		if err != nil {
 			return out, fmt.Errorf("%w: %w", ErrNonsense, err)
 		}
-		out.Code, out.Time, out.Verdict = v.Claims().Code, v.Claims().Time, v.Bytes()
+		out.Code, out.Time, out.Verdict, out.DID = v.Claims().Code, v.Claims().Time, v.Bytes(), v.Claims().DID
 	}
 	if got.Standing != "" {
 		v, err := receipt.VerifyVerdict([]byte(got.Standing), p.VerdictKeys.Registry, p.VerdictKeys.Vault, id)
@@ -98,7 +100,7 @@ func decisionOf(got api.RecordStatus, id [32]byte, p policy.Policy) (Decision, e
 		if err != nil {
 			return out, fmt.Errorf("%w: %w", ErrNonsense, err)
 		}
-		out.Standing = v.Claims().Status
+		out.Standing, out.Since = v.Claims().Status, v.Claims().Code
 	}
 	return out, nil
 }

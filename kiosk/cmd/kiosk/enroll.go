@@ -28,6 +28,8 @@ var keys = []struct {
 	{"r", kiosk.ActionReceipts}, {"a", kiosk.ActionSetAside}, {"e", kiosk.ActionDay}, {"x", kiosk.ActionLock},
 	{"g", kiosk.ActionServices}, {"f", kiosk.ActionSelfService}, {"y", kiosk.ActionTryToken},
 	{"c", kiosk.ActionChangePIN}, {"h", kiosk.ActionCheckReceipt}, {"u", kiosk.ActionCancel},
+	// Letters of pages that offer none of the others.
+	{"a", kiosk.ActionReplace}, {"w", kiosk.ActionRenew}, {"z", kiosk.ActionEndIdentity}, {"i", kiosk.ActionWithToken}, {"u", kiosk.ActionWithReceipt},
 }
 
 // runEnroll is the desk in a terminal: it prints each state as it comes and
@@ -328,7 +330,12 @@ func (t *terminal) alone(s kiosk.State) {
 	if s.Screen == kiosk.ScreenConfirmCancel {
 		say(label(words.Cancel1), label(words.Cancel2), label(words.Cancel3))
 	}
-	if v := s.Ended; v != nil {
+	if s.Screen == kiosk.ScreenConfirmEnd {
+		say(label(words.End1), label(words.End2), label(words.End3))
+	}
+	if v := s.Ended; v != nil && v.RecordID != "" {
+		say(label(words.Record)+": "+v.RecordID, label(words.Saved)+": "+v.At.Local().Format(time.DateTime))
+	} else if v != nil {
 		say(t.words.Label(words.CancelledAt, words.Args{"time": v.At.Local().Format(time.DateTime)}), label(words.CancelledNext))
 	}
 }

@@ -256,7 +256,8 @@ func (d *show) draw() error {
 		kiosk.ScreenLocked: true, kiosk.ScreenReceipts: true, kiosk.ScreenSetAside: true, kiosk.ScreenRecord: true, kiosk.ScreenDay: true, kiosk.ScreenClose: true,
 		kiosk.ScreenServices: true, kiosk.ScreenSelfService: true, kiosk.ScreenShowToken: true, kiosk.ScreenTokenPIN: true, kiosk.ScreenTokenWork: true,
 		kiosk.ScreenTokenResult: true, kiosk.ScreenScanReceipt: true, kiosk.ScreenStanding: true, kiosk.ScreenAskRegistry: true,
-		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true}
+		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true,
+		kiosk.ScreenEndIdentity: true, kiosk.ScreenConfirmEnd: true, kiosk.ScreenIdentityEnded: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))

@@ -92,7 +92,7 @@ func All(language string) []Sample {
 	s.Health = health(s.Screen)
 	s.Health.Alarms = []kiosk.Code{kiosk.CodeAuthorityFork, kiosk.CodeCertificateEnds}
 	add("-6-alarms", s)
-	add("", officer(kiosk.ScreenServices, "", kiosk.ActionSelfService, kiosk.ActionCustody, kiosk.ActionLeave, kiosk.ActionChoose))
+	add("", officer(kiosk.ScreenServices, "", kiosk.ActionReplace, kiosk.ActionRenew, kiosk.ActionEndIdentity, kiosk.ActionSelfService, kiosk.ActionCustody, kiosk.ActionLeave, kiosk.ActionChoose))
 	s = officer(kiosk.ScreenHome, kiosk.ActionStart, home...)
 	s.Health = health(s.Screen)
 	s.Health.LogFault = kiosk.CodeSplitView
@@ -193,6 +193,9 @@ func All(language string) []Sample {
 	s.Checks, s.Lacks = without(kiosk.CheckHashes, kiosk.CheckSignature, kiosk.CheckChain, kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer}
 	add("-4-lacks-all", s)
 
+	s.Checks, s.Lacks = checks(kiosk.Passed), []kiosk.Lack{kiosk.LackKey}
+	add("-5-lost-key", s)
+
 	second := officer(kiosk.ScreenSecondOfficer, kiosk.ActionApprove, kiosk.ActionDoubtPerson, kiosk.ActionStartOver)
 	second.Position, second.Positions, second.Waiting, second.PIN = 3, 8, kiosk.DeviceOfficer, &kiosk.PINView{Min: 6, Max: 8}
 	s = second
@@ -208,6 +211,8 @@ func All(language string) []Sample {
 	s.Holder, s.Checks, s.Lacks = Holder(nil), without(kiosk.CheckHashes, kiosk.CheckSignature, kiosk.CheckChain, kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer}
 	s.Holder.GivenNames = secret.FromString("ANNA MARIA ALEXANDRINA THEODORA WILHELMINA")
 	add("-4-last-try", s)
+	s.Holder, s.Checks, s.Lacks, s.PIN = nil, nil, []kiosk.Lack{kiosk.LackKey}, &kiosk.PINView{Min: 6, Max: 8}
+	add("-5-to-end", s)
 
 	s = citizen(kiosk.ScreenConfirmData, kiosk.ActionConfirmData)
 	s.Position, s.Holder, s.Checks = 4, Holder(Face()), checks(kiosk.Passed)
@@ -378,6 +383,11 @@ func All(language string) []Sample {
 	add("", back(kiosk.ScreenConfirmCancel, kiosk.ActionSuspend, kiosk.ActionLeave))
 	s = back(kiosk.ScreenCancelled, kiosk.ActionLeave)
 	s.Ended = &kiosk.EndedView{At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}
+	add("", s)
+	add("", officer(kiosk.ScreenEndIdentity, "", kiosk.ActionWithToken, kiosk.ActionWithReceipt, kiosk.ActionLeave, kiosk.ActionChoose))
+	add("", back(kiosk.ScreenConfirmEnd, kiosk.ActionEnd, kiosk.ActionDecline))
+	s = back(kiosk.ScreenIdentityEnded, kiosk.ActionDone)
+	s.Ended = &kiosk.EndedView{RecordID: strings.Repeat("9f3c21d0", 8), At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}
 	add("", s)
 	add("", kiosk.State{Screen: kiosk.ScreenAskRegistry, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepAskRegistry, Status: kiosk.StepRunning}}})
 	add("trouble."+string(kiosk.CodeKeyWaits), Trouble(kiosk.Fault{Code: kiosk.CodeKeyWaits, Remedy: kiosk.RemedyStartOver, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}))

@@ -23,6 +23,7 @@ type Script struct {
 	NoToken    bool               // the citizen has none, and leaves the key in the kiosk
 	Custody    string             // number of a key kept there that the citizen comes back to, "" for a first enrollment
 	KeyPIN     string             // the PIN of that key
+	Receipt    string             // what a scanner types of its QR code
 	Errand     kiosk.Action       // what the citizen comes for beside an enrollment
 	Leave      bool               // the citizen proves that key and leaves; otherwise moves to a token
 	Officer    func(i int)        // has the card of officer i lie on the officers' reader: 0 signed on, 1 is the second one
@@ -94,7 +95,7 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 			if err != nil {
 				return receipt, err
 			}
-			left = left || in.Action == kiosk.ActionLeave
+			left = left || in.Action == kiosk.ActionLeave || s.Screen == kiosk.ScreenIdentityEnded
 			if in.Action != "" {
 				if err := p.Desk.Send(ctx, in); err != nil {
 					return receipt, err
@@ -143,6 +144,24 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 		if p.Leave {
 			in.Action = kiosk.ActionLeave
 		}
+	case kiosk.ScreenScanReceipt:
+		if s.Fault != nil {
+			return in, s.Fault
+		}
+		in.Action, in.Secret = kiosk.ActionScan, secret.FromString(p.Receipt)
+	case kiosk.ScreenShowToken:
+		p.Bring(kiosk.DeviceToken)
+		in.Action = ""
+	case kiosk.ScreenTokenPIN:
+		if s.PIN.Problem != kiosk.PINFine {
+			return in, fmt.Errorf("token's pin refused: %s", s.PIN.Problem)
+		}
+		in.Secret = secret.FromString(p.PIN)
+	case kiosk.ScreenEndIdentity:
+		if in.Action = kiosk.ActionWithToken; p.Receipt != "" {
+			in.Action = kiosk.ActionWithReceipt
+		}
+	case kiosk.ScreenConfirmEnd, kiosk.ScreenIdentityEnded:
 	case kiosk.ScreenWelcome, kiosk.ScreenNoToken, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
 	case kiosk.ScreenLanguage:
 		in.Choice = p.Language
