@@ -78,6 +78,7 @@ var allowed = map[string][]string{
 	"kiosk/station": {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/paper", "kiosk/ipp", "smartcard/...", "hsm/...", "hsm", "registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/policy", "registry/receipt",
 		"registry/api", "sync/...", "github.com/pelletier/go-toml/v2", "github.com/prometheus/client_golang/prometheus", "golang.org/x/sys/unix"},
 	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/typeface", "kiosk/qr", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "golang.org/x/image/..."},
+	"ui/monitor": {},
 	"ui/speech":  {},
 	"ui/picture": {"ui", "kiosk", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},
 }

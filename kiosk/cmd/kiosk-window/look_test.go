@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,11 +9,12 @@ import (
 	"testing/fstest"
 
 	"enrollkiosk/ui"
+	"enrollkiosk/ui/monitor"
 )
 
 // edid is the base block of a monitor of that many pixels and millimetres.
 func edid(wide, high, mmWide, mmHigh int) []byte {
-	b := make([]byte, edidBlock)
+	b := make([]byte, 128)
 	copy(b, "\x00\xff\xff\xff\xff\xff\xff\x00")
 	b[18], b[19], b[21], b[22] = 1, 4, byte(mmWide/10), byte(mmHigh/10)
 	t := b[54:]
@@ -28,10 +28,10 @@ func edid(wide, high, mmWide, mmHigh int) []byte {
 // seal gives a block its checksum.
 func seal(b []byte) []byte {
 	var sum byte
-	for _, c := range b[:edidBlock-1] {
+	for _, c := range b[:127] {
 		sum += c
 	}
-	b[edidBlock-1] = -sum
+	b[127] = -sum
 	return b
 }
 
@@ -75,44 +75,11 @@ func TestScale(t *testing.T) {
 			t.Errorf("%s: %v, too small %v; want %v, %v", c.what, scale, small, c.scale, c.small)
 		}
 	}
-	m := densest(drm(edid(1920, 1080, 510, 287)))
+	m := monitor.Densest(drm(edid(1920, 1080, 510, 287)))
 	scale, _ := look{}.scale(drm(edid(1920, 1080, 510, 287)))
 	if mm := 72 * scale / m.dpi * 25.4; mm < 20-0.2 {
 		t.Errorf("a key has %.1f mm", mm)
 	}
-}
-
-// A byte that changed makes an EDID none.
-func TestEDIDIsWholeOrNone(t *testing.T) {
-	good := edid(1920, 1080, 510, 287)
-	if _, ok := parseEDID(good); !ok {
-		t.Fatal("not read")
-	}
-	for i := range good {
-		b := bytes.Clone(good)
-		b[i] ^= 0x10
-		if _, ok := parseEDID(b); ok {
-			t.Errorf("byte %d changed, and it is read", i)
-		}
-	}
-}
-
-func FuzzEDID(f *testing.F) {
-	f.Add(edid(1920, 1080, 510, 287))
-	f.Add(edid(4095, 4095, 4095, 4095))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) >= edidBlock {
-			seal(b)
-		}
-		m, ok := parseEDID(b)
-		if ok && (m.wide <= 0 || m.high <= 0 || m.dpi < 40 || m.dpi > 400 || math.IsNaN(m.dpi)) {
-			t.Errorf("read as %+v", m)
-		}
-		if !ok && m != (monitor{}) {
-			t.Errorf("not read, yet %+v", m)
-		}
-	})
 }
 
 func TestWindowConfiguration(t *testing.T) {
