@@ -79,6 +79,8 @@ var allowed = map[string][]string{
 		"registry/api", "sync/...", "github.com/pelletier/go-toml/v2", "github.com/prometheus/client_golang/prometheus", "golang.org/x/sys/unix"},
 	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/typeface", "kiosk/qr", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "golang.org/x/image/..."},
 	"ui/display": {"github.com/jezek/xgb/...", "github.com/jezek/xgb"},
+	"ui/monitor": {},
+	"ui/speech":  {},
 	"ui/picture": {"ui", "kiosk", "kiosk/words", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},
 }
 

@@ -49,8 +49,12 @@ func (u *UI) speak() {
 	if u.chosen(u.shown).aloud {
 		text = u.page.spoken
 	}
-	if said := language + " " + text; said != u.said {
-		u.said = said
+	if said := fmt.Sprint(u.shown.state.Number, language, text); said != u.said {
+		quiet := text == "" && u.silent
+		u.said, u.silent = said, text == ""
+		if quiet {
+			return
+		}
 		if text == "" {
 			u.o.Speaker.Stop()
 		} else {

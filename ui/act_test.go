@@ -67,6 +67,7 @@ func (b *bench) reach(a kiosk.Action, s kiosk.State) (button string, want kiosk.
 		if b.button(w.Label(words.UseMRZ, nil)) != nil {
 			b.tap(w.Label(words.UseMRZ, nil))
 		}
+		b.touchField(0)
 		b.typeText(strings.ToLower(text))
 		b.press(fyne.KeyReturn)
 		b.typeText("740812")

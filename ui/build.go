@@ -104,6 +104,9 @@ func (u *UI) build(size fyne.Size) built {
 	d.room = f.room()
 
 	p := d.page()
+	if d.s.Screen != kiosk.ScreenTrouble {
+		p.say = strings.TrimSpace(d.hintText() + " " + p.say)
+	}
 	b := built{size: size, slow: d.slow, entry: p.entry, listener: p.listener, photos: p.photos, focus: p.focus, spoken: p.spoken(), language: d.w.Code()}
 	row, place := d.arrange(&p, &f)
 	b.room, b.content = f.room(), place.page

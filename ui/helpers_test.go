@@ -118,6 +118,21 @@ func (b *bench) tap(text string) {
 	test.Tap(x)
 }
 
+// touchField touches the nth field that takes typed characters.
+func (b *bench) touchField(n int) {
+	b.t.Helper()
+	for _, l := range leaves(b.page.root) {
+		if c, ok := l.o.(*cells); ok {
+			if n == 0 {
+				test.Tap(c)
+				return
+			}
+			n--
+		}
+	}
+	b.t.Fatalf("%s: no such field", b.shown.state.Screen)
+}
+
 func (b *bench) press(k fyne.KeyName) {
 	b.t.Helper()
 	f := b.w.Canvas().Focused()

@@ -38,7 +38,7 @@ func (l *local) reset(s kiosk.State) {
 	l.scan.wipe()
 	clear(l.heard)
 	again := s.Screen == kiosk.ScreenAccessNumber
-	*l = local{lines: again && l.lines, scanned: again && l.scanned}
+	*l = local{lines: again && l.lines, touched: again && l.touched, scanned: again && l.scanned}
 	l.unclear = l.scanned && s.PIN != nil && s.PIN.Problem != kiosk.PINFine
 	l.scan.receipt = s.Screen == kiosk.ScreenReceipts
 	l.typed.max = 12

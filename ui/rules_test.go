@@ -157,12 +157,20 @@ func looks() []Look { return []Look{{}, {Dark: true}, {Contrast: true}, {Dark: t
 // Every control drawn with and without the focus differs by at least 3:1 over
 // a ring at least two pixels thick, in pixels as they come out.
 func TestFocusCanBeSeen(t *testing.T) {
+	for _, l := range looks() {
+		t.Run(l.name(), func(t *testing.T) { focusCanBeSeen(t, l) })
+	}
+}
+
+func focusCanBeSeen(t *testing.T, l Look) {
 	b := newBench(t, least)
+	b.look(l)
 	for _, s := range samples.All("en") {
 		if s.Name != "access-number-2-lines" { // has one of each look
 			continue
 		}
 		b.draw(s.State)
+		b.touchField(0)
 		c := b.w.Canvas()
 		seen := map[string]bool{} // one of each look
 		for _, f := range focusables(b.page.root) {

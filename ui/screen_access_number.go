@@ -45,7 +45,10 @@ func (d *drawing) printedLines(number bool) page {
 	for i := range fields {
 		c := newCells(&l.mrz[i], false, boxes[i], accepts[i])
 		c.active = i == l.field
-		c.tapped = func() { d.field(i) }
+		c.tapped = func() {
+			d.u.local.touched = true
+			d.field(i)
+		}
 		c.submit = func() { d.fieldDone(i) }
 		fields[i] = c
 		left = append(left, stack(2, label(d.w.Label(names[i], nil)), container.New(startLayout{}, c)))
@@ -60,17 +63,22 @@ func (d *drawing) printedLines(number bool) page {
 		left = append(left, d.scanHint())
 	}
 	active := fields[l.field]
-	keys := d.letters(active)
+	rest := stack(0, d.scanHint())
+	if !d.keyboard() {
+		left = append(left, label(d.w.Label(words.TouchToType, nil)))
+	}
 	p := page{
 		title: d.w.Title(d.s.Screen),
 		lead:  d.w.Label(words.MRZInstruction, nil),
-		body:  beside(24, []float32{1, 0}, stack(10, left...), container.New(startLayout{}, keys)),
+		body:  stack(10, left...),
 		entry: active,
 		focus: active,
-		wrong: mistake(d.problem(agents), 20),
-		field: stack(2, label(d.w.Label(names[l.field], nil)), container.New(startLayout{}, active)),
-		keys:  keys,
-		rest:  stack(0, d.scanHint()),
+	}
+	if d.keyboard() {
+		p.keys = d.letters(active)
+		p.body = beside(24, []float32{1, 0}, p.body, container.New(startLayout{}, p.keys))
+		p.wrong, p.rest = mistake(d.problem(agents), 20), rest
+		p.field = stack(2, label(d.w.Label(names[l.field], nil)), container.New(startLayout{}, active))
 	}
 	p.buttons = d.buttons()
 	if number {
@@ -118,6 +126,10 @@ func (d *drawing) submitLines() {
 	l.field, l.problem = 0, ""
 	d.u.rebuild(true)
 }
+
+// keyboard says whether keys for letters are shown: at a machine with a keyboard
+// of its own they would be in the way of who types on that.
+func (d *drawing) keyboard() bool { return d.l.touched || d.u.o.Keyboard }
 
 // letters is a pad with the characters of a machine-readable zone.
 func (d *drawing) letters(e *cells) *fyne.Container {

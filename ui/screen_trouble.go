@@ -25,7 +25,7 @@ func (d *drawing) trouble() page {
 	if name := about(f.Code); name != "" {
 		p.body = beside(32, []float32{1, 0}, text, container.New(startLayout{}, d.illustration(name, 320, 240)))
 	}
-	p.title, p.lead = t.Headline, ""
+	p.title, p.lead, p.say = t.Headline, "", t.Do+" "+t.Safe
 	return p
 }
 

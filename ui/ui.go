@@ -108,7 +108,8 @@ type UI struct {
 	last   strike
 
 	officer, citizen access // what each has changed about the window
-	said             string // the language and sentences read aloud last
+	said             string // question, language and sentences read aloud last
+	silent           bool   // nothing is being said
 }
 
 // scene is one thing to draw: a state with its picture decoded, or none: no
@@ -144,6 +145,7 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if w, ok := stage.(interface{ SetPadded(bool) }); ok {
 		w.SetPadded(false)
 	}
+	u.silent = true
 	u.officer, u.citizen = access{Look: o.Look}, access{Look: o.Look}
 	stage.Canvas().SetOnTypedKey(u.strayKey)
 	stage.Canvas().SetOnTypedRune(u.strayRune)

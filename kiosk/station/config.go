@@ -24,6 +24,7 @@ type Config struct {
 	Registry RegistryConfig `toml:"registry"`
 	Trust    TrustConfig    `toml:"trust"`
 	Metrics  MetricsConfig  `toml:"metrics"`
+	Window   WindowConfig   `toml:"window"`
 
 	SelfService SelfServiceConfig `toml:"self_service"`
 }
@@ -84,6 +85,29 @@ type MetricsConfig struct {
 // home page they are served in any case.
 type SelfServiceConfig struct {
 	Enabled bool `toml:"enabled"` // also while no officer is signed on
+}
+
+// WindowConfig is how kiosk-window looks until somebody changes it. The agent
+// only checks it. Every member may be left out.
+type WindowConfig struct {
+	Text     int     `toml:"text"`     // size of text in percent: 100 (default), 150 or 200
+	Contrast bool    `toml:"contrast"` // high
+	Dark     bool    `toml:"dark"`     // light text on dark
+	Speech   string  `toml:"speech"`   // program that reads aloud; default: espeak-ng or spd-say, if there; "off": none
+	Keyboard string  `toml:"keyboard"` // "touch" (default): keys for letters when a finger opened a field; "always"
+	DPI      float64 `toml:"dpi"`      // dots per inch of the screen; default: as the monitor says
+}
+
+func (w WindowConfig) check() error {
+	switch {
+	case !slices.Contains([]int{0, 100, 150, 200}, w.Text):
+		return errors.New("window.text must be 100, 150 or 200")
+	case !slices.Contains([]string{"", "touch", "always"}, w.Keyboard):
+		return errors.New(`window.keyboard must be "touch" or "always"`)
+	case w.DPI != 0 && (w.DPI < 40 || w.DPI > 400):
+		return errors.New("window.dpi must be from 40 to 400 dots per inch")
+	}
+	return nil
 }
 
 // ConfigError is a mistake in the configuration file.
@@ -172,6 +196,9 @@ func (c Config) check() error {
 		return errors.New("kiosk.socket is longer than a socket's path may be (107 bytes): set it to a shorter one")
 	}
 	if _, err := c.printer(); err != nil {
+		return err
+	}
+	if err := c.Window.check(); err != nil {
 		return err
 	}
 	if r := c.Readers; r.Document == r.Token || r.Token == r.Officer || r.Officer == r.Document {

@@ -55,6 +55,14 @@ func TestLoad(t *testing.T) {
 	if c.Metrics.File != "" {
 		t.Errorf("metrics: %s", c.Metrics.File)
 	}
+	if c, err := station.Load(configFile(t, goodConfig+"[window]\ntext = 150\ncontrast = true\nspeech = \"off\"\nkeyboard = \"always\"\ndpi = 96\n")); err != nil || c.Window.Text != 150 || !c.Window.Contrast {
+		t.Errorf("window: %+v, %v", c.Window, err)
+	}
+	for key, says := range map[string]string{"text = 120": "window.text", "keyboard = \"never\"": "window.keyboard", "dpi = 9.0": "window.dpi", "color = 1": "window.color"} {
+		if _, err := station.Load(configFile(t, goodConfig+"[window]\n"+key+"\n")); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
 	if c, err := station.Load(configFile(t, goodConfig+"[metrics]\nfile = \"kiosk.prom\"\n")); err != nil || !filepath.IsAbs(c.Metrics.File) {
 		t.Errorf("metrics: %q, %v", c.Metrics.File, err)
 	}

@@ -106,7 +106,7 @@ func full() kiosk.State {
 			All: kiosk.DayCounts{Faults: map[kiosk.Code]int{kiosk.CodeCardRemoved: 4}}, Alarms: []kiosk.Code{kiosk.CodeSplitView}},
 		Custody: &kiosk.CustodyView{Number: "39402174", Moving: true}, Token: &kiosk.TokenView{Changed: true}, Proof: &kiosk.ProofView{RecordID: "0123", Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, Ended: &kiosk.EndedView{RecordID: "0123", At: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
 		Fault: &kiosk.Fault{Code: kiosk.CodeTokenWrongPIN, Remedy: kiosk.RemedyRetry, Left: 2, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.UTC)},
-		PIN:   &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}}
+		PIN:   &kiosk.PINView{Min: 6, Max: 8}, Waiting: kiosk.DeviceOfficer, Left: []kiosk.Device{kiosk.DeviceToken}, Closed: 1}
 }
 
 // plain compares what secret.Text hides.

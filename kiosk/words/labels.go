@@ -54,6 +54,7 @@ const (
 	ScanHint          Label = "scan-hint"
 	ScanUnclear       Label = "scan-unclear"
 	NextField         Label = "next-field"
+	TouchToType       Label = "touch-to-type"
 	PurposeOf         Label = "purpose-of" // index, count
 	Required          Label = "required"
 	Optional          Label = "optional"

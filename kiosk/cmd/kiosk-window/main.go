@@ -28,6 +28,7 @@ import (
 	"enrollkiosk/kiosk/words"
 	"enrollkiosk/ui"
 	"enrollkiosk/ui/display"
+	"enrollkiosk/ui/speech"
 )
 
 // Exit codes, as for every command of the kiosk.
@@ -52,6 +53,7 @@ type options struct {
 	fullScreen bool
 	size       fyne.Size
 	seats      display.Seats
+	speech     string
 	ui         ui.Options
 }
 
@@ -79,13 +81,13 @@ func parse(args []string, out io.Writer) (o options, code int) {
 		f.PrintDefaults()
 		fmt.Fprint(out, "\nExit codes: 0 closed by an officer, 2 usage or configuration, 3 no display, 130 interrupted.\n")
 	}
-	config := f.String("config", "/etc/enrollkiosk/kiosk.toml", "configuration `file` of the kiosk; only kiosk.state, kiosk.socket and kiosk.languages are read")
+	config := f.String("config", "/etc/enrollkiosk/kiosk.toml", "configuration `file` of the kiosk; only kiosk.state, kiosk.socket, kiosk.languages and [window] are read")
 	socket := f.String("socket", "", "agent's socket, in place of the configured one")
 	f.BoolVar(&o.fullScreen, "full-screen", true, "cover each display whole and refuse to be closed but by an officer")
 	f.StringVar(&o.seats.Officer, "officer-display", "", "output `NAME` of the officer's display, as xrandr lists it; default: the primary one")
 	f.StringVar(&o.seats.Citizen, "citizen-display", "", "output `NAME` of the citizen's display; default: the second one, if there is one")
 	size := f.String("size", "1280x800", "width and height when not full screen")
-	scale := f.Float64("scale", 0, "size of everything, in place of what the screen reports: 1 is a pixel a unit")
+	scale := f.Float64("scale", 0, "size of everything, in place of what the monitor says: 1 is a pixel a unit, right for 92 dots per inch")
 	f.StringVar(&o.ui.OfficerLanguage, "officer-language", "", "language of the officer's pages; default: the citizen's")
 	if err := f.Parse(args); err != nil {
 		return o, either(errors.Is(err, flag.ErrHelp), exitDone, exitUsage)
@@ -105,22 +107,34 @@ func parse(args []string, out io.Writer) (o options, code int) {
 	if *scale != 0 && (*scale < 0.5 || *scale > 4) {
 		return fail("--scale wants a number from 0.5 to 4")
 	}
-	if *scale != 0 {
-		os.Setenv("FYNE_DISABLE_DPI_DETECTION", "1")
-		os.Setenv("FYNE_SCALE", strconv.FormatFloat(*scale, 'f', -1, 64))
-	}
 	if o.seats.Officer != "" && o.seats.Officer == o.seats.Citizen {
 		return fail("--officer-display and --citizen-display name the same one")
 	}
 	if l := o.ui.OfficerLanguage; l != "" && !slices.Contains(words.Languages(), l) {
 		return fail("no language %q; there are %v", l, words.Languages())
 	}
+	var look look
 	if o.socket = *socket; o.socket == "" {
-		c, err := load(*config)
+		c, w, err := load(*config)
 		if err != nil {
 			return fail("%v", err)
 		}
-		o.socket, o.ui.Waiting = c.Socket, c.language()
+		o.socket, o.ui.Waiting, look = c.Socket, c.language(), w
+	}
+	if err := look.check(); err != nil {
+		return fail("%s: %v", *config, err)
+	}
+	o.ui.Look = ui.Look{Dark: look.Dark, Contrast: look.Contrast, Text: look.Text}
+	o.ui.Keyboard, o.speech = look.Keyboard == "always", look.Speech
+	if *scale == 0 {
+		var small bool
+		if *scale, small = look.scale(os.DirFS("/sys/class/drm")); small {
+			fmt.Fprintln(out, "kiosk-window: the monitor is too small for keys of 20 mm: they are as large as they can be")
+		}
+	}
+	if *scale != 0 {
+		os.Setenv("FYNE_DISABLE_DPI_DETECTION", "1")
+		os.Setenv("FYNE_SCALE", strconv.FormatFloat(*scale, 'f', -1, 64))
 	}
 	return o, -1
 }
@@ -134,20 +148,21 @@ type place struct {
 
 // load reads it. The agent checks the file as a whole; paths in it are relative
 // to its directory.
-func load(file string) (place, error) {
+func load(file string) (place, look, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return place{}, err
+		return place{}, look{}, err
 	}
 	var c struct {
-		Kiosk place `toml:"kiosk"`
+		Kiosk  place `toml:"kiosk"`
+		Window look  `toml:"window"`
 	}
 	if err := toml.Unmarshal(b, &c); err != nil {
-		return place{}, fmt.Errorf("%s: %w", file, err)
+		return place{}, look{}, fmt.Errorf("%s: %w", file, err)
 	}
 	p := c.Kiosk
 	if p.Socket == "" && p.State == "" {
-		return place{}, fmt.Errorf("%s: neither kiosk.state nor kiosk.socket says where the agent is", file)
+		return place{}, look{}, fmt.Errorf("%s: neither kiosk.state nor kiosk.socket says where the agent is", file)
 	}
 	if p.Socket == "" {
 		p.Socket = filepath.Join(p.State, "agent.sock")
@@ -155,7 +170,7 @@ func load(file string) (place, error) {
 	if !filepath.IsAbs(p.Socket) {
 		p.Socket = filepath.Join(filepath.Dir(file), p.Socket)
 	}
-	return p, nil
+	return p, c.Window, nil
 }
 
 // language is the first one configured that there are sentences in.
@@ -174,6 +189,14 @@ func show(o options) int {
 		fmt.Fprintf(os.Stderr, "kiosk-window: no window on display %q: %v: check that the X server runs with OpenGL and that this user may connect\n",
 			os.Getenv("DISPLAY"), err)
 		return exitHardware
+	}
+	speaker, err := speech.Find(o.speech)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kiosk-window: window.speech: %v: install it, or set \"off\"\n", err)
+		return exitUsage
+	}
+	if speaker != nil {
+		o.ui.Speaker = speaker
 	}
 	// A signal ends the process at once, at any moment of Fyne's start and end:
 	// nothing here needs to be saved.
