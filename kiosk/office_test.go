@@ -125,7 +125,10 @@ type office struct {
 	ended chan error
 }
 
-const officersPIN = "246813"
+const (
+	officersPIN = "246813"
+	homeLock    = 3 * time.Minute
+)
 
 // on puts whatever card lies on the reader at the time behind the Tokens.
 type on struct{ o *office }
@@ -146,6 +149,7 @@ func sitDown(t *testing.T, records ...RecordView) *office {
 		}
 	}
 	limits := DefaultLimits()
+	limits.Lock = homeLock
 	o.agent = New(Config{ID: "KIOSK-0001", Tokens: on{o}, Policy: func() (policy.Signed, error) { return signed, nil }, Languages: []string{"en", "zh"},
 		Limits: limits, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Clock: func() Times { return Times{Wall: time.Now()} },
 		Archive: past{records, final}, Diary: &book{notes: map[[32]byte]DayCounts{}}, Queue: stock{}, Printer: o.press})
@@ -260,7 +264,11 @@ func TestDeskLocksItself(t *testing.T) {
 				o.does(ScreenHome, at, "")
 			}
 			was := o.newest()
-			time.Sleep(DefaultLimits().Lock - time.Second)
+			limit := DefaultLimits().Idle
+			if at == "" {
+				limit = homeLock
+			}
+			time.Sleep(limit - time.Second)
 			o.health <- o.latest // news are no touch
 			if s := o.newest(); s.Screen != was.Screen {
 				t.Fatalf("%s: too early on %s", was.Screen, s.Screen)
@@ -314,7 +322,7 @@ func TestReprint(t *testing.T) {
 			t.Errorf("not printed: %+v", s)
 		}
 		o.does(ScreenRecord, ActionBack, "")
-		if s := o.does(ScreenReceipts, ActionFind, "99999999"); s.Record.QR != "" || slices.Contains(s.Actions, ActionPrint) {
+		if s := o.does(ScreenReceipts, ActionFind, "99999999"); s.Record.QR != "" || slices.Contains(s.Actions, ActionPrint) || s.Record.Standing != StandingSetAside || s.Fault != nil {
 			t.Errorf("a receipt of a record that was rejected: %+v", s)
 		}
 	})

@@ -184,7 +184,9 @@ func TestReceiptIsReprinted(t *testing.T) {
 	}
 
 	o := sitDown(t, s)
-	o.until("printer", func(st kiosk.State) bool { return st.Screen == kiosk.ScreenHome && st.Health.Printer == kiosk.PrinterReady })
+	o.until("printer", func(st kiosk.State) bool {
+		return st.Screen == kiosk.ScreenHome && st.Health.Printer == kiosk.PrinterReady
+	})
 	if st := o.act(kiosk.ScreenHome, kiosk.ActionReceipts); len(st.Records) != 1 || st.Records[0].ID != r.RecordID {
 		t.Fatalf("the list: %+v", st.Records)
 	}
