@@ -1,7 +1,6 @@
 package window
 
 import (
-	"bytes"
 	"fmt"
 	"image"
 	"io"
@@ -16,9 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jezek/xgb"
-	"github.com/jezek/xgb/xproto"
-	"github.com/jezek/xgb/xtest"
+	"fyne.io/fyne/v2"
 
 	"enrollkiosk/kiosk"
 	"enrollkiosk/simulators/cmd/demo/stage"
@@ -75,91 +72,24 @@ func (g *gate) watchedTPM(t testing.TB, upstream, file string) string {
 	return "unix:" + file
 }
 
-// typist presses keys through the X server, without a program for each.
-type typist struct {
-	t    testing.TB
-	d    *display
-	conn *xgb.Conn
-	keys map[string]xproto.Keycode
-}
-
-func newTypist(t testing.TB, d *display) *typist {
-	t.Helper()
-	conn, err := xgb.NewConnDisplay(d.name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	if err := xtest.Init(conn); err != nil {
-		t.Fatal(err)
-	}
-	setup := xproto.Setup(conn)
-	count := byte(setup.MaxKeycode - setup.MinKeycode + 1)
-	m, err := xproto.GetKeyboardMapping(conn, setup.MinKeycode, count).Reply()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &typist{t: t, d: d, conn: conn, keys: map[string]xproto.Keycode{}}
-	for name, sym := range map[string]xproto.Keysym{"8": '8', "backspace": 0xff08} { // keysymdef.h
-		for i := range int(count) {
-			if m.Keysyms[i*int(m.KeysymsPerKeycode)] == sym {
-				w.keys[name] = setup.MinKeycode + xproto.Keycode(i)
-				break
-			}
-		}
-		if w.keys[name] == 0 {
-			t.Fatalf("the keyboard has no key %s", name)
-		}
-	}
-	return w
-}
-
-// strokes types a digit and takes it back, over and over; each once the window has
+// strokes types a digit and takes it back, over and over, each once the window has
 // shown the one before.
-func (w *typist) strokes(n int) {
-	w.t.Helper()
-	for i := range n {
-		before := w.cells()
-		start := time.Now()
-		key := w.keys[either(i%2 == 0, "8", "backspace")]
-		root := xproto.Setup(w.conn).DefaultScreen(w.conn).Root
-		xtest.FakeInput(w.conn, xproto.KeyPress, byte(key), 0, root, 0, 0, 0)
-		if err := xtest.FakeInputChecked(w.conn, xproto.KeyRelease, byte(key), 0, root, 0, 0, 0).Check(); err != nil {
-			w.t.Fatal(err)
-		}
-		for bytes.Equal(before, w.cells()) {
-			if time.Since(start) > patience {
-				w.t.Fatal("the window shows no key")
-			}
-			time.Sleep(500 * time.Microsecond)
-		}
+func (p *person) strokes(n int) {
+	p.t.Helper()
+	for range n {
+		p.display.do(p.t, "key", "8")
+		p.mirror.digit('8')
+		p.look()
+		p.display.do(p.t, "key", "BackSpace")
+		p.mirror.key(fyne.KeyBackspace)
+		p.look()
 	}
-}
-
-// cells is the part of the screen that shows what was typed, without the clock.
-func (w *typist) cells() []byte {
-	w.t.Helper()
-	f, err := os.Open(w.d.file)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	const line = 4 * 1280
-	b := make([]byte, 500*line) // the pixels stand at the end of the file
-	if _, err := f.ReadAt(b, info.Size()-700*line); err != nil {
-		w.t.Fatal(err)
-	}
-	return b
 }
 
 // hung is a kiosk whose officer's PIN is with a card that does not answer any
 // more. Neither do the other readers, the TPM and the registry. Its window is
 // what show starts.
-func hung(t testing.TB, show func(d *display, socket string) *program) (*typist, *program) {
+func hung(t testing.TB, show func(d *display, socket string) *program) (*person, *program) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -206,8 +136,6 @@ func hung(t testing.TB, show func(d *display, socket string) *program) (*typist,
 		}
 	}
 	p.look()
-	w := newTypist(t, d)
-	w.strokes(6) // whatever is made at first use
 	devices.Lock()
 	t.Cleanup(devices.Unlock) // before the stage is closed
 	if err := s.StopRegistry(); err != nil {
@@ -222,15 +150,14 @@ func hung(t testing.TB, show func(d *display, socket string) *program) (*typist,
 	case <-time.After(patience):
 		t.Fatal("the officer's card is not asked")
 	}
-	p.mirror.picture = nil
 	p.look() // the pad is empty again
-	return w, window
+	return p, window
 }
 
 // While every device hangs the window goes on to show what is typed.
 func TestWindowAnswersWhileDevicesHang(t *testing.T) {
-	w, _ := hung(t, func(d *display, socket string) *program { return open(t, d, "--socket", socket) })
-	w.strokes(40)
+	p, _ := hung(t, func(d *display, socket string) *program { return open(t, d, "--socket", socket) })
+	p.strokes(10)
 }
 
 // BenchmarkFrames types while every device hangs, and reports the longest gap
@@ -238,15 +165,15 @@ func TestWindowAnswersWhileDevicesHang(t *testing.T) {
 func BenchmarkFrames(b *testing.B) {
 	for b.Loop() {
 		frames := build(b, "frames")
-		w, p := hung(b, func(d *display, socket string) *program { return run(b, d, frames, socket) })
-		p.cmd.Process.Signal(syscall.SIGUSR1)
-		w.strokes(300)
-		p.cmd.Process.Signal(syscall.SIGTERM)
-		<-p.exited
+		p, window := hung(b, func(d *display, socket string) *program { return run(b, d, frames, socket) })
+		window.cmd.Process.Signal(syscall.SIGUSR1)
+		p.strokes(50)
+		window.cmd.Process.Signal(syscall.SIGTERM)
+		<-window.exited
 		var longest, typical float64
-		_, said, _ := strings.Cut(p.said.String(), "gaps ")
+		_, said, _ := strings.Cut(window.said.String(), "gaps ")
 		if _, err := fmt.Sscan(said, &longest, &typical); err != nil {
-			b.Fatalf("the window said %s: %v", &p.said, err)
+			b.Fatalf("the window said %s: %v", &window.said, err)
 		}
 		b.ReportMetric(longest, "gap-ms")
 		b.ReportMetric(typical, "frame-ms")

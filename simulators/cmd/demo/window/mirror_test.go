@@ -156,11 +156,14 @@ func (m *mirror) tabs(b button) int {
 }
 
 // enter presses Return.
-func (m *mirror) enter() {
+func (m *mirror) enter() { m.key(fyne.KeyReturn) }
+
+// key presses a key that is no character.
+func (m *mirror) key(k fyne.KeyName) {
 	drawing.Lock()
 	defer drawing.Unlock()
 	m.picture = nil
-	e := &fyne.KeyEvent{Name: fyne.KeyReturn}
+	e := &fyne.KeyEvent{Name: k}
 	if f := m.w.Canvas().Focused(); f != nil {
 		f.TypedKey(e)
 		return
