@@ -199,7 +199,7 @@ func (r *cellsRenderer) Layout(size fyne.Size) {
 			continue
 		}
 		if c.hidden {
-			const d = 16
+			d := high * 20 / cellHigh
 			dot := canvas.NewCircle(c.look.color(ink))
 			dot.Move(fyne.NewPos(x+(w-d)/2, ringGap+(high-d)/2))
 			dot.Resize(fyne.NewSize(d, d))
