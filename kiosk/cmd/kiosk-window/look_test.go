@@ -77,7 +77,7 @@ func TestScale(t *testing.T) {
 	}
 	m := monitor.Densest(drm(edid(1920, 1080, 510, 287)))
 	scale, _ := look{}.scale(drm(edid(1920, 1080, 510, 287)))
-	if mm := 72 * scale / m.dpi * 25.4; mm < 20-0.2 {
+	if mm := 72 * scale / m.DPI * 25.4; mm < 20-0.2 {
 		t.Errorf("a key has %.1f mm", mm)
 	}
 }
