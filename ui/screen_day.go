@@ -13,7 +13,8 @@ func (d *drawing) day() page {
 	if v == nil {
 		return p
 	}
-	const figure, between = 84, 8
+	const between = 8
+	figure := 84 * d.look.times()
 	right := []fyne.CanvasObject{d.outcome(v.Printed, v.File), body(d.w.Label(words.DayToDo, nil)).bold()}
 	name := "done"
 	if v.Waiting > 0 || v.SetAside > 0 || len(v.Alarms) > 0 {
@@ -22,14 +23,22 @@ func (d *drawing) day() page {
 	for _, todo := range d.w.ToDo(*v) {
 		right = append(right, beside(12, []float32{0, 1}, picture(name, 22, 22), label(todo).in(ink)))
 	}
-	cell := func(p *paragraph) fyne.CanvasObject { return sized(figure, labelText*1.4, p) }
+	cell := func(p *paragraph) fyne.CanvasObject { return sized(figure, d.look.size(labelText)*1.4, p) }
 	row := func(name *paragraph, own, all string) fyne.CanvasObject {
-		return beside(between, []float32{1, 0, 0}, name, cell(label(own).in(ink).oneLine(figure, 11)), cell(label(all).in(ink).oneLine(figure, 11)))
+		return beside(between, []float32{1, 0, 0}, name, cell(label(own).in(ink).oneLine(84, 11)), cell(label(all).in(ink).oneLine(84, 11)))
 	}
 	const share = 1.25
 	wide := (d.room.Width-24)*share/(share+1) - 2*16 - 2*(figure+between)
 	high := d.below(p.title, p.lead) - 2*9
 	head := row(label(" "), d.w.Label(words.DayOwn, nil), d.w.Label(words.DayAll, nil))
+	if d.look.times() > 1 { // turned with all else on the page
+		rows := []fyne.CanvasObject{head}
+		for _, r := range d.w.Day(*v) {
+			rows = append(rows, row(label(r.Name).in(either(r.Sum, ink, faint)), r.Own, r.All))
+		}
+		p.body = stack(12, append(right, tight(stack(0, rows...)))...)
+		return p
+	}
 	var pages [][]fyne.CanvasObject
 	used := high // a new page
 	for _, r := range d.w.Day(*v) {

@@ -35,8 +35,11 @@ func (d *drawing) errands() *fyne.Container {
 			keys = append(keys, place{d.button(a, keyButton), 1})
 		}
 	}
-	across := min(4, max(1, len(keys)))
-	return keyRows(d.room.Width/float32(across), 64, across, keys...)
+	across, wide := min(4, max(1, len(keys))), d.room.Width
+	if d.look.times() > 1 { // pages that are turned have their arrows at the right
+		across, wide = min(2, across), wide-arrowsWide
+	}
+	return keyRows(wide/float32(across), 64, across, keys...)
 }
 
 // today is what has become of today's enrollments, in figures.

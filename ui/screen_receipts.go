@@ -11,7 +11,7 @@ import (
 
 // receipts: one is found by its code, by how its number begins, or among the newest.
 func (d *drawing) receipts() page {
-	const between, across, keyHigh = 24, 6, 64
+	const between, across, keyHigh = 24, 6, 62
 	entry := newCells(&d.u.local.typed, false, 8, hexDigit)
 	find := func() { d.findTyped() }
 	entry.submit = find
@@ -37,8 +37,9 @@ func (d *drawing) receipts() page {
 	high := d.below(p.title, p.lead) - 12
 	left := stack(4, label(d.w.Label(words.Newest, nil)),
 		d.records(wide, high-30, func(r kiosk.RecordView) string { return d.w.Standing(r.Standing) }, &p))
-	right := stack(8, besideMiddle(10, []float32{0, 1}, entry, label(d.w.Label(words.NumberBegins, nil))), pad, below)
-	p.body = beside(between, []float32{wide, pad.MinSize().Width}, left, right)
+	field := besideMiddle(10, []float32{0, 1}, entry, label(d.w.Label(words.NumberBegins, nil)))
+	p.body = beside(between, []float32{wide, pad.MinSize().Width}, left, stack(8, field, pad, below))
+	p.field, p.keys, p.rest = container.New(startLayout{}, entry), pad, stack(12, below, label(d.w.Label(words.NumberBegins, nil)), left)
 	p.buttons = append(p.buttons, newButton(d.w.Action(kiosk.ActionFind), mainButton, find))
 	return p
 }
@@ -75,15 +76,24 @@ func (d *drawing) records(width, high float32, what func(kiosk.RecordView) strin
 		return label(d.w.Label(words.NoRecords, nil))
 	}
 	each := max(1, int(high/recordRow))
+	large := d.look.times() > 1
+	if large { // turned with all else on the page, by arrows at its right
+		each, width = len(all), width-arrowsWide
+	}
 	pages := (len(all) + each - 1) / each
 	n := min(d.l.page, pages-1)
 	var keys []place
+	var rows []fyne.CanvasObject
 	for _, r := range all[n*each : min(len(all), (n+1)*each)] {
 		row := newButton(r.ID[:min(8, len(r.ID))]+" · "+r.Saved.Local().Format("01-02 15:04")+" · "+what(r), keyButton, func() {
 			d.u.act(kiosk.Intent{Action: kiosk.ActionFind, Secret: secret.FromString(r.ID)})
 		})
 		row.icon = standingSign(r.Standing)
 		keys = append(keys, place{row, 1})
+		rows = append(rows, keyRows(width, recordRow, 1, place{row, 1}))
+	}
+	if large {
+		return stack(0, rows...)
 	}
 	d.leaf(p, n, pages)
 	return keyRows(width, recordRow, 1, keys...)
