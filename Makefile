@@ -1,4 +1,4 @@
-# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | crash | bench | bench-scale | soak | screens | pictures | deps | clean
+# make build | demo | demo-ui | test | vet | unit | real-stack | verify | conformance | fuzz | crash | bench | bench-scale | soak | screens | pictures | handbook | deps | clean
 # Everything that a target needs is installed by it (Debian 12, root or sudo).
 
 GO      ?= go
@@ -11,7 +11,7 @@ NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./ki
            ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
            ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
 
-.PHONY: all deps build demo demo-ui screens pictures test vet unit real-stack verify conformance fuzz crash bench bench-scale soak clean
+.PHONY: all deps build demo demo-ui screens pictures handbook test vet unit real-stack verify conformance fuzz crash bench bench-scale soak clean
 
 all: build
 
@@ -96,6 +96,10 @@ pictures: demo screens
 	  convert out/demo/screens/??-$$s.png -strip -colors 256 -define png:compression-level=9 docs/pictures/$$s.png || exit 1; done
 	convert out/screens/en/*-home-5-split-view.png -strip -colors 256 -define png:compression-level=9 docs/pictures/split-view.png
 	convert out/screens/en/*-trouble.K-CARD-04.png -strip -colors 256 -define png:compression-level=9 docs/pictures/trouble.png
+
+# The pictures of docs/handbook.md, of the real window.
+handbook: deps build
+	GO=$(GO) scripts/handbook
 
 clean:
 	rm -rf $(BIN) out
