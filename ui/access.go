@@ -102,7 +102,10 @@ func (d *drawing) accessible() page {
 		rows = append(rows, row(words.ReadAloud, option(say(words.SpeechOff), !chosen.aloud, func(a *access) { a.aloud = false }),
 			option(say(words.SpeechOn), chosen.aloud, func(a *access) { a.aloud = true })))
 	}
-	p := page{title: say(words.Access), lead: say(words.AccessInstruction), body: panel(stack(4, rows...)), focus: focus}
+	p := page{title: say(words.Access), body: panel(stack(4, rows...)), focus: focus}
+	if chosen == &d.u.citizen { // an officer's choices stay
+		p.lead = say(words.AccessInstruction)
+	}
 	if d.can(kiosk.ActionChoose) && len(d.s.Languages) > 1 {
 		b := d.localButton(d.u.book(d.s.Language).Name(), plainButton, func(l *local) { l.access, l.books, l.page = false, true, 0 })
 		b.icon = "globe"

@@ -152,13 +152,15 @@ func (s *Speaker) run() {
 		case <-ended:
 			running, ended, late = nil, nil, nil
 		case <-s.wake:
-			end()
 			s.mu.Lock()
 			next := s.next
 			s.next = nil
 			s.mu.Unlock()
-			ended, late = nil, nil
-			if next == nil || next.text == "" {
+			if next == nil {
+				continue // taken at the call before
+			}
+			end()
+			if ended, late = nil, nil; next.text == "" {
 				continue
 			}
 			c := s.do(s.path, next.language, next.text)
