@@ -64,6 +64,8 @@ type spool struct {
 	last uint64            // number of the newest pair
 	now  [copies]*appender // the newest pair; nil when the next frame begins another
 	born bool              // its names are not durable yet
+
+	frames []byte // room for those of one write
 }
 
 func copyName(segment uint64, n int) string {
@@ -104,7 +106,8 @@ func (s *spool) add(records []spooled) ([]place, error) {
 	for _, r := range records {
 		size += frameSize(r)
 	}
-	b := make([]byte, 0, size)
+	b := slices.Grow(s.frames[:0], size)
+	s.frames = b
 	places := make([]place, len(records))
 	for i, r := range records {
 		offset := len(b)
