@@ -23,7 +23,7 @@ type Report struct {
 	Rebuilt     bool     // the database was damaged or gone: made anew from spool and journal
 	History     bool     // the history was damaged or gone: made anew from the journal
 	SetAside    []string // files kept under damaged/
-	Recovered   int      // records put back into the database
+	Recovered   int      // records put back into the database, or that it had not been told of before a crash
 	Repaired    int      // copies of records and receipts written again from the other copy
 	Single      int      // records with no second copy, for want of room
 	Quarantined int      // waiting records of which no good copy is left
@@ -47,7 +47,7 @@ func (r Report) String() string {
 	}
 	say(r.Rebuilt, "database made anew from the second copies")
 	say(r.History, "history made anew from the journal")
-	say(r.Recovered > 0, "%d records put back", r.Recovered)
+	say(r.Rebuilt && r.Recovered > 0, "%d records put back", r.Recovered)
 	say(r.Repaired > 0, "%d copies written again", r.Repaired)
 	say(r.Single > 0, "no room for the second copies of %d records", r.Single)
 	say(r.Quarantined > 0, "%d records set aside, damaged in both copies", r.Quarantined)
