@@ -142,7 +142,14 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	if q.journal, err = openJournal(q.files); err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	if err := q.openDatabase(); err != nil {
+	err = q.openDatabase()
+	if errors.Is(err, ErrDamaged) { // its list of free pages, which no check reads
+		r.Rebuilt = true
+		if err = q.setAside(r, database); err == nil {
+			err = q.openDatabase()
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := q.compact(ctx, r); err != nil {
@@ -164,7 +171,10 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 }
 
 func (q *Queue) openDatabase() (err error) {
-	q.db, err = bolt.Open(q.path(database), 0o600, q.boltOptions())
+	err = guarded(func() (err error) {
+		q.db, err = bolt.Open(q.path(database), 0o600, q.boltOptions())
+		return err
+	})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return ErrLocked
 	}
