@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,25 +11,20 @@ import (
 	"enrollkiosk/sync/queue"
 )
 
-// counted counts how often the database is checked.
-func counted(n *int) queue.Options {
-	return queue.Options{Check: func(context.Context, string) error { *n++; return nil }}
-}
-
 // A database that is as it was closed is not checked; one in which a single bit
 // turned meanwhile is, and so is one that was not closed.
 func TestCheckedUnlessClosed(t *testing.T) {
 	dir, _ := filled(t)
 	checked := 0
-	q, _ := open(t, dir, counted(&checked))
+	q, _ := open(t, dir, queue.Options{}.Counted(&checked))
 	check(t, q.Close())
 	if checked != 0 {
 		t.Error("a closed database is checked")
 	}
-	q, _ = open(t, dir, counted(&checked)) // and what is written in between is closed, too
+	q, _ = open(t, dir, queue.Options{}.Counted(&checked)) // and what is written in between is closed, too
 	check(t, q.Put(ctx, item(20)))
 	check(t, q.Close())
-	q, _ = open(t, dir, counted(&checked))
+	q, _ = open(t, dir, queue.Options{}.Counted(&checked))
 	if checked != 0 || len(waiting(t, q)) == 0 {
 		t.Error("a closed database is checked")
 	}
@@ -42,7 +36,7 @@ func TestCheckedUnlessClosed(t *testing.T) {
 		damaged := clone(t, dir)
 		flip(t, filepath.Join(damaged, "index.db"), at, 0)
 		checked = 0
-		if q, _, err := queue.Open(ctx, damaged, counted(&checked)); err == nil {
+		if q, _, err := queue.Open(ctx, damaged, queue.Options{}.Counted(&checked)); err == nil {
 			q.Close()
 		}
 		if checked != 1 {
@@ -56,7 +50,7 @@ func TestCheckedUnlessClosed(t *testing.T) {
 		other := clone(t, dir)
 		check(t, spoil(filepath.Join(other, "closed")))
 		checked = 0
-		q, _ := open(t, other, counted(&checked))
+		q, _ := open(t, other, queue.Options{}.Counted(&checked))
 		check(t, q.Close())
 		if checked != 1 {
 			t.Errorf("closed file %s: checked %d times", name, checked)
@@ -65,7 +59,7 @@ func TestCheckedUnlessClosed(t *testing.T) {
 	crashed := quickDir(t)
 	runChild(t, "work", crashed, "0") // closes nothing
 	checked = 0
-	open(t, crashed, counted(&checked))
+	open(t, crashed, queue.Options{}.Counted(&checked))
 	if checked != 1 {
 		t.Errorf("after a crash the database was checked %d times", checked)
 	}
@@ -84,7 +78,7 @@ func TestClosedFileOfBefore(t *testing.T) {
 	check(t, q.Close())
 	check(t, os.WriteFile(filepath.Join(dir, "closed"), old, 0o600))
 	checked := 0
-	open(t, dir, counted(&checked))
+	open(t, dir, queue.Options{}.Counted(&checked))
 	if checked != 1 {
 		t.Errorf("checked %d times", checked)
 	}

@@ -48,6 +48,15 @@ func (o Options) CheckedHere() Options {
 	return o
 }
 
+// Counted counts the checks of the database, which are made.
+func (o Options) Counted(n *int) Options {
+	o.Check = func(ctx context.Context, file string) error {
+		*n++
+		return check(ctx, file)
+	}
+	return o
+}
+
 // Forget does what Purge must never do: it purges a record that has no receipt.
 // The other negative control.
 func (q *Queue) Forget(id ID) error {

@@ -142,14 +142,7 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 	if q.journal, err = openJournal(q.files); err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	err = q.openDatabase()
-	if errors.Is(err, ErrDamaged) { // its list of free pages, which no check reads
-		r.Rebuilt = true
-		if err = q.setAside(r, database); err == nil {
-			err = q.openDatabase()
-		}
-	}
-	if err != nil {
+	if err := q.openDatabase(); err != nil {
 		return err
 	}
 	if err := q.compact(ctx, r); err != nil {
@@ -171,10 +164,7 @@ func (q *Queue) open(ctx context.Context, r *Report) (err error) {
 }
 
 func (q *Queue) openDatabase() (err error) {
-	err = guarded(func() (err error) {
-		q.db, err = bolt.Open(q.path(database), 0o600, q.boltOptions())
-		return err
-	})
+	q.db, err = bolt.Open(q.path(database), 0o600, q.boltOptions())
 	if errors.Is(err, berrors.ErrTimeout) {
 		return ErrLocked
 	}
