@@ -68,7 +68,7 @@ var allowed = map[string][]string{
 	"kiosk": {"registry/record", "registry/expect", "registry/policy", "registry/receipt", "registry/api", "smartcard/apdu", "smartcard/icao",
 		"smartcard/lds", "smartcard/trust", "smartcard/identity", "smartcard/inspection", "smartcard/beid", "smartcard/prcid", "hsm", "hsm/attest", "sync/queue"},
 	"kiosk/words":    {"kiosk"},
-	"kiosk/typeface": {},
+	"kiosk/typeface": {"golang.org/x/image/..."},
 	"kiosk/qr":       {"github.com/skip2/go-qrcode"},
 	"kiosk/paper":    {"kiosk", "kiosk/words", "kiosk/typeface", "kiosk/qr", "github.com/go-text/typesetting/...", "golang.org/x/image/..."},
 	"kiosk/ipp":      {},

@@ -27,9 +27,11 @@ func font(f typeface.Face, style fyne.TextStyle) fyne.Resource {
 	return faces[f][0]
 }
 
-// face is the font for a line of text; nil is the theme's.
+// face is the font for a line of text. nil is the theme's, where Fyne looks for
+// letters that the typeface lacks in every font of the machine: it has to read
+// them all first.
 func face(line string, style fyne.TextStyle) fyne.Resource {
-	if f := typeface.Of(line); f != typeface.Han {
+	if f := typeface.Of(line); f.Has(line) {
 		return font(f, style)
 	}
 	return nil

@@ -39,6 +39,10 @@ const StrikeGuard = 400 * time.Millisecond
 // slowAfter is when a running step is said to take longer than usual.
 const slowAfter = 10 * time.Second
 
+// waitAfter is when a window that has nothing to draw yet shows that it waits. An
+// agent that runs has answered by then, and its page comes first.
+const waitAfter = 250 * time.Millisecond
+
 // retryEvery is how often a window without an agent looks for one.
 const retryEvery = time.Second
 
@@ -97,12 +101,14 @@ type UI struct {
 	mu        sync.Mutex // guards what Run hands to Fyne's goroutine
 	next      *scene
 	scheduled bool
+	handed    bool // there was something to draw
 
 	side   Side
 	front  kiosk.Audience // Turned: who is in front; AudienceBoth: nobody knows
 	found  bool           // front was noted once
 	raised time.Time      // when a cover was put on
-	shown  *scene         // on the stage
+	shown  *scene         // on the stage, once drawn
+	drawn  bool           // something is
 	local  local          // what was typed and chosen here on the page shown
 	page   built          // its objects
 	last   strike
@@ -126,7 +132,8 @@ type strike struct {
 }
 
 // New makes a UI for desk on stage, usually a fyne.Window, and gives Fyne its
-// theme. Call it on Fyne's goroutine before the window is shown.
+// theme. Nothing is drawn before Run, Draw or Wait. Call it on Fyne's goroutine
+// before the window is shown.
 func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -145,11 +152,10 @@ func New(desk kiosk.Desk, stage Stage, o Options) *UI {
 	if w, ok := stage.(interface{ SetPadded(bool) }); ok {
 		w.SetPadded(false)
 	}
-	u.silent = true
+	u.shown, u.page.root, u.silent = &scene{}, new(fyne.Container), true
 	u.officer, u.citizen = access{Look: o.Look}, access{Look: o.Look}
 	stage.Canvas().SetOnTypedKey(u.strayKey)
 	stage.Canvas().SetOnTypedRune(u.strayRune)
-	u.draw(&scene{})
 	return u
 }
 
@@ -159,6 +165,7 @@ func (u *UI) Run(ctx context.Context) error {
 	clock := time.NewTicker(tick)
 	defer clock.Stop()
 	defer u.show(&scene{})
+	defer time.AfterFunc(waitAfter, func() { u.hand(&scene{}, true) }).Stop()
 	var faces faceCache
 	for {
 		attempt, cancel := context.WithCancel(ctx)
@@ -200,11 +207,19 @@ func (u *UI) follow(ctx context.Context, states <-chan kiosk.State, clock <-chan
 	}
 }
 
-// show hands a scene to Fyne's goroutine. Nothing else does;
-// scenes that were not drawn yet are replaced, so a flood of states costs one
-// drawing. nil draws again what is shown.
-func (u *UI) show(s *scene) {
+// show hands a scene to Fyne's goroutine. Scenes that were not drawn yet are
+// replaced, so a flood of states costs one drawing. nil draws again what is shown.
+func (u *UI) show(s *scene) { u.hand(s, false) }
+
+// hand is all that gives Fyne's goroutine something to draw. first: unless there
+// was something before.
+func (u *UI) hand(s *scene, first bool) {
 	u.mu.Lock()
+	if first && u.handed {
+		u.mu.Unlock()
+		return
+	}
+	u.handed = true
 	if s != nil {
 		u.next = s
 	}
@@ -232,20 +247,24 @@ func (u *UI) Draw(s kiosk.State) {
 	u.draw(&scene{agent: true, state: s, face: f.decode(s.Holder)})
 }
 
+// Wait draws at once that there is no agent.
+func (u *UI) Wait() { u.draw(&scene{}) }
+
 func (u *UI) draw(s *scene) {
-	old := u.shown
+	old, first := u.shown, !u.drawn
+	u.drawn = true
 	u.meet(s)
-	if old != nil && old.agent && s.agent && s.state.Closed > old.state.Closed && u.o.Closed != nil {
+	if old.agent && s.agent && s.state.Closed > old.state.Closed && u.o.Closed != nil {
 		u.o.Closed()
 	}
-	if old != nil && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
+	if !first && old.agent == s.agent && old.state.Number == s.state.Number && old.state.Screen == s.state.Screen &&
 		u.page.size == u.stage.Canvas().Size() && u.page.slow == u.slow(s) && reflect.DeepEqual(visible(old), visible(s)) {
 		u.shown = s
 		u.settle()
 		u.page.tick(u.o.Now())
 		return
 	}
-	asked := old == nil || !old.agent || old.state.Number != s.state.Number || old.state.Screen != s.state.Screen
+	asked := !old.agent || old.state.Number != s.state.Number || old.state.Screen != s.state.Screen
 	if asked {
 		u.local.reset(s.state)
 	}
@@ -254,7 +273,7 @@ func (u *UI) draw(s *scene) {
 	}
 	u.shown = s
 	u.rebuild(asked)
-	if old != nil && old.face != nil && old.face != s.face {
+	if old.face != nil && old.face != s.face {
 		wipePicture(old.face)
 		// What scaled and drew it made copies, which would lie about until memory is
 		// short. After the next frame nothing uses them.
@@ -281,6 +300,9 @@ func visible(s *scene) kiosk.State {
 // the page still offers the same things: in its place there may be a button by
 // now that nobody chose.
 func (u *UI) rebuild(fresh bool) {
+	if !u.drawn {
+		return
+	}
 	cv := u.stage.Canvas()
 	place, offered := -1, 0
 	if !fresh {
@@ -319,7 +341,7 @@ func (u *UI) slow(s *scene) bool {
 
 // act sends an intent for the state shown.
 func (u *UI) act(in kiosk.Intent) {
-	if u.shown == nil || !u.shown.agent {
+	if !u.shown.agent {
 		return
 	}
 	in.State = u.shown.state.Number

@@ -7,7 +7,10 @@ package typeface
 import (
 	_ "embed"
 	"strings"
+	"sync"
 	"unicode"
+
+	"golang.org/x/image/font/sfnt"
 )
 
 // Font is a font file.
@@ -54,4 +57,28 @@ func (f Face) Font(heavy bool) Font {
 		return Font{"NotoSansSC-Bold.otf", bold}
 	}
 	return Font{"NotoSansSC-Regular.otf", regular}
+}
+
+// han is the Han face, for asking what it has; its weights have the same letters.
+var han = sync.OnceValue(func() *sfnt.Font {
+	f, err := sfnt.Parse(regular)
+	if err != nil {
+		panic("typeface: " + err.Error()) // embedded, and held by the tests
+	}
+	return f
+})
+
+// Has says whether f has every letter of a line. A citizen's name may have others.
+func (f Face) Has(line string) bool {
+	if f != Han {
+		return Of(line) == f
+	}
+	var b sfnt.Buffer
+	return !strings.ContainsFunc(line, func(r rune) bool {
+		if r >= ' ' && r <= '~' {
+			return false
+		}
+		i, err := han().GlyphIndex(&b, r)
+		return err != nil || i == 0
+	})
 }

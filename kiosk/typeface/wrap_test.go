@@ -34,3 +34,15 @@ func TestWrap(t *testing.T) {
 		}
 	}
 }
+
+// Letters that the typeface lacks are looked for elsewhere.
+func TestHas(t *testing.T) {
+	for line, has := range map[string]bool{
+		"": true, "Ñandú, Ærøskøbing": true, "张伟 - 2026": true, "क्षत्रिय KIOSK-01": true,
+		"㼆": false, "Ωmega": false, "Шевченко": false, "محمد": false,
+	} {
+		if f := typeface.Of(line); f.Has(line) != has {
+			t.Errorf("%q: %v", line, !has)
+		}
+	}
+}

@@ -235,7 +235,7 @@ func BenchmarkWindow(b *testing.B) {
 		s := supervise(b, d, "--socket", socket)
 		d.shows(b, "50-before", pages{left: m}, nil)
 		var early float64
-		const citizens = 1000
+		const citizens, forgotten = 1000, 25 * time.Second // until nothing of earlier pages is kept
 		face := photo(b)
 		for i := range citizens {
 			for _, page := range []kiosk.State{home(), comparing(), choosing()} {
@@ -247,13 +247,13 @@ func BenchmarkWindow(b *testing.B) {
 			}
 			if i == citizens/10 {
 				desk.show(home())
-				time.Sleep(3 * time.Second)
+				time.Sleep(forgotten)
 				early = resident(b, s.running())
 			}
 		}
 		m.draw(desk.show(home()))
 		d.shows(b, "51-after", pages{left: m}, nil)
-		time.Sleep(3 * time.Second)
+		time.Sleep(forgotten)
 		b.ReportMetric(resident(b, s.running())/early, "grown")
 
 		s.running().kill()

@@ -25,6 +25,7 @@ type display struct {
 	name string // ":7"
 	file string // "": the server is asked
 	conn *xgb.Conn
+	home string // with nobody's own settings; what drivers keep there, the next start has
 }
 
 // openDisplay starts an X server on a free display. It ends with the test.
@@ -140,8 +141,10 @@ func open(t testing.TB, d *display, args ...string) *program {
 func run(t testing.TB, d *display, file string, args ...string) *program {
 	t.Helper()
 	p := &program{cmd: exec.Command(file, args...), exited: make(chan struct{})}
-	home := t.TempDir() // nobody's own settings of Fyne
-	p.cmd.Env = append(os.Environ(), "DISPLAY="+d.name, "WAYLAND_DISPLAY=", "HOME="+home, "XDG_CONFIG_HOME=", "XDG_CACHE_HOME=")
+	if d.home == "" {
+		d.home = t.TempDir()
+	}
+	p.cmd.Env = append(os.Environ(), "DISPLAY="+d.name, "WAYLAND_DISPLAY=", "HOME="+d.home, "XDG_CONFIG_HOME="+d.home, "XDG_CACHE_HOME="+d.home)
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

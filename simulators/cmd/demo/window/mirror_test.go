@@ -36,6 +36,7 @@ func newMirror(width, height int) *mirror {
 	w.Resize(fyne.NewSize(float32(width), float32(height)))
 	m := &mirror{w: w, u: ui.New(nobody{}, w, ui.Options{})}
 	m.u.Serve(ui.Turned)
+	m.u.Wait()
 	return m
 }
 
