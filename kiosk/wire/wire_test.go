@@ -76,13 +76,14 @@ func serve(t *testing.T, d kiosk.Desk) (path string) {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	for range 200 {
-		if _, err := os.Stat(path); err == nil {
+	for range 6000 { // a socket has its name before it listens
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
 			return path
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatal("socket did not appear")
+	t.Fatal("nothing listens")
 	return ""
 }
 
