@@ -29,7 +29,7 @@ var (
 	ErrNoRecord       = errors.New("this kiosk has no such record")
 	ErrKeyGone        = errors.New("the key is not here, or another TPM's: call staff")
 	ErrNoKey          = errors.New("the token has no key here: use another one")
-	ErrElsewhere      = errors.New("another kiosk sent this record: ask there")
+	ErrUntold         = errors.New("the registry tells nothing about this receipt: it has no such record, or not yet")
 	ErrNoHolder       = errors.New("the record brought no identity that stands: enroll the person")
 	ErrRegistry       = errors.New("the registry does not answer: try again later")
 	ErrLastTry        = errors.New("one try is left: enter the PIN again to use it")
@@ -187,7 +187,7 @@ func ownTokenFault(err error) *Fault {
 var registryRows = []row{
 	{ErrRegistry, CodeNotAsked, RemedyRetry},
 	{context.DeadlineExceeded, CodeNotAsked, RemedyRetry},
-	{ErrElsewhere, CodeElsewhere, RemedyStartOver},
+	{ErrUntold, CodeUntold, RemedyStartOver},
 	{ErrNoHolder, CodeNoHolder, RemedyStartOver},
 }
 

@@ -253,16 +253,24 @@ type Delivery interface {
 // Registry answers what citizens ask with what stands on a receipt. Its errors wrap
 // ErrRegistry, or are *TooMany.
 type Registry interface {
-	// Standing is what has become of a record, and of the identity that it brought:
-	// StandingElsewhere if this kiosk did not send it.
-	Standing(ctx context.Context, id queue.ID) (Standing, error)
-	// Holder is the DID that a record of this kiosk's brought, if it can be replaced
-	// or ended: its identity was confirmed, and has not been replaced already.
-	// ErrElsewhere, ErrNoHolder.
-	Holder(ctx context.Context, id queue.ID) (did string, err error)
+	// Standing is what has become of a receipt's record, whichever kiosk sent it, and of
+	// the identity that it brought: StandingUntold if the registry tells nothing.
+	Standing(ctx context.Context, r Receipt) (Standing, error)
+	// Holder is the DID that a receipt's record brought, if it can be replaced or ended:
+	// its identity was confirmed, and has not been replaced already. ErrUntold,
+	// ErrNoHolder.
+	Holder(ctx context.Context, r Receipt) (did string, err error)
 	// Cancel gives in a cancel code. nil says that the code has come, and not
 	// whether it is one of the registry's.
 	Cancel(ctx context.Context, code secret.Text) error
+}
+
+// Receipt is one that somebody shows: the evidence on which the registry tells of its
+// record.
+type Receipt struct {
+	Record queue.ID
+	Text   []byte // as it was given to the citizen
+	Kind   ReceiptKind
 }
 
 // DeliveryEvent is news about one record, or about the line when ID is zero.

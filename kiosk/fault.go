@@ -79,7 +79,7 @@ const (
 	CodeOwnTouch         Code = "K-OWN-05"     // not touched in time
 	CodeOwnFailed        Code = "K-OWN-06"     // it does not answer
 	CodeNoReceipt        Code = "K-RECEIPT-01" // what was scanned is no receipt, or not a true one
-	CodeElsewhere        Code = "K-RECEIPT-02" // another kiosk's: the registry tells only that one
+	CodeUntold           Code = "K-RECEIPT-02" // the registry tells nothing about it
 	CodeNoHolder         Code = "K-RECEIPT-03" // its identity was never confirmed, or is replaced already
 	CodeNotAsked         Code = "K-ASK-01"     // the registry cannot be asked
 	CodeTooMany          Code = "K-ASK-02"     // too much was asked from here
@@ -125,7 +125,7 @@ func Codes() []Code {
 		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOwnRemoved, CodeOwnNoKey, CodeOwnBlocked, CodeOwnNotProven,
-		CodeOwnTouch, CodeOwnFailed, CodeNoReceipt, CodeElsewhere, CodeNoHolder, CodeNotAsked, CodeTooMany, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
+		CodeOwnTouch, CodeOwnFailed, CodeNoReceipt, CodeUntold, CodeNoHolder, CodeNotAsked, CodeTooMany, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,
 		CodeOfficerRemoved, CodeOfficerOther, CodeSamePerson, CodeQuota, CodeTPMMissing, CodeTPMLockout, CodeTPMFailed, CodeDiskFull,
 		CodeQueueLocked, CodeQueueDamaged, CodeRolledBack, CodePolicyMissing, CodePolicyExpired, CodeOffline, CodeAuthorityFork, CodeClock,
 		CodeKioskCertificate, CodeCertificateEnds, CodeUnreachable,

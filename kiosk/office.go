@@ -32,7 +32,7 @@ const (
 	StandingSuspended Standing = "suspended"
 	StandingRevoked   Standing = "revoked"
 	StandingSetAside  Standing = "set-aside" // rejected; the record is kept here
-	StandingElsewhere Standing = "elsewhere" // another kiosk sent it: the registry tells only that one
+	StandingUntold    Standing = "untold"    // the registry tells nothing about the receipt: it has no such record, or not yet
 	StandingUnknown   Standing = "unknown"   // the registry could not be asked
 )
 

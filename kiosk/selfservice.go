@@ -293,11 +293,14 @@ func possesses(ctx context.Context, key hsm.Key, public crypto.PublicKey) error 
 
 // checkReceipt verifies a receipt and asks what has become of its record.
 func (e *enrollment) checkReceipt(ctx context.Context) error {
-	id, kind, err := e.scanReceipt(ctx)
+	shown, err := e.scanReceipt(ctx)
 	if err != nil {
 		return err
 	}
-	view := ProofView{RecordID: hex.EncodeToString(id[:]), Kind: kind, Standing: e.standing(ctx, id)}
+	view := ProofView{RecordID: hex.EncodeToString(shown.Record[:]), Kind: shown.Kind, Standing: e.standing(ctx, shown)}
+	if view.Kind == ReceiptOther && view.Standing != StandingUntold && view.Standing != StandingUnknown {
+		view.Kind = ReceiptVouched
+	}
 	_, err = e.d.ask(ctx, func() State {
 		return State{Screen: ScreenStanding, Turn: TurnCitizen, Main: ActionLeave, Actions: leaving(), Proof: &view}
 	})
@@ -305,23 +308,23 @@ func (e *enrollment) checkReceipt(ctx context.Context) error {
 }
 
 // scanReceipt takes the QR code of a receipt from a scanner until it is one.
-func (e *enrollment) scanReceipt(ctx context.Context) (id [32]byte, kind ReceiptKind, err error) {
+func (e *enrollment) scanReceipt(ctx context.Context) (shown Receipt, err error) {
 	var fault *Fault
 	for {
 		in, err := e.d.ask(ctx, func() State {
 			return State{Screen: ScreenScanReceipt, Turn: TurnCitizen, Main: ActionScan, Actions: leaving(ActionScan), Fault: fault}
 		})
 		if err != nil {
-			return id, "", err
+			return shown, err
 		}
 		text := scannedReceipt(in.Secret.Reveal())
 		in.Wipe()
 		signed, err := e.newestPolicy()
 		if err != nil {
-			return id, "", kioskFault(err)
+			return shown, kioskFault(err)
 		}
-		if id, kind, err = e.verifyReceipt(text, signed.Policy()); err == nil {
-			return id, kind, nil
+		if shown, err = e.verifyReceipt(text, signed.Policy()); err == nil {
+			return shown, nil
 		}
 		e.log.Info("what was scanned is no receipt", "cause", err)
 		fault = &Fault{Code: CodeNoReceipt, Remedy: RemedyRetry}
@@ -339,15 +342,17 @@ func scannedReceipt(typed []byte) []byte {
 	return []byte(s)
 }
 
-// verifyReceipt finds out what a receipt proves. A provisional one of another kiosk
-// proves nothing here: whose key signed it is not known.
-func (e *enrollment) verifyReceipt(b []byte, p policy.Policy) (id [32]byte, kind ReceiptKind, err error) {
+// verifyReceipt finds out what a receipt proves by itself. A provisional one of another
+// kiosk proves nothing here: only the registry knows whose key signed it.
+func (e *enrollment) verifyReceipt(b []byte, p policy.Policy) (shown Receipt, err error) {
+	shown.Text = b
 	if !bytes.HasPrefix(b, []byte("eyJ")) {
-		if id, err = receipt.RecordID(b); err != nil {
-			return id, "", err
+		shown.Kind = ReceiptFinal
+		if shown.Record, err = receipt.RecordID(b); err != nil {
+			return shown, err
 		}
-		_, err = receipt.Verify(b, p.Log(), id)
-		return id, ReceiptFinal, err
+		_, err = receipt.Verify(b, p.Log(), shown.Record)
+		return shown, err
 	}
 	own := false
 	v, err := receipt.VerifyProvisional(b, func(pub crypto.PublicKey) bool {
@@ -356,24 +361,25 @@ func (e *enrollment) verifyReceipt(b []byte, p policy.Policy) (id [32]byte, kind
 		return true
 	})
 	if err != nil {
-		return id, "", err
+		return shown, err
 	}
 	c := v.Claims()
+	shown.Record, shown.Kind = c.Record, ReceiptOther
 	switch {
 	case c.Audience != p.LogOrigin:
-		return id, "", fmt.Errorf("%w: for another registry", receipt.ErrSignature)
+		return shown, fmt.Errorf("%w: for another registry", receipt.ErrSignature)
 	case own != (c.Kiosk == e.id): // in this kiosk's name, or by its key in another's
-		return id, "", fmt.Errorf("%w: another kiosk's name", receipt.ErrSignature)
+		return shown, fmt.Errorf("%w: another kiosk's name", receipt.ErrSignature)
 	case own:
-		return c.Record, ReceiptProvisional, nil
+		shown.Kind = ReceiptProvisional
 	}
-	return c.Record, ReceiptOther, nil
+	return shown, nil
 }
 
-// standing is what has become of a record. That the registry cannot be asked is an
-// answer too.
-func (e *enrollment) standing(ctx context.Context, id queue.ID) Standing {
-	if entry, err := e.queue.Get(ctx, id); err == nil {
+// standing is what has become of a receipt's record. That the registry cannot be asked
+// is an answer too. What is in this kiosk's queue is told on evidence only.
+func (e *enrollment) standing(ctx context.Context, shown Receipt) Standing {
+	if entry, err := e.queue.Get(ctx, shown.Record); err == nil && shown.Kind != ReceiptOther {
 		switch entry.State {
 		case queue.Queued:
 			return StandingWaiting
@@ -385,7 +391,7 @@ func (e *enrollment) standing(ctx context.Context, id queue.ID) Standing {
 	err := e.stepper(ScreenAskRegistry, StepAskRegistry).run(ctx, StepAskRegistry, registryFault, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, e.limits.Delivery)
 		defer cancel()
-		said, err = e.registry.Standing(ctx, id)
+		said, err = e.registry.Standing(ctx, shown)
 		return err
 	})
 	if err != nil {

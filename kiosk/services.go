@@ -1,10 +1,6 @@
 package kiosk
 
-import (
-	"context"
-
-	"enrollkiosk/sync/queue"
-)
+import "context"
 
 // replaceLost gives a citizen whose token is lost, or whose identity was ended, a
 // new key. Which identity it was, the receipt says; that it is the same person, the
@@ -17,20 +13,20 @@ func (e *enrollment) replaceLost(ctx context.Context) (err error) {
 	return e.run(ctx)
 }
 
-// holderOfReceipt has a receipt scanned and asks the registry whose record it is. The
-// registry tells a DID and no person, and only to the kiosk that sent the record.
+// holderOfReceipt has a receipt scanned, of whichever kiosk, and asks the registry whose
+// record it is. The registry tells a DID and no person.
 func (e *enrollment) holderOfReceipt(ctx context.Context) (did string, err error) {
 	defer func(was bool) { e.d.aside = was }(e.d.aside)
 	e.d.aside = true
-	var id queue.ID
-	if id, _, err = e.scanReceipt(ctx); err != nil {
+	shown, err := e.scanReceipt(ctx)
+	if err != nil {
 		return "", err
 	}
 	err = e.try(ctx, func(ctx context.Context) error {
 		return e.stepper(ScreenAskRegistry, StepAskRegistry).run(ctx, StepAskRegistry, registryFault, func(ctx context.Context) (err error) {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.Delivery)
 			defer cancel()
-			did, err = e.registry.Holder(ctx, id)
+			did, err = e.registry.Holder(ctx, shown)
 			return err
 		})
 	})

@@ -435,7 +435,8 @@ type ReceiptKind string
 const (
 	ReceiptFinal       ReceiptKind = "final"       // the record is in the public log
 	ReceiptProvisional ReceiptKind = "provisional" // this kiosk has taken it on
-	ReceiptOther       ReceiptKind = "other"       // another kiosk says so; it cannot be checked here
+	ReceiptOther       ReceiptKind = "other"       // another kiosk says so, which only the registry can check
+	ReceiptVouched     ReceiptKind = "vouched"     // another kiosk says so, and the registry has checked it
 )
 
 // EndedView says when the registry got a cancel code, of which it tells nobody

@@ -4,13 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"hash/maphash"
-	"math"
-	"net"
 	"net/http"
-	"net/netip"
-	"strconv"
-	"sync"
 	"time"
 
 	"enrollkiosk/registry/api"
@@ -32,12 +26,9 @@ const (
 
 // Limits of cancel codes: nobody types more, and 128 bits are not found by trying.
 // They keep one sender, or many, from keeping the store busy.
-const (
-	cancelBurst   = 5 // from one address
-	cancelEvery   = 20 * time.Second
-	cancelsBurst  = 100 // from all
-	cancelsEvery  = 50 * time.Millisecond
-	limiterPlaces = 4096
+var (
+	cancelRate  = rate{5, 20 * time.Second} // of one address
+	cancelsRate = rate{100, 50 * time.Millisecond}
 )
 
 // postCancellation takes a cancel code from anybody. Known and unknown codes get
@@ -49,10 +40,8 @@ func (r *Registry) postCancellation(w http.ResponseWriter, q *http.Request) {
 		reply.Problem(w, http.StatusUnsupportedMediaType, api.CodeMedia, "send "+api.MediaJSON, 0)
 		return
 	}
-	if wait := r.cancels.take(q.RemoteAddr, began); wait > 0 {
-		seconds := int(math.Ceil(wait.Seconds()))
-		w.Header().Set("Retry-After", strconv.Itoa(seconds))
-		reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "too many codes: come again later, or go to any police station", seconds)
+	if wait := r.cancels.take(network(q.RemoteAddr), began); wait > 0 {
+		tooMany(w, wait, "too many codes: come again later, or go to any police station")
 		return
 	}
 	asked, err := api.Decode[api.Cancellation](http.MaxBytesReader(w, q.Body, maxCancellation))
@@ -94,68 +83,6 @@ func (r *Registry) postCancellation(w http.ResponseWriter, q *http.Request) {
 
 // maxCancellation is more than a cancel code takes, in bytes.
 const maxCancellation = 1 << 10
-
-// limiter holds back who sends too often: each address, and all together. It has a
-// fixed number of places, on which addresses fall by a secret hash: two that share
-// one share its limit, and however many there are it does not grow.
-type limiter struct {
-	mu     sync.Mutex
-	seed   maphash.Seed
-	all    bucket
-	places [limiterPlaces]bucket
-}
-
-func newLimiter() *limiter { return &limiter{seed: maphash.MakeSeed()} }
-
-// bucket is a token bucket: the time at which it is full again.
-type bucket struct{ full time.Time }
-
-// wait is how long until a bucket of burst tokens, one more each every, has one.
-func (b bucket) wait(now time.Time, burst int, every time.Duration) time.Duration {
-	if b.full.Before(now) { // also of one that was never used
-		return 0
-	}
-	return max(0, b.full.Sub(now)-time.Duration(burst-1)*every)
-}
-
-func (b *bucket) take(now time.Time, every time.Duration) {
-	if b.full.Before(now) {
-		b.full = now
-	}
-	b.full = b.full.Add(every)
-}
-
-// take is 0 if a request from an address may be served now; else how long it is to
-// wait.
-func (l *limiter) take(remote string, now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	own := &l.places[maphash.String(l.seed, network(remote))%limiterPlaces]
-	if wait := max(own.wait(now, cancelBurst, cancelEvery), l.all.wait(now, cancelsBurst, cancelsEvery)); wait > 0 {
-		return wait
-	}
-	own.take(now, cancelEvery)
-	l.all.take(now, cancelsEvery)
-	return 0
-}
-
-// network is whom an address belongs to: itself, or the /64 of an IPv6 address.
-func network(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if ip = ip.Unmap(); ip.Is6() {
-		if prefix, err := ip.WithZone("").Prefix(64); err == nil {
-			return prefix.String()
-		}
-	}
-	return ip.String()
-}
 
 // runCancellations revokes what is due, until ctx ends. What is due is in the
 // store: a registry that was down does it when it is up again.

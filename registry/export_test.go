@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/mod/sumdb/note"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/console"
@@ -324,6 +325,7 @@ var errDead = errors.New("connection refused")
 func (dead) Status(context.Context, string, ...[32]byte) (map[[32]byte]status, error) {
 	return nil, errDead
 }
+func (dead) Held(context.Context, [32]byte) (status, error) { return status{}, errDead }
 func (dead) ChangeActivity(context.Context, string, []receipt.ActivityEntry, func(*KioskActivity, []tally)) error {
 	return errDead
 }
@@ -338,10 +340,24 @@ func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, e
 type Limiter struct{ l *limiter }
 
 // NewLimiter is one that nobody has used.
-func NewLimiter() Limiter { return Limiter{newLimiter()} }
+func NewLimiter() Limiter { return Limiter{newLimiter(cancelRate, cancelsRate)} }
 
 // Take is how long an address is to wait; 0: it is served.
-func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }
+func (l Limiter) Take(remote string, now time.Time) time.Duration {
+	return l.l.take(network(remote), now)
+}
+
+// ErrShown is that nothing is told about a receipt.
+var ErrShown = errShown
+
+// LogSigner is the log's present key.
+func LogSigner(r *Registry) note.Signer { return r.signers[0] }
+
+// Evidenced is the record that a receipt is evidence for, at once.
+func Evidenced(r *Registry, receipt []byte) (api.ID, error) {
+	id, _, err := r.evidenced(context.Background(), receipt)
+	return id, err
+}
 
 // SeenOutcomes is the number of the vault's outcome that was seen last.
 func SeenOutcomes(r *Registry) (uint64, error) { return r.store.Outcomes(context.Background()) }

@@ -1,10 +1,17 @@
 package registry
 
 import (
+	"hash/maphash"
+	"math"
 	"net"
+	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
+
+	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/internal/reply"
 )
 
 // limits of the server: what a client can take of it. docs/limits.md lists them
@@ -100,7 +107,7 @@ func (l *limited) Accept() (net.Conn, error) {
 			<-l.slots
 			return nil, err
 		}
-		release, _ := l.clients.take(origin(c.RemoteAddr()))
+		release, _ := l.clients.take(network(c.RemoteAddr().String()))
 		if release == nil {
 			l.refused()
 			c.Close()
@@ -110,16 +117,20 @@ func (l *limited) Accept() (net.Conn, error) {
 	}
 }
 
-// origin is whom an address counts for: an IPv6 network of 64 bits is one.
-func origin(a net.Addr) string {
-	p, err := netip.ParseAddrPort(a.String())
+// network is whom an address belongs to: itself, or the /64 of an IPv6 address.
+func network(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
-		return a.String()
+		host = remote
 	}
-	ip := p.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		network, _ := ip.Prefix(64)
-		return network.String()
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	if ip = ip.Unmap(); ip.Is6() {
+		if prefix, err := ip.WithZone("").Prefix(64); err == nil {
+			return prefix.String()
+		}
 	}
 	return ip.String()
 }
@@ -144,4 +155,65 @@ type slot struct {
 func (s *slot) Close() error {
 	defer s.free()
 	return s.Conn.Close()
+}
+
+// rate is how many may come at once, and how long until one more may.
+type rate struct {
+	burst int
+	every time.Duration
+}
+
+// limiter holds back who sends too often: each, and all together. It has a fixed
+// number of places, on which senders fall by a secret hash: two that share one share
+// its limit, and however many there are it does not grow.
+type limiter struct {
+	own, together rate
+	mu            sync.Mutex
+	seed          maphash.Seed
+	all           bucket
+	places        [limiterPlaces]bucket
+}
+
+const limiterPlaces = 4096
+
+func newLimiter(own, together rate) *limiter {
+	return &limiter{own: own, together: together, seed: maphash.MakeSeed()}
+}
+
+// bucket is a token bucket: the time at which it is full again.
+type bucket struct{ full time.Time }
+
+// wait is how long until a bucket has a token.
+func (b bucket) wait(now time.Time, r rate) time.Duration {
+	if b.full.Before(now) { // also of one that was never used
+		return 0
+	}
+	return max(0, b.full.Sub(now)-time.Duration(r.burst-1)*r.every)
+}
+
+func (b *bucket) take(now time.Time, r rate) {
+	if b.full.Before(now) {
+		b.full = now
+	}
+	b.full = b.full.Add(r.every)
+}
+
+// take is 0 if a request of a sender may be served now; else how long it is to wait.
+func (l *limiter) take(sender string, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own := &l.places[maphash.String(l.seed, sender)%limiterPlaces]
+	if wait := max(own.wait(now, l.own), l.all.wait(now, l.together)); wait > 0 {
+		return wait
+	}
+	own.take(now, l.own)
+	l.all.take(now, l.together)
+	return 0
+}
+
+// tooMany asks a sender to come again after a while.
+func tooMany(w http.ResponseWriter, wait time.Duration, detail string) {
+	seconds := int(math.Ceil(wait.Seconds()))
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, detail, seconds)
 }

@@ -114,6 +114,8 @@ func TestContractFailures(t *testing.T) {
 	c.problem(http.MethodGet, api.PathProvision+"/"+id, "", nil, http.StatusServiceUnavailable, api.CodeUnavailable)
 	c.problem(http.MethodGet, api.PathReady, "", nil, http.StatusServiceUnavailable, api.CodeUnavailable)
 	c.problem(http.MethodPost, api.PathStatus, api.MediaJSON, encoded(t, api.StatusQuery{IDs: []api.ID{{1}}}), http.StatusServiceUnavailable, api.CodeUnavailable)
+	c.problem(http.MethodPost, api.PathReceipts, api.MediaJSON, encoded(t, api.ReceiptQuery{Receipt: provisional(t, k, [32]byte{1}, k.Record, nil)}),
+		http.StatusServiceUnavailable, api.CodeUnavailable)
 	c.problem(http.MethodPost, api.PathCancellations, "text/plain", nil, http.StatusUnsupportedMediaType, api.CodeMedia)
 	c.problem(http.MethodPost, api.PathCancellations, api.MediaJSON, bytes.Repeat([]byte(" "), api.MaxBody), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
 	c.problem(http.MethodPost, api.PathCancellations, api.MediaJSON, encoded(t, api.Cancellation{Code: record.FormatCancelCode([16]byte{1})}), http.StatusServiceUnavailable,

@@ -8,6 +8,7 @@
 //	log role          leaf into the transparency log, receipt          (log.go)
 //	vault role        identity to the vault, signed verdict            (vaultlink.go)
 //	GET /v1/records/  receipt and verdict                              (server.go)
+//	POST /v1/receipts verdict, for whoever shows the receipt           (shown.go)
 //
 // Invariants. A record id is held at most once and is in the log at most once,
 // however often it is sent and whenever the process is killed; a repeat gets
@@ -120,7 +121,8 @@ type Registry struct {
 
 	provisioning *provisioning
 	provisions   chan struct{} // places of provisioning
-	cancels      *limiter
+	cancels      *limiter      // by addresses
+	shown        *limiter      // by kiosks
 	heard        contacts
 }
 
@@ -137,7 +139,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(cancelRate, cancelsRate), shown: newLimiter(shownRate, allShownRate), provisions: make(chan struct{}, maxProvisions)}
 	if o.Connections > 0 {
 		r.limits.connections = o.Connections
 	}

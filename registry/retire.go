@@ -22,6 +22,10 @@ type Retirement struct {
 	Farewell string `json:"farewell,omitempty"`
 }
 
+// retired says whether a kiosk has ended by its retirement, and nobody has found out
+// since that it should have ended before.
+func (k Kiosk) retired() bool { return k.Retired != nil && !k.Revoked.Before(k.Retired.At) }
+
 // Errors of Retire.
 var (
 	ErrRetired  = errors.New("the kiosk was retired already")

@@ -100,6 +100,7 @@ func (r *Registry) routes() []route {
 		{api.PathRecords, http.MethodPost, func(w http.ResponseWriter, q *http.Request) { r.postRecords(w, q, posts) }},
 		{api.PathStatus, http.MethodPost, r.postStatus},
 		{api.PathRecords + "/{id}", http.MethodGet, r.getRecord},
+		{api.PathReceipts, http.MethodPost, r.postReceipt},
 		{api.PathProvisionBegin, http.MethodPost, r.provisionBegin(provisions)},
 		{api.PathProvisionProve, http.MethodPost, r.provisionProve(provisions)},
 		{api.PathProvision + "/{session}", http.MethodGet, r.provisionStatus(provisions)},

@@ -40,6 +40,9 @@ type intake interface {
 	// Status is what is known of records that sender sent. A record that is not in
 	// it is not held.
 	Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error)
+	// Held is what is known of a record that was taken on, whoever sent it; errNotHeld
+	// if there is none.
+	Held(ctx context.Context, id [32]byte) (status, error)
 	// Reject keeps rejections of what sender sent and returns those in force, which
 	// are the first. It never touches a record that is held. The places of those
 	// that the kiosk has signed are taken from then on, forks are kept.

@@ -397,24 +397,43 @@ func (s *boltStore) Status(ctx context.Context, sender string, ids ...[32]byte) 
 }
 
 func statusOf(tx *bbolt.Tx, sender string, id [32]byte) (out status, known bool, err error) {
-	var h particulars
-	value := tx.Bucket(bucketHeld).Get(id[:])
-	if value != nil {
-		if err := json.Unmarshal(value, &h); err != nil {
-			return out, false, fmt.Errorf("record's particulars: %w", err)
-		}
+	out, from, err := heldIn(tx, id)
+	if err == nil && (from == "" || from == sender) {
+		return out, true, nil
 	}
-	if value == nil || h.Sender != "" && h.Sender != sender {
-		out.decision, err = decisionIn(tx, bucketRejections, rejectionKey(sender, id))
-		return out, out.decision.Status != "", err
+	if err != nil && !errors.Is(err, errNotHeld) {
+		return status{}, false, err
+	}
+	out = status{}
+	out.decision, err = decisionIn(tx, bucketRejections, rejectionKey(sender, id))
+	return out, out.decision.Status != "", err
+}
+
+func (s *boltStore) Held(ctx context.Context, id [32]byte) (out status, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		out, _, err = heldIn(tx, id)
+		return err
+	})
+	return out, err
+}
+
+// heldIn is what is known of a record that was taken on, and who sent it; errNotHeld.
+func heldIn(tx *bbolt.Tx, id [32]byte) (out status, sender string, err error) {
+	value := tx.Bucket(bucketHeld).Get(id[:])
+	if value == nil {
+		return out, "", errNotHeld
+	}
+	var h particulars
+	if err := json.Unmarshal(value, &h); err != nil {
+		return out, "", fmt.Errorf("record's particulars: %w", err)
 	}
 	out.receipt = bytes.Clone(tx.Bucket(bucketReceipts).Get(id[:]))
 	if out.decision, err = decisionIn(tx, bucketVerdicts, id[:]); err != nil || h.DID == "" {
-		return out, true, err
+		return out, h.Sender, err
 	}
 	out.did = h.DID
 	out.holder, err = boltFacts{tx}.holder(h.DID)
-	return out, true, err
+	return out, h.Sender, err
 }
 
 // decisionIn is zero if there is none.

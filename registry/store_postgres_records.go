@@ -390,7 +390,30 @@ func (s *postgresStore) Brought(ctx context.Context, did string) (id [32]byte, e
 	return id, err
 }
 
+// heldStatus is what statuses reads of the records with the ids $1.
+const heldStatus = `SELECT id, receipt, coalesce(status, ''), coalesce(code, ''), coalesce(verdict, ''),
+				records.did, holders.record, ended_by, replaced_by, coalesce(cancelled, '')
+			FROM records LEFT JOIN receipts USING (arrival) LEFT JOIN verdicts USING (arrival)
+				LEFT JOIN holders ON records.did <> '' AND holders.did = sha256(convert_to(records.did, 'UTF8'))
+			WHERE id = ANY($1)`
+
 func (s *postgresStore) Status(ctx context.Context, sender string, ids ...[32]byte) (map[[32]byte]status, error) {
+	return s.statuses(ctx, heldStatus+` AND sender IN ('', $2)
+		UNION ALL SELECT record, NULL, status, code, verdict, '', NULL, NULL, NULL, '' FROM rejections
+			WHERE sender = $2 AND record = ANY($1) AND NOT EXISTS (SELECT FROM records WHERE id = record AND records.sender IN ('', $2))`,
+		raw(ids), sender)
+}
+
+func (s *postgresStore) Held(ctx context.Context, id [32]byte) (status, error) {
+	found, err := s.statuses(ctx, heldStatus, raw([][32]byte{id}))
+	known, held := found[id]
+	if err == nil && !held {
+		err = errNotHeld
+	}
+	return known, err
+}
+
+func (s *postgresStore) statuses(ctx context.Context, query string, args ...any) (map[[32]byte]status, error) {
 	out := map[[32]byte]status{}
 	err := s.rows(ctx, func(rows pgx.Rows) error {
 		var id []byte
@@ -402,14 +425,7 @@ func (s *postgresStore) Status(ctx context.Context, sender string, ids ...[32]by
 		}
 		out[[32]byte(id)] = known
 		return nil
-	}, `SELECT id, receipt, coalesce(status, ''), coalesce(code, ''), coalesce(verdict, ''),
-				records.did, holders.record, ended_by, replaced_by, coalesce(cancelled, '')
-			FROM records LEFT JOIN receipts USING (arrival) LEFT JOIN verdicts USING (arrival)
-				LEFT JOIN holders ON records.did <> '' AND holders.did = sha256(convert_to(records.did, 'UTF8'))
-			WHERE id = ANY($1) AND sender IN ('', $2)
-		UNION ALL SELECT record, NULL, status, code, verdict, '', NULL, NULL, NULL, '' FROM rejections
-			WHERE sender = $2 AND record = ANY($1) AND NOT EXISTS (SELECT FROM records WHERE id = record AND records.sender IN ('', $2))`,
-		raw(ids), sender)
+	}, query, args...)
 	return out, err
 }
 

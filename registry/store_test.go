@@ -117,6 +117,7 @@ func is[T any](s shop, what string, got, want T) {
 var conformance = map[string]func(s shop){
 	"Add":                 testAdd,
 	"Status":              testStatus,
+	"Held":                testHeld,
 	"Reject":              testReject,
 	"Brought":             testBrought,
 	"KeepPolicy":          testPolicies,
@@ -335,6 +336,36 @@ func testStatus(s shop) {
 	known, err = s.Status(s.Context(), "KIOSK-0404", open.ID(), sub.ID())
 	s.must(err)
 	is(s, "known to another kiosk", len(known), 1)
+}
+
+// What is held is the same for whoever asks, and for the kiosk that sent it. A
+// rejected record is not held.
+func testHeld(s shop) {
+	sub, unknown, bad := s.make(registrytest.Spec{}), s.make(registrytest.Spec{}), s.make(registrytest.Spec{})
+	s.add(nil, sub)
+	_, err := s.Reject(s.Context(), s.kiosk.ID, registry.Rejections(map[[32]byte]registry.Decision{bad.ID(): {Status: api.Rejected, Code: api.CodeTime, Verdict: "v"}}, bad))
+	s.must(err)
+	for _, id := range [][32]byte{unknown.ID(), bad.ID()} {
+		_, err := s.Held(s.Context(), id)
+		is(s, "not held", errors.Is(err, registry.ErrNotHeld), true)
+	}
+	same := func() (d registry.Decision, receipt []byte) {
+		got, err := s.Held(s.Context(), sub.ID())
+		s.must(err)
+		known, err := s.Status(s.Context(), s.kiosk.ID, sub.ID())
+		s.must(err)
+		is(s, "held", got, known[sub.ID()])
+		return got.Decision(), got.Receipt()
+	}
+	same()
+	s.must(s.Lead(s.Context(), registry.RoleLog, func(ctx context.Context, term uint64) error {
+		return s.Logged(ctx, term, map[[32]byte][]byte{sub.ID(): []byte("receipt")}, 1)
+	}))
+	active := registry.Decision{Status: api.Active, Verdict: "verdict"}
+	s.must(s.Decided(s.Context(), sub.ID(), active, nil))
+	d, receipt := same()
+	is(s, "receipt", string(receipt), "receipt")
+	is(s, "decision", d, active)
 }
 
 func testReject(s shop) {

@@ -2,13 +2,16 @@ package paper_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"image"
 	"image/draw"
 	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,4 +179,46 @@ func TestTooLong(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(text), err)
 		}
 	}
+}
+
+// No line leaves its column, measured as it is set: in letters that are joined, and in
+// the face of the whole line. All sentences of the kiosk are tried, in many columns.
+func TestLinesStayInTheirColumn(t *testing.T) {
+	setter := paper.NewSetter()
+	for _, language := range words.Languages() {
+		b, err := os.ReadFile(filepath.Join("..", "words", language+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tree any
+		if err := json.Unmarshal(b, &tree); err != nil {
+			t.Fatal(err)
+		}
+		// Figures among Hindi words are wider than by themselves.
+		all := append(sentences(tree), "रसीद "+strings.Repeat("12345678 9012345 ", 20))
+		if len(all) < 501 {
+			t.Fatalf("%s: %d sentences", language, len(all))
+		}
+		for i, text := range all {
+			width, heavy := 90+float64(i*37%400), i%2 == 0
+			lines, wide := setter.Lines(width, text, 12, heavy)
+			for n, line := range lines {
+				if wide[n] > width+0.5 {
+					t.Errorf("%s: %.2f in a column of %.0f: %q", language, wide[n], width, line)
+				}
+			}
+		}
+	}
+}
+
+func sentences(tree any) (all []string) {
+	switch v := tree.(type) {
+	case string:
+		return []string{v}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			all = append(all, sentences(v[key])...)
+		}
+	}
+	return all
 }

@@ -233,11 +233,15 @@ func (s *sheet) text(x, y float64, line string, size float64, heavy bool, c ink)
 // paragraph sets text in lines no wider than width, the first with its baseline at
 // y, and returns where the next line would stand.
 func (s *sheet) paragraph(x, y, width float64, text string, size float64, heavy bool, c ink) float64 {
-	for _, line := range typeface.Wrap(text, float32(width), func(t string) float32 { return float32(s.width(t, size, heavy)) }) {
+	for _, line := range s.lines(width, text, size, heavy) {
 		s.text(x, y, line, size, heavy, c)
 		y += size * 1.45
 	}
 	return y
+}
+
+func (s *sheet) lines(width float64, text string, size float64, heavy bool) []string {
+	return typeface.Wrap(text, float32(width), func(t string) float32 { return float32(s.width(t, size, heavy)) })
 }
 
 func (s *sheet) rectangle(x, y, w, h float64, c ink) {

@@ -11,7 +11,6 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/sync/client"
-	"enrollkiosk/sync/queue"
 )
 
 // counter is the registry as citizens ask it.
@@ -23,37 +22,34 @@ type counter struct {
 var standings = map[api.Status]kiosk.Standing{api.Pending: kiosk.StandingReceipted, api.Active: kiosk.StandingActive,
 	api.Refused: kiosk.StandingRefused, api.Rejected: kiosk.StandingSetAside}
 
-func (c counter) Standing(ctx context.Context, id queue.ID) (kiosk.Standing, error) {
-	found, proof, err := c.client.Decisions(ctx, [][32]byte{id})
+func (c counter) Standing(ctx context.Context, r kiosk.Receipt) (kiosk.Standing, error) {
+	d, err := c.client.Shown(ctx, r.Text, r.Record)
 	switch {
+	case errors.Is(err, client.ErrUntold):
+		return kiosk.StandingUntold, nil
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", kiosk.ErrRegistry, err)
-	case proof != nil: // it says something that it does not prove
-		return "", fmt.Errorf("%w: %w", kiosk.ErrRegistry, proof)
-	case len(found) == 0:
-		return kiosk.StandingElsewhere, nil
 	}
-	switch found[0].Standing {
+	switch d.Standing {
 	case receipt.Suspended:
 		return kiosk.StandingSuspended, nil
 	case receipt.Revoked:
 		return kiosk.StandingRevoked, nil
 	}
-	return standings[found[0].Status], nil
+	return standings[d.Status], nil
 }
 
-func (c counter) Holder(ctx context.Context, id queue.ID) (string, error) {
-	found, proof, err := c.client.Decisions(ctx, [][32]byte{id})
+func (c counter) Holder(ctx context.Context, r kiosk.Receipt) (string, error) {
+	d, err := c.client.Shown(ctx, r.Text, r.Record)
 	switch {
-	case err != nil || proof != nil:
-		return "", fmt.Errorf("%w: %w", kiosk.ErrRegistry, errors.Join(err, proof))
-	case len(found) == 0:
-		return "", kiosk.ErrElsewhere
+	case errors.Is(err, client.ErrUntold):
+		return "", kiosk.ErrUntold
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", kiosk.ErrRegistry, err)
+	case d.Status != api.Active || d.Since == api.CodeReplaced:
+		return "", kiosk.ErrNoHolder
 	}
-	if d := found[0]; d.Status == api.Active && d.Since != api.CodeReplaced {
-		return d.DID, nil
-	}
-	return "", kiosk.ErrNoHolder
+	return d.DID, nil
 }
 
 func (c counter) Cancel(ctx context.Context, code secret.Text) error {

@@ -10,34 +10,50 @@ import (
 // inside a word only when it is wider than a whole line.
 func Wrap(text string, width float32, measure func(string) float32) []string {
 	var lines []string
+	width += 0.5
 	for _, para := range strings.Split(text, "\n") {
-		current, first := "", len(lines)
-		var used float32
+		first := len(lines)
+		var line []string // its pieces
+		var used float32  // their widths, one by one
+		// Set together, pieces may be wider than one by one: a line has one face, and
+		// letters join. The last ones go to the next line then.
 		flush := func() {
-			lines = append(lines, strings.TrimRight(current, " "))
-			current, used = "", 0
+			n := len(line)
+			for n > 1 && measure(joined(line[:n])) > width {
+				n--
+			}
+			lines = append(lines, joined(line[:n]))
+			line, used = line[n:], 0
+			for _, tok := range line {
+				used += measure(tok)
+			}
 		}
 		for _, tok := range tokens(para) {
-			w := measure(strings.TrimRight(tok, " "))
-			if used > 0 && used+w > width+0.5 {
+			w := measure(joined([]string{tok}))
+			for used > 0 && used+w > width {
 				flush()
 			}
-			for w > width+0.5 && len(tok) > 0 {
-				n := fitting(tok, width, measure)
-				current = tok[:n]
+			for w > width && len(tok) > 0 {
+				n := fitting(tok, width-0.5, measure)
+				line = []string{tok[:n]}
 				flush()
 				tok = tok[n:]
-				w = measure(strings.TrimRight(tok, " "))
+				w = measure(joined([]string{tok}))
 			}
-			current += tok
-			used += measure(tok)
+			if tok != "" {
+				line = append(line, tok)
+				used += measure(tok)
+			}
 		}
-		if current != "" || len(lines) == first {
+		for len(line) > 0 || len(lines) == first {
 			flush()
 		}
 	}
 	return lines
 }
+
+// joined is a line of some pieces, without the blanks at its end.
+func joined(pieces []string) string { return strings.TrimRight(strings.Join(pieces, ""), " ") }
 
 // fitting is the length in bytes of the longest start of tok that fits, at
 // least one character with its marks (Unicode Standard Annex 29, as far as the

@@ -46,3 +46,33 @@ func TestHas(t *testing.T) {
 		}
 	}
 }
+
+// Pieces that are wider together than one by one do not leave their column; nothing of
+// the text is lost, and no piece is kept from ending a line that it fits.
+func TestWrapJoined(t *testing.T) {
+	measure := func(s string) float32 { // one more for each blank between words
+		return float32(len(s) + strings.Count(strings.TrimRight(s, " "), " "))
+	}
+	for _, c := range []struct {
+		text  string
+		width float32
+		want  []string
+	}{
+		{"aa bb cc dd", 11, []string{"aa bb cc", "dd"}},
+		{"aa bb cc dd", 9, []string{"aa bb", "cc dd"}},
+		{"a b c d e f g", 6, []string{"a b", "c d", "e f", "g"}},
+		{"aa b cccccc", 4, []string{"aa", "b", "cccc", "cc"}},
+		{"aa", 1, []string{"a", "a"}},
+		{"", 5, []string{""}},
+	} {
+		got := typeface.Wrap(c.text, c.width, measure)
+		if strings.Join(got, "|") != strings.Join(c.want, "|") {
+			t.Errorf("%q in %.0f: %q, want %q", c.text, c.width, got, c.want)
+		}
+		for _, line := range got {
+			if measure(line) > c.width+0.5 {
+				t.Errorf("%q in %.0f: %q is %.0f wide", c.text, c.width, line, measure(line))
+			}
+		}
+	}
+}

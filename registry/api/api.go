@@ -30,6 +30,7 @@ import (
 const (
 	PathRecords    = "/v1/records"        // POST; GET with /{id}
 	PathStatus     = "/v1/records/status" // POST: of many records at once
+	PathReceipts   = "/v1/receipts"       // POST: of the record of a receipt, whichever kiosk sent it
 	PathActivity   = "/v1/activity"       // POST: receipt.SignActivity's JWS; answered with the time
 	PathRenewal    = "/v1/certificates"   // POST: receipt.SignRenewal's JWS; answered with KioskCertificates
 	PathPolicy     = "/v1/policy"
@@ -315,6 +316,23 @@ func (r StatusResult) Answers(q StatusQuery) error {
 	return nil
 }
 
+// ReceiptQuery is the body of POST /v1/receipts. It is answered with RecordStatus,
+// without the receipt, or with CodeReceipt.
+type ReceiptQuery struct {
+	Receipt string `json:"receipt"` // final or provisional, as it was given to the citizen
+}
+
+// MaxReceiptQuery is more than a ReceiptQuery takes, in bytes.
+const MaxReceiptQuery = 2 * receipt.MaxSize
+
+// Check holds the limits.
+func (q ReceiptQuery) Check() error {
+	if q.Receipt == "" || len(q.Receipt) > receipt.MaxSize {
+		return fmt.Errorf("%w: receipt of %d bytes", ErrForm, len(q.Receipt))
+	}
+	return nil
+}
+
 // OpenRequest is the body of the vault's POST /v1/open.
 type OpenRequest struct {
 	Record Data `json:"record"` // record.Submission.Bytes
@@ -356,6 +374,7 @@ const (
 	CodeBadRequest  = "api-form"        // 400
 	CodeNoKiosk     = "api-kiosk"       // 403: no client certificate, or not a kiosk in good standing
 	CodeNotFound    = "api-not-found"   // 404
+	CodeReceipt     = "api-receipt"     // 404: nothing is told about this receipt; why is not told either
 	CodeMethod      = "api-method"      // 405
 	CodeTooLarge    = "api-size"        // 413: halve the batch
 	CodeMedia       = "api-media"       // 415
@@ -430,7 +449,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
+	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | ReceiptQuery | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
 		Cancellation | Cancelled | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
 	Check() error
 }

@@ -28,8 +28,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	tlog "github.com/transparency-dev/formats/proof"
-
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/policy"
@@ -337,8 +335,7 @@ func provenStatus(got api.RecordStatus, item Item, p policy.Policy) (Status, err
 		}
 		// The blind is the record's own: another one would make a proof that
 		// nobody can check against the record.
-		var proof tlog.TLogProof
-		if err := proof.Unmarshal(f.Bytes()); err != nil || !bytes.Equal(proof.ExtraData[:32], payload.Blind[:]) {
+		if blind, _, err := receipt.Names(f.Bytes()); err != nil || blind != payload.Blind {
 			return out, errors.New("the receipt has another blind than the record")
 		}
 		out.Receipt = f.Bytes()

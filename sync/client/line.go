@@ -34,6 +34,7 @@ var (
 	ErrKey           = errors.New("the kiosk's key did not sign for the connection: check the TPM")
 	ErrTooBig        = errors.New("too much for the registry at once")
 	ErrNotFound      = errors.New("the registry does not know the record")
+	ErrUntold        = errors.New("the registry tells nothing about this receipt")
 )
 
 // RetryAfter says that the registry, or a gateway before it, cannot serve now.
@@ -197,8 +198,11 @@ func refusal(res *http.Response) error {
 	case api.IsMedia(res.Header.Get("Content-Type"), "text/html"):
 		return fmt.Errorf("%w: status %d", ErrCaptivePortal, s)
 	}
-	if s == http.StatusNotFound && p.Code == api.CodeNotFound {
+	switch {
+	case s == http.StatusNotFound && p.Code == api.CodeNotFound:
 		return ErrNotFound
+	case s == http.StatusNotFound && p.Code == api.CodeReceipt:
+		return ErrUntold
 	}
 	return fmt.Errorf("%w: %s", ErrNonsense, p.Code)
 }

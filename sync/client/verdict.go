@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -48,6 +49,33 @@ type Decision struct {
 	DID      string         // of the identity; "" while Pending and where none was brought
 	Standing receipt.Status // Suspended or Revoked: what became of the identity since, by the registry; "" while it holds
 	Since    string         // code of Standing
+}
+
+// Shown asks what has been decided about the record of a receipt, whichever kiosk sent
+// it: the receipt is the evidence. id is the record that it names, unverified. ErrUntold:
+// the registry tells nothing about this receipt, for it has no such record, or not yet,
+// or the receipt is no evidence; *RetryAfter, also when this kiosk has shown too many.
+func (c *Client) Shown(ctx context.Context, text []byte, id [32]byte) (d Decision, err error) {
+	p, err := c.policy()
+	if err != nil {
+		return d, fmt.Errorf("show receipt: %w", err)
+	}
+	body, err := json.Marshal(api.ReceiptQuery{Receipt: string(text)})
+	if err != nil {
+		return d, fmt.Errorf("show receipt: %w", err)
+	}
+	var got api.RecordStatus
+	err = c.do(ctx, http.MethodPost, api.PathReceipts, body, api.MediaJSON, api.MaxBody, func(b []byte) error {
+		got, err = api.Decode[api.RecordStatus](bytes.NewReader(b))
+		return err
+	})
+	if err == nil {
+		d, err = decisionOf(got, id, p.Policy())
+	}
+	if err != nil {
+		return Decision{}, fmt.Errorf("show receipt: %w", err)
+	}
+	return d, nil
 }
 
 // Decisions asks for many records at once, at most api.MaxItems. What the registry

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -133,5 +134,49 @@ func TestDecisions(t *testing.T) {
 	change(func(a *api.RecordStatus) { a.ID[0] ^= 1 })
 	if list, _, err := c.Decisions(t.Context(), ids); !errors.Is(err, client.ErrNonsense) {
 		t.Errorf("about a record that was not asked for: %+v, %v", list, err)
+	}
+}
+
+// Whoever shows a receipt learns what has become of its record, from those who
+// decide, and with any other text nothing.
+func TestShown(t *testing.T) {
+	r := testregistry.New(t, nil)
+	c := connect(t, r, nil)
+	s, other := r.Enroll(t, 1), r.Enroll(t, 2)
+	submit(t, c, item(s))
+	submit(t, c, item(other))
+	st, err := status(t, c, item(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, id := st.Receipt, s.ID()
+	d, err := c.Shown(t.Context(), text, id)
+	if err != nil || d.ID != id || d.Status != api.Active || d.DID != s.Record().Payload().Holder.DID || d.Standing != "" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	altered := bytes.Clone(text)
+	altered[len(altered)/2] ^= 1
+	if d, err := c.Shown(t.Context(), altered, id); !errors.Is(err, client.ErrUntold) || d.ID != [32]byte{} {
+		t.Errorf("altered: %+v, %v", d, err)
+	}
+	if d, err := c.Shown(t.Context(), text, other.ID()); !errors.Is(err, client.ErrNonsense) {
+		t.Errorf("said to be another record's: %+v, %v", d, err)
+	}
+	did := d.DID
+	for name, lie := range map[string]func(a *api.RecordStatus){
+		"another id":   func(a *api.RecordStatus) { a.ID = other.ID() },
+		"no signature": func(a *api.RecordStatus) { a.Verdict = "jws" },
+		"signed by the registry": func(a *api.RecordStatus) {
+			a.Verdict = string(r.Verdict(receipt.Verdict{Record: id, DID: did, Status: receipt.Active}, false))
+		},
+		"another record's": func(a *api.RecordStatus) {
+			a.Verdict = string(r.Verdict(receipt.Verdict{Record: other.ID(), DID: did, Status: receipt.Active}, true))
+		},
+		"unsigned standing": func(a *api.RecordStatus) { a.Standing = "jws" },
+	} {
+		r.Change(func(_ string, answer any) { lie(answer.(*api.RecordStatus)) })
+		if d, err := c.Shown(t.Context(), text, id); !errors.Is(err, client.ErrNonsense) {
+			t.Errorf("%s is believed: %+v, %v", name, d, err)
+		}
 	}
 }

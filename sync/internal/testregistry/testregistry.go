@@ -221,6 +221,7 @@ func (r *Registry) serve(t testing.TB, wrap func(r *Registry, l net.Listener) ne
 	mux.HandleFunc("POST "+api.PathRecords, r.post)
 	mux.HandleFunc("POST "+api.PathStatus, r.status)
 	mux.HandleFunc("GET "+api.PathRecords+"/{id}", r.get)
+	mux.HandleFunc("POST "+api.PathReceipts, r.shown)
 	mux.HandleFunc("POST "+api.PathActivity, r.report)
 	mux.HandleFunc("POST "+api.PathTokenUnblock, func(w http.ResponseWriter, q *http.Request) {
 		b, err := io.ReadAll(q.Body)
@@ -528,6 +529,26 @@ func (r *Registry) status(w http.ResponseWriter, q *http.Request) {
 		out.Statuses = append(out.Statuses, r.tell(id))
 	}
 	r.mu.Unlock()
+	r.answer(w, q, &out)
+}
+
+// shown takes the receipts that this registry gave, byte by byte.
+func (r *Registry) shown(w http.ResponseWriter, q *http.Request) {
+	query, err := api.Decode[api.ReceiptQuery](q.Body)
+	if err != nil || len(q.TLS.PeerCertificates) == 0 || !api.IsMedia(q.Header.Get("Content-Type"), api.MediaJSON) {
+		problem(w, http.StatusForbidden, api.CodeNoKiosk)
+		return
+	}
+	id, err := receipt.RecordID([]byte(query.Receipt))
+	r.mu.Lock()
+	r.requests++
+	out := r.tell(id)
+	r.mu.Unlock()
+	if err != nil || out.Status == api.Unknown || out.Receipt != query.Receipt {
+		problem(w, http.StatusNotFound, api.CodeReceipt)
+		return
+	}
+	out.Receipt = ""
 	r.answer(w, q, &out)
 }
 

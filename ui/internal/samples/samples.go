@@ -368,8 +368,9 @@ func All(language string) []Sample {
 	s.Fault = &kiosk.Fault{Code: kiosk.CodeNoReceipt, Remedy: kiosk.RemedyRetry}
 	add("-2-none", s)
 	for i, p := range []kiosk.ProofView{{Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingActive}, {Kind: kiosk.ReceiptProvisional, Standing: kiosk.StandingWaiting},
-		{Kind: kiosk.ReceiptOther, Standing: kiosk.StandingElsewhere}, {Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingSuspended},
-		{Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingRevoked}} {
+		{Kind: kiosk.ReceiptOther, Standing: kiosk.StandingUntold}, {Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingSuspended},
+		{Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingRevoked}, {Kind: kiosk.ReceiptVouched, Standing: kiosk.StandingReceipted},
+		{Kind: kiosk.ReceiptOther, Standing: kiosk.StandingUnknown}} {
 		s = back(kiosk.ScreenStanding, kiosk.ActionLeave)
 		p.RecordID = strings.Repeat("9f3c21d0", 8)
 		s.Proof = &p

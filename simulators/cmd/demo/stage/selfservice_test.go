@@ -327,10 +327,10 @@ func TestReceiptAtSelfService(t *testing.T) {
 		}
 	}
 	// What another key has signed in this kiosk's name is no receipt; in another kiosk's
-	// name it is one that cannot be checked here.
+	// name it is one that only the registry can check, and does not vouch for.
 	altered = append(altered, answer{action: kiosk.ActionScan, secret: forged(t, r.RecordID, stage.KioskID, stage.Origin)})
 	altered = append(altered, answer{action: kiosk.ActionScan, secret: forged(t, r.RecordID, "KIOSK-0002", "elsewhere.example/log")})
-	shown(forged(t, strings.Repeat("ab", 32), "KIOSK-0002", stage.Origin), kiosk.ProofView{RecordID: strings.Repeat("ab", 32), Kind: kiosk.ReceiptOther, Standing: kiosk.StandingElsewhere})
+	shown(forged(t, r.RecordID, "KIOSK-0002", stage.Origin), kiosk.ProofView{RecordID: r.RecordID, Kind: kiosk.ReceiptOther, Standing: kiosk.StandingUntold})
 	altered = append(altered, answer{action: kiosk.ActionScan, secret: ""}, answer{action: kiosk.ActionScan, secret: strings.Repeat("A", 20<<10)})
 	g := guestOf(t, s, map[kiosk.Screen][]answer{kiosk.ScreenScanReceipt: slices.Clone(altered)}).comes(kiosk.ActionCheckReceipt)
 	refused := 0
@@ -350,8 +350,11 @@ func TestReceiptAtSelfService(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown(r.Final, kiosk.ProofView{RecordID: r.RecordID, Kind: kiosk.ReceiptFinal, Standing: kiosk.StandingUnknown})
+	shown(forged(t, r.RecordID, "KIOSK-0002", stage.Origin), kiosk.ProofView{RecordID: r.RecordID, Kind: kiosk.ReceiptOther, Standing: kiosk.StandingUnknown})
 	late := arrive(t, s, idcard.Options{}, pivtoken.Options{}).meet()
 	shown(late.Provisional, kiosk.ProofView{RecordID: late.RecordID, Kind: kiosk.ReceiptProvisional, Standing: kiosk.StandingWaiting})
+	// What waits here is not told to whoever can make up a receipt.
+	shown(forged(t, late.RecordID, "KIOSK-0002", stage.Origin), kiosk.ProofView{RecordID: late.RecordID, Kind: kiosk.ReceiptOther, Standing: kiosk.StandingUnknown})
 }
 
 // softKey is a key that anybody can have.

@@ -47,6 +47,16 @@ type Options struct {
 	Unprovisioned bool
 }
 
+func (o Options) complete() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Did == nil {
+		o.Did = func(string) {}
+	}
+	return o
+}
+
 // Stage is a police station, its authorities and their hardware.
 type Stage struct {
 	*Devices
@@ -57,6 +67,8 @@ type Stage struct {
 	Policy    policy.Signed
 	Config    station.Config
 	Kiosk     *station.Station
+	id        string
+	home      string // folder of registry and authority
 	opts      Options
 	addresses struct{ registry, vault string }
 	vaultTLS  []byte
@@ -68,13 +80,8 @@ type Stage struct {
 // New sets the stage: hardware on daemon, keys and policy of every party,
 // certificates for the kiosk. Nothing runs yet but the TPM.
 func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *Stage, err error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Did == nil {
-		o.Did = func(string) {}
-	}
-	s := &Stage{Dir: dir, opts: o, Issuers: o.Issuers}
+	o = o.complete()
+	s := &Stage{Dir: dir, id: KioskID, home: dir, opts: o, Issuers: o.Issuers}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -125,6 +132,50 @@ func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *S
 	return s, nil
 }
 
+// Beside adds a second police station to a registry that does not run: a kiosk with
+// readers and a TPM of its own, which a policy of the next version trusts. Its folder is
+// in s's, and registry and vault stay s's to start.
+func (s *Stage) Beside(ctx context.Context, daemon *pcscd.Server, id string, o Options) (_ *Stage, err error) {
+	b := &Stage{Dir: filepath.Join(s.Dir, id), id: id, home: s.home, opts: o.complete(), Issuers: s.Issuers, Keys: s.Keys, addresses: s.addresses, vaultTLS: s.vaultTLS, root: s.root}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	chip := filepath.Join(b.Dir, "tpm")
+	if err := os.MkdirAll(chip, 0o700); err != nil {
+		return nil, err
+	}
+	if b.Devices, err = newDevices(daemon, o.Prefix, s.Issuers); err != nil {
+		return nil, err
+	}
+	if err := tpm.Manufacture(ctx, chip); err != nil {
+		return nil, err
+	}
+	if b.TPM, err = tpm.Start(ctx, chip); err != nil {
+		return nil, err
+	}
+	for i, der := range b.TPM.Roots() {
+		name := fmt.Sprintf("%s-root-%d.der", id, i)
+		if err := os.WriteFile(filepath.Join(s.Dir, name), der, 0o600); err != nil {
+			return nil, err
+		}
+		s.opts.Policy += fmt.Sprintf("[[tpm_roots]]\nfile = %q\nclass = \"test\"\n", name)
+	}
+	next := fmt.Sprintf("version = %d\n", s.Policy.Policy().Version+1)
+	if err := s.SignPolicy(ctx, func(text string) string { return strings.Replace(text, "version = 1\n", next, 1) }); err != nil {
+		return nil, err
+	}
+	b.Policy = s.Policy
+	if err := os.WriteFile(filepath.Join(b.Dir, "policy.jws"), b.Policy.Bytes(), 0o600); err != nil {
+		return nil, err
+	}
+	if err := b.configure(); err != nil {
+		return nil, err
+	}
+	return b, b.provision(ctx)
+}
+
 // provision makes the kiosk one of the registry's, which runs for that long: a
 // code for the kiosk, and a person who compares what both show.
 func (s *Stage) provision(ctx context.Context) error {
@@ -145,7 +196,7 @@ func (s *Stage) provision(ctx context.Context) error {
 			s.opts.Did("kiosk's keys and counter made in the TPM")
 		case station.StepWait:
 			s.opts.Did("kiosk proved to the registry which TPM it has")
-			_, approval = kiosks.Approve(ctx, KioskID, fingerprint, time.Now())
+			_, approval = kiosks.Approve(ctx, s.id, fingerprint, time.Now())
 		}
 	}})
 	if err := errors.Join(approval, err, s.StopRegistry()); err != nil {
@@ -157,12 +208,12 @@ func (s *Stage) provision(ctx context.Context) error {
 
 // Kiosks is the registry's register.
 func (s *Stage) Kiosks() registry.Kiosks {
-	return registry.KiosksIn(filepath.Join(s.Dir, "registry")).Under(s.Policy.Policy())
+	return registry.KiosksIn(filepath.Join(s.home, "registry")).Under(s.Policy.Policy())
 }
 
 // NewCode has the registry give out a provisioning code for the kiosk.
 func (s *Stage) NewCode(ctx context.Context) (api.Code, error) {
-	return s.Kiosks().NewCode(ctx, KioskID, s.Policy.Root(), time.Hour, time.Now())
+	return s.Kiosks().NewCode(ctx, s.id, s.Policy.Root(), time.Hour, time.Now())
 }
 
 // free finds a loopback address that nobody listens on. It lies below the ports
@@ -282,7 +333,7 @@ port = %q
 [printer]
 url = %q
 folder = %q
-`, KioskID, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
+`, s.id, s.names[kiosk.DeviceDocument], s.names[kiosk.DeviceToken], s.names[kiosk.DeviceOfficer], s.TPM.Path(), address,
 		hex.EncodeToString(s.root[:]), s.opts.Resident, s.opts.Printer, s.opts.Folder)
 	file := filepath.Join(s.Dir, "kiosk.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -306,7 +357,7 @@ func run(f func(context.Context) error) (stop func() error) {
 
 // StartVault runs the vault on loopback.
 func (s *Stage) StartVault(ctx context.Context) error {
-	v, err := vault.Open(ctx, vault.Options{Dir: filepath.Join(s.Dir, "vault"), Root: s.root, Policy: s.Policy, Client: s.Keys.VaultClient, Log: s.opts.Log})
+	v, err := vault.Open(ctx, vault.Options{Dir: filepath.Join(s.home, "vault"), Root: s.root, Policy: s.Policy, Client: s.Keys.VaultClient, Log: s.opts.Log})
 	if err != nil {
 		return err
 	}
@@ -336,7 +387,7 @@ func (s *Stage) StartRegistry(ctx context.Context) error {
 
 // RegistryOptions open the registry while it does not run.
 func (s *Stage) RegistryOptions() registry.Options {
-	return registry.Options{Dir: filepath.Join(s.Dir, "registry"), Policy: s.Policy, Root: s.root,
+	return registry.Options{Dir: filepath.Join(s.home, "registry"), Policy: s.Policy, Root: s.root,
 		Vault: registry.VaultLink{URL: "https://" + s.addresses.vault, Root: s.vaultTLS}, Log: s.opts.Log}
 }
 
