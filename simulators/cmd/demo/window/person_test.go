@@ -33,10 +33,11 @@ type person struct {
 	width    int // of the window
 	height   int
 	language string
-	numbers  []string // typed as card access number, one after the other
-	scanner  bool     // reads the printed lines after these, in place of the card's own number
-	refuses  string   // id of the consent that is not given, if any
-	pictures string   // directory for pictures
+	numbers  []string                           // typed as card access number, one after the other
+	scanner  bool                               // reads the printed lines after these, in place of the card's own number
+	refuses  string                             // id of the consent that is not given, if any
+	instead  map[kiosk.Screen]func(kiosk.State) // what the person does on a page in place of what it asks for
+	pictures string                             // directory for pictures
 
 	onReader int // whose officer card is: 1, the one who signs on; 2, the second one; 0, none
 	states   <-chan kiosk.State
@@ -291,17 +292,23 @@ func (p *person) officer(i int) bool {
 		return p.now.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
 	}
 	p.Take(kiosk.DeviceOfficer)
-	for limit := time.Now().Add(patience); p.newest().Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard; {
-		if time.Now().After(limit) {
-			p.t.Fatal("the officer's card is not seen to go")
-		}
-	}
+	p.waits("the officer's card is seen to go", func(s kiosk.State) bool { return s.Health.Readers[kiosk.DeviceOfficer] != kiosk.ReaderCard })
 	// A window that lags still shows the page with the other card, which looks as
 	// the next one will: what is typed then meets the page between them.
 	p.look()
 	p.Officer(i)
 	p.onReader = i + 1
 	return false
+}
+
+// waits does nothing until the agent's state is so.
+func (p *person) waits(what string, so func(kiosk.State) bool) {
+	p.t.Helper()
+	for limit := time.Now().Add(patience); !so(p.newest()); {
+		if time.Now().After(limit) {
+			p.t.Fatalf("%s: not on page %q", what, p.now.Screen)
+		}
+	}
 }
 
 // changes waits until another question is asked. When none comes, the press
@@ -322,6 +329,13 @@ func (p *person) answer(s kiosk.State) {
 	p.t.Helper()
 	time.Sleep(ui.StrikeGuard) // nobody reads faster
 	w := p.words()
+	if s.Screen == kiosk.ScreenTrouble {
+		p.told(*s.Fault)
+	}
+	if does := p.instead[s.Screen]; does != nil {
+		does(s)
+		return
+	}
 	switch s.Screen {
 	case kiosk.ScreenSignOn, kiosk.ScreenApprove, kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
 		if s.PIN.Problem != kiosk.PINFine {
@@ -373,16 +387,21 @@ func (p *person) answer(s kiosk.State) {
 			}
 		}
 	case kiosk.ScreenTrouble:
-		p.troubles = append(p.troubles, s.Fault.Code)
-		if said := w.Trouble(*s.Fault); !p.mirror.reads(said.Headline) || !p.mirror.reads(said.Do) {
-			p.t.Errorf("the page about %s does not say %q", s.Fault.Code, said.Headline)
-		}
 		if s.Main == kiosk.ActionRetry {
 			p.Bring(kiosk.DeviceDocument)
 		}
 		p.hands.press(p, w.Action(s.Main))
 	default:
 		p.hands.press(p, w.Action(s.Main))
+	}
+}
+
+// told is a page about trouble: it says what is so and what to do.
+func (p *person) told(f kiosk.Fault) {
+	p.t.Helper()
+	p.troubles = append(p.troubles, f.Code)
+	if said := p.words().Trouble(f); !p.mirror.reads(said.Headline) || !p.mirror.reads(said.Do) {
+		p.t.Errorf("the page about %s does not say %q", f.Code, said.Headline)
 	}
 }
 
