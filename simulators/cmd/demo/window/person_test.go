@@ -43,7 +43,9 @@ type person struct {
 	states   <-chan kiosk.State
 	now      kiosk.State
 	seen     uint64 // question that there is a picture of
-	taken    int    // pictures
+	officers effort // what it has cost them
+	citizens effort
+	taken    int // pictures
 	troubles []kiosk.Code
 	receipt  kiosk.ReceiptView
 }
@@ -52,6 +54,35 @@ type person struct {
 type hands interface {
 	press(p *person, button string)
 	enter(p *person, digits, button string)
+}
+
+// effort is what somebody did at the window.
+type effort struct {
+	presses int // of buttons, keys of a pad apart
+	keys    int // of a pad
+	turns   int // of the presses, those that say to whom the screen is turned
+}
+
+// press has the person who is asked press a button.
+func (p *person) press(button string) {
+	p.t.Helper()
+	p.effort().presses++
+	p.hands.press(p, button)
+}
+
+// enter has the person who is asked enter digits, then press a button.
+func (p *person) enter(digits, button string) {
+	p.t.Helper()
+	p.effort().presses++
+	p.effort().keys += len(digits)
+	p.hands.enter(p, digits, button)
+}
+
+func (p *person) effort() *effort {
+	if p.now.Audience() == kiosk.AudienceOfficer {
+		return &p.officers
+	}
+	return &p.citizens
 }
 
 // keyboard uses no pointer.
@@ -225,7 +256,8 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 		if lift := p.covered(); lift != "" {
 			p.keep("turned-to-"+string(s.Audience()), img)
 			time.Sleep(ui.StrikeGuard) // nobody turns a screen faster
-			p.hands.press(p, lift)
+			p.effort().turns++
+			p.press(lift)
 			continue
 		}
 		if s.Number != p.seen {
@@ -341,13 +373,13 @@ func (p *person) answer(s kiosk.State) {
 		if s.PIN.Problem != kiosk.PINFine {
 			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
 		}
-		p.hands.enter(p, stage.OfficerPIN, w.Action(s.Main))
+		p.enter(stage.OfficerPIN, w.Action(s.Main))
 	case kiosk.ScreenLanguage:
 		other, err := words.Open(p.language)
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.hands.press(p, other.Name())
+		p.press(other.Name())
 	case kiosk.ScreenPlaceCard:
 		p.Bring(kiosk.DeviceDocument)
 	case kiosk.ScreenAccessNumber:
@@ -358,27 +390,27 @@ func (p *person) answer(s kiosk.State) {
 			p.scan(p.Chip.MRZ())
 			break
 		}
-		p.hands.enter(p, number, w.Action(s.Main))
+		p.enter(number, w.Action(s.Main))
 	case kiosk.ScreenConsent:
 		p.turn()
 		a := kiosk.ActionAccept
 		if s.Consent.ID == p.refuses {
 			a = kiosk.ActionRefuse
 		}
-		p.hands.press(p, w.Action(a))
+		p.press(w.Action(a))
 	case kiosk.ScreenInsertToken:
 		p.Bring(kiosk.DeviceToken)
 	case kiosk.ScreenChoosePIN, kiosk.ScreenRepeatPIN:
 		if s.PIN.Problem != kiosk.PINFine {
 			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
 		}
-		p.hands.enter(p, "802469", w.Action(s.Main))
+		p.enter("802469", w.Action(s.Main))
 	case kiosk.ScreenReview:
 		p.turn()
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	case kiosk.ScreenReceipt:
 		p.receipt = *s.Receipt
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	case kiosk.ScreenTakeThings:
 		for _, d := range s.Left {
 			p.Take(d)
@@ -390,9 +422,9 @@ func (p *person) answer(s kiosk.State) {
 		if s.Main == kiosk.ActionRetry {
 			p.Bring(kiosk.DeviceDocument)
 		}
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	default:
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	}
 }
 
@@ -424,7 +456,7 @@ func (p *person) turn() {
 		if _, more := p.mirror.button(on); !more {
 			return
 		}
-		p.hands.press(p, on)
+		p.press(on)
 		p.keep(string(p.now.Screen)+"-on", p.look())
 	}
 }

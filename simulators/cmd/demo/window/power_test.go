@@ -129,7 +129,7 @@ func TestPowerCut(t *testing.T) {
 		p.Take(kiosk.DeviceToken)
 		p.waits("the token is seen to go", func(s kiosk.State) bool { return s.Health.Readers[kiosk.DeviceToken] != kiosk.ReaderCard })
 		p.IssueToken(pivtoken.Options{Serial: 20_000_002})
-		p.hands.press(p, p.words().Action(s.Main))
+		p.press(p.words().Action(s.Main))
 	}}
 	p.until(at(kiosk.ScreenReceipt))
 	if want := []kiosk.Code{kiosk.CodeNotFactoryNew}; !slices.Equal(p.troubles, want) {

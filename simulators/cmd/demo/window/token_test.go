@@ -24,7 +24,7 @@ func TestTokenBlocked(t *testing.T) {
 
 	var told []kiosk.PINView
 	press := func(a kiosk.Action) func(kiosk.State) {
-		return func(kiosk.State) { p.hands.press(p, p.words().Action(a)) }
+		return func(kiosk.State) { p.press(p.words().Action(a)) }
 	}
 	p.instead = map[kiosk.Screen]func(kiosk.State){
 		kiosk.ScreenHome:        press(kiosk.ActionServices),
@@ -36,7 +36,7 @@ func TestTokenBlocked(t *testing.T) {
 			if said := p.words().Problem(*s.PIN); !p.mirror.reads(said) {
 				t.Errorf("the pad does not say %q", said)
 			}
-			p.hands.enter(p, fmt.Sprint(999990+len(told)), p.words().Action(s.Main))
+			p.enter(fmt.Sprint(999990+len(told)), p.words().Action(s.Main))
 		},
 	}
 	p.until(at(kiosk.ScreenTrouble))

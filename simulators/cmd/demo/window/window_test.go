@@ -78,7 +78,7 @@ func TestMain(m *testing.M) {
 
 // newPerson sets a stage with a running agent and a display, and puts a person
 // in front. There is no window yet.
-func newPerson(t *testing.T, name string, hands hands, width, height int, policy string) *person {
+func newPerson(t testing.TB, name string, hands hands, width, height int, policy string) *person {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
 	if err != nil {
