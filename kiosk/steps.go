@@ -139,6 +139,9 @@ func (e *enrollment) trouble(ctx context.Context, f *Fault) error {
 		default:
 			s.Main, s.Actions = ActionRetry, []Action{ActionRetry, ActionStartOver}
 		}
+		if e.officer.leaf == nil { // a citizen alone: nobody else is there to turn the screen to
+			s.Turn = TurnCitizen
+		}
 		return s
 	})
 	return err

@@ -520,6 +520,30 @@ func TestAloneReachesNothingElse(t *testing.T) {
 				t.Errorf("an officer is signed on: %s", g.seen[0].Officer)
 			}
 			works(t, s)
+
+			// Nobody is there to turn the screen to, whatever is told.
+			states, err = s.Kiosk.Desk().States(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st = <-states
+			for st.Screen != kiosk.ScreenHome {
+				st = <-states
+			}
+			if err := s.Kiosk.Desk().Send(ctx, kiosk.Intent{State: st.Number, Action: kiosk.ActionSignOff}); err != nil {
+				t.Fatal(err)
+			}
+			for st.Screen != kiosk.ScreenSignOn {
+				st = <-states
+			}
+			g = &guest{t: t, s: s, alone: true, answers: map[kiosk.Screen][]answer{kiosk.ScreenTokenPIN: pins("999991", "999992", "999993")}}
+			g.comes(kiosk.ActionTryToken)
+			g.told(kiosk.CodeOwnBlocked)
+			for _, st := range g.seen {
+				if st.Audience() != kiosk.AudienceCitizen {
+					t.Errorf("%s is for the %s", st.Screen, st.Audience())
+				}
+			}
 		})
 	}
 }

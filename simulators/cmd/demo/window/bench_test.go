@@ -180,6 +180,35 @@ func BenchmarkFrames(b *testing.B) {
 	}
 }
 
+// BenchmarkStandardEnrollment plays one enrollment with the mouse, from the
+// officer's start until the desk is free again, on one display and with a scanner or
+// without, and reports what it costs: the buttons that officer and citizen press,
+// keys of pads apart, and the seconds of people who need 0.4 of them for a page. On
+// two displays the officer presses as many less as the display is turned.
+func BenchmarkStandardEnrollment(b *testing.B) {
+	for _, scanned := range []bool{true, false} {
+		b.Run(either(scanned, "scanned", "typed"), func(b *testing.B) {
+			for b.Loop() {
+				p := newPerson(b, b.Name(), mouse{}, 1280, 800, "")
+				p.scanner = scanned
+				window := open(b, p.display, "--socket", p.Config.Kiosk.Socket, "--full-screen=true")
+				p.meet()
+				p.until(at(kiosk.ScreenHome))
+				p.officers, p.citizens = effort{}, effort{}
+				start := time.Now()
+				p.until(at(kiosk.ScreenReceipt))
+				p.until(at(kiosk.ScreenHome))
+				b.ReportMetric(time.Since(start).Seconds(), "seconds")
+				b.ReportMetric(float64(p.officers.presses), "officer-clicks")
+				b.ReportMetric(float64(p.officers.presses-p.officers.turns), "two-displays-clicks")
+				b.ReportMetric(float64(p.officers.keys), "officer-keys")
+				b.ReportMetric(float64(p.citizens.presses), "citizen-taps")
+				window.kill()
+			}
+		})
+	}
+}
+
 // build makes a program of testdata.
 func build(t testing.TB, name string) string {
 	t.Helper()

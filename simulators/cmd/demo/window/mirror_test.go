@@ -185,10 +185,13 @@ func (m *mirror) digit(r rune) {
 }
 
 // square is the side of what pictures are compared by, in pixels. The two
-// renderers place edges and letters up to two pixels apart, but agree on how
-// bright a square is; one digit more, or the ring of the focus, makes more
-// difference than that.
-const square = 48
+// renderers place edges and letters up to two pixels apart, which may be in the
+// next square, but agree on how bright a square is; one digit more, or the ring
+// of the focus, makes more difference than that.
+const (
+	square = 48
+	apart  = 2
+)
 
 // differ returns the largest difference in brightness, 0 to 255, of any two
 // squares, and where.
@@ -197,13 +200,30 @@ func differ(a, b image.Image) (most int, where image.Point) {
 	for y := bounds.Min.Y; y < bounds.Max.Y; y += square {
 		for x := bounds.Min.X; x < bounds.Max.X; x += square {
 			r := image.Rect(x, y, x+square, y+square).Intersect(bounds)
-			d := brightness(a, r) - brightness(b, r)
-			if d = max(d, -d); d > most {
+			if d := unlike(a, b, r); d > most {
 				most, where = d, r.Min
 			}
 		}
 	}
 	return most, where
+}
+
+// unlike is the difference in brightness of a square, at the place nearby where b
+// is most like a.
+func unlike(a, b image.Image, r image.Rectangle) int {
+	want := brightness(a, r)
+	least := 255
+	for _, by := range []image.Point{{}, {0, apart}, {0, -apart}, {apart, 0}, {-apart, 0}} {
+		there := r.Add(by).Intersect(b.Bounds())
+		if there.Empty() {
+			continue
+		}
+		d := want - brightness(b, there)
+		if least = min(least, max(d, -d)); least <= alike {
+			break
+		}
+	}
+	return least
 }
 
 func brightness(img image.Image, r image.Rectangle) int {

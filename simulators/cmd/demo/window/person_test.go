@@ -33,16 +33,19 @@ type person struct {
 	width    int // of the window
 	height   int
 	language string
-	numbers  []string // typed as card access number, one after the other
-	scanner  bool     // reads the printed lines after these, in place of the card's own number
-	refuses  string   // id of the consent that is not given, if any
-	pictures string   // directory for pictures
+	numbers  []string                           // typed as card access number, one after the other
+	scanner  bool                               // reads the printed lines after these, in place of the card's own number
+	refuses  string                             // id of the consent that is not given, if any
+	instead  map[kiosk.Screen]func(kiosk.State) // what the person does on a page in place of what it asks for
+	pictures string                             // directory for pictures
 
 	onReader int // whose officer card is: 1, the one who signs on; 2, the second one; 0, none
 	states   <-chan kiosk.State
 	now      kiosk.State
 	seen     uint64 // question that there is a picture of
-	taken    int    // pictures
+	officers effort // what it has cost them
+	citizens effort
+	taken    int // pictures
 	troubles []kiosk.Code
 	receipt  kiosk.ReceiptView
 }
@@ -51,6 +54,35 @@ type person struct {
 type hands interface {
 	press(p *person, button string)
 	enter(p *person, digits, button string)
+}
+
+// effort is what somebody did at the window.
+type effort struct {
+	presses int // of buttons, keys of a pad apart
+	keys    int // of a pad
+	turns   int // of the presses, those that say to whom the screen is turned
+}
+
+// press has the person who is asked press a button.
+func (p *person) press(button string) {
+	p.t.Helper()
+	p.effort().presses++
+	p.hands.press(p, button)
+}
+
+// enter has the person who is asked enter digits, then press a button.
+func (p *person) enter(digits, button string) {
+	p.t.Helper()
+	p.effort().presses++
+	p.effort().keys += len(digits)
+	p.hands.enter(p, digits, button)
+}
+
+func (p *person) effort() *effort {
+	if p.now.Audience() == kiosk.AudienceOfficer {
+		return &p.officers
+	}
+	return &p.citizens
 }
 
 // keyboard uses no pointer.
@@ -224,7 +256,8 @@ func (p *person) until(wanted func(kiosk.State) bool) *image.RGBA {
 		if lift := p.covered(); lift != "" {
 			p.keep("turned-to-"+string(s.Audience()), img)
 			time.Sleep(ui.StrikeGuard) // nobody turns a screen faster
-			p.hands.press(p, lift)
+			p.effort().turns++
+			p.press(lift)
 			continue
 		}
 		if s.Number != p.seen {
@@ -291,17 +324,23 @@ func (p *person) officer(i int) bool {
 		return p.now.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
 	}
 	p.Take(kiosk.DeviceOfficer)
-	for limit := time.Now().Add(patience); p.newest().Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard; {
-		if time.Now().After(limit) {
-			p.t.Fatal("the officer's card is not seen to go")
-		}
-	}
+	p.waits("the officer's card is seen to go", func(s kiosk.State) bool { return s.Health.Readers[kiosk.DeviceOfficer] != kiosk.ReaderCard })
 	// A window that lags still shows the page with the other card, which looks as
 	// the next one will: what is typed then meets the page between them.
 	p.look()
 	p.Officer(i)
 	p.onReader = i + 1
 	return false
+}
+
+// waits does nothing until the agent's state is so.
+func (p *person) waits(what string, so func(kiosk.State) bool) {
+	p.t.Helper()
+	for limit := time.Now().Add(patience); !so(p.newest()); {
+		if time.Now().After(limit) {
+			p.t.Fatalf("%s: not on page %q", what, p.now.Screen)
+		}
+	}
 }
 
 // changes waits until another question is asked. When none comes, the press
@@ -322,18 +361,25 @@ func (p *person) answer(s kiosk.State) {
 	p.t.Helper()
 	time.Sleep(ui.StrikeGuard) // nobody reads faster
 	w := p.words()
+	if s.Screen == kiosk.ScreenTrouble {
+		p.told(*s.Fault)
+	}
+	if does := p.instead[s.Screen]; does != nil {
+		does(s)
+		return
+	}
 	switch s.Screen {
 	case kiosk.ScreenSignOn, kiosk.ScreenApprove, kiosk.ScreenSecondOfficer, kiosk.ScreenSecondApprove:
 		if s.PIN.Problem != kiosk.PINFine {
 			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
 		}
-		p.hands.enter(p, stage.OfficerPIN, w.Action(s.Main))
+		p.enter(stage.OfficerPIN, w.Action(s.Main))
 	case kiosk.ScreenLanguage:
 		other, err := words.Open(p.language)
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		p.hands.press(p, other.Name())
+		p.press(other.Name())
 	case kiosk.ScreenPlaceCard:
 		p.Bring(kiosk.DeviceDocument)
 	case kiosk.ScreenAccessNumber:
@@ -344,27 +390,27 @@ func (p *person) answer(s kiosk.State) {
 			p.scan(p.Chip.MRZ())
 			break
 		}
-		p.hands.enter(p, number, w.Action(s.Main))
+		p.enter(number, w.Action(s.Main))
 	case kiosk.ScreenConsent:
 		p.turn()
 		a := kiosk.ActionAccept
 		if s.Consent.ID == p.refuses {
 			a = kiosk.ActionRefuse
 		}
-		p.hands.press(p, w.Action(a))
+		p.press(w.Action(a))
 	case kiosk.ScreenInsertToken:
 		p.Bring(kiosk.DeviceToken)
 	case kiosk.ScreenChoosePIN, kiosk.ScreenRepeatPIN:
 		if s.PIN.Problem != kiosk.PINFine {
 			p.t.Fatalf("page %q: %s", s.Screen, s.PIN.Problem)
 		}
-		p.hands.enter(p, "802469", w.Action(s.Main))
+		p.enter("802469", w.Action(s.Main))
 	case kiosk.ScreenReview:
 		p.turn()
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	case kiosk.ScreenReceipt:
 		p.receipt = *s.Receipt
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	case kiosk.ScreenTakeThings:
 		for _, d := range s.Left {
 			p.Take(d)
@@ -373,16 +419,21 @@ func (p *person) answer(s kiosk.State) {
 			}
 		}
 	case kiosk.ScreenTrouble:
-		p.troubles = append(p.troubles, s.Fault.Code)
-		if said := w.Trouble(*s.Fault); !p.mirror.reads(said.Headline) || !p.mirror.reads(said.Do) {
-			p.t.Errorf("the page about %s does not say %q", s.Fault.Code, said.Headline)
-		}
 		if s.Main == kiosk.ActionRetry {
 			p.Bring(kiosk.DeviceDocument)
 		}
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
 	default:
-		p.hands.press(p, w.Action(s.Main))
+		p.press(w.Action(s.Main))
+	}
+}
+
+// told is a page about trouble: it says what is so and what to do.
+func (p *person) told(f kiosk.Fault) {
+	p.t.Helper()
+	p.troubles = append(p.troubles, f.Code)
+	if said := p.words().Trouble(f); !p.mirror.reads(said.Headline) || !p.mirror.reads(said.Do) {
+		p.t.Errorf("the page about %s does not say %q", f.Code, said.Headline)
 	}
 }
 
@@ -405,7 +456,7 @@ func (p *person) turn() {
 		if _, more := p.mirror.button(on); !more {
 			return
 		}
-		p.hands.press(p, on)
+		p.press(on)
 		p.keep(string(p.now.Screen)+"-on", p.look())
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"enrollkiosk/simulators/idcard"
 	"enrollkiosk/simulators/pcscd"
 	"enrollkiosk/simulators/specimen"
+	"enrollkiosk/sync/queue"
 )
 
 // What the tests of this process share: libpcsclite reads its daemon's address
@@ -41,6 +42,14 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	queue.RunCheck()
+	if file := os.Getenv(envAgent); file != "" {
+		if err := runAgent(file); err != nil {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "window")
 		if err != nil {
@@ -69,7 +78,7 @@ func TestMain(m *testing.M) {
 
 // newPerson sets a stage with a running agent and a display, and puts a person
 // in front. There is no window yet.
-func newPerson(t *testing.T, name string, hands hands, width, height int, policy string) *person {
+func newPerson(t testing.TB, name string, hands hands, width, height int, policy string) *person {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "stage") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -196,7 +205,7 @@ func TestMouseAlone(t *testing.T) {
 // citizen is left.
 func (p *person) finish(before *image.RGBA) {
 	p.t.Helper()
-	after := p.until(at(kiosk.ScreenHome))
+	p.back(before)
 	final := []byte(p.receipt.Final)
 	id, err := receipt.RecordID(final)
 	if err != nil {
@@ -205,6 +214,12 @@ func (p *person) finish(before *image.RGBA) {
 	if _, err := receipt.Verify(final, checkpoint.Log{Key: p.Keys.LogKey}, id); err != nil || fmt.Sprintf("%x", id) != p.receipt.RecordID {
 		p.t.Errorf("receipt of record %s: %v", p.receipt.RecordID, err)
 	}
+}
+
+// back goes to the home page, where nothing of the citizen is left.
+func (p *person) back(before *image.RGBA) {
+	p.t.Helper()
+	after := p.until(at(kiosk.ScreenHome))
 	if s := p.now; s.Holder != nil || s.Consent != nil || s.Review != nil || s.Receipt != nil || s.Checks != nil {
 		p.t.Error("the home page's state carries something of the citizen")
 	}
