@@ -254,6 +254,10 @@ func TestAttacks(t *testing.T) {
 			a.jwt = signJWS(t, foreign.Key.(*ecdsa.PrivateKey), map[jose.HeaderKey]any{"typ": "dc+sd-jwt", "x5c": x5c(append(foreign.Chain, ca.Cert))}, payloadOf(t, a.jwt))
 			return a.rebind(t, "")
 		}, credential.ErrChain},
+		"the root in the chain": {func(t *testing.T, a *attack) string {
+			a.jwt = signJWS(t, a.issuer.Key.(*ecdsa.PrivateKey), map[jose.HeaderKey]any{"typ": "dc+sd-jwt", "x5c": x5c(append(a.issuer.Chain, a.ca.Cert))}, payloadOf(t, a.jwt))
+			return a.rebind(t, "")
+		}, credential.ErrChain},
 		"another issuer of the same CA": {func(t *testing.T, a *attack) string {
 			other := a.ca.Issuer(t, "https://other.example")
 			a.jwt = signJWS(t, other.Key.(*ecdsa.PrivateKey), map[jose.HeaderKey]any{"typ": "dc+sd-jwt", "x5c": x5c(other.Chain)}, payloadOf(t, a.jwt))

@@ -159,6 +159,10 @@ func TestRequestAttacks(t *testing.T) {
 			s.asked.ResponseURI = "https://site.example@phish.example/response"
 			return s.sign(t)
 		}, credential.ErrSite},
+		"answer with a user name at the site": {func(t *testing.T, s *asking) string {
+			s.asked.ResponseURI = "https://phish.example@site.example/response"
+			return s.sign(t)
+		}, credential.ErrSite},
 		"answer in the clear": {func(t *testing.T, s *asking) string {
 			s.asked.ResponseURI = "http://site.example/response"
 			return s.sign(t)
