@@ -52,8 +52,10 @@ var allowed = map[string][]string{
 	"registry/expect": {"registry/policy", "hsm", "hsm/attest"},
 	"registry/witness": {"registry/checkpoint", "registry/internal/...", "github.com/transparency-dev/formats/...",
 		"github.com/transparency-dev/merkle/...", "golang.org/x/mod/sumdb/note"},
-	"registry/audit": {"registry/checkpoint", "registry/receipt", "registry/internal/keyfile"},
-	"registry/api":   {"registry/record", "registry/checkpoint", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
+	"registry/audit":                     {"registry/checkpoint", "registry/receipt", "registry/internal/keyfile"},
+	"registry/api":                       {"registry/record", "registry/checkpoint", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
+	"registry/credential":                {"github.com/go-jose/go-jose/v4"},
+	"registry/credential/credentialtest": {"registry/credential"}, // tests only
 	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/prometheus/client_golang/...", "github.com/pelletier/go-toml/v2"},
