@@ -1,7 +1,6 @@
 package station
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,11 +51,7 @@ func openActivity(c Config, now time.Time) (*activity, error) {
 		return a, nil
 	}
 	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err = d.Decode(&a.kept); err == nil && d.More() {
-			err = errors.New("trailing data")
-		}
+		err = strictly(b, &a.kept)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("counts of officers' activity, %s: %w", a.file, err)

@@ -1,7 +1,6 @@
 package station
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -155,9 +154,7 @@ func (c custody) Notes(context.Context) (notes []kiosk.CustodyNote, err error) {
 
 func parseNote(number string, b []byte) (n kiosk.CustodyNote, err error) {
 	var f noteFile
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil || d.More() {
+	if err := strictly(b, &f); err != nil {
 		return n, ErrNote
 	}
 	n = kiosk.CustodyNote{Number: number, Key: f.Key, Saved: f.Saved}

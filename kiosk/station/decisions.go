@@ -1,7 +1,6 @@
 package station
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,9 +73,7 @@ func openDecisions(c Config, log *slog.Logger) (*decisions, error) {
 	case err != nil:
 		return nil, fmt.Errorf("decisions about delivered records: %w", err)
 	}
-	r := json.NewDecoder(bytes.NewReader(b))
-	r.DisallowUnknownFields()
-	if err := r.Decode(&d.known); err != nil || r.More() || d.known == nil {
+	if err := strictly(b, &d.known); err != nil || d.known == nil {
 		log.Warn("the file of decisions is damaged: they are asked for again", "file", d.file, "cause", err)
 		d.known = map[api.ID]Decision{}
 	}

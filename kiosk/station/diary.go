@@ -1,7 +1,6 @@
 package station
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -42,9 +41,7 @@ func openDiary(c Config, log *slog.Logger) (*diary, error) {
 	case err != nil:
 		return nil, fmt.Errorf("the days' counts: %w", err)
 	}
-	r := json.NewDecoder(bytes.NewReader(b))
-	r.DisallowUnknownFields()
-	if err := r.Decode(&d.days); err != nil || r.More() || d.days == nil {
+	if err := strictly(b, &d.days); err != nil || d.days == nil {
 		log.Warn("the file of the days' counts is damaged and set aside", "file", d.file, "cause", err)
 		d.days = map[string]map[string]kiosk.DayCounts{}
 		if err := os.Rename(d.file, d.file+".damaged"); err != nil {

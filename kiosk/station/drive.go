@@ -14,7 +14,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"enrollkiosk/kiosk/durable"
@@ -71,9 +70,7 @@ func waiting(ctx context.Context, open *queue.Queue) ([]waitingRecord, error) {
 // sign signs a manifest that is this kiosk's, under the policy in force.
 func (k keeper) sign(ctx context.Context, argument string) ([]byte, error) {
 	var m parcel.Manifest
-	d := json.NewDecoder(strings.NewReader(argument))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
+	if err := strictly([]byte(argument), &m); err != nil {
 		return nil, fmt.Errorf("%w: %w", parcel.ErrForm, err)
 	}
 	p, err := k.policies.current()
@@ -117,9 +114,7 @@ type settleQuestion struct {
 // settle believes an answer as the client does, and keeps it as the courier does.
 func (k keeper) settle(ctx context.Context, argument string) (Settlement, error) {
 	var q settleQuestion
-	d := json.NewDecoder(strings.NewReader(argument))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
+	if err := strictly([]byte(argument), &q); err != nil {
 		return Settlement{}, err
 	}
 	got, err := api.Decode[api.RecordStatus](bytes.NewReader(q.Status))
