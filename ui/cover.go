@@ -103,17 +103,22 @@ func (u *UI) lift() {
 // nothing of it.
 func (d *drawing) covered() page {
 	say := func(l words.Label) string { return d.w.Label(l, nil) }
+	p, name := page{title: say(words.WaitTitle), lead: say(words.Wait)}, "officer-at-work"
 	switch d.cover {
 	case toOfficer:
-		return page{title: say(words.CoverOfficerTitle), lead: say(words.CoverOfficer),
-			buttons: []*button{newButton(say(words.CoverOfficerLift), mainButton, d.u.lift)}}
+		p, name = page{title: say(words.CoverOfficerTitle), lead: say(words.CoverOfficer),
+			buttons: []*button{newButton(say(words.CoverOfficerLift), mainButton, d.u.lift)}}, "turn-to-officer"
 	case toCitizen:
-		return page{title: say(words.CoverCitizenTitle), lead: say(words.CoverCitizen),
-			buttons: []*button{newButton(say(words.CoverCitizenLift), mainButton, d.u.lift)}}
+		p, name = page{title: say(words.CoverCitizenTitle), lead: say(words.CoverCitizen),
+			buttons: []*button{newButton(say(words.CoverCitizenLift), mainButton, d.u.lift)}}, "turn-to-citizen"
 	case other:
-		return page{title: say(words.OtherScreenTitle), lead: d.w.Label(words.OtherScreen, words.Args{"page": d.w.Title(d.s.Screen)})}
+		p, name = page{title: say(words.OtherScreenTitle), lead: d.w.Label(words.OtherScreen, words.Args{"page": d.w.Title(d.s.Screen)})}, "citizen-at-work"
 	case idle:
-		return page{title: say(words.IdleTitle), lead: say(words.Idle)}
+		p, name = page{title: say(words.IdleTitle), lead: say(words.Idle)}, "welcome"
 	}
-	return page{title: say(words.WaitTitle), lead: say(words.Wait)}
+	room := d.below(p.title, p.lead) + barHigh - d.barHigh(p)
+	if high := min(330, room/d.look.room()); high > 100 { // a cover is never turned for its picture
+		p.body = d.illustration(name, high*4/3, high)
+	}
+	return p
 }

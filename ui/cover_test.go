@@ -176,3 +176,46 @@ func TestClosedByAnOfficer(t *testing.T) {
 		t.Errorf("ended %d times", ended)
 	}
 }
+
+// covers are one of each kind: whose window, who is in front of it, and what for.
+var covers = []struct {
+	name    string
+	side    Side
+	front   kiosk.Audience
+	state   kiosk.State
+	cover   cover
+	drawing string
+}{
+	{"to-officer", Turned, kiosk.AudienceCitizen, kiosk.State{Screen: kiosk.ScreenCompare, Turn: kiosk.TurnOfficer}, toOfficer, "turn-to-officer"},
+	{"to-citizen", Turned, kiosk.AudienceOfficer, kiosk.State{Screen: kiosk.ScreenWelcome, Turn: kiosk.TurnCitizen}, toCitizen, "turn-to-citizen"},
+	{"waiting", Citizen, kiosk.AudienceBoth, kiosk.State{Screen: kiosk.ScreenCompare, Turn: kiosk.TurnOfficer}, waiting, "officer-at-work"},
+	{"idle", Citizen, kiosk.AudienceBoth, kiosk.State{Screen: kiosk.ScreenHome, Turn: kiosk.TurnOfficer}, idle, "welcome"},
+	{"other", Officer, kiosk.AudienceBoth, kiosk.State{Screen: kiosk.ScreenChoosePIN, Turn: kiosk.TurnCitizen}, other, "citizen-at-work"},
+}
+
+// Every cover has its own drawing, and is whole on one page, in every language and
+// size of text.
+func TestCoversFit(t *testing.T) {
+	for _, size := range []fyne.Size{large, least, full} {
+		for _, percent := range TextSizes() {
+			b := newBench(t, size)
+			b.look(Look{Text: percent})
+			for _, l := range words.Languages() {
+				for i, c := range covers {
+					s := c.state
+					s.Number, s.Language, s.Languages, s.Simulated = uint64(i+1), l, words.Languages(), true
+					b.Serve(c.side)
+					b.front, b.found = c.front, true
+					b.draw(s)
+					b.fits()
+					if got := b.coverOf(b.shown); got != c.cover || !slices.Equal(b.drawings(), []string{c.drawing}) {
+						t.Errorf("%v %d %% %s: cover %s is %d with %v", size, percent, l, c.name, got, b.drawings())
+					}
+					if b.button(b.book(l).Label(words.PageOn, nil)) != nil {
+						t.Errorf("%v %d %% %s: cover %s has several pages", size, percent, l, c.name)
+					}
+				}
+			}
+		}
+	}
+}

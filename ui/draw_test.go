@@ -385,6 +385,52 @@ func TestEveryTroubleIsTold(t *testing.T) {
 	}
 }
 
+// Every trouble has a drawing of what is to be done or of what it is about, and every
+// drawing is on a page.
+func TestEveryTroubleIsDrawn(t *testing.T) {
+	b := newBench(t, large)
+	seen := map[string]bool{}
+	for _, s := range everyTrouble("en") {
+		b.draw(s.State)
+		all := b.drawings()
+		if len(all) != 1 {
+			t.Errorf("%s: drawings %v", s.Name, all)
+		}
+		for _, name := range all {
+			seen[name] = true
+		}
+	}
+	for _, same := range [][]kiosk.Code{{kiosk.CodeCardMute, kiosk.CodeCardRemoved}, {kiosk.CodeReaderMissing, kiosk.CodeCardRemoved}, {kiosk.CodeUnreachable, kiosk.CodeClock},
+		{kiosk.CodeDiskFull, kiosk.CodeTPMFailed}, {kiosk.CodeTokenRemoved, kiosk.CodeTokenPINBlocked}, {kiosk.CodeOfficerRemoved, kiosk.CodeTokenRemoved}} {
+		if about(same[0]) == about(same[1]) {
+			t.Errorf("%s and %s have the same drawing", same[0], same[1])
+		}
+	}
+	for _, s := range samples.All("en") {
+		b.draw(s.State)
+		for _, name := range b.drawings() {
+			seen[name] = true
+		}
+	}
+	for _, c := range covers {
+		seen[c.drawing] = true
+	}
+	files, err := drawings.ReadDir("icons")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		svg, err := drawings.ReadFile("icons/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(f.Name(), ".svg")
+		if strings.Contains(string(svg), `width="360"`) && !seen[name] {
+			t.Errorf("the drawing %s is on no page", name)
+		}
+	}
+}
+
 // What the public log has shown amiss stands on the home screen, while there is
 // something amiss.
 func TestHomeShowsTheLogAlarm(t *testing.T) {

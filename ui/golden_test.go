@@ -55,6 +55,15 @@ func TestGolden(t *testing.T) {
 				want[s.Name+".png"] = true
 				b.golden(t, filepath.Join(dir, s.Name+".png"))
 			}
+			for i, c := range covers {
+				s := c.state
+				s.Number, s.Language, s.Simulated = uint64(i+1), set.language, true
+				b.Serve(c.side)
+				b.front, b.found = c.front, true
+				b.draw(s)
+				want["cover-"+c.name+".png"] = true
+				b.golden(t, filepath.Join(dir, "cover-"+c.name+".png"))
+			}
 			have, err := os.ReadDir(dir)
 			if err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,6 +195,17 @@ func leaves(root fyne.CanvasObject) []leaf {
 		}
 	}
 	walk(root, fyne.NewPos(0, 0), nil)
+	return all
+}
+
+// drawings lists the illustrations on the page.
+func (b *bench) drawings() (all []string) {
+	for _, l := range leaves(b.page.root) {
+		if img, ok := l.o.(*canvas.Image); ok && img.Resource != nil && l.size.Width > 100 {
+			name := strings.TrimSuffix(img.Resource.Name(), ".svg")
+			all = append(all, name[strings.Index(name, "-")+1:])
+		}
+	}
 	return all
 }
 

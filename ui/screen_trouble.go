@@ -21,25 +21,58 @@ func (d *drawing) trouble() page {
 	text := stack(20,
 		notice(cautPale, caution, beside(18, []float32{0, 1}, sign("warning"), stack(8, body(t.Do).bold(), body(t.Safe)))),
 		panel(staff))
-	p := d.standard(text)
-	if name := about(f.Code); name != "" {
-		p.body = beside(32, []float32{1, 0}, text, container.New(startLayout{}, d.illustration(name, 320, 240)))
-	}
+	p := d.standard(beside(32, []float32{1, 0}, text, container.New(startLayout{}, d.illustration(about(f.Code), 320, 240))))
 	p.title, p.lead, p.say = t.Headline, "", t.Do+" "+t.Safe
 	return p
 }
 
-// about is the drawing of the thing that a code is about, or none.
+// about is the drawing of what is to be done about a code, or of the thing that it
+// is about.
 func about(c kiosk.Code) string {
-	switch {
-	case c == kiosk.CodeServiceMissing, c == kiosk.CodeReaderMissing:
-		return ""
-	case strings.HasPrefix(string(c), "K-CARD-"):
-		return "place-card"
-	case strings.HasPrefix(string(c), "K-TOKEN-"):
-		return "insert-token"
-	case strings.HasPrefix(string(c), "K-OFFICER-"):
-		return "officer-card"
+	switch c {
+	case kiosk.CodeServiceMissing, kiosk.CodeReaderMissing, kiosk.CodeModuleMissing:
+		return "reader-unplugged"
+	case kiosk.CodeCardMute:
+		return "turn-card"
+	case kiosk.CodeWrongAccess:
+		return "card-number"
+	case kiosk.CodeNotEMRTD, kiosk.CodeAccessDenied, kiosk.CodeKindRefused, kiosk.CodeExpired, kiosk.CodeUnreadable, kiosk.CodeCannotProve:
+		return "other-card"
+	case kiosk.CodeTokenPINBlocked, kiosk.CodeOwnBlocked:
+		return "token-locked"
+	case kiosk.CodeTouchTimeout, kiosk.CodeOwnTouch:
+		return "touch-token"
+	case kiosk.CodeKeyWaits, kiosk.CodeTooMany, kiosk.CodeTimedOut:
+		return "clock"
+	case kiosk.CodeOffline:
+		return "no-network"
+	case kiosk.CodeNotWritten:
+		return "disk"
 	}
-	return ""
+	class, _, _ := strings.Cut(strings.TrimPrefix(string(c), "K-"), "-")
+	switch class {
+	case "CARD":
+		return "place-card"
+	case "PROOF":
+		return "officer-helps" // nobody is accused
+	case "TOKEN", "OWN":
+		return "insert-token"
+	case "KEY", "TPM":
+		return "security-chip"
+	case "RECEIPT":
+		return "show-receipt"
+	case "OFFICER":
+		return "officer-card"
+	case "QUEUE":
+		return "disk"
+	case "POLICY", "KIOSK":
+		return "rules"
+	case "CLOCK":
+		return "clock"
+	case "ASK", "NET", "LOG":
+		return "no-network"
+	case "PRINT":
+		return "printer"
+	}
+	return "kiosk-trouble"
 }

@@ -50,8 +50,9 @@ type Server struct {
 	conn *xgb.Conn
 	root xproto.Window
 
-	mu     sync.Mutex
-	placed map[Window]bool
+	mu       sync.Mutex
+	placed   map[Window]bool
+	keyboard Window // who was given the keyboard last; 0 before that
 }
 
 // Open connects to the X server that DISPLAY names. Errors: ErrNoServer.
@@ -138,7 +139,9 @@ func (s *Server) Displays() ([]Display, error) {
 // Follow calls changed, on one goroutine, whenever displays may have come, gone or
 // moved, until ctx ends or the server is gone. Before that it hides the windows
 // that were placed, if a picture has moved: what stood on one display may be seen
-// on another by now. Place and show them again. Call it once.
+// on another by now. Place and show them again. It also gives the keyboard back to
+// the window that was given it, when something takes it away: the keys of a window
+// manager do. Call it once.
 func (s *Server) Follow(ctx context.Context, changed func()) {
 	stop := context.AfterFunc(ctx, s.conn.Close)
 	defer stop()
@@ -147,14 +150,32 @@ func (s *Server) Follow(ctx context.Context, changed func()) {
 		if event == nil && err == nil {
 			return
 		}
-		e, ok := event.(randr.NotifyEvent)
-		if !ok {
-			continue
+		switch e := event.(type) {
+		case randr.NotifyEvent:
+			if e.SubCode == randr.NotifyCrtcChange {
+				s.hide()
+			}
+			changed()
+		case xproto.FocusOutEvent:
+			if e.Mode != xproto.NotifyModeGrab { // which ends by itself
+				s.takeBack()
+			}
 		}
-		if e.SubCode == randr.NotifyCrtcChange {
-			s.hide()
-		}
-		changed()
+	}
+}
+
+// takeBack gives the keyboard to the window that was given it last, when none of the
+// placed ones has it.
+func (s *Server) takeBack() {
+	now, err := xproto.GetInputFocus(s.conn).Reply()
+	if err != nil {
+		return // the server is gone
+	}
+	s.mu.Lock()
+	w, ours := s.keyboard, s.placed[Window(now.Focus)]
+	s.mu.Unlock()
+	if w != 0 && !ours {
+		s.Focus(w)
 	}
 }
 
@@ -190,7 +211,7 @@ func (s *Server) Adopt(w Window, bounds image.Rectangle) error {
 			return ErrKept
 		}
 	}
-	if err := xproto.ChangeWindowAttributesChecked(s.conn, win, xproto.CwOverrideRedirect, []uint32{1}).Check(); err != nil {
+	if err := xproto.ChangeWindowAttributesChecked(s.conn, win, xproto.CwOverrideRedirect|xproto.CwEventMask, []uint32{1, xproto.EventMaskFocusChange}).Check(); err != nil {
 		return fmt.Errorf("take window from its manager: %w", err)
 	}
 	if err := s.Place(w, bounds); err != nil {
@@ -219,6 +240,9 @@ func (s *Server) Place(w Window, bounds image.Rectangle) error {
 // Focus gives the keyboard to an adopted window. It does nothing while the window
 // is not shown.
 func (s *Server) Focus(w Window) {
+	s.mu.Lock()
+	s.keyboard = w
+	s.mu.Unlock()
 	// Where it is not shown the server refuses; whoever shows it focuses it again.
 	_ = xproto.SetInputFocusChecked(s.conn, xproto.InputFocusPointerRoot, xproto.Window(w), xproto.TimeCurrentTime).Check()
 }
