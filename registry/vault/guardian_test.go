@@ -129,6 +129,7 @@ func TestGuardianRefusals(t *testing.T) {
 		{"a day too young", of(child).under(guardianOf(t, card(t, dayYounger(aged("G00000003", "TIM", 18)), idcard.Options{})), nil), api.CodeGuardian},
 		{"a youth", of(child).under(guardianOf(t, youth), nil), api.CodeGuardian},
 		{"the child", of(child).under(guardianOf(t, child), nil), api.CodeGuardian},
+		{"a document of the child's number", of(child).under(guardianOf(t, card(t, aged("C00000001", "ANNA", 40), idcard.Options{})), nil), api.CodeGuardian},
 		{"DG1 of another", good(func(id *record.Identity) {
 			id.Guardian.Files[uint16(lds.DG1)] = secret.New(stranger.File(uint16(lds.DG1)))
 		}), api.CodeGuardian},
