@@ -4,7 +4,6 @@ import (
 	"fyne.io/fyne/v2/container"
 
 	"enrollkiosk/kiosk"
-	"enrollkiosk/kiosk/words"
 )
 
 // noteLetter accepts the characters of a note, in either case.
@@ -36,15 +35,16 @@ func (d *drawing) guardianNote() page {
 	}
 	entry.submit = submit
 	var keys []place
-	for _, r := range "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ-./" {
+	for _, r := range "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZ-/" {
 		keys = append(keys, place{d.character(r, entry), 1})
 	}
-	keys = append(keys, place{d.deleteKey(entry), 3})
+	keys = append(keys, place{d.deleteKey(entry), 2})
 	title, lead := d.w.Heading(d.s)
 	return page{
-		title:   title,
-		lead:    lead,
-		body:    stack(14, entry, beside(32, []float32{1, 0}, stack(16, mistake(d.problem(d.w.Problem(view)), 22), label(d.w.Label(words.TouchToType, nil))), container.New(startLayout{}, keyRows(66, 62, 7, keys...)))),
+		title: title,
+		lead:  lead,
+		body: stack(14, entry, beside(32, []float32{1, 0}, stack(16, mistake(d.problem(d.w.Problem(view)), 22)),
+			container.New(startLayout{}, keyRows(66, 62, 10, keys...)))),
 		buttons: append(d.buttons(), newButton(d.w.Action(kiosk.ActionNote), mainButton, submit)),
 		entry:   entry,
 		focus:   entry,
