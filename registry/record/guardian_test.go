@@ -55,6 +55,20 @@ func TestGuardianIsSealed(t *testing.T) {
 	}
 }
 
+// What was sealed before there were guardians is written as it was.
+func TestIdentityWithoutGuardian(t *testing.T) {
+	const want = `{"document":"prc-resident","files":[{"id":1,"bytes":"AQ"}],"access":"","report":"e30","consents":[],"checks":[{"code":"face-matches","passed":true,"note":""}],` +
+		`"token_admin":{"puk":"MTI","management_key":"MzQ"}}`
+	id := record.Identity{Document: record.PRCResident, Files: map[uint16]secret.Text{1: secret.New([]byte{1})}, Report: []byte("{}"), Consents: []record.ConsentText{},
+		Checks: []record.Check{{Code: "face-matches", Passed: true}}, TokenAdmin: &record.TokenAdmin{PUK: secret.FromString("12"), ManagementKey: secret.FromString("34")}}
+	if got, err := record.Plaintext(id); err != nil || string(got) != want {
+		t.Errorf("%s (%v)", got, err)
+	}
+	if got, err := record.ParseIdentity([]byte(want)); err != nil || got.Guardian != nil {
+		t.Errorf("an old identity: %v", err)
+	}
+}
+
 func TestGuardianForm(t *testing.T) {
 	for name, edit := range map[string]func(*record.Guardian){
 		"no document":        func(g *record.Guardian) { g.Document = "" },
@@ -128,4 +142,35 @@ func TestGuardianChallenge(t *testing.T) {
 		delete(changed, f)
 		again(fmt.Sprintf("file %04X left out", f), c, key, changed)
 	}
+}
+
+// FuzzParseIdentity reads what a hostile kiosk may have sealed. What is taken has one
+// encoding, and a guardian in it is whole.
+func FuzzParseIdentity(f *testing.F) {
+	plain := specimenIdentity()
+	guarded := specimenIdentity()
+	guarded.Guardian = specimenGuardian()
+	for _, id := range []record.Identity{plain, guarded} {
+		text, err := record.Plaintext(id)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		id, err := record.ParseIdentity(text)
+		if err != nil {
+			if !errors.Is(err, record.ErrForm) {
+				t.Errorf("refused with %v", err)
+			}
+			return
+		}
+		again, err := record.Plaintext(id)
+		if err != nil || !bytes.Equal(again, text) {
+			t.Errorf("%q is taken and would be written %q (%v)", text, again, err)
+		}
+		if g := id.Guardian; g != nil && (len(g.Files) == 0 || g.Shown == "" || g.Shown == record.OtherProof && g.Note.Len() == 0) {
+			t.Error("half a guardian")
+		}
+	})
 }
