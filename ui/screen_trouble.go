@@ -34,7 +34,7 @@ func about(c kiosk.Code) string {
 	switch {
 	case c == kiosk.CodeServiceMissing, c == kiosk.CodeReaderMissing:
 		return ""
-	case strings.HasPrefix(string(c), "K-CARD-"):
+	case strings.HasPrefix(string(c), "K-CARD-"), strings.HasPrefix(string(c), "K-GUARDIAN-"):
 		return "place-card"
 	case strings.HasPrefix(string(c), "K-TOKEN-"):
 		return "insert-token"

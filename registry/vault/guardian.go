@@ -11,6 +11,10 @@ import (
 	"enrollkiosk/smartcard/identity"
 )
 
+// aSitting is how long an enrollment may take: who is old enough for less than that
+// may have begun with a guardian.
+const aSitting = time.Hour
+
 // age holds that a guardian stands beside who is too young at the time of capture,
 // and beside nobody else. Where a document leaves it open whether its holder is old
 // enough, officers may have said so: then its lack of that is one more.
@@ -18,7 +22,7 @@ func (r *rules) age(p record.Payload, id record.Identity, holder party, at time.
 	first, last := holder.Born(at)
 	young, perhapsNot := r.policy.Minors.Young(last, at), !r.policy.Minors.Young(first, at)
 	switch {
-	case !young && id.Guardian != nil:
+	case !r.policy.Minors.Young(last, at.Add(-aSitting)) && id.Guardian != nil:
 		return nil, chain.Refuse(api.CodeGuardian, "the holder is old enough to decide alone")
 	case !young || id.Guardian != nil:
 		return holder.lacks, nil

@@ -86,7 +86,7 @@ func TestGuardianRefusals(t *testing.T) {
 	k := w.Kiosk(t, "KIOSK-0001")
 	child, sibling := card(t, aged("C00000001", "KIM", 13), idcard.Options{}), card(t, aged("C00000002", "LEE", 9), idcard.Options{})
 	parent, stranger := card(t, aged("G00000001", "ANNA", 40), idcard.Options{}), card(t, aged("G00000002", "EVA", 41), idcard.Options{})
-	youth, adult := card(t, aged("Y00000001", "MAX", 17), idcard.Options{}), card(t, aged("A00000001", "ZOE", 14), idcard.Options{})
+	youth, adult := card(t, aged("Y00000001", "MAX", 17), idcard.Options{}), card(t, dayOlder(aged("A00000001", "ZOE", 14)), idcard.Options{})
 	faulty := func(f idcard.Fault) *idcard.Chip {
 		return card(t, aged("G00000001", "ANNA", 40), idcard.Options{Faults: []idcard.Fault{f}})
 	}
@@ -126,7 +126,7 @@ func TestGuardianRefusals(t *testing.T) {
 		{"expired", of(child).under(guardianOf(t, faulty(idcard.Expired)), nil), api.CodeGuardian},
 		{"unknown state", of(child).under(guardianOf(t, faulty(idcard.UnknownCSCA)), nil), api.CodeGuardian},
 		{"changed name", of(child).under(guardianOf(t, faulty(idcard.TamperedDG1)), nil), api.CodeGuardian},
-		{"a day too young", of(child).under(guardianOf(t, card(t, dayYounger(aged("G00000003", "TIM", 18)), idcard.Options{})), nil), api.CodeGuardian},
+		{"days too young", of(child).under(guardianOf(t, card(t, daysYounger(aged("G00000003", "TIM", 18)), idcard.Options{})), nil), api.CodeGuardian},
 		{"a youth", of(child).under(guardianOf(t, youth), nil), api.CodeGuardian},
 		{"the child", of(child).under(guardianOf(t, child), nil), api.CodeGuardian},
 		{"a document of the child's number", of(child).under(guardianOf(t, card(t, aged("C00000001", "ANNA", 40), idcard.Options{})), nil), api.CodeGuardian},
@@ -161,13 +161,48 @@ func TestGuardianRefusals(t *testing.T) {
 	active("guardian", of(parent))
 	active("child", good(nil))
 	active("sibling", of(sibling).under(guardianOf(t, parent), nil))
-	active("14 today", of(adult))
+	active("14 years and a day", of(adult))
 	active("youth", of(youth))
 }
 
-func dayYounger(p idcard.Person) idcard.Person {
-	p.Birth = p.Birth.AddDate(0, 0, 1)
+// Tests may run at midnight.
+func daysYounger(p idcard.Person) idcard.Person {
+	p.Birth = p.Birth.AddDate(0, 0, 2)
 	return p
+}
+
+func dayOlder(p idcard.Person) idcard.Person {
+	p.Birth = p.Birth.AddDate(0, 0, -1)
+	return p
+}
+
+// Who becomes old enough while sitting at the kiosk may have begun with a guardian,
+// and needs none any more.
+func TestGuardianAtMidnight(t *testing.T) {
+	w := agesAsked(t, "")
+	v := open(t, w.VaultOptions())
+	holder := registrytest.NewDevice(t)
+	child := plainly(t, card(t, aged("C00000001", "KIM", 13), idcard.Options{}))
+	var guarded, alone record.Identity
+	payload := w.Kiosk(t, "KIOSK-0001").Make(t, registrytest.Spec{Holder: &holder, Identity: child.under(guardianOf(t, card(t, aged("G00000001", "ANNA", 40), idcard.Options{})),
+		func(id *record.Identity) { guarded, alone = *id, *id })}).Record().Payload()
+	alone.Guardian = nil
+	birthday := aged("", "", 13).Birth.AddDate(14, 0, 0)
+	for _, c := range []struct {
+		at             time.Time
+		guarded, alone bool
+	}{
+		{birthday.Add(-time.Second), true, false},
+		{birthday, true, true},
+		{birthday.Add(59 * time.Minute), true, true},
+		{birthday.Add(time.Hour), false, true},
+	} {
+		for id, want := range map[*record.Identity]bool{&guarded: c.guarded, &alone: c.alone} {
+			if _, _, err := vault.Known(v, payload, *id, c.at); (err == nil) != want {
+				t.Errorf("%v, with a guardian %v: %v", c.at, id.Guardian != nil, err)
+			}
+		}
+	}
 }
 
 // No byte of the guardian's evidence can be another one.
@@ -277,7 +312,7 @@ func TestAgeNotShown(t *testing.T) {
 	})
 	judge(t, agesAsked(t, acceptsAgeless), []attempt{
 		{"said, and a guardian beside", ancient.under(parent, nil), ageOnly, false},
-		{"said of who is old enough", plainly(t, card(t, aged("A00000001", "ZOE", 14), idcard.Options{})), ageOnly, false},
+		{"said of who is old enough", plainly(t, card(t, dayOlder(aged("A00000001", "ZOE", 14)), idcard.Options{})), ageOnly, false},
 		{"a century, said", ancient, ageOnly, true},
 		{"an unknown year, said", of, ageOnly, true},
 	})
