@@ -302,7 +302,7 @@ func (a *Agent) newEnrollment(d *desk, o officer) *enrollment {
 func (a *Agent) attend(ctx context.Context, e *enrollment, errand func(context.Context) error) error {
 	language := e.d.base.Language
 	e.d.citizen = true
-	defer func() { e.d.base.Language, e.d.citizen = language, false }()
+	defer func() { e.d.base.Language, e.d.base.Guardian, e.d.citizen = language, nil, false }()
 	err := errand(ctx)
 	if err != nil && ctx.Err() == nil && !e.saved {
 		a.note(e.officer, DayCounts{Ended: map[Ending]int{ending(err): 1}})
@@ -511,6 +511,9 @@ func (a *Agent) watch(ctx context.Context, out chan Health) {
 			}
 			if h.Readers[DeviceOfficer] == ReaderCard && r[DeviceOfficer] != ReaderCard {
 				a.left.Add(1)
+			}
+			if there := h.Readers[DeviceDocument]; (there == ReaderCard || there == ReaderMute) && r[DeviceDocument] != there {
+				h.documents++
 			}
 			h.Readers = r
 			send()

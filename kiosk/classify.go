@@ -36,6 +36,8 @@ var (
 	errSamePerson     = errors.New("the second officer is the one who signed on: another officer must agree")
 	errKindRefused    = errors.New("this kind of document is not accepted: use another one")
 	errCannotProve    = errors.New("the document lacks a proof that the policy wants: use another one")
+	errGuardianYoung  = errors.New("the guardian is not of age: another guardian must come")
+	errGuardianSame   = errors.New("the document is the citizen's own: put the guardian's on the reader")
 	errQuota          = errors.New("no more enrollments are allowed today")
 	ErrOfficerUnknown = errors.New("the card is not an officer's: use an officer's card")
 )
@@ -116,6 +118,27 @@ var proofRows = []row{
 
 func proofFault(err error) *Fault {
 	return classify(err, proofRows, row{code: CodeUnreadable, remedy: RemedyOtherCard})
+}
+
+// guardianRows are for what is asked of a guardian's document beside the proofs that
+// every document gives.
+var guardianRows = []row{
+	{errGuardianYoung, CodeGuardianYoung, RemedyOtherCard},
+	{errGuardianSame, CodeGuardianSame, RemedyOtherCard},
+	{trust.ErrExpired, CodeGuardianExpired, RemedyOtherCard},
+	{beid.ErrExpired, CodeGuardianExpired, RemedyOtherCard},
+	{beid.ErrNotYetValid, CodeGuardianExpired, RemedyOtherCard},
+}
+
+// guardianFault is for a guardian's document: another guardian, or another document,
+// may do where the citizen's own would end the enrollment.
+func guardianFault(err error) *Fault {
+	for _, r := range guardianRows {
+		if errors.Is(err, r.is) {
+			return &Fault{Code: r.code, Remedy: r.remedy, err: err}
+		}
+	}
+	return documentFault(err)
 }
 
 // documentFault is for the whole of an inspection: what the verifiers say is a

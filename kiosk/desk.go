@@ -53,6 +53,9 @@ func (d *desk) update(s State) State {
 	s.Health = d.latest
 	s.Languages, s.Language = d.base.Languages, d.base.Language
 	s.Officer, s.Simulated, s.Closed = d.base.Officer, d.base.Simulated, d.base.Closed
+	if d.base.Guardian != nil {
+		s.Guardian = d.base.Guardian
+	}
 	if !d.aside {
 		s.Position = position(s.Screen)
 	}
@@ -96,11 +99,17 @@ func (d *desk) wait(ctx context.Context, build func() State, ready func(*State, 
 	}
 }
 
-func (d *desk) question(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
+// look is the newest that is known of the machine.
+func (d *desk) look() Health {
 	select { // what came while nobody was asked
 	case d.latest = <-d.health:
 	default:
 	}
+	return d.latest
+}
+
+func (d *desk) question(ctx context.Context, build func() State, ready func(*State, Health) bool) (in Intent, ok bool, err error) {
+	d.look()
 	s := build()
 	if d.covered(s) {
 		return Intent{}, false, errAway

@@ -250,13 +250,13 @@ func (e *enrollment) picture(ctx context.Context, h identity.Holder) secret.Text
 	return secret.Text{}
 }
 
-// bindChip has the document's chip sign the challenge that follows from the
-// context and the holder's new key, and verifies the document once more with that.
-func (e *enrollment) bindChip(ctx context.Context, d *document, challenge [32]byte) error {
+// bind has a document's chip sign the challenge that follows from the context and
+// the holder's new key, and verifies the document once more with that.
+func (e *enrollment) bind(ctx context.Context, step StepName, d *document, challenge [32]byte) error {
 	return e.try(ctx, func(ctx context.Context) error {
-		p := e.stepper(ScreenMakingKey, StepBindChip)
+		p := e.stepper(ScreenMakingKey, step)
 		p.traffic = d.card.traffic
-		return p.run(ctx, StepBindChip, documentFault, func(ctx context.Context) error {
+		return p.run(ctx, step, documentFault, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, e.limits.ReadCard)
 			defer cancel()
 			h, err := d.source.Bind(ctx, challenge)
@@ -339,7 +339,7 @@ func verdict(v trust.Verdict) Verdict {
 }
 
 func lackViews(lacks []record.Exception) []Lack {
-	views := map[record.Exception]Lack{record.NoChipProof: LackChip, record.NoIssuerSignature: LackIssuer}
+	views := map[record.Exception]Lack{record.NoAge: LackAge, record.NoChipProof: LackChip, record.NoIssuerSignature: LackIssuer}
 	var list []Lack
 	for _, l := range lacks {
 		list = append(list, views[l])

@@ -54,9 +54,12 @@ const (
 	CodeUnknownAuthority Code = "K-PROOF-03"
 	CodeChipCloned       Code = "K-PROOF-04"
 	CodeExpired          Code = "K-PROOF-05"
-	CodeUnreadable       Code = "K-PROOF-06" // a required file is missing or does not parse
-	CodeCannotProve      Code = "K-PROOF-07" // lacks a proof that the policy wants
-	CodePageDiffers      Code = "K-PROOF-08" // the scanned page is not the chip's
+	CodeUnreadable       Code = "K-PROOF-06"    // a required file is missing or does not parse
+	CodeCannotProve      Code = "K-PROOF-07"    // lacks a proof that the policy wants
+	CodePageDiffers      Code = "K-PROOF-08"    // the scanned page is not the chip's
+	CodeGuardianYoung    Code = "K-GUARDIAN-01" // not of age
+	CodeGuardianSame     Code = "K-GUARDIAN-02" // the document is the citizen's own
+	CodeGuardianExpired  Code = "K-GUARDIAN-03" // the guardian's document
 	CodeTokenRemoved     Code = "K-TOKEN-01"
 	CodeNotPIV           Code = "K-TOKEN-02"
 	CodeNotFactoryNew    Code = "K-TOKEN-03"
@@ -122,7 +125,7 @@ const (
 func Codes() []Code {
 	return []Code{CodeCardRemoved, CodeReaderMissing, CodeNotEMRTD, CodeCardMute, CodeWrongAccess, CodeAccessDenied,
 		CodeCardProtocol, CodeCardSlow, CodeCardChanged, CodeServiceMissing, CodeKindRefused, CodeModuleMissing, CodeDataAltered, CodeSignatureInvalid,
-		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeTokenRemoved, CodeNotPIV,
+		CodeUnknownAuthority, CodeChipCloned, CodeExpired, CodeUnreadable, CodeCannotProve, CodePageDiffers, CodeGuardianYoung, CodeGuardianSame, CodeGuardianExpired, CodeTokenRemoved, CodeNotPIV,
 		CodeNotFactoryNew, CodeCannotAttest, CodeAttestation, CodeTokenPINBlocked, CodeTokenWrongPIN, CodeTouchTimeout,
 		CodeTokenBusy, CodeTokenFailed, CodeTokenUnsupported, CodeKeyBlocked, CodeKeyWaits, CodeKeyElsewhere, CodeKeyFailed, CodeOwnRemoved, CodeOwnNoKey, CodeOwnBlocked, CodeOwnNotProven,
 		CodeOwnTouch, CodeOwnFailed, CodeNoReceipt, CodeUntold, CodeNoHolder, CodeNotAsked, CodeTooMany, CodeOfficerUnknown, CodeOfficerWrongPIN, CodeOfficerBlocked,

@@ -53,12 +53,14 @@ type enrollment struct {
 	log          *slog.Logger
 	custodian    *custodian // nil: no keys are kept here
 
-	old    *oldHolder // the key that this enrollment replaces, if it is in custody here; nil for none
-	lost   string     // DID whose key is replaced and does not sign; "" for none
-	renews bool       // a citizen with a new document, who keeps the key
-	saved  bool       // its record is durable
-	place  holderKey  // where the new key lives; nil until it is chosen
-	begun  uint32     // serial number of the token that was written to, 0 for none
+	old      *oldHolder // the key that this enrollment replaces, if it is in custody here; nil for none
+	guardian *guardian  // who decides for the citizen; nil: the citizen
+
+	lost   string    // DID whose key is replaced and does not sign; "" for none
+	renews bool      // a citizen with a new document, who keeps the key
+	saved  bool      // its record is durable
+	place  holderKey // where the new key lives; nil until it is chosen
+	begun  uint32    // serial number of the token that was written to, 0 for none
 }
 
 // run is the enrollment, step by step. Each step takes what earlier steps
@@ -81,6 +83,10 @@ func (e *enrollment) run(ctx context.Context) error {
 	}
 	defer doc.close()
 	if err := e.compare(ctx, doc); err != nil {
+		return err
+	}
+	defer func() { e.guardian.close() }()
+	if err := e.bringGuardian(ctx, doc); err != nil {
 		return err
 	}
 	if e.second, err = e.secondOfficer(ctx, doc); err != nil {
@@ -113,7 +119,10 @@ func (e *enrollment) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.bindChip(ctx, doc, challenge); err != nil {
+	if err := e.bindGuardian(ctx, rc, key, doc); err != nil {
+		return err
+	}
+	if err := e.bind(ctx, StepBindChip, doc, challenge); err != nil {
 		return err
 	}
 	frozen, err := e.freeze(ctx, rc, previous, doc, key, consents)
@@ -121,6 +130,7 @@ func (e *enrollment) run(ctx context.Context) error {
 		return err
 	}
 	doc.close() // nothing below needs the card; its session ends before anything is queued
+	e.guardian.close()
 	if err := e.place.lock(ctx, pin, frozen.admin); err != nil {
 		return err
 	}
@@ -144,7 +154,7 @@ func (e *enrollment) run(ctx context.Context) error {
 	}
 	e.saved = true
 	counts := DayCounts{Enrolled: 1}
-	if len(doc.lacks) > 0 {
+	if len(e.exceptions(doc)) > 0 {
 		counts.Second = 1
 	}
 	e.count(counts)
@@ -177,9 +187,9 @@ func position(s Screen) int {
 	switch s {
 	case ScreenAccessNumber, ScreenReading:
 		s = ScreenPlaceCard
-	case ScreenConfirmData, ScreenSecondOfficer:
+	case ScreenConfirmData, ScreenSecondOfficer, ScreenGuardian, ScreenGuardianCard, ScreenGuardianCompare, ScreenGuardianProof, ScreenGuardianNote:
 		s = ScreenCompare
-	case ScreenNoToken, ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork:
+	case ScreenNoToken, ScreenChoosePIN, ScreenRepeatPIN, ScreenMakingKey, ScreenCardBack, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork:
 		s = ScreenInsertToken
 	case ScreenApprove, ScreenSecondApprove, ScreenSaving:
 		s = ScreenReview
@@ -221,7 +231,7 @@ func (e *enrollment) compare(ctx context.Context, doc *document) error {
 
 // lacks are what a second officer has to agree to.
 func (e *enrollment) lacks(doc *document) []Lack {
-	all := lackViews(doc.lacks)
+	all := lackViews(e.exceptions(doc))
 	if e.lost != "" {
 		all = append(all, LackKey)
 	}
@@ -229,9 +239,13 @@ func (e *enrollment) lacks(doc *document) []Lack {
 }
 
 func (e *enrollment) confirmData(ctx context.Context, doc *document) error {
+	yes := ActionConfirmData
+	if e.guardian != nil {
+		yes = ActionGuard
+	}
 	_, err := e.d.ask(ctx, func() State {
-		return State{Screen: ScreenConfirmData, Turn: TurnCitizen, Main: ActionConfirmData,
-			Actions: []Action{ActionConfirmData, ActionDecline, ActionChoose},
+		return State{Screen: ScreenConfirmData, Turn: TurnCitizen, Main: yes,
+			Actions: []Action{yes, ActionDecline, ActionChoose},
 			Holder:  doc.view(e.now()), Checks: doc.checks()}
 	})
 	return err
@@ -401,7 +415,7 @@ func (e *enrollment) freeze(ctx context.Context, rc record.Context, previous [32
 			if err != nil {
 				return err
 			}
-			f.payload, err = e.payload(rc, previous, key, consents, sealed, doc.lacks, code)
+			f.payload, err = e.payload(rc, previous, key, consents, sealed, e.exceptions(doc), code)
 			if err != nil {
 				return err
 			}

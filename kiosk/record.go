@@ -95,30 +95,50 @@ var withheld = map[identity.Kind]uint16{identity.EMRTD: uint16(lds.DG2), identit
 // the document again, what the officers confirmed, and what administers the token if there is one.
 func (e *enrollment) identity(doc *document, consents []record.ConsentText, admin *TokenAdmin) record.Identity {
 	h := doc.holder
-	id := record.Identity{Document: record.Document(h.Kind()), Files: map[uint16]secret.Text{}, Access: h.Access(), Report: h.Report(),
+	id := record.Identity{Document: record.Document(h.Kind()), Files: e.sealedFiles(doc), Access: h.Access(), Report: h.Report(),
 		Consents: consents, Checks: []record.Check{{Code: "face-matches", Passed: true}}}
 	if admin != nil {
 		id.TokenAdmin = &record.TokenAdmin{PUK: admin.PUK, ManagementKey: admin.ManagementKey}
 	}
-	for _, l := range doc.lacks {
+	for _, l := range e.exceptions(doc) {
 		id.Checks = append(id.Checks, record.Check{Code: "agreed-" + string(l), Passed: true})
 	}
 	if e.lost != "" {
 		id.Checks = append(id.Checks, record.Check{Code: "agreed-old-key-lost", Passed: true})
 	}
-	asked := e.policy.Policy().Files
-	for f, b := range h.Files() {
-		if f != withheld[h.Kind()] && (h.Kind() != identity.EMRTD || slices.Contains(evidence, lds.File(f))) || slices.Contains(asked, f) {
-			id.Files[f] = secret.New(b)
-		}
-	}
-	if c := h.ChipClaim(); c != nil {
-		id.Chip = &record.ChipClaim{Protocol: c.Protocol, KeyID: c.KeyID, Passed: c.Passed}
-	}
-	if a := h.Signed(); a != nil {
-		id.Active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
+	id.Chip, id.Active = proofsOf(h)
+	if e.guardian != nil {
+		id.Guardian = e.guardian.sealed()
 	}
 	return id
+}
+
+// sealedFiles are those of the citizen's document that are sealed.
+func (e *enrollment) sealedFiles(doc *document) map[uint16]secret.Text {
+	return evidenceOf(doc.holder, e.policy.Policy().Files...)
+}
+
+// evidenceOf are the files that the vault needs to verify a document again, and those
+// asked for beside.
+func evidenceOf(h identity.Holder, asked ...uint16) map[uint16]secret.Text {
+	files := map[uint16]secret.Text{}
+	for f, b := range h.Files() {
+		if f != withheld[h.Kind()] && (h.Kind() != identity.EMRTD || slices.Contains(evidence, lds.File(f))) || slices.Contains(asked, f) {
+			files[f] = secret.New(b)
+		}
+	}
+	return files
+}
+
+// proofsOf are what a document's chip has proved: to this kiosk, and to others.
+func proofsOf(h identity.Holder) (claim *record.ChipClaim, active *record.ActiveEvidence) {
+	if c := h.ChipClaim(); c != nil {
+		claim = &record.ChipClaim{Protocol: c.Protocol, KeyID: c.KeyID, Passed: c.Passed}
+	}
+	if a := h.Signed(); a != nil {
+		active = &record.ActiveEvidence{Challenge: a.Challenge, Signature: a.Signature}
+	}
+	return claim, active
 }
 
 // evidence are the files of an eMRTD that the vault needs.
@@ -153,6 +173,9 @@ func sealedItems(id record.Identity) []string {
 		add("chip-proof")
 	}
 	items = append(items, "report", "consents", "officer-checks")
+	if id.Guardian != nil {
+		items = append(items, "guardian")
+	}
 	if id.TokenAdmin != nil {
 		items = append(items, "token-admin")
 	}

@@ -35,6 +35,7 @@ const (
 	RejectedID             Rejection = "registry-id"
 	RefusedSeal            Rejection = "vault-seal"
 	RefusedDocument        Rejection = "vault-document"
+	RefusedGuardian        Rejection = "vault-guardian"
 	RefusedOfficer         Rejection = "vault-officer"
 	RefusedReview          Rejection = "vault-review"
 	RejectedDamaged        Rejection = "queue-damaged" // both copies on this disk
@@ -59,7 +60,7 @@ var advices = map[Rejection]Advice{
 	RejectedPolicy: AdviceStaff, RejectedPolicyStale: AdviceStaff, RejectedPolicyUnknown: AdviceStaff, RejectedTime: AdviceStaff,
 	RejectedDuplicateKey: AdviceEnroll, RejectedHolder: AdviceEnroll, RejectedSuspended: AdviceSuper, RejectedCancelled: AdviceSuper,
 	RejectedRevoked: AdviceSuper, RejectedReplaced: AdviceSuper, RejectedID: AdviceRegistry,
-	RefusedSeal: AdviceRegistry, RefusedDocument: AdviceSuper, RefusedOfficer: AdviceSuper, RefusedReview: AdviceSuper,
+	RefusedSeal: AdviceRegistry, RefusedDocument: AdviceSuper, RefusedGuardian: AdviceSuper, RefusedOfficer: AdviceSuper, RefusedReview: AdviceSuper,
 	RejectedDamaged: AdviceEnroll, RejectedOtherwise: AdviceRegistry,
 }
 

@@ -51,7 +51,11 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, CustodyNumber, CustodyPIN, Close, Receipts, SetAside, TokenPIN, CancelCode
+	// Guardian is set once a guardian acts for the citizen: what speaks to the citizen
+	// speaks to the guardian.
+	Guardian *GuardianView
+
+	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, GuardianNote, CustodyNumber, CustodyPIN, Close, Receipts, SetAside, TokenPIN, CancelCode
 	Receipt *ReceiptView // Receipt
 	Records []RecordView // Receipts, SetAside: the newest first
 	Record  *RecordView  // Record
@@ -61,8 +65,8 @@ type State struct {
 	Proof   *ProofView   // Standing
 	Ended   *EndedView   // Cancelled, IdentityEnded
 	Fault   *Fault       // Trouble; elsewhere what is wrong with a card or its reader
-	Waiting Device       // which device the person should bring: PlaceCard, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings, ShowToken
-	Left    []Device     // TakeThings: what still lies on a reader
+	Waiting Device       // which device the person should bring: PlaceCard, GuardianCard, CardBack, InsertToken, SignOn, Approve, SecondOfficer, SecondApprove, Close, TakeThings, ShowToken
+	Left    []Device     // TakeThings, GuardianCard, CardBack: what still lies on a reader
 }
 
 // Screen names a screen of the kiosk; ui has one file for each.
@@ -125,12 +129,20 @@ const (
 	ScreenEndIdentity   Screen = "end-identity"   // officer: with the token, or with the receipt
 	ScreenConfirmEnd    Screen = "confirm-end"    // citizen: it is for good
 	ScreenIdentityEnded Screen = "identity-ended" // the record that ends it is saved
+
+	// Where the citizen is too young to decide alone, a guardian comes in.
+	ScreenGuardian        Screen = "guardian"         // officer: why, and what is needed
+	ScreenGuardianCard    Screen = "guardian-card"    // the guardian's ID card, in the place of the citizen's
+	ScreenGuardianCompare Screen = "guardian-compare" // officer: face and data of the guardian
+	ScreenGuardianProof   Screen = "guardian-proof"   // officer: what shows the guardianship
+	ScreenGuardianNote    Screen = "guardian-note"    // officer: which paper
+	ScreenCardBack        Screen = "card-back"        // the citizen's ID card once more
 )
 
 // Screens lists every screen in the order of the enrollment.
 func Screens() []Screen {
 	return []Screen{ScreenSignOn, ScreenHome, ScreenServices, ScreenLocked, ScreenReceipts, ScreenSetAside, ScreenRecord, ScreenDay, ScreenClose, ScreenLanguage, ScreenWelcome, ScreenPlaceCard, ScreenAccessNumber,
-		ScreenReading, ScreenCompare, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
+		ScreenReading, ScreenCompare, ScreenGuardian, ScreenGuardianCard, ScreenGuardianCompare, ScreenGuardianProof, ScreenGuardianNote, ScreenCardBack, ScreenSecondOfficer, ScreenConfirmData, ScreenConsent, ScreenInsertToken, ScreenNoToken, ScreenChoosePIN,
 		ScreenRepeatPIN, ScreenMakingKey, ScreenReview, ScreenApprove, ScreenSecondApprove, ScreenSaving, ScreenReceipt, ScreenPrinting,
 		ScreenTakeThings, ScreenTrouble, ScreenCustodyNumber, ScreenCustodyPIN, ScreenCustodyKey,
 		ScreenSelfService, ScreenShowToken, ScreenTokenPIN, ScreenTokenWork, ScreenTokenResult, ScreenScanReceipt, ScreenStanding,
@@ -221,6 +233,14 @@ const (
 	ActionGiveCode      Action = "give-code"      // Intent.Secret: the cancel code, as typed
 	ActionSuspend       Action = "suspend"        // the person knows what the code does
 	ActionPrint         Action = "print"          // the receipt or the page, on paper; Intent.Choice = language of a page for officers
+
+	ActionOfAge       Action = "of-age"            // officer: old enough, which the document does not show
+	ActionBirthPaper  Action = "birth-certificate" // officer: it shows who the guardian is
+	ActionFamilyPaper Action = "family-register"   // likewise
+	ActionCourtPaper  Action = "court-order"       // likewise
+	ActionOtherPaper  Action = "other-proof"       // likewise; asks which
+	ActionNote        Action = "note"              // officer: Intent.Secret = which paper, in a few words
+	ActionGuard       Action = "guard"             // guardian: I am, and the citizen's data are right
 )
 
 // Intent is what a person did. It is one value for all actions.
@@ -228,7 +248,7 @@ type Intent struct {
 	State  uint64 // the State.Number it answers
 	Action Action
 	Choice string      // language or consent id
-	Secret secret.Text // PIN, CAN, custody number, cancel code, scanned zone or receipt, or what to find; wiped by the agent after use
+	Secret secret.Text // PIN, CAN, custody number, cancel code, scanned zone or receipt, a note, or what to find; wiped by the agent after use
 	MRZ    *MRZKey
 }
 
@@ -270,6 +290,7 @@ const (
 	StepVerifyToken StepName = "verify-token" // attestation
 	StepVerifyKey   StepName = "verify-key"   // the TPM's attestation of a key in custody
 	StepBindChip    StepName = "bind-chip"    // Active Authentication over context and key
+	StepGuardChip   StepName = "guard-chip"   // the same of the guardian's document
 	StepSeal        StepName = "seal"         // identity sealed, payload frozen
 	StepLockToken   StepName = "lock-token"   // PUK and management key set
 	StepOldSign     StepName = "old-sign"     // the key that is replaced
@@ -300,12 +321,19 @@ type HolderView struct {
 	FaceMIME                    string
 }
 
+// GuardianView is who must have a guardian, and who can be one, in years.
+type GuardianView struct {
+	Below int // who is younger needs a guardian
+	From  int // who is younger is no guardian
+}
+
 // Lack is a proof that the citizen or the document cannot give.
 type Lack string
 
 const (
 	LackChip   Lack = "chip"             // nothing shows that the chip is the original
 	LackIssuer Lack = "issuer-signature" // no signature of the issuer protects the data
+	LackAge    Lack = "age"              // nothing shows that the citizen is old enough to decide alone
 	LackKey    Lack = "old-key"          // of the citizen, not the document: the key that is replaced does not sign
 )
 
@@ -383,6 +411,7 @@ const (
 	PINOwnWrong  PINProblem = "wrong-own"      // refused by the citizen's own token
 	PINOwnLast   PINProblem = "last-try-own"   // as PINLastTry, of that token
 	PINNoCode    PINProblem = "no-code"        // a cancel code that cannot be right
+	PINNoNote    PINProblem = "no-note"        // a note that says nothing, or in other than capitals, digits and marks
 )
 
 // ReceiptView is the provisional receipt, and the final one when it has come.
@@ -480,6 +509,7 @@ type Health struct {
 	Disk         Code         // why nothing can be saved; "" when there is room
 	Printer      PrinterState // of the printer for receipts
 	LogFault     Code         // what the registry's public log has shown amiss: CodeSplitView, until staff has taken the evidence away
+	documents    uint64       // how often a card has left the document's reader
 	Alarms       []Code       // what else staff must see to, while all goes on: CodeAuthorityFork, CodeCertificateEnds
 }
 

@@ -28,6 +28,7 @@ const (
 	custody = "39402174"
 	text    = "L898902C3"
 	zone    = td1a + td1b + td1c
+	note    = "ADOPTION 12/2026"
 	code28  = "7X2RPJE51YQTS9TBPDZ3K6E30M8H"
 	proof   = "c2sp.org/tlog-proof@v1\nextra 5bhMifYkpAzf3Axto8nwtHzlh+2uARe4yLfAqVI9tcQ=\nindex 4\n"
 )
@@ -61,6 +62,8 @@ func (b *bench) reach(a kiosk.Action, s kiosk.State) (button string, want kiosk.
 		b.typeText(custody)
 	case kiosk.ActionGiveCode:
 		b.typeText(strings.ToLower(code28))
+	case kiosk.ActionNote:
+		b.typeText(strings.ToLower(note))
 	case kiosk.ActionScan:
 		b.scan(proof)
 	case kiosk.ActionEnterMRZ:
@@ -127,6 +130,8 @@ func equal(t *testing.T, name string, got, want kiosk.Intent) {
 		secret = custody
 	case kiosk.ActionGiveCode:
 		secret = code28
+	case kiosk.ActionNote:
+		secret = note
 	case kiosk.ActionScan:
 		secret = proof
 	case kiosk.ActionEnterMRZ:

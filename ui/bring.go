@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"slices"
+
 	"fyne.io/fyne/v2"
 
 	"enrollkiosk/kiosk"
@@ -26,6 +28,9 @@ func (d *drawing) bringStatus() *fyne.Container {
 	state, ok := d.s.Health.Readers[d.s.Waiting]
 	if !ok {
 		state = kiosk.ReaderMissing
+	}
+	if slices.Contains(d.s.Left, d.s.Waiting) { // another one lies there
+		return notice(cautPale, caution, beside(14, []float32{0, 1}, sign("warning"), body(d.w.Take(d.s.Waiting))))
 	}
 	text := d.w.Bring(d.s.Waiting, state)
 	if text == "" {

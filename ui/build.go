@@ -419,6 +419,18 @@ func (d *drawing) page() page {
 		return d.confirmEnd()
 	case kiosk.ScreenIdentityEnded:
 		return d.identityEnded()
+	case kiosk.ScreenGuardian:
+		return d.guardian()
+	case kiosk.ScreenGuardianCard:
+		return d.guardianCard()
+	case kiosk.ScreenGuardianCompare:
+		return d.guardianCompare()
+	case kiosk.ScreenGuardianProof:
+		return d.guardianProof()
+	case kiosk.ScreenGuardianNote:
+		return d.guardianNote()
+	case kiosk.ScreenCardBack:
+		return d.cardBack()
 	}
 	return page{title: string(d.s.Screen)}
 }
@@ -426,7 +438,8 @@ func (d *drawing) page() page {
 // standard is the page of a screen with its own sentences and the buttons for
 // every action that has no other place.
 func (d *drawing) standard(body fyne.CanvasObject) page {
-	return page{title: d.w.Title(d.s.Screen), lead: d.w.Instruction(d.s.Screen), body: body, buttons: d.buttons()}
+	title, lead := d.w.Heading(d.s)
+	return page{title: title, lead: lead, body: body, buttons: d.buttons()}
 }
 
 // elsewhere are the actions that have a place of their own.
@@ -434,7 +447,7 @@ func elsewhere(a kiosk.Action) bool {
 	switch a {
 	case kiosk.ActionDecline, kiosk.ActionChoose, kiosk.ActionSignOff, kiosk.ActionClose, kiosk.ActionSignOn, kiosk.ActionEnterCAN,
 		kiosk.ActionEnterMRZ, kiosk.ActionScanMRZ, kiosk.ActionPIN, kiosk.ActionNumber, kiosk.ActionApprove, kiosk.ActionFind,
-		kiosk.ActionScan, kiosk.ActionGiveCode:
+		kiosk.ActionScan, kiosk.ActionGiveCode, kiosk.ActionNote:
 		return true
 	}
 	return false

@@ -51,9 +51,10 @@ func (d *drawing) pad(o padding) page {
 		left := stack(16, o.above, label(hint), container.New(startLayout{}, entry), mistake(problem, 22), o.below)
 		whole = beside(32, []float32{1, 0}, left, keys)
 	}
+	title, lead := d.w.Heading(d.s)
 	p := page{
-		title:   d.w.Title(d.s.Screen),
-		lead:    d.w.Instruction(d.s.Screen),
+		title:   title,
+		lead:    lead,
 		body:    whole,
 		buttons: append(d.buttons(), append(o.extra, newButton(d.w.Action(o.action), mainButton, submit))...),
 		entry:   entry,

@@ -67,8 +67,9 @@ func (d *drawing) printedLines(number bool) page {
 	if !d.keyboard() {
 		left = append(left, label(d.w.Label(words.TouchToType, nil)))
 	}
+	title, _ := d.w.Heading(d.s)
 	p := page{
-		title: d.w.Title(d.s.Screen),
+		title: title,
 		lead:  d.w.Label(words.MRZInstruction, nil),
 		body:  stack(10, left...),
 		entry: active,

@@ -11,9 +11,18 @@ func (d *drawing) confirmCancel() page { return d.told(words.Cancel1, words.Canc
 
 // told is a page of numbered sentences to read before one goes on.
 func (d *drawing) told(all ...words.Label) page {
+	var texts []string
+	for _, l := range all {
+		texts = append(texts, d.w.Label(l, nil))
+	}
+	return d.numbered(texts)
+}
+
+// numbered is a page of sentences, each with its number.
+func (d *drawing) numbered(texts []string) page {
 	var rows []fyne.CanvasObject
-	for i, l := range all {
-		rows = append(rows, besideMiddle(20, []float32{0, 1}, numeral(i+1), body(d.w.Label(l, nil))))
+	for i, text := range texts {
+		rows = append(rows, besideMiddle(20, []float32{0, 1}, numeral(i+1), body(text)))
 	}
 	return d.standard(panel(stack(20, rows...)))
 }

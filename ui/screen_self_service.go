@@ -13,13 +13,13 @@ import (
 // same size.
 func (d *drawing) selfService() page { return d.menu() }
 
-// menu offers every action but leaving on a button of the same size.
+// menu offers every action but leaving, and starting over, on a button of the same size.
 func (d *drawing) menu() page {
 	p := page{title: d.w.Title(d.s.Screen), lead: d.w.Instruction(d.s.Screen), minor: true}
 	var all []fyne.CanvasObject
 	for _, a := range d.s.Actions {
 		switch {
-		case a == kiosk.ActionLeave:
+		case a == kiosk.ActionLeave, a == kiosk.ActionStartOver:
 			p.buttons = append(p.buttons, d.button(a, plainButton))
 		case a != kiosk.ActionChoose && a != kiosk.ActionSignOff:
 			all = append(all, d.button(a, plainButton))

@@ -51,7 +51,7 @@ func about(c kiosk.Code) string {
 	}
 	class, _, _ := strings.Cut(strings.TrimPrefix(string(c), "K-"), "-")
 	switch class {
-	case "CARD":
+	case "CARD", "GUARDIAN":
 		return "place-card"
 	case "PROOF":
 		return "officer-helps" // nobody is accused

@@ -97,7 +97,7 @@ func full() kiosk.State {
 			Number: secret.FromString("D23145890"), Birth: secret.FromString("1974-08-12"), Expiry: secret.FromString("2034-04-15"),
 			Sex: "F", Nationality: "UTO", Issuer: "UTO", Face: secret.New([]byte{0x89, 'P', 'N', 'G', 0}), FaceMIME: "image/png"},
 		Checks:  []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.NotChecked}},
-		Lacks:   []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer},
+		Lacks:   []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer}, Guardian: &kiosk.GuardianView{Below: 14, From: 18},
 		Consent: &kiosk.ConsentView{ID: "statistics", Title: "Counting", Text: "May we count you?", Required: true, Index: 1, Count: 2},
 		Review:  &kiosk.ReviewView{Sealed: []string{"dg1"}, Open: []string{"did"}, Consents: []kiosk.ConsentView{{ID: "statistics"}}, DID: "did:key:z"},
 		Receipt: &kiosk.ReceiptView{RecordID: "00", CancelCode: secret.FromString("ABCDE"), Custody: "39402174"},

@@ -157,6 +157,10 @@ const (
 	ToDoSetAside      Label = "to-do-set-aside" // count
 	ToDoNothing       Label = "to-do-nothing"
 	ForOfficer        Label = "for-officer"
+	GuardianWhy       Label = "guardian-why" // below
+	GuardianWho       Label = "guardian-who" // from
+	GuardianPaper     Label = "guardian-paper"
+	GuardianAge       Label = "guardian-age"
 	Welcome1          Label = "welcome-1"
 	Welcome2          Label = "welcome-2"
 	Welcome3          Label = "welcome-3"

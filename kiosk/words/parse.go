@@ -110,6 +110,10 @@ func (f file) each(visit func(key string, m message)) {
 		visit("screens/"+string(k)+"/title", plain(f.Screens[k].Title))
 		visit("screens/"+string(k)+"/instruction", plain(f.Screens[k].Instruction))
 	}
+	for _, k := range slices.Sorted(maps.Keys(f.Guardian)) {
+		visit("guardian/"+string(k)+"/title", plain(f.Guardian[k].Title))
+		visit("guardian/"+string(k)+"/instruction", plain(f.Guardian[k].Instruction))
+	}
 	group("actions/", f.Actions, plain, visit)
 	group("steps/", f.Steps, plain, visit)
 	group("statuses/", f.Statuses, plain, visit)

@@ -71,6 +71,16 @@ func (c *Catalog) Title(s kiosk.Screen) string { return c.f.Screens[s].Title }
 // Instruction is the sentence below the heading.
 func (c *Catalog) Instruction(s kiosk.Screen) string { return c.f.Screens[s].Instruction }
 
+// Heading is the title of a state's screen and the sentence below it. Where a guardian
+// acts for the citizen, some screens speak to the guardian.
+func (c *Catalog) Heading(s kiosk.State) (title, instruction string) {
+	h, ok := c.f.Guardian[s.Screen]
+	if !ok || s.Guardian == nil {
+		h = c.f.Screens[s.Screen]
+	}
+	return h.Title, h.Instruction
+}
+
 // Action is the text of the button for a.
 func (c *Catalog) Action(a kiosk.Action) string { return known(c.f.Actions, a) }
 
@@ -185,6 +195,7 @@ type file struct {
 	Code       string                                        `json:"code"`
 	Name       string                                        `json:"name"`
 	Screens    map[kiosk.Screen]screen                       `json:"screens"`
+	Guardian   map[kiosk.Screen]screen                       `json:"guardian"`
 	Actions    map[kiosk.Action]string                       `json:"actions"`
 	Steps      map[kiosk.StepName]string                     `json:"steps"`
 	Statuses   map[kiosk.StepStatus]string                   `json:"statuses"`

@@ -98,6 +98,11 @@ func TestNothingMissingNothingUnused(t *testing.T) {
 		}
 	}
 	same("screens", keys(f.Screens), k["Screen"])
+	for screen := range f.Guardian {
+		if _, ok := f.Screens[screen]; !ok {
+			t.Errorf("guardian: %s is no screen", screen)
+		}
+	}
 	same("actions", keys(f.Actions), k["Action"])
 	same("steps", keys(f.Steps), k["StepName"])
 	same("statuses", keys(f.Statuses), k["StepStatus"])
@@ -299,7 +304,7 @@ func TestSentencesAreFilled(t *testing.T) {
 			}
 		}
 		for _, p := range []kiosk.PINProblem{kiosk.PINTooShort, kiosk.PINTooLong, kiosk.PINTooEasy, kiosk.PINDifferent, kiosk.PINWrong, kiosk.PINNotDigits,
-			kiosk.PINMistyped, kiosk.PINUnknown, kiosk.PINKeyWrong, kiosk.PINLastTry, kiosk.PINOwnWrong, kiosk.PINOwnLast, kiosk.PINNoCode} {
+			kiosk.PINMistyped, kiosk.PINUnknown, kiosk.PINKeyWrong, kiosk.PINLastTry, kiosk.PINOwnWrong, kiosk.PINOwnLast, kiosk.PINNoCode, kiosk.PINNoNote} {
 			if s := c.Problem(kiosk.PINView{Min: 6, Max: 8, Problem: p, Left: 2}); s == "" || strings.ContainsAny(s, "{}") {
 				t.Errorf("%s %s: %q", l, p, s)
 			}
@@ -315,6 +320,13 @@ func TestSentencesAreFilled(t *testing.T) {
 	en := open(t, "en")
 	if s := en.Trouble(kiosk.Fault{Code: kiosk.CodeOfficerWrongPIN, Left: 1}).Headline; !strings.Contains(s, "1 try left") {
 		t.Error(s)
+	}
+	alone, guarded := kiosk.State{Screen: kiosk.ScreenReview}, kiosk.State{Screen: kiosk.ScreenReview, Guardian: &kiosk.GuardianView{}}
+	if a, _ := en.Heading(alone); a != en.Title(kiosk.ScreenReview) {
+		t.Errorf("without a guardian: %q", a)
+	}
+	if g, _ := en.Heading(guarded); g == en.Title(kiosk.ScreenReview) {
+		t.Errorf("to a guardian: %q", g)
 	}
 	if s := en.Label(StepOf, Args{"position": 3, "positions": 8}); s != "Step 3 of 8" {
 		t.Error(s)

@@ -423,7 +423,8 @@ const (
 	CodeID             = "registry-id"              // sent under another id than its own
 	CodeSealed         = "vault-seal"               // the identity cannot be opened
 	CodeDocument       = "vault-document"           // the document does not verify, or not for this enrollment
-	CodeOwnEnrollment  = "vault-officer"            // an officer who signed is the holder: another officer must enroll him
+	CodeGuardian       = "vault-guardian"           // a child without a guardian, a guardian whose document does not hold or who cannot be one, or one whom nobody needs
+	CodeOwnEnrollment  = "vault-officer"            // an officer who signed is the holder, or the guardian: another officer must enroll
 	CodeReview         = "vault-review"             // a person decides; says nothing about why
 )
 

@@ -111,6 +111,7 @@ type Policy struct {
 
 	Token  Token  `json:"token,omitzero"`
 	Limits Limits `json:"limits,omitzero"`
+	Minors Minors `json:"minors,omitzero"`
 
 	// Documents are rules for kinds of identity documents, at most one for each. A
 	// kind without a rule is not accepted, but for eMRTDs that prove everything.
@@ -487,6 +488,9 @@ func (p Policy) check() error {
 	if err := p.checkToken(); err != nil {
 		return err
 	}
+	if err := p.Minors.check(); err != nil {
+		return err
+	}
 	for i, k := range p.Exchange {
 		if err := k.Check(); err != nil || slices.ContainsFunc(p.Exchange[:i], func(o parcel.Key) bool { return o.ID == k.ID }) {
 			return errors.New("exchange key")
@@ -519,7 +523,7 @@ func (p Policy) check() error {
 // kind has.
 func (d Document) check() error {
 	for _, e := range d.MayLack {
-		if e != record.NoChipProof && e != record.NoIssuerSignature {
+		if e != record.NoAge && e != record.NoChipProof && e != record.NoIssuerSignature {
 			return fmt.Errorf("unknown exception %q", e)
 		}
 	}

@@ -74,14 +74,14 @@ func root(a authority) policy.Root {
 // before there was anything to say: records keep naming it.
 func TestAbsentRulesChangeNoDigest(t *testing.T) {
 	p := specimen(t)
-	p.RevokedAttestations, p.OfficerRules, p.Token, p.Limits = nil, nil, policy.Token{}, policy.Limits{}
+	p.RevokedAttestations, p.OfficerRules, p.Token, p.Limits, p.Minors = nil, nil, policy.Token{}, policy.Limits{}, policy.Minors{}
 	p.Witnesses, p.WitnessQuorum, p.WitnessFrom = nil, 0, 0
 	s := parse(t, p, newDevice(t))
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(string(s.Bytes()), ".")[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"officer_crls", "officer_roles", "token\"", "limits", "revoked_attestations", "piv_intermediates", "witness"} {
+	for _, name := range []string{"officer_crls", "officer_roles", "token\"", "limits", "revoked_attestations", "piv_intermediates", "witness", "minors"} {
 		if bytes.Contains(payload, []byte(name)) {
 			t.Errorf("%s is there, empty", name)
 		}

@@ -234,7 +234,7 @@ func (p Payload) check() error {
 // checkExceptions holds that exceptions have the one order, and that a second
 // officer signs for them and for nothing else, but for an old key that is lost.
 func (p Payload) checkExceptions(personal bool) error {
-	known := []Exception{NoChipProof, NoIssuerSignature}
+	known := []Exception{NoAge, NoChipProof, NoIssuerSignature}
 	if !slices.IsSorted(p.Exceptions) || len(slices.Compact(slices.Clone(p.Exceptions))) != len(p.Exceptions) ||
 		slices.ContainsFunc(p.Exceptions, func(e Exception) bool { return !slices.Contains(known, e) }) ||
 		!personal && len(p.Exceptions) > 0 {

@@ -44,6 +44,7 @@ type Identity struct {
 	Consents   []ConsentText          //
 	Checks     []Check                // what the officer confirmed, and exceptions
 	TokenAdmin *TokenAdmin            // nil if the holder keeps no token
+	Guardian   *Guardian              // nil if the holder decides alone
 }
 
 // Document is a kind of identity document.
@@ -138,6 +139,7 @@ type (
 		Consents   []ConsentText   `json:"consents"`
 		Checks     []checkWire     `json:"checks"`
 		TokenAdmin *adminWire      `json:"token_admin,omitzero"`
+		Guardian   *guardianWire   `json:"guardian,omitzero"`
 	}
 	fileWire struct {
 		ID    uint16 `json:"id"`
@@ -164,7 +166,7 @@ func Seal(c Context, authority AuthorityKey, id Identity) (Sealed, error) {
 	if authority.ID != c.AuthorityKeyID {
 		return Sealed{}, fail(CodeSeal, "the context names another authority key")
 	}
-	if err := id.checkFiles(); err != nil {
+	if err := id.check(); err != nil {
 		return Sealed{}, err
 	}
 	plain, err := id.plaintext()
@@ -191,15 +193,26 @@ func (k AuthorityKey) seal(info string, data, plain []byte) (Sealed, error) {
 	return Sealed{kemID, kdfID, aeadID, k.ID, enc, ciphertext}, nil
 }
 
-// checkFiles holds that the document is of a known kind and has what identifies it.
-func (id Identity) checkFiles() error {
-	switch id.Document {
+// check holds that the document, and the guardian's, is of a known kind and has
+// what identifies it.
+func (id Identity) check() error {
+	if err := checkFiles(id.Document, id.Files); err != nil {
+		return err
+	}
+	if id.Guardian != nil {
+		return id.Guardian.check()
+	}
+	return nil
+}
+
+func checkFiles(kind Document, files map[uint16]secret.Text) error {
+	switch kind {
 	case EMRTD:
-		if id.Files[fileDG1].Len() == 0 || id.Files[fileSOD].Len() == 0 {
+		if files[fileDG1].Len() == 0 || files[fileSOD].Len() == 0 {
 			return fail(CodeForm, "identity without DG1 or EF.SOD")
 		}
 	case BelgianEID, PRCResident:
-		if len(id.Files) == 0 {
+		if len(files) == 0 {
 			return fail(CodeForm, "identity without a file")
 		}
 	default:
@@ -210,15 +223,13 @@ func (id Identity) checkFiles() error {
 
 // plaintext is the JSON, padded.
 func (id Identity) plaintext() ([]byte, error) {
-	w := identityWire{Document: id.Document, Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report, Consents: id.Consents}
-	for _, f := range slices.Sorted(maps.Keys(id.Files)) {
-		w.Files = append(w.Files, fileWire{f, id.Files[f].Reveal()})
-	}
-	for _, c := range id.Checks {
-		w.Checks = append(w.Checks, checkWire{c.Code, c.Passed, string(c.Note.Reveal())})
-	}
+	w := identityWire{Document: id.Document, Files: filesWire(id.Files), Access: id.Access, Chip: id.Chip, Active: id.Active, Report: id.Report,
+		Consents: id.Consents, Checks: checksWire(id.Checks)}
 	if a := id.TokenAdmin; a != nil {
 		w.TokenAdmin = &adminWire{a.PUK.Reveal(), a.ManagementKey.Reveal()}
+	}
+	if g := id.Guardian; g != nil {
+		w.Guardian = g.wire()
 	}
 	text := canonical.Marshal(w)
 	defer clear(text)
@@ -229,6 +240,40 @@ func (id Identity) plaintext() ([]byte, error) {
 		return nil, fail(CodeSize, "identity of %d bytes", len(text))
 	}
 	return pad(text), nil
+}
+
+func filesWire(files map[uint16]secret.Text) (w []fileWire) {
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		w = append(w, fileWire{f, files[f].Reveal()})
+	}
+	return w
+}
+
+func checksWire(checks []Check) (w []checkWire) {
+	for _, c := range checks {
+		w = append(w, checkWire{c.Code, c.Passed, string(c.Note.Reveal())})
+	}
+	return w
+}
+
+// parseFiles reads files, which stand in ascending order.
+func parseFiles(w []fileWire) (map[uint16]secret.Text, error) {
+	files, last := map[uint16]secret.Text{}, -1
+	for _, f := range w {
+		if int(f.ID) <= last {
+			return nil, fail(CodeForm, "identity: files out of order")
+		}
+		last = int(f.ID)
+		files[f.ID] = secret.New(f.Bytes)
+	}
+	return files, nil
+}
+
+func parseChecks(w []checkWire) (checks []Check) {
+	for _, c := range w {
+		checks = append(checks, Check{c.Code, c.Passed, secret.FromString(c.Note)})
+	}
+	return checks
 }
 
 // pad is the length of text in 4 bytes, text, and zeros to a full block.
@@ -295,26 +340,22 @@ func parseIdentity(text []byte) (Identity, error) {
 	if err := canonical.Unmarshal(text, &w); err != nil {
 		return Identity{}, fail(CodeForm, "identity: %w", err)
 	}
-	id := Identity{Document: w.Document, Files: map[uint16]secret.Text{}, Access: w.Access, Chip: w.Chip, Active: w.Active, Report: w.Report, Consents: w.Consents}
-	last := -1
-	for _, f := range w.Files {
-		if int(f.ID) <= last {
-			return Identity{}, fail(CodeForm, "identity: files out of order")
-		}
-		last = int(f.ID)
-		id.Files[f.ID] = secret.New(f.Bytes)
+	files, err := parseFiles(w.Files)
+	if err != nil {
+		return Identity{}, err
 	}
-	for _, c := range w.Checks {
-		id.Checks = append(id.Checks, Check{c.Code, c.Passed, secret.FromString(c.Note)})
-	}
+	id := Identity{Document: w.Document, Files: files, Access: w.Access, Chip: w.Chip, Active: w.Active, Report: w.Report, Consents: w.Consents,
+		Checks: parseChecks(w.Checks)}
 	if a := w.TokenAdmin; a != nil {
 		admin := a.admin()
 		id.TokenAdmin = &admin
 	}
-	if err := id.checkFiles(); err != nil {
-		return Identity{}, err
+	if w.Guardian != nil {
+		if id.Guardian, err = w.Guardian.guardian(); err != nil {
+			return Identity{}, err
+		}
 	}
-	return id, nil
+	return id, id.check()
 }
 
 // Format prints [secret.Redacted] for every verb.

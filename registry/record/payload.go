@@ -84,10 +84,12 @@ type Consent struct {
 	Version uint64 `json:"version"`
 }
 
-// Exception is a proof that complete documents give and the holder's did not.
+// Exception is a proof that complete documents give and the holder's, or the
+// guardian's, did not.
 type Exception string
 
 const (
+	NoAge             Exception = "no-age"              // nothing shows that the holder is old enough to decide alone
 	NoChipProof       Exception = "no-chip-proof"       // nothing shows that the chip is the original
 	NoIssuerSignature Exception = "no-issuer-signature" // no signature of the issuer protects the data
 )

@@ -16,7 +16,7 @@ import (
 // proves itself in private, the kiosk's signed word for that stands: nobody can
 // prove it to a third party. The word must be for what the issuer's signed files
 // offer; a chip that could have proved itself, and has not, lacks nothing.
-func lacks(id record.Identity, holder identity.Holder) ([]record.Exception, error) {
+func lacks(d papers, holder identity.Holder) ([]record.Exception, error) {
 	var list []record.Exception
 	for _, l := range holder.Lacks() {
 		list = append(list, record.Exception(l))
@@ -25,7 +25,7 @@ func lacks(id record.Identity, holder identity.Holder) ([]record.Exception, erro
 		return list, nil
 	}
 	infos, security := chipFiles(holder.Files())
-	switch c := id.Chip; {
+	switch c := d.chip; {
 	case c != nil && c.Passed && (offersKey(infos, *c) || offersMapping(infos, security, *c)):
 		return slices.DeleteFunc(list, func(e record.Exception) bool { return e == record.NoChipProof }), nil
 	case c != nil && c.Passed:

@@ -25,7 +25,7 @@ func ReviewOf(t testing.TB, v *Vault, id [32]byte) (other string, refused bool) 
 // Known verifies the document in an identity that was opened, and returns what
 // the vault would know it and its holder by.
 func Known(v *Vault, p record.Payload, id record.Identity, at time.Time) (document, person [32]byte, err error) {
-	holder, err := v.judge.rules[p.Context.PolicyDigest].document(p, id, at, false)
+	holder, _, err := v.judge.rules[p.Context.PolicyDigest].people(p, id, at, false)
 	if err != nil {
 		return document, person, err
 	}

@@ -80,61 +80,102 @@ func (j judge) signers(r *rules, rec record.Record, now time.Time) (time.Time, e
 	return at, nil
 }
 
-// document verifies the document again, as of the time of capture, by its kind.
-// Its chip must have signed the challenge of this record and this key, if it has
-// a key for that. What it lacks must be what the record says, and what the
-// policy accepts of this kind.
-func (r *rules) document(p record.Payload, id record.Identity, at time.Time, production bool) (identity.Holder, error) {
-	rule, ok := r.policy.Document(id.Document)
-	if !ok {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "this kind of document is not accepted")
-	}
-	holder, err := r.verify(rule, p, id, at)
-	if err != nil {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
-	}
-	missing, err := lacks(id, holder)
-	if err != nil {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "%w", err)
-	}
-	if !slices.Equal(missing, p.Exceptions) {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, the record says %v", missing, p.Exceptions)
-	}
-	if !rule.Allows(missing) {
-		return identity.Holder{}, chain.Refuse(api.CodeDocument, "the document lacks %v, which the policy does not accept", missing)
-	}
-	if production && holder.Simulated() {
-		return identity.Holder{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
-	}
-	return holder, nil
+// papers are a document as they were sealed, the holder's or the guardian's.
+type papers struct {
+	kind   record.Document
+	files  map[uint16]secret.Text
+	access string
+	chip   *record.ChipClaim
+	active *record.ActiveEvidence
 }
 
-// verify has the verifier of the document's kind look at it.
-func (r *rules) verify(rule policy.Document, p record.Payload, id record.Identity, at time.Time) (identity.Holder, error) {
+func papersOf(id record.Identity) papers {
+	return papers{id.Document, id.Files, id.Access, id.Chip, id.Active}
+}
+
+// party is whoever a verified document is of.
+type party struct {
+	identity.Holder
+	lacks []record.Exception // what the document cannot prove
+}
+
+// people verifies the documents in an identity again, as of the time of capture:
+// the holder's, and that of the guardian who must stand beside a child, and beside
+// nobody else. What they lack must be what the record says, and what the policy
+// accepts of their kinds. guardian is not valid where there is none.
+func (r *rules) people(p record.Payload, id record.Identity, at time.Time, production bool) (holder, guardian identity.Holder, err error) {
 	key, err := p.Holder.Key.Public()
 	if err != nil {
-		return identity.Holder{}, err
+		return holder, guardian, chain.Refuse(api.CodeDocument, "%w", err)
 	}
 	challenge, err := p.Context.ChipChallenge(key)
 	if err != nil {
-		return identity.Holder{}, err
+		return holder, guardian, chain.Refuse(api.CodeDocument, "%w", err)
 	}
-	switch id.Document {
-	case record.BelgianEID:
-		return r.verifyBelgian(rule, id, challenge, at)
-	case record.PRCResident:
-		return verifyResident(rule, id, at)
+	own, err := r.document(papersOf(id), challenge, at, production)
+	if err != nil {
+		return holder, guardian, err
 	}
-	return r.verifyEMRTD(id, [8]byte(challenge[:8]), at)
+	lacks, err := r.age(p, id, own, at)
+	if err != nil {
+		return holder, guardian, err
+	}
+	if id.Guardian != nil {
+		other, err := r.guardian(p, id, own, at, production)
+		if err != nil {
+			return holder, guardian, err
+		}
+		guardian, lacks = other.Holder, append(lacks, other.lacks...)
+	}
+	slices.Sort(lacks)
+	if lacks = slices.Compact(lacks); !slices.Equal(lacks, p.Exceptions) {
+		return holder, guardian, chain.Refuse(api.CodeDocument, "the documents lack %v, the record says %v", lacks, p.Exceptions)
+	}
+	return own.Holder, guardian, nil
 }
 
-func (r *rules) verifyEMRTD(id record.Identity, challenge [8]byte, at time.Time) (identity.Holder, error) {
-	doc := lds.Document{Files: map[lds.File][]byte{}, Access: id.Access}
-	for f, b := range id.Files {
+// document verifies one document, by its kind. Its chip must have signed the
+// challenge, if it has a key for that.
+func (r *rules) document(d papers, challenge [32]byte, at time.Time, production bool) (party, error) {
+	rule, ok := r.policy.Document(d.kind)
+	if !ok {
+		return party{}, chain.Refuse(api.CodeDocument, "this kind of document is not accepted")
+	}
+	holder, err := r.verify(rule, d, challenge, at)
+	if err != nil {
+		return party{}, chain.Refuse(api.CodeDocument, "%w", err)
+	}
+	missing, err := lacks(d, holder)
+	if err != nil {
+		return party{}, chain.Refuse(api.CodeDocument, "%w", err)
+	}
+	if !rule.Allows(missing) {
+		return party{}, chain.Refuse(api.CodeDocument, "the document lacks %v, which the policy does not accept", missing)
+	}
+	if production && holder.Simulated() {
+		return party{}, chain.Refuse(api.CodeSimulated, "the document's authority is of class test")
+	}
+	return party{holder, missing}, nil
+}
+
+// verify has the verifier of the document's kind look at it.
+func (r *rules) verify(rule policy.Document, d papers, challenge [32]byte, at time.Time) (identity.Holder, error) {
+	switch d.kind {
+	case record.BelgianEID:
+		return r.verifyBelgian(rule, d, challenge, at)
+	case record.PRCResident:
+		return verifyResident(rule, d, at)
+	}
+	return r.verifyEMRTD(d, [8]byte(challenge[:8]), at)
+}
+
+func (r *rules) verifyEMRTD(d papers, challenge [8]byte, at time.Time) (identity.Holder, error) {
+	doc := lds.Document{Files: map[lds.File][]byte{}, Access: d.access}
+	for f, b := range d.files {
 		doc.Files[lds.File(f)] = b.Reveal()
 	}
 	opts := trust.Options{ExpectedChallenge: &challenge, RefuseExpired: true, FaceWithheld: true}
-	if a := id.Active; a != nil {
+	if a := d.active; a != nil {
 		if len(a.Challenge) != len(challenge) {
 			return identity.Holder{}, fmt.Errorf("%w: challenge of %d bytes", trust.ErrMalformed, len(a.Challenge))
 		}
@@ -155,16 +196,16 @@ func (r *rules) verifyEMRTD(id record.Identity, challenge [8]byte, at time.Time)
 	return identity.OfEMRTD(h)
 }
 
-func (r *rules) verifyBelgian(rule policy.Document, id record.Identity, challenge [32]byte, at time.Time) (identity.Holder, error) {
+func (r *rules) verifyBelgian(rule policy.Document, d papers, challenge [32]byte, at time.Time) (identity.Holder, error) {
 	roots, err := belgianRoots(rule)
 	if err != nil {
 		return identity.Holder{}, err
 	}
 	doc := beid.Document{Files: map[beid.File][]byte{}}
-	for f, b := range id.Files {
+	for f, b := range d.files {
 		doc.Files[beid.File(f)] = b.Reveal()
 	}
-	if a := id.Active; a != nil {
+	if a := d.active; a != nil {
 		var e beid.ChipAuthentication
 		if len(a.Challenge) != len(e.Challenge) || len(a.Signature) != len(e.Signature) {
 			return identity.Holder{}, fmt.Errorf("%w: chip evidence", beid.ErrMalformed)
@@ -184,8 +225,8 @@ func (r *rules) verifyBelgian(rule policy.Document, id record.Identity, challeng
 }
 
 // verifyResident can only look at form and agreement: nobody signed the data.
-func verifyResident(rule policy.Document, id record.Identity, at time.Time) (identity.Holder, error) {
-	doc, err := prcid.Parse(bytes.Clone(id.Files[identity.ResidentText].Reveal()))
+func verifyResident(rule policy.Document, d papers, at time.Time) (identity.Holder, error) {
+	doc, err := prcid.Parse(bytes.Clone(d.files[identity.ResidentText].Reveal()))
 	if err != nil {
 		return identity.Holder{}, err
 	}

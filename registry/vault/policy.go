@@ -52,6 +52,7 @@ type policyFile struct {
 	OfficerRoles     []officers   `toml:"officer_roles"`
 	Token            tokenRules   `toml:"token"`
 	Limits           policyLimits `toml:"limits"`
+	Minors           minors       `toml:"minors"`
 
 	Documents []struct {
 		Kind    record.Document    `toml:"kind"`
@@ -93,6 +94,24 @@ type tokenRules struct {
 type policyLimits struct {
 	ReadsWithoutEnrollment uint64 `toml:"reads_without_enrollment"` // of one officer on one day
 	EnrollmentsPerDay      uint64 `toml:"enrollments_per_day"`      // of one kiosk
+}
+
+type minors struct {
+	GuardianBelow uint64                `toml:"guardian_below"` // years; left out: nobody needs one
+	GuardianFrom  uint64                `toml:"guardian_from"`  // years, default 18
+	Zone          string                `toml:"zone"`           // such as +08:00, default UTC
+	Proofs        []record.Guardianship `toml:"proofs"`         // default: all
+}
+
+// policy fills in the defaults: what is signed says everything.
+func (m minors) policy() policy.Minors {
+	if m.GuardianBelow > 0 && m.GuardianFrom == 0 {
+		m.GuardianFrom = max(18, m.GuardianBelow)
+	}
+	if m.GuardianBelow > 0 && len(m.Proofs) == 0 {
+		m.Proofs = record.Guardianships()
+	}
+	return policy.Minors(m)
 }
 
 // SignPolicy makes the policy that file describes and signs it with the root
@@ -146,7 +165,7 @@ func (f policyFile) policy(file string, mine api.VaultKeys, now time.Time, leftO
 			return p, fmt.Errorf("minimum_piv_firmware must be three numbers, such as 5.4.3")
 		}
 	}
-	p.Token, p.Limits = policy.Token(f.Token), policy.Limits(f.Limits)
+	p.Token, p.Limits, p.Minors = policy.Token(f.Token), policy.Limits(f.Limits), f.Minors.policy()
 	for _, rule := range f.OfficerRoles {
 		p.OfficerRules = append(p.OfficerRules, policy.OfficerRule(rule))
 	}

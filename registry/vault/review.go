@@ -34,9 +34,10 @@ var (
 type Review struct {
 	Record     api.ID      `json:"record"`
 	DID        string      `json:"did"`
-	Other      string      `json:"other,omitempty"`   // did that it collides with
-	Officer    string      `json:"officer,omitempty"` // number of the officer who would have enrolled himself
-	Refused    bool        `json:"refused"`           // the vault's own verdict; else the record is active
+	Other      string      `json:"other,omitempty"`    // did that it collides with
+	Officer    string      `json:"officer,omitempty"`  // number of the officer who would have enrolled himself, or is the guardian
+	Guardian   bool        `json:"guardian,omitempty"` // a guardian stands beside the holder
+	Refused    bool        `json:"refused"`            // the vault's own verdict; else the record is active
 	Time       time.Time   `json:"time"`
 	Resolution *Resolution `json:"resolution,omitempty"` // nil: open
 }
@@ -68,6 +69,7 @@ type review struct {
 	DID        string      `json:"did"`
 	Other      string      `json:"other,omitempty"`
 	Officer    string      `json:"officer,omitempty"`
+	Guardian   bool        `json:"guardian,omitempty"`
 	Refused    bool        `json:"refused"`
 	Time       time.Time   `json:"time"`
 	Replaces   string      `json:"replaces,omitempty"`
@@ -77,7 +79,7 @@ type review struct {
 }
 
 func (r review) public(id [32]byte) Review {
-	return Review{Record: id, DID: r.DID, Other: r.Other, Officer: r.Officer, Refused: r.Refused, Time: r.Time, Resolution: r.Resolution}
+	return Review{Record: id, DID: r.DID, Other: r.Other, Officer: r.Officer, Guardian: r.Guardian, Refused: r.Refused, Time: r.Time, Resolution: r.Resolution}
 }
 
 // own is the DID whose person the holder must have been so far; "" for none.

@@ -91,6 +91,11 @@ func ShowPolicy(w io.Writer, p policy.Policy, now time.Time) error {
 	for _, d := range p.RevokedOfficers {
 		line("revoked officer", "%x", d)
 	}
+	if m := p.Minors; m.GuardianBelow > 0 {
+		line("guardian", "for who is under %d, from %d years on, birthdays in %s, shown by %q", m.GuardianBelow, m.GuardianFrom, cmp.Or(m.Zone, "UTC"), m.Proofs)
+	} else {
+		line("guardian", "nobody needs one")
+	}
 	line("alarm", "more than %d documents opened without an enrollment, by one officer on one day", p.Limits.ReadsWithoutEnrollment)
 	if n := p.Limits.EnrollmentsPerDay; n > 0 {
 		line("limit", "%d enrollments of one kiosk on one day", n)

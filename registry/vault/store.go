@@ -94,6 +94,8 @@ type outcome struct {
 	person  tokens
 	other   string // did that a review is about; empty if there is none
 	officer string // number of the officer that a review is about; likewise
+
+	guardian bool // stands beside the holder
 }
 
 // outcome compares a person with those enrolled. A document may stand under one
@@ -101,7 +103,7 @@ type outcome struct {
 // was. Another person of the same name, date of birth and issuer is no
 // reason to refuse, in a country of many people: a review notes it.
 func (s *store) outcome(p record.Payload, id [32]byte, found examined) (o outcome, err error) {
-	o = outcome{code: found.code, person: found.person, officer: found.officer}
+	o = outcome{code: found.code, person: found.person, officer: found.officer, guardian: found.guardian}
 	if o.code != "" {
 		return o, nil
 	}
@@ -152,7 +154,7 @@ func (s *store) decide(p record.Payload, id [32]byte, verdict []byte, o outcome,
 			return err
 		}
 		if o.other != "" || o.officer != "" || o.code == api.CodeReview {
-			r := review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: at, Replaces: p.Replaces, Update: p.Context.Purpose == record.Update}
+			r := review{DID: p.Holder.DID, Other: o.other, Officer: o.officer, Refused: o.code != "", Time: at, Replaces: p.Replaces, Update: p.Context.Purpose == record.Update, Guardian: o.guardian}
 			if o.officer == "" {
 				r.Person = slices.Concat(o.person.document[:], o.person.person[:])
 			}

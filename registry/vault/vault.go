@@ -242,7 +242,9 @@ func (v *Vault) Judge(ctx context.Context, submission []byte) ([]byte, error) {
 type examined struct {
 	code    string // why it is refused; empty if it holds
 	person  tokens
-	officer string // number of the officer who is the holder; empty
+	officer string // number of the officer who is the holder or the guardian; empty
+
+	guardian bool // stands beside the holder
 }
 
 // examine opens and verifies at a time; everything personal ends here.
@@ -261,45 +263,51 @@ func (v *Vault) examine(r record.Record, j judge, now time.Time) (examined, erro
 		return v.refused(r, chain.Refuse(api.CodeSealed, "%w", err)), nil
 	}
 	defer wipe(identity)
-	holder, err := rules.document(p, identity, at, j.production)
+	holder, guardian, err := rules.people(p, identity, at, j.production)
 	if err != nil {
 		return v.refused(r, err), nil
 	}
 	if err := rules.consents(p, identity); err != nil {
 		return v.refused(r, err), nil
 	}
-	found := examined{person: tokensOf(v.officers.key, holder.Kind(), holder.Person(at))}
-	for _, s := range r.Signatures() {
-		if s.Role != record.Officer && s.Role != record.Supervisor {
-			continue
-		}
-		number := s.Chain[0].Subject.SerialNumber
-		own, err := v.officers.is(number, found.person)
-		if err != nil {
-			return examined{}, err
-		}
-		if own {
-			refused := v.refused(r, chain.Refuse(api.CodeOwnEnrollment, "the %s is the holder", s.Role))
-			refused.officer = number
-			return refused, nil
-		}
+	number, role, err := v.signing(r, at, holder, guardian)
+	if err != nil {
+		return examined{}, err
 	}
-	return found, nil
+	if number != "" {
+		refused := v.refused(r, chain.Refuse(api.CodeOwnEnrollment, "the %s is the holder or the guardian", role))
+		refused.officer = number
+		return refused, nil
+	}
+	return examined{person: tokensOf(v.officers.key, holder.Kind(), holder.Person(at)), guardian: guardian.Valid()}, nil
 }
 
 func (v *Vault) refused(r record.Record, err error) examined {
-	code := api.CodeDocument
-	var c *chain.Refusal
-	if errors.As(err, &c) {
-		code = c.Code
-	}
+	code := codeOf(err)
 	v.opts.Log.Warn("identity refused", "record", api.ID(r.ID()), "code", code, "error", err)
 	return examined{code: code}
+}
+
+func codeOf(err error) string {
+	var c *chain.Refusal
+	if errors.As(err, &c) {
+		return c.Code
+	}
+	return api.CodeDocument
 }
 
 func wipe(id record.Identity) {
 	for _, f := range id.Files {
 		f.Wipe()
+	}
+	if g := id.Guardian; g != nil {
+		for _, f := range g.Files {
+			f.Wipe()
+		}
+		g.Note.Wipe()
+		for _, c := range g.Checks {
+			c.Note.Wipe()
+		}
 	}
 	if a := id.TokenAdmin; a != nil {
 		a.PUK.Wipe()

@@ -103,6 +103,7 @@ type Holder struct {
 type holder struct {
 	kind      Kind
 	person    func(at time.Time) Person
+	born      func(at time.Time) (first, last time.Time)
 	face      func() ([]byte, error)
 	files     map[uint16][]byte
 	lacks     []Lack
@@ -153,6 +154,16 @@ func (h Holder) Person(at time.Time) Person {
 		return Person{}
 	}
 	return (*h.p).person(at)
+}
+
+// Born is the first and the last day on which the document lets its holder have been
+// born, seen at a time; midnight UTC. They differ where it does not know the century,
+// the month or the day. The first is zero where it could be any day up to the last.
+func (h Holder) Born(at time.Time) (first, last time.Time) {
+	if h.p == nil {
+		return time.Time{}, at
+	}
+	return (*h.p).born(at)
 }
 
 // Face is the image on the document in its own format. It is foreign bytes:
@@ -305,6 +316,7 @@ func OfEMRTD(h trust.Holder) (Holder, error) {
 			return f.Image, err
 		},
 		person: func(at time.Time) Person { return ofMRZ(h.MRZ(), at) },
+		born:   func(at time.Time) (first, last time.Time) { return h.MRZ().Birth.Born(at) },
 	})
 }
 
@@ -362,6 +374,7 @@ func OfBelgian(h beid.Holder) (Holder, error) {
 			return nil, ErrNoFace
 		},
 		person: func(time.Time) Person { return ofBelgian(h.Identity()) },
+		born:   func(at time.Time) (first, last time.Time) { return bornBelgian(h.Identity().Birth, at) },
 	})
 }
 
@@ -372,6 +385,20 @@ func ofBelgian(id beid.Identity) Person {
 		p.Birth = day(time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC))
 	}
 	return p
+}
+
+func bornBelgian(b beid.Birth, at time.Time) (first, last time.Time) {
+	y, m, d, ok := b.Date()
+	day := func(m, d int) time.Time { return time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC) }
+	switch {
+	case !ok:
+		return time.Time{}, at
+	case m == 0:
+		return day(1, 1), day(12, 31)
+	case d == 0:
+		return day(m, 1), day(m+1, 0)
+	}
+	return day(m, d), day(m, d)
 }
 
 func sex(code string) string {
@@ -443,6 +470,12 @@ func OfResident(doc prcid.Document, at time.Time, accept Unsigned) (Holder, erro
 			return bytes.Clone(doc.Photo.Reveal()), nil
 		},
 		person: func(time.Time) Person { return person },
+		born: func(at time.Time) (first, last time.Time) {
+			if d, ok := doc.Birth.Day(); ok {
+				return d, d
+			}
+			return time.Time{}, at
+		},
 	})
 }
 

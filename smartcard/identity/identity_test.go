@@ -96,6 +96,9 @@ func TestResident(t *testing.T) {
 	if p.Issuer != "CHN" || !p.Surname.Equal(doc.Name) || !p.Number.Equal(doc.Number) {
 		t.Error("another person")
 	}
+	if first, last := h.Born(time.Now()); !first.Equal(last) || first.Format(time.DateOnly) != string(p.Birth.Reveal()) {
+		t.Errorf("born from %v to %v", first, last)
+	}
 	for _, c := range h.Checks() {
 		if c.Name != identity.Validity && c.Verdict != trust.Impossible {
 			t.Errorf("%s: %s", c.Name, c.Verdict)

@@ -128,6 +128,36 @@ func (d Date) Birth(at time.Time) (day time.Time, ok bool) {
 	return time.Time{}, false
 }
 
+// Born is the first and the last day on which the holder can have been born, seen
+// at a time: the zone has no century, so the first is a hundred years before the
+// last, and parts may be unknown. The first is zero, and the last the day of at,
+// when the year is unknown or there is no such day.
+func (d Date) Born(at time.Time) (first, last time.Time) {
+	today := at.UTC().Truncate(24 * time.Hour)
+	y, m, _ := d.parts()
+	if y < 0 || !d.possible() {
+		return time.Time{}, today
+	}
+	if last, ok := d.Birth(at); ok {
+		first, _ = d.Birth(last.AddDate(0, 0, -1))
+		return first, last
+	}
+	from, to := time.Month(1), time.Month(12)
+	if m > 0 {
+		from, to = time.Month(m), time.Month(m)
+	}
+	now := at.UTC().Year()
+	year := now - now%100 + y
+	if time.Date(year, from, 1, 0, 0, 0, 0, time.UTC).After(at) {
+		year -= 100
+	}
+	last = time.Date(year, to+1, 0, 0, 0, 0, 0, time.UTC)
+	if last.After(today) {
+		last = today
+	}
+	return time.Date(year-100, from, 1, 0, 0, 0, 0, time.UTC), last
+}
+
 func calendar(year, month, day int) (time.Time, bool) {
 	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 	if int(t.Month()) != month || t.Day() != day {

@@ -29,6 +29,7 @@ var keys = []struct {
 	{"g", kiosk.ActionServices}, {"f", kiosk.ActionSelfService}, {"y", kiosk.ActionTryToken},
 	{"c", kiosk.ActionChangePIN}, {"h", kiosk.ActionCheckReceipt}, {"u", kiosk.ActionCancel},
 	// Letters of pages that offer none of the others.
+	{"y", kiosk.ActionOfAge}, {"i", kiosk.ActionBirthPaper}, {"u", kiosk.ActionFamilyPaper}, {"c", kiosk.ActionCourtPaper}, {"p", kiosk.ActionOtherPaper},
 	{"a", kiosk.ActionReplace}, {"w", kiosk.ActionRenew}, {"z", kiosk.ActionEndIdentity}, {"i", kiosk.ActionWithToken}, {"u", kiosk.ActionWithReceipt},
 }
 
@@ -214,7 +215,8 @@ func (t *terminal) question(s kiosk.State) {
 	if s.Position > 0 {
 		position = fmt.Sprintf(" (%d/%d)", s.Position, s.Positions)
 	}
-	fmt.Fprintf(t.out, "\n== %s%s\n   %s\n", t.words.Title(s.Screen), position, t.words.Instruction(s.Screen))
+	title, instruction := t.words.Heading(s)
+	fmt.Fprintf(t.out, "\n== %s%s\n   %s\n", title, position, instruction)
 	switch s.Screen {
 	case kiosk.ScreenHome:
 		t.home(s)
@@ -227,6 +229,13 @@ func (t *terminal) question(s kiosk.State) {
 	case kiosk.ScreenNoToken:
 		for _, l := range []words.Label{words.CustodyPlace, words.CustodySites, words.CustodyLater, words.CustodyLost} {
 			fmt.Fprintf(t.out, "    %s\n", label(l))
+		}
+	}
+	if v := s.Guardian; v != nil && s.Screen == kiosk.ScreenGuardian {
+		fmt.Fprintf(t.out, "    %s\n    %s\n    %s\n", t.words.Label(words.GuardianWhy, words.Args{"below": v.Below}),
+			t.words.Label(words.GuardianWho, words.Args{"from": v.From}), label(words.GuardianPaper))
+		if slices.Contains(s.Actions, kiosk.ActionOfAge) {
+			fmt.Fprintf(t.out, "    %s\n", label(words.GuardianAge))
 		}
 	}
 	if c := s.Custody; c != nil {
@@ -247,7 +256,7 @@ func (t *terminal) question(s kiosk.State) {
 			{words.Birth, reveal(h.Birth)}, {words.Expiry, reveal(h.Expiry)}, {words.Nationality, h.Nationality}, {words.Issuer, h.Issuer}} {
 			fmt.Fprintf(t.out, "    %s: %s\n", label(f.label), f.value)
 		}
-		if s.Screen == kiosk.ScreenCompare || s.Screen == kiosk.ScreenSecondOfficer {
+		if s.Screen == kiosk.ScreenCompare || s.Screen == kiosk.ScreenSecondOfficer || s.Screen == kiosk.ScreenGuardianCompare {
 			fmt.Fprintf(t.out, "    %s\n", label(words.NoPhoto)) // a terminal draws none
 		}
 	}
@@ -257,7 +266,7 @@ func (t *terminal) question(s kiosk.State) {
 	for _, l := range s.Lacks {
 		fmt.Fprintf(t.out, "  ! %s\n", t.words.Lack(l))
 	}
-	if len(s.Lacks) > 0 && s.Screen == kiosk.ScreenCompare {
+	if len(s.Lacks) > 0 && (s.Screen == kiosk.ScreenCompare || s.Screen == kiosk.ScreenGuardianCompare) {
 		fmt.Fprintf(t.out, "    %s\n", label(words.SecondNeeded))
 	}
 	if c := s.Consent; c != nil {
@@ -284,7 +293,7 @@ func (t *terminal) question(s kiosk.State) {
 		if p.Problem != kiosk.PINFine {
 			fmt.Fprintf(t.out, "  ! %s\n", t.words.Problem(*p))
 		}
-		if !slices.Contains(s.Actions, kiosk.ActionFind) {
+		if !slices.Contains(s.Actions, kiosk.ActionFind) && !slices.Contains(s.Actions, kiosk.ActionNote) {
 			fmt.Fprintf(t.out, "    %s\n", t.digits(*p))
 		}
 	}
@@ -479,7 +488,10 @@ func (t *terminal) answer(ctx context.Context, s kiosk.State, text []byte) error
 			break
 		}
 	}
-	if _, hidden := secretly(in.Action); hidden || in.Action == kiosk.ActionNumber {
+	if in.Action == kiosk.ActionNote {
+		text = bytes.ToUpper(bytes.TrimSpace(text))
+	}
+	if _, hidden := secretly(in.Action); hidden || in.Action == kiosk.ActionNumber || in.Action == kiosk.ActionNote {
 		if len(text) == 0 {
 			t.prompt(s)
 			return nil

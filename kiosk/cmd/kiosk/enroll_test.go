@@ -244,6 +244,7 @@ type scene struct {
 func scenes() []scene {
 	acts := func(a ...kiosk.Action) []kiosk.Action { return a }
 	pad := func(min, max int) *kiosk.PINView { return &kiosk.PINView{Min: min, Max: max} }
+	guarded := &kiosk.GuardianView{Below: 14, From: 18}
 	return []scene{
 		{kiosk.State{Screen: kiosk.ScreenSignOn, Main: kiosk.ActionSignOn, Actions: acts(kiosk.ActionSignOn, kiosk.ActionChoose), PIN: pad(6, 8)},
 			somePIN, kiosk.Intent{Action: kiosk.ActionSignOn, Secret: secret.FromString(somePIN)}, []string{"PIN> "}},
@@ -341,6 +342,25 @@ func scenes() []scene {
 			Checks: []kiosk.Check{{Name: kiosk.CheckChip, Verdict: kiosk.NotChecked}}, Lacks: []kiosk.Lack{kiosk.LackChip, kiosk.LackIssuer},
 			Fault: &kiosk.Fault{Code: kiosk.CodeSamePerson, Remedy: kiosk.RemedyOtherCard}},
 			somePIN, kiosk.Intent{Action: kiosk.ActionApprove, Secret: secret.FromString(somePIN)}, []string{"ERIKSSON", "K-OFFICER-06", "PIN> "}},
+		{kiosk.State{Screen: kiosk.ScreenGuardian, Position: 4, Positions: 8, Guardian: guarded, Main: kiosk.ActionContinue, Actions: acts(kiosk.ActionContinue, kiosk.ActionOfAge, kiosk.ActionStartOver)},
+			"y", kiosk.Intent{Action: kiosk.ActionOfAge}, []string{"14", "18", "o = "}},
+		{kiosk.State{Screen: kiosk.ScreenGuardianCard, Position: 4, Positions: 8, Guardian: guarded, Actions: acts(kiosk.ActionDecline), Waiting: kiosk.DeviceDocument, Left: []kiosk.Device{kiosk.DeviceDocument}},
+			"s", kiosk.Intent{Action: kiosk.ActionDecline}, nil},
+		{kiosk.State{Screen: kiosk.ScreenReading, Position: 4, Positions: 8, Guardian: guarded, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepOpenCard, Status: kiosk.StepDone}}},
+			"", kiosk.Intent{}, nil},
+		{kiosk.State{Screen: kiosk.ScreenGuardianCompare, Position: 4, Positions: 8, Guardian: guarded, Main: kiosk.ActionConfirmPerson, Actions: acts(kiosk.ActionConfirmPerson, kiosk.ActionDoubtPerson),
+			Holder: holder, Lacks: []kiosk.Lack{kiosk.LackChip}},
+			"d", kiosk.Intent{Action: kiosk.ActionDoubtPerson}, []string{"ERIKSSON"}},
+		{kiosk.State{Screen: kiosk.ScreenGuardianProof, Position: 4, Positions: 8, Guardian: guarded,
+			Actions: acts(kiosk.ActionBirthPaper, kiosk.ActionFamilyPaper, kiosk.ActionCourtPaper, kiosk.ActionOtherPaper, kiosk.ActionStartOver)},
+			"u", kiosk.Intent{Action: kiosk.ActionFamilyPaper}, []string{"i = ", "c = ", "p = ", "o = "}},
+		{kiosk.State{Screen: kiosk.ScreenGuardianNote, Position: 4, Positions: 8, Guardian: guarded, Main: kiosk.ActionNote, Actions: acts(kiosk.ActionNote, kiosk.ActionBack),
+			PIN: &kiosk.PINView{Min: 1, Max: kiosk.NoteSize, Problem: kiosk.PINNoNote}},
+			"Adoption 12/2026", kiosk.Intent{Action: kiosk.ActionNote, Secret: secret.FromString("ADOPTION 12/2026")}, []string{"b = "}},
+		{kiosk.State{Screen: kiosk.ScreenConfirmData, Position: 4, Positions: 8, Guardian: guarded, Main: kiosk.ActionGuard, Actions: acts(kiosk.ActionGuard, kiosk.ActionDecline), Holder: holder},
+			"", kiosk.Intent{Action: kiosk.ActionGuard}, []string{"ERIKSSON"}},
+		{kiosk.State{Screen: kiosk.ScreenCardBack, Position: 6, Positions: 8, Guardian: guarded, Actions: acts(kiosk.ActionDecline), Waiting: kiosk.DeviceDocument},
+			"s", kiosk.Intent{Action: kiosk.ActionDecline}, nil},
 		{kiosk.State{Screen: kiosk.ScreenConfirmData, Position: 4, Positions: 8, Main: kiosk.ActionConfirmData, Actions: acts(kiosk.ActionConfirmData, kiosk.ActionDecline), Holder: holder},
 			"", kiosk.Intent{Action: kiosk.ActionConfirmData}, []string{"ERIKSSON"}},
 		{kiosk.State{Screen: kiosk.ScreenConsent, Position: 5, Positions: 8, Main: kiosk.ActionAccept, Actions: acts(kiosk.ActionAccept, kiosk.ActionRefuse, kiosk.ActionDecline),
@@ -399,7 +419,8 @@ func TestEveryScreen(t *testing.T) {
 				seen[sc.state.Screen] = true
 				sc.state.Language = language
 				number := d.show(sc.state)
-				seat.sees("== "+w.Title(sc.state.Screen), "\n   "+w.Instruction(sc.state.Screen)+"\n")
+				title, instruction := w.Heading(sc.state)
+				seat.sees("== "+title, "\n   "+instruction+"\n")
 				body := seat.read
 				for _, step := range sc.state.Steps {
 					if step.Status != kiosk.StepPending {
@@ -428,7 +449,7 @@ func TestEveryScreen(t *testing.T) {
 						t.Errorf("%s: it is not said that the card lacks %s", sc.state.Screen, lack)
 					}
 				}
-				if said := strings.Contains(seat.transcript()[body:], w.Label(words.SecondNeeded, nil)); said != (sc.state.Screen == kiosk.ScreenCompare) {
+				if said := strings.Contains(seat.transcript()[body:], w.Label(words.SecondNeeded, nil)); said != (sc.state.Screen == kiosk.ScreenCompare || sc.state.Screen == kiosk.ScreenGuardianCompare) {
 					t.Errorf("%s: that a second officer is needed is said: %v", sc.state.Screen, said)
 				}
 				for _, words := range sc.shows {
@@ -436,7 +457,7 @@ func TestEveryScreen(t *testing.T) {
 						t.Errorf("%s: no %q in\n%s", sc.state.Screen, words, seat.transcript()[body:])
 					}
 				}
-				hidden := sc.intent.Secret.Len() > 0 && sc.intent.Action != kiosk.ActionNumber && sc.intent.Action != kiosk.ActionFind || sc.state.Screen == kiosk.ScreenRepeatPIN // typed at a PIN's prompt
+				hidden := sc.intent.Secret.Len() > 0 && sc.intent.Action != kiosk.ActionNumber && sc.intent.Action != kiosk.ActionNote && sc.intent.Action != kiosk.ActionFind || sc.state.Screen == kiosk.ScreenRepeatPIN // typed at a PIN's prompt
 				if len(sc.state.Actions) > 0 && seat.echoes() == hidden {
 					t.Errorf("%s: the terminal echoes: %v", sc.state.Screen, !hidden)
 				}

@@ -103,13 +103,18 @@ FILE is TOML, as is POLICY.toml; paths are relative to them:
   [limits]
   reads_without_enrollment = 5       # documents that one officer opens on one day without an enrollment: beyond is an alarm
   enrollments_per_day = 0            # of one kiosk; 0: no limit
+  [minors]                           # left out: nobody's age is asked
+  guardian_below = 14                # years; who is younger needs a guardian
+  guardian_from = 18                 # years; who is younger is no guardian
+  zone = "+08:00"                    # in which birthdays begin; left out: UTC
+  proofs = ["birth-certificate", "family-register", "court-order", "other"]   # of guardianship; left out: all
   [[master_lists]]                   # states' signed lists of CSCA certificates: each becomes an anchor;
   file  = "DE_ML.ml"                 # those of no use are left out, with a warning
   class = "production"
   pin   = "<64 hex digits>"          # SHA-256 of the CSCA certificate that vouches for the list
   [[documents]]                      # what is accepted beside eMRTDs that prove everything
   kind = "belgian-eid"               # or "prc-resident", "emrtd"; at most one rule for each
-  may_lack = ["no-chip-proof"]       # and "no-issuer-signature": each such enrollment takes a second officer
+  may_lack = ["no-chip-proof"]       # and "no-issuer-signature", "no-age": each such enrollment takes a second officer
   [[documents.roots]]                # of Belgian cards alone: eMRTDs stand under the anchors
   file  = "belgium-root.der"
   class = "production"

@@ -59,9 +59,13 @@ func reviewsList(ctx context.Context, args []string) error {
 
 // about says why a review is there.
 func about(r vault.Review) string {
+	if r.Guardian {
+		r.Guardian = false
+		return about(r) + "; a guardian stands beside the holder"
+	}
 	switch {
 	case r.Officer != "":
-		return "officer " + r.Officer + " would enroll himself"
+		return "officer " + r.Officer + " would enroll himself, or is the guardian"
 	case r.Refused:
 		return "the document or the person stands under another key"
 	}

@@ -249,7 +249,7 @@ func (d *show) shown(step kiosk.StepName) {
 
 // draw makes the pictures, after the run: they take longer than it does.
 func (d *show) draw() error {
-	// Nothing goes wrong in the demo, its card proves everything, its citizen has a
+	// Nothing goes wrong in the demo, its card proves everything, its citizen is of age, has a
 	// token, comes for an enrollment only, and there is no printer.
 	drawn := map[kiosk.Screen]bool{kiosk.ScreenTrouble: true, kiosk.ScreenSecondOfficer: true, kiosk.ScreenSecondApprove: true,
 		kiosk.ScreenNoToken: true, kiosk.ScreenCustodyNumber: true, kiosk.ScreenCustodyPIN: true, kiosk.ScreenCustodyKey: true, kiosk.ScreenPrinting: true,
@@ -257,7 +257,9 @@ func (d *show) draw() error {
 		kiosk.ScreenServices: true, kiosk.ScreenSelfService: true, kiosk.ScreenShowToken: true, kiosk.ScreenTokenPIN: true, kiosk.ScreenTokenWork: true,
 		kiosk.ScreenTokenResult: true, kiosk.ScreenScanReceipt: true, kiosk.ScreenStanding: true, kiosk.ScreenAskRegistry: true,
 		kiosk.ScreenCancelCode: true, kiosk.ScreenConfirmCancel: true, kiosk.ScreenCancelled: true,
-		kiosk.ScreenEndIdentity: true, kiosk.ScreenConfirmEnd: true, kiosk.ScreenIdentityEnded: true}
+		kiosk.ScreenEndIdentity: true, kiosk.ScreenConfirmEnd: true, kiosk.ScreenIdentityEnded: true,
+		kiosk.ScreenGuardian: true, kiosk.ScreenGuardianCard: true, kiosk.ScreenGuardianCompare: true, kiosk.ScreenGuardianProof: true,
+		kiosk.ScreenGuardianNote: true, kiosk.ScreenCardBack: true}
 	for i, s := range d.seen {
 		drawn[s.state.Screen] = true
 		name := filepath.Join(d.out, "screens", fmt.Sprintf("%02d-%s.png", i+1, s.state.Screen))

@@ -264,6 +264,7 @@ func All(language string) []Sample {
 		DID: "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169",
 	}
 	add("-1", s)
+	own := *s.Review
 	more := *s.Review
 	more.Sealed = append([]string{"identity-file", "address-file", "card-signatures", "resident-text"}, more.Sealed[5:]...)
 	more.Open = append(more.Open[:len(more.Open):len(more.Open)], "exceptions", "second-officer")
@@ -392,6 +393,41 @@ func All(language string) []Sample {
 	add("", s)
 	add("", kiosk.State{Screen: kiosk.ScreenAskRegistry, Turn: kiosk.TurnMachine, Steps: []kiosk.Step{{Name: kiosk.StepAskRegistry, Status: kiosk.StepRunning}}})
 	add("trouble."+string(kiosk.CodeKeyWaits), Trouble(kiosk.Fault{Code: kiosk.CodeKeyWaits, Remedy: kiosk.RemedyStartOver, Until: time.Date(2026, 5, 4, 10, 42, 0, 0, time.Local)}))
+	guarded := &kiosk.GuardianView{Below: 14, From: 18}
+	s = officer(kiosk.ScreenGuardian, kiosk.ActionContinue, kiosk.ActionStartOver, kiosk.ActionChoose)
+	s.Position, s.Positions, s.Guardian = 3, 8, guarded
+	add("-1", s)
+	s.Actions = append(s.Actions, kiosk.ActionOfAge)
+	add("-2-age-unclear", s)
+	s = citizen(kiosk.ScreenGuardianCard, "")
+	s.Position, s.Guardian, s.Waiting, s.Left = 3, guarded, kiosk.DeviceDocument, []kiosk.Device{kiosk.DeviceDocument}
+	add("-1-other-lies-there", s)
+	s.Left, s.Health = nil, health(s.Screen)
+	s.Health.Readers[kiosk.DeviceDocument] = kiosk.ReaderEmpty
+	add("-2", s)
+	s = officer(kiosk.ScreenGuardianCompare, kiosk.ActionConfirmPerson, kiosk.ActionDoubtPerson)
+	s.Position, s.Positions, s.Guardian, s.Holder, s.Checks = 3, 8, guarded, Holder(Face()), checks(kiosk.Passed)
+	add("-1", s)
+	s.Checks, s.Lacks = without(kiosk.CheckChip), []kiosk.Lack{kiosk.LackChip}
+	add("-2-lacks", s)
+	s = officer(kiosk.ScreenGuardianProof, "", kiosk.ActionBirthPaper, kiosk.ActionFamilyPaper, kiosk.ActionCourtPaper, kiosk.ActionOtherPaper, kiosk.ActionStartOver, kiosk.ActionChoose)
+	s.Position, s.Positions, s.Guardian = 3, 8, guarded
+	add("", s)
+	s = officer(kiosk.ScreenGuardianNote, kiosk.ActionNote, kiosk.ActionBack, kiosk.ActionChoose)
+	s.Position, s.Positions, s.Guardian, s.PIN = 3, 8, guarded, &kiosk.PINView{Min: 1, Max: kiosk.NoteSize}
+	add("-1", s)
+	s.PIN = &kiosk.PINView{Min: 1, Max: kiosk.NoteSize, Problem: kiosk.PINNoNote}
+	add("-2-empty", s)
+	s = citizen(kiosk.ScreenCardBack, "")
+	s.Position, s.Guardian, s.Waiting, s.Left = 5, guarded, kiosk.DeviceDocument, []kiosk.Device{kiosk.DeviceDocument}
+	add("", s)
+	s = citizen(kiosk.ScreenConfirmData, kiosk.ActionGuard)
+	s.Position, s.Holder, s.Guardian = 4, Holder(Face()), guarded
+	add("-2-guardian", s)
+	s = citizen(kiosk.ScreenReview, kiosk.ActionSign)
+	own.Sealed = append(own.Sealed[:len(own.Sealed):len(own.Sealed)], "guardian")
+	s.Position, s.Review, s.Guardian = 7, &own, guarded
+	add("-3-guardian", s)
 	return all
 }
 

@@ -33,8 +33,9 @@ type Devices struct {
 	onOfficers pcscd.Card
 	lying      map[kiosk.Device]bool
 
-	Chip  *idcard.Chip    // the citizen's ID card
-	Token *pivtoken.Token // the citizen's token
+	Chip     *idcard.Chip    // the citizen's ID card
+	Guardian *idcard.Chip    // the guardian's; nil: nobody has come along
+	Token    *pivtoken.Token // the citizen's token
 }
 
 // newDevices adds three readers to a PC/SC daemon, under names with the prefix
@@ -73,6 +74,26 @@ func (d *Devices) IssueCard(p idcard.Person, o idcard.Options) error {
 	d.Chip = chip
 	d.Hold(kiosk.DeviceDocument, chip)
 	return nil
+}
+
+// IssueGuardian makes the ID card of a guardian, who comes along.
+func (d *Devices) IssueGuardian(p idcard.Person, o idcard.Options) error {
+	chip, err := d.issuers.State.Personalise(p, o)
+	if err != nil {
+		return fmt.Errorf("make ID card: %w", err)
+	}
+	d.Guardian = chip
+	return nil
+}
+
+// Swap has the person hold the card that a screen asks for: the guardian's, or the
+// citizen's again.
+func (d *Devices) Swap(s kiosk.Screen) {
+	if s == kiosk.ScreenGuardianCard {
+		d.Hold(kiosk.DeviceDocument, d.Guardian)
+		return
+	}
+	d.Hold(kiosk.DeviceDocument, d.Chip)
 }
 
 // IssueToken makes the citizen's token.

@@ -78,6 +78,9 @@ func again(t *testing.T, s *stage.Stage) *people {
 	seen(t, s, func(h kiosk.Health) bool {
 		return h.Readers[kiosk.DeviceDocument] == kiosk.ReaderEmpty && h.Readers[kiosk.DeviceToken] == kiosk.ReaderEmpty
 	})
+	if s.Guardian != nil { // whose card may have been the last one
+		s.Hold(kiosk.DeviceDocument, s.Chip)
+	}
 	p := &people{Script: s.Script(), t: t, s: s}
 	p.Act = p.act
 	return p
@@ -122,7 +125,8 @@ func (p *people) act(ctx context.Context, st kiosk.State) (bool, error) {
 			return done, err
 		}
 	}
-	if st.Fault == nil || st.Screen == kiosk.ScreenPlaceCard || st.Screen == kiosk.ScreenInsertToken {
+	if st.Fault == nil || st.Screen == kiosk.ScreenPlaceCard || st.Screen == kiosk.ScreenInsertToken ||
+		st.Screen == kiosk.ScreenGuardianCard || st.Screen == kiosk.ScreenCardBack {
 		return false, nil
 	}
 	f := told{st.Screen, st.Fault.Code, st.Fault.Left}

@@ -27,8 +27,13 @@ type Script struct {
 	Errand     kiosk.Action       // what the citizen comes for beside an enrollment
 	Leave      bool               // the citizen proves that key and leaves; otherwise moves to a token
 	Officer    func(i int)        // has the card of officer i lie on the officers' reader: 0 signed on, 1 is the second one
-	Scan       string             // what a scanner types of the machine readable zone, in place of the CAN
-	OnState    func(kiosk.State)  // sees every state, before it is answered
+	// Swap has the person hold the other card: the guardian's on ScreenGuardianCard, the
+	// citizen's on ScreenCardBack. Nobody else is asked.
+	Swap        func(kiosk.Screen)
+	GuardianCAN string            // of the guardian's card
+	Paper       kiosk.Action      // what shows who the guardian is; "" for a birth certificate
+	Scan        string            // what a scanner types of the machine readable zone, in place of the CAN
+	OnState     func(kiosk.State) // sees every state, before it is answered
 	// Act, when it says yes, has answered the state in its own way.
 	Act func(ctx context.Context, s kiosk.State) (done bool, err error)
 }
@@ -66,6 +71,9 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 				}
 				continue
 			}
+			if s.Screen == kiosk.ScreenGuardianCard || s.Screen == kiosk.ScreenCardBack {
+				p.exchange(s)
+			}
 			if s.Number == answered {
 				continue
 			}
@@ -102,6 +110,18 @@ func (p *Script) Enroll(ctx context.Context) (*kiosk.ReceiptView, error) {
 				}
 			}
 		}
+	}
+}
+
+// exchange takes the card away that lies on the document's reader and, once the kiosk
+// has seen that, puts the other one there.
+func (p *Script) exchange(s kiosk.State) {
+	switch {
+	case len(s.Left) > 0:
+		p.Take(kiosk.DeviceDocument)
+	case s.Health.Readers[kiosk.DeviceDocument] == kiosk.ReaderEmpty:
+		p.Swap(s.Screen)
+		p.Bring(kiosk.DeviceDocument)
 	}
 }
 
@@ -162,7 +182,14 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 			in.Action = kiosk.ActionWithReceipt
 		}
 	case kiosk.ScreenConfirmEnd, kiosk.ScreenIdentityEnded:
-	case kiosk.ScreenWelcome, kiosk.ScreenNoToken, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt:
+	case kiosk.ScreenWelcome, kiosk.ScreenNoToken, kiosk.ScreenCompare, kiosk.ScreenConfirmData, kiosk.ScreenReview, kiosk.ScreenReceipt,
+		kiosk.ScreenGuardian, kiosk.ScreenGuardianCompare:
+	case kiosk.ScreenGuardianProof:
+		if in.Action = p.Paper; in.Action == "" {
+			in.Action = kiosk.ActionBirthPaper
+		}
+	case kiosk.ScreenGuardianNote:
+		in.Secret = secret.FromString("ADOPTION 12/2026")
 	case kiosk.ScreenLanguage:
 		in.Choice = p.Language
 	case kiosk.ScreenPlaceCard:
@@ -182,6 +209,9 @@ func (p *Script) answer(s kiosk.State) (kiosk.Intent, error) {
 			break
 		}
 		in.Secret = secret.FromString(p.CAN)
+		if s.Guardian != nil {
+			in.Secret = secret.FromString(p.GuardianCAN)
+		}
 	case kiosk.ScreenConsent:
 		in.Choice = s.Consent.ID
 	case kiosk.ScreenInsertToken:

@@ -465,6 +465,10 @@ func (s *Stage) Close() error {
 
 // Script is the specimen citizen and officer at this kiosk.
 func (s *Stage) Script() *Script {
-	return &Script{Desk: s.Kiosk.Desk(), Language: "en", CAN: s.Chip.CAN(), PIN: "802469", OfficerPIN: OfficerPIN,
-		Bring: s.Bring, Take: s.Take, Officer: s.Officer}
+	p := &Script{Desk: s.Kiosk.Desk(), Language: "en", CAN: s.Chip.CAN(), PIN: "802469", OfficerPIN: OfficerPIN,
+		Bring: s.Bring, Take: s.Take, Officer: s.Officer, Swap: s.Swap}
+	if s.Guardian != nil {
+		p.GuardianCAN = s.Guardian.CAN()
+	}
+	return p
 }
