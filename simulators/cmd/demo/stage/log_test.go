@@ -99,6 +99,7 @@ func TestLogWithTwoFaces(t *testing.T) {
 	off(func() error {
 		return errors.Join(os.WriteFile(files[0], honest, 0o600), os.Rename(filepath.Join(seen, "evidence"), filepath.Join(s.Dir, "evidence")))
 	})
+	delivered(t, s)
 	health(t, s, "delivered and quiet", func(h kiosk.Health) bool { return h.Queued == 0 && h.LogFault == "" && h.Registry })
 	left, err := s.Kiosk.Queue().List(t.Context(), 10, func(e queue.Entry) bool { return e.State == queue.Purged })
 	if err != nil || len(left) != 2 {

@@ -66,8 +66,10 @@ func TestReceiptOnPaper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Two letters that overlap (JJ) are in two lines for this reader.
+	solid := func(s string) string { return strings.Join(strings.Fields(s), "") }
 	for _, want := range []string{w.Label(words.Training, nil), w.Title(kiosk.ScreenReceipt), stage.KioskID, string(r.CancelCode.Reveal()), strings.Fields(r.Number())[7]} {
-		if !strings.Contains(string(text), want) {
+		if !strings.Contains(solid(string(text)), solid(want)) {
 			t.Errorf("no %q on paper:\n%s", want, text)
 		}
 	}
