@@ -51,8 +51,8 @@ type State struct {
 	Lacks   []Lack       // from Compare on: proofs that the document cannot give; a second officer agrees and signs
 	Consent *ConsentView // Consent
 	Review  *ReviewView  // Review
-	// Guardian is set once a guardian acts for the citizen: what speaks to the citizen
-	// speaks to the guardian.
+	// Guardian is set on Guardian, and from GuardianCard on, where a guardian acts for the
+	// citizen: what speaks to the citizen then speaks to the guardian.
 	Guardian *GuardianView
 
 	PIN     *PINView     // SignOn, Locked, AccessNumber, SecondOfficer, ChoosePIN, RepeatPIN, Approve, SecondApprove, GuardianNote, CustodyNumber, CustodyPIN, Close, Receipts, SetAside, TokenPIN, CancelCode

@@ -211,7 +211,7 @@ func focusCanBeSeen(t *testing.T, l Look) {
 func TestDigitKeys(t *testing.T) {
 	b := newBench(t, least)
 	for _, s := range samples.All("en") {
-		if s.State.PIN == nil || s.Name == "access-number-2-lines" || s.State.Screen == kiosk.ScreenReceipts || s.State.Screen == kiosk.ScreenCancelCode || s.State.Screen == kiosk.ScreenSetAside { // letters
+		if s.State.PIN == nil || s.Name == "access-number-2-lines" || s.State.Screen == kiosk.ScreenReceipts || s.State.Screen == kiosk.ScreenCancelCode || s.State.Screen == kiosk.ScreenSetAside || s.State.Screen == kiosk.ScreenGuardianNote { // letters
 			continue
 		}
 		b.draw(s.State)
