@@ -431,6 +431,31 @@ func TestEveryTroubleIsDrawn(t *testing.T) {
 	}
 }
 
+// The officer sees picture and name side by side at once, whatever the size of text.
+func TestPictureStandsBesideTheName(t *testing.T) {
+	for _, size := range []fyne.Size{large, full} {
+		for _, percent := range TextSizes() {
+			b := newBench(t, size)
+			b.look(Look{Text: percent})
+			for _, l := range words.Languages() {
+				for _, s := range samples.All(l) {
+					if s.State.Screen != kiosk.ScreenCompare || s.State.Holder == nil || s.State.Holder.Face.Len() == 0 {
+						continue
+					}
+					b.draw(s.State)
+					seen := slices.ContainsFunc(leaves(b.page.root), func(l leaf) bool {
+						img, ok := l.o.(*canvas.Image)
+						return ok && img.Image != nil && img.Image == b.shown.face
+					})
+					if !seen || !b.reads(samples.Surname) {
+						t.Errorf("%v %d %% %s %s: the first page has picture %v, name %v", size, percent, l, s.Name, seen, b.reads(samples.Surname))
+					}
+				}
+			}
+		}
+	}
+}
+
 // What the public log has shown amiss stands on the home screen, while there is
 // something amiss.
 func TestHomeShowsTheLogAlarm(t *testing.T) {

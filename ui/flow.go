@@ -106,6 +106,9 @@ func cut(o fyne.CanvasObject, width, first, rest float32) []fyne.CanvasObject {
 	case *fyne.Container:
 		switch lay := o.Layout.(type) {
 		case column:
+			if lay.gap < 0 && heightFor(o, width) <= rest+0.5 { // lines that are pulled together are one thing
+				return []fyne.CanvasObject{nil, o}
+			}
 			return cutColumn(o.Objects, lay, width, first, rest)
 		case inset:
 			return cutInset(o.Objects, lay, width, first, rest)

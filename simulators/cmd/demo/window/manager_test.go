@@ -134,7 +134,17 @@ func TestWindowManager(t *testing.T) {
 		d.message(t, w, "_NET_MOVERESIZE_WINDOW", 0xF00, 90) // to 90, 0
 		d.message(t, w, "WM_CHANGE_STATE", 3)                // ICCCM 4.1.4: iconic
 	}
-	d.do(t, "key", "7") // comes after all of them
+	d.message(t, root, "_NET_CURRENT_DESKTOP", 2)
+	eventually(t, "the manager has done all that", func() bool { return d.cardinal(t, root, "_NET_CURRENT_DESKTOP") == 2 })
+	typing := func() {
+		t.Helper()
+		eventually(t, "the citizen has the keyboard", func() bool {
+			g, err := xproto.GetGeometry(d.conn, xproto.Drawable(focused())).Reply()
+			return err == nil && int(g.X) == right.Min.X
+		})
+	}
+	typing()
+	d.do(t, "key", "7")
 	citizen.digit('7')
 	d.shows(t, "73-managed-still", both, map[image.Rectangle]image.Image{right: compare, left: pad})
 	select {
@@ -152,6 +162,7 @@ func TestWindowManager(t *testing.T) {
 	d.shows(t, "75-managed-plugged-in", both, map[image.Rectangle]image.Image{right: compare, left: pad})
 
 	end()
+	typing()
 	d.do(t, "key", "8")
 	citizen.digit('8')
 	d.shows(t, "76-managed-no-more", both, nil)
@@ -170,8 +181,8 @@ func (d *display) kiosks(t *testing.T) (all []xproto.Window) {
 			continue
 		}
 		g, err := xproto.GetGeometry(d.conn, xproto.Drawable(w)).Reply()
-		if err != nil || int(g.Width) < left.Dx() {
-			continue
+		if err != nil || int(g.Width) != left.Dx() {
+			continue // the manager's own
 		}
 		if !a.OverrideRedirect {
 			t.Errorf("window %d is the window manager's to move", w)
@@ -195,4 +206,18 @@ func (d *display) message(t *testing.T, w xproto.Window, kind string, data ...ui
 		xproto.EventMaskSubstructureRedirect|xproto.EventMaskSubstructureNotify, string(e.Bytes())).Check(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// cardinal is a number that is a property of a window; -1 when it is not there.
+func (d *display) cardinal(t *testing.T, w xproto.Window, name string) int {
+	t.Helper()
+	r, err := xproto.InternAtom(d.conn, false, uint16(len(name)), name).Reply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := xproto.GetProperty(d.conn, false, w, r.Atom, xproto.AtomCardinal, 0, 1).Reply()
+	if err != nil || len(p.Value) < 4 {
+		return -1
+	}
+	return int(xgb.Get32(p.Value))
 }
