@@ -128,13 +128,18 @@ func (b *bucket) take(now time.Time, every time.Duration) {
 // take is 0 if a request from an address may be served now; else how long it is to
 // wait.
 func (l *limiter) take(remote string, now time.Time) time.Duration {
+	return l.takeFrom(remote, now, cancelBurst, cancelEvery)
+}
+
+// takeFrom is take with another limit for an address.
+func (l *limiter) takeFrom(remote string, now time.Time, burst int, every time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := &l.places[maphash.String(l.seed, network(remote))%limiterPlaces]
-	if wait := max(own.wait(now, cancelBurst, cancelEvery), l.all.wait(now, cancelsBurst, cancelsEvery)); wait > 0 {
+	if wait := max(own.wait(now, burst, every), l.all.wait(now, cancelsBurst, cancelsEvery)); wait > 0 {
 		return wait
 	}
-	own.take(now, cancelEvery)
+	own.take(now, every)
 	l.all.take(now, cancelsEvery)
 	return 0
 }

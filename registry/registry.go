@@ -46,6 +46,7 @@ import (
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/lock"
+	"enrollkiosk/registry/issuer"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -83,8 +84,14 @@ type Options struct {
 	// CancelDelay is how long a cancel code suspends before it revokes; default
 	// DefaultCancelDelay.
 	CancelDelay time.Duration
-	Now         func() time.Time // default time.Now
-	Log         *slog.Logger     // default: none
+	// StatusInterval is the time between two status lists of the issuer of credentials;
+	// default 1h. There are StatusLists of them, of StatusSize credentials each: 4 of
+	// 2^20 by default, and never fewer than there were.
+	StatusInterval time.Duration
+	StatusLists    uint8
+	StatusSize     uint32
+	Now            func() time.Time // default time.Now
+	Log            *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -121,6 +128,8 @@ type Registry struct {
 	provisioning *provisioning
 	provisions   chan struct{} // places of provisioning
 	cancels      *limiter
+	issues       *limiter
+	issuer       *issuer.Issuer // nil: the policy names none
 	heard        contacts
 }
 
@@ -137,7 +146,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), issues: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
 	if o.Connections > 0 {
 		r.limits.connections = o.Connections
 	}
@@ -205,7 +214,10 @@ func (r *Registry) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	if r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log); err != nil {
+		return err
+	}
+	r.issuer, err = r.openIssuer(ctx)
 	return err
 }
 
