@@ -106,6 +106,7 @@ type citizen struct {
 	o      *office
 	device registrytest.Device
 	did    string
+	cancel [16]byte // code
 	record record.Submission
 }
 
@@ -115,7 +116,8 @@ func (o *office) enroll(birth time.Time, number string) citizen {
 	person.Birth, person.BirthField, person.Number = birth, "", number
 	z := citizen{o: o, device: registrytest.NewDevice(o.t)}
 	z.did = didOf(o.t, z.device)
-	z.record = o.k.Make(o.t, registrytest.Spec{Holder: &z.device, Identity: identityOf(o.t, person)})
+	rand.Read(z.cancel[:])
+	z.record = o.k.Make(o.t, registrytest.Spec{Holder: &z.device, Identity: identityOf(o.t, person), Payload: withCode(z.cancel)})
 	o.c.send(z.record)
 	if got := o.c.until(z.record.ID(), "verdict", isDecided); got.Status != api.Active {
 		o.t.Fatalf("%+v", got)
@@ -515,25 +517,19 @@ func TestCredentialsEnd(t *testing.T) {
 		o.refuses("revoked", status, answer, http.StatusForbidden, "credential_request_denied")
 
 		second := suspended.collect(issuer.RealPerson, 3)
-		o.c.cancel(t, suspended.record)
+		if status, b := cancel(t, o.c, record.FormatCancelCode(suspended.cancel)); status != http.StatusAccepted {
+			t.Fatalf("%d %s", status, b)
+		}
 		o.untilRevoked(second, other)
 		status, answer = suspended.offer()
 		o.refuses("suspended", status, answer, http.StatusForbidden, "credential_request_denied")
-		o.lift(suspended.did)
+		if err := o.running.LiftCancellation(t.Context(), suspended.did); err != nil {
+			t.Fatal(err)
+		}
 		third := suspended.collect(issuer.RealPerson, 3)
 		o.untilRevoked(second, slices.Concat(other, third))
 	})
 }
-
-// cancel gives a record's cancel code.
-func (c client) cancel(t testing.TB, s record.Submission) {
-	t.Helper()
-	nonce := s.Record().Payload().Context.Nonce // registrytest's code: all of its 32 bytes
-	_ = nonce
-}
-
-// lift ends a suspension as a person of the authority does.
-func (o *office) lift(did string) { o.t.Helper() }
 
 // What the issuer keeps links no two credentials, and none to a record: nothing that
 // a website sees is in the store, in any encoding, nor anything that a holder has.
