@@ -658,3 +658,88 @@ func TestNoIssuer(t *testing.T) {
 		t.Error("a key was made")
 	}
 }
+
+// What the issuer keeps: whole transactions, one at a time; what has expired can be
+// swept; whose DID ends, their record is marked, until it is lifted.
+func testIssuerStore(s shop) {
+	st, now := s.Issuer(), time.Date(2026, 11, 28, 9, 30, 0, 0, time.UTC)
+	put := func(k issuer.Kind, key, value string, expires time.Time) {
+		s.Helper()
+		s.must(st.Change(s.Context(), func(tx issuer.Tx) error { return tx.Put(k, []byte(key), []byte(value), expires) }))
+	}
+	get := func(k issuer.Kind, key []byte) (value string) {
+		s.Helper()
+		s.must(st.Read(s.Context(), func(tx issuer.Tx) error {
+			b, err := tx.Get(k, key)
+			value = string(b)
+			return err
+		}))
+		return value
+	}
+	put(issuer.KindSecret, "", "s", time.Time{})
+	put(issuer.KindOffer, "a", "1", now)
+	put(issuer.KindOffer, "a", "2", now)
+	put(issuer.KindOffer, "b", "3", now.Add(time.Hour))
+	put(issuer.KindToken, "a", "4", time.Time{})
+	is(s, "values", []string{get(issuer.KindSecret, nil), get(issuer.KindOffer, []byte("a")), get(issuer.KindOffer, []byte("b")), get(issuer.KindToken, []byte("a")), get(issuer.KindToken, []byte("b"))},
+		[]string{"s", "2", "3", "4", ""})
+	failed := fmt.Errorf("no")
+	if err := st.Change(s.Context(), func(tx issuer.Tx) error {
+		if err := tx.Put(issuer.KindOffer, []byte("c"), []byte("5"), time.Time{}); err != nil {
+			return err
+		}
+		return failed
+	}); err != failed {
+		s.Error(err)
+	}
+	is(s, "after a failure", get(issuer.KindOffer, []byte("c")), "")
+	var keys [][]byte
+	s.must(st.Change(s.Context(), func(tx issuer.Tx) (err error) {
+		if err := tx.Sweep(now.Add(time.Minute), 10); err != nil {
+			return err
+		}
+		keys, err = tx.First(issuer.KindOffer, 10)
+		return err
+	}))
+	is(s, "what is left", keys, [][]byte{[]byte("b")})
+	s.must(st.Change(s.Context(), func(tx issuer.Tx) error { return tx.Delete(issuer.KindToken, []byte("a")) }))
+	is(s, "deleted", get(issuer.KindToken, []byte("a")), "")
+
+	// Counting one by one loses nothing.
+	var counting sync.WaitGroup
+	for range 8 {
+		counting.Go(func() {
+			if err := st.Change(s.Context(), func(tx issuer.Tx) error {
+				b, err := tx.Get(issuer.KindUsed, []byte("n"))
+				if err != nil {
+					return err
+				}
+				return tx.Put(issuer.KindUsed, []byte("n"), append(bytes.Clone(b), 'x'), time.Time{})
+			}); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	counting.Wait()
+	is(s, "counted", get(issuer.KindUsed, []byte("n")), "xxxxxxxx")
+
+	holder, old, next := registrytest.NewDevice(s), registrytest.NewDevice(s), registrytest.NewDevice(s)
+	code := [16]byte{7}
+	brought := s.make(registrytest.Spec{Holder: &holder, Payload: withCode(code)})
+	replaced := s.make(registrytest.Spec{Holder: &old})
+	s.add(nil, brought, replaced)
+	marked := func(sub record.Submission) string { id := sub.ID(); return get(issuer.KindEnded, id[:]) }
+	is(s, "in good standing", marked(brought)+marked(replaced), "")
+	s.add(nil, s.make(registrytest.Spec{Purpose: record.Replace, Holder: &next, Old: &old}))
+	is(s, "replaced", marked(replaced), "\x01")
+	if _, done, err := s.Cancel(s.Context(), record.CancelHash(code[:]), now, now.Add(time.Hour)); err != nil || !done {
+		s.Fatal(done, err)
+	}
+	is(s, "suspended", marked(brought), "\x01")
+	if _, err := s.ResolveCancellation(s.Context(), didOf(s, holder), registry.CancelLifted, registry.Resolution{By: "desk", Reason: "found", Time: now}); err != nil {
+		s.Fatal(err)
+	}
+	is(s, "lifted", marked(brought), "")
+	s.add(nil, s.revoke(holder))
+	is(s, "revoked", marked(brought), "\x01")
+}
