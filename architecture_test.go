@@ -56,10 +56,11 @@ var allowed = map[string][]string{
 	"registry/api":                       {"registry/record", "registry/checkpoint", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
 	"registry/credential":                {"github.com/go-jose/go-jose/v4"},
 	"registry/credential/credentialtest": {"registry/credential"}, // tests only
-	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
+	"registry/issuer":                    {"registry/credential", "registry/record"},
+	"registry/vault": {"hsm/attest", "registry/credential", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/prometheus/client_golang/...", "github.com/pelletier/go-toml/v2"},
-	"registry": {"registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
+	"registry": {"registry/credential", "registry/issuer", "registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
 		"go.etcd.io/bbolt/...", "github.com/jackc/pgx/v5/...", "github.com/prometheus/client_golang/...", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "github.com/pelletier/go-toml/v2"},
 
 	"sync/queue": {"go.etcd.io/bbolt/...", "golang.org/x/sys/unix"},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"enrollkiosk/kiosk/secret"
+	"enrollkiosk/registry/record"
 )
 
 // Desk is the agent as a window or a terminal sees it: states out, intents in.
@@ -424,6 +425,17 @@ type ReceiptView struct {
 	Saved       time.Time
 	Custody     string // number to come back with; "" when the key is on a token
 	Printed     bool   // it is on paper
+}
+
+// ClaimCode is what the citizen collects credentials for websites with, once; "" for
+// a key that stays at the station. It follows from the cancel code, and does not tell
+// it.
+func (r ReceiptView) ClaimCode() string {
+	code, err := record.ParseCancelCode(string(r.CancelCode.Reveal()))
+	if err != nil || r.Custody != "" {
+		return ""
+	}
+	return record.ClaimCode(record.CancelHash(code[:]))
 }
 
 // Number is the record's, in groups of eight digits.

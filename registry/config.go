@@ -37,6 +37,10 @@ type Config struct {
 		URL    string `toml:"url"`    // https
 		Public string `toml:"public"` // the vault's public.json
 	} `toml:"vault"`
+	Issuer struct {
+		Listen   string `toml:"listen"`   // address for citizens; empty: no credentials are issued here
+		Interval string `toml:"interval"` // between two status lists; default 1h
+	} `toml:"issuer"`
 	Witnesses []struct {
 		Name string `toml:"name"` // in the policy's verifier key
 		URL  string `toml:"url"`  // http or https
@@ -78,6 +82,9 @@ func Load(file string) (Config, error) {
 	}
 	if _, err := c.cancelDelay(); err != nil {
 		return c, tomlfile.Mistake(file, "registry.cancel must be a duration of 1h or more, such as 168h")
+	}
+	if _, err := c.statusInterval(); err != nil {
+		return c, tomlfile.Mistake(file, "issuer.interval must be a duration from 1s to 1h, such as 1h")
 	}
 	for _, role := range c.Registry.Roles {
 		if role != RoleLog && role != RoleVault {
@@ -129,6 +136,17 @@ func (c Config) cancelDelay() (time.Duration, error) {
 	return d, err
 }
 
+func (c Config) statusInterval() (time.Duration, error) {
+	if c.Issuer.Interval == "" {
+		return time.Hour, nil
+	}
+	d, err := time.ParseDuration(c.Issuer.Interval)
+	if err == nil && (d < time.Second || d > time.Hour) {
+		err = errors.New("too short or too long")
+	}
+	return d, err
+}
+
 // SignedPolicy reads and verifies the policy that c names.
 func (c Config) SignedPolicy() (policy.Signed, error) {
 	root, err := c.root()
@@ -154,6 +172,9 @@ func (c Config) Options() (Options, error) {
 		return o, err
 	}
 	if o.CancelDelay, err = c.cancelDelay(); err != nil {
+		return o, err
+	}
+	if o.StatusInterval, err = c.statusInterval(); err != nil {
 		return o, err
 	}
 	if o.Policy, err = c.SignedPolicy(); err != nil {

@@ -453,7 +453,7 @@ func TestContractMembers(t *testing.T) {
 			}
 		}
 	}
-	for _, v := range []any{api.Batch{}, api.BatchResult{}, api.RecordStatus{}, api.StatusQuery{}, api.StatusResult{}, api.ReceiptQuery{}, api.OpenRequest{}, api.OpenResult{}, api.UnblockOrder{}, api.UnblockResult{},
+	for _, v := range []any{api.Batch{}, api.BatchResult{}, api.RecordStatus{}, api.StatusQuery{}, api.StatusResult{}, api.ReceiptQuery{}, api.OpenRequest{}, api.OpenResult{}, api.UnblockOrder{}, api.UnblockResult{}, api.ClaimsRequest{}, api.ClaimsResult{}, api.PlacesRequest{}, api.PlacesResult{},
 		api.Problem{}, api.ProvisionBegin{}, api.ProvisionChallenge{}, api.ProvisionProof{}, api.ProvisionStatus{}, api.KioskCertificates{}} {
 		typ := reflect.TypeOf(v)
 		if all[typ.Name()] == nil {

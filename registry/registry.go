@@ -47,6 +47,7 @@ import (
 	"enrollkiosk/registry/checkpoint"
 	"enrollkiosk/registry/internal/keyfile"
 	"enrollkiosk/registry/internal/lock"
+	"enrollkiosk/registry/issuer"
 	"enrollkiosk/registry/parcel"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/receipt"
@@ -84,8 +85,14 @@ type Options struct {
 	// CancelDelay is how long a cancel code suspends before it revokes; default
 	// DefaultCancelDelay.
 	CancelDelay time.Duration
-	Now         func() time.Time // default time.Now
-	Log         *slog.Logger     // default: none
+	// StatusInterval is the time between two status lists of the issuer of credentials;
+	// default 1h. There are StatusLists of them, of StatusSize credentials each: 4 of
+	// 2^20 by default, and never fewer than there were.
+	StatusInterval time.Duration
+	StatusLists    uint8
+	StatusSize     uint32
+	Now            func() time.Time // default time.Now
+	Log            *slog.Logger     // default: none
 }
 
 const leastCheckpoint = 200 * time.Millisecond
@@ -120,9 +127,11 @@ type Registry struct {
 	closed    sync.Once
 
 	provisioning *provisioning
-	provisions   chan struct{} // places of provisioning
-	cancels      *limiter      // by addresses
-	shown        *limiter      // by kiosks
+	provisions   chan struct{}  // places of provisioning
+	cancels      *limiter       // by addresses
+	shown        *limiter       // by kiosks
+	issues       *limiter       // by addresses
+	issuer       *issuer.Issuer // nil: the policy names none
 	heard        contacts
 }
 
@@ -139,7 +148,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(cancelRate, cancelsRate), shown: newLimiter(shownRate, allShownRate), provisions: make(chan struct{}, maxProvisions)}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(cancelRate, cancelsRate), shown: newLimiter(shownRate, allShownRate), issues: newLimiter(issueRate, issuesRate), provisions: make(chan struct{}, maxProvisions)}
 	if o.Connections > 0 {
 		r.limits.connections = o.Connections
 	}
@@ -207,7 +216,10 @@ func (r *Registry) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log)
+	if r.vault, err = newVaultRole(r.opts.Vault, r.client, p.VerdictKeys.Vault, r.store, r.opts.Log); err != nil {
+		return err
+	}
+	r.issuer, err = r.openIssuer(ctx)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/issuer"
 	"enrollkiosk/registry/receipt"
 	"enrollkiosk/registry/record"
 )
@@ -24,6 +25,7 @@ type store interface {
 	register
 	reports
 	sessions
+	credentials
 	// Lead runs f, if no other process has a role, as the only one that has it, and
 	// returns f's error; else it returns nil at once. f's context ends with ctx, and
 	// when the role is lost. The term numbers those who had the role.
@@ -192,6 +194,11 @@ type sessions interface {
 	// leaves, and returns that. f may run again; its error changes nothing. errSessionOver
 	// if there is no such session, or it has ended.
 	ChangeSession(ctx context.Context, id api.ID, now time.Time, f func(*session) error) (session, error)
+}
+
+// credentials is the store as the issuer of credentials sees it.
+type credentials interface {
+	Issuer() issuer.Store
 }
 
 // entry is an accepted record on its way into the store.

@@ -46,6 +46,9 @@ var (
 	bucketCancellations = []byte("cancellations") // did -> a Cancellation, JSON
 	bucketSuspended     = []byte("suspended")     // due, did -> empty
 
+	bucketIssuer    = []byte("issuer")     // kind, 0, key -> what the issuer keeps
+	bucketIssuerDue = []byte("issuer-due") // time, kind, 0, key -> empty: when it expires
+
 	// Stores of before have their records and attestations here, by id. Nothing is
 	// written to them any more.
 	bucketRecords      = []byte("records")
@@ -54,7 +57,7 @@ var (
 
 var buckets = [][]byte{bucketRecords, bucketAttestations, bucketHeld, bucketArrivals, bucketBodies, bucketEvidence, bucketLinks, bucketForks, bucketHeard, bucketKeys, bucketHolders,
 	bucketUnlogged, bucketUnopened, bucketReceipts, bucketVerdicts, bucketRejections, bucketPolicies, bucketLog, bucketApprovals,
-	bucketCodes, bucketCancellations, bucketSuspended}
+	bucketCodes, bucketCancellations, bucketSuspended, bucketIssuer, bucketIssuerDue}
 
 var keyScanned, keyOutcomes = []byte("scanned"), []byte("outcomes")
 
@@ -351,6 +354,9 @@ func (tx boltFacts) holder(did string) (h holder, err error) {
 }
 
 func (tx boltFacts) keepHolder(did string, h holder) error {
+	if err := endCredentials(tx.Tx, h); err != nil {
+		return err
+	}
 	return putJSON(tx.Bucket(bucketHolders), []byte(did), h)
 }
 

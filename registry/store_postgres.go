@@ -156,6 +156,7 @@ const (
 	lockKiosk
 	lockChain
 	lockOfficer
+	lockIssuer
 )
 
 // migrate applies what the database lacks of the numbered files, each in a

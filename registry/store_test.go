@@ -153,6 +153,7 @@ var conformance = map[string]func(s shop){
 	"Redecided":           testRedecided,
 	"Inventory":           testInventory,
 	"Backlog":             testBacklog,
+	"Issuer":              testIssuerStore,
 	"Close":               func(shop) {}, // every test ends with it
 }
 

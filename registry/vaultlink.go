@@ -264,7 +264,7 @@ func (v *vaultRole) show(ctx context.Context, media string, body io.Reader) (out
 
 // decodeAnswer reads the vault's JSON.
 func decodeAnswer[M interface {
-	api.OpenResult | api.Outcomes | api.LevelResult
+	api.OpenResult | api.Outcomes | api.LevelResult | api.ClaimsResult | api.PlacesResult
 	Check() error
 }](a *http.Response) (m M, err error) {
 	defer a.Body.Close()

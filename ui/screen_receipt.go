@@ -36,6 +36,9 @@ func (d *drawing) receipt() page {
 		width := d.room.Width - between - square.MinSize().Width - 2*panelPad
 		right = append(right, panel(stack(0, label(d.w.Label(words.CancelCode, nil)), d.dressed(body(reveal(r.CancelCode)).bold().sized(32)).oneLine(width, 22),
 			label(d.w.Label(words.CancelHint, nil)))))
+		if claim := r.ClaimCode(); claim != "" {
+			right = append(right, stack(0, label(d.w.Label(words.ClaimCode, nil)+" · "+claim).in(ink)))
+		}
 	}
 	if r.Custody != "" {
 		right = append(right, panel(stack(0, label(d.w.Label(words.CustodyNumber, nil)), body(custodyNumber(r.Custody)).bold().sized(32),

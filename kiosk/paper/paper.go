@@ -69,7 +69,12 @@ func Receipt(c *words.Catalog, r kiosk.ReceiptView, kioskID string, training boo
 	s.text(left, y, c.Label(words.CancelCode, nil), 12, false, grey)
 	y += 11 * mm
 	s.text(left, y, string(r.CancelCode.Reveal()), 22, true, black)
-	s.paragraph(left, y+9*mm, inner, c.Label(words.CancelHint, nil), 12, false, black)
+	y = s.paragraph(left, y+9*mm, inner, c.Label(words.CancelHint, nil), 12, false, black)
+	if code := r.ClaimCode(); code != "" {
+		s.text(left, y+6*mm, c.Label(words.ClaimCode, nil), 12, false, grey)
+		s.text(left, y+15*mm, code, 18, true, black)
+		s.paragraph(left, y+22*mm, inner, c.Label(words.ClaimHint, nil), 12, false, black)
+	}
 	return d.bytes()
 }
 

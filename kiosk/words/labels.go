@@ -72,6 +72,8 @@ const (
 	ReceiptFinal      Label = "receipt-final"
 	CancelCode        Label = "cancel-code"
 	CancelHint        Label = "cancel-hint"
+	ClaimCode         Label = "claim-code"
+	ClaimHint         Label = "claim-hint"
 	Printed           Label = "printed"
 	PaperCopy         Label = "paper-copy" // the title of a page without cancel code
 	PaperKeep         Label = "paper-keep"

@@ -47,6 +47,8 @@ const (
 
 	PathTokenUnblock = "/v1/tokens/unblock" // POST: record.Unblock's JWS; answered with the vault's
 	PathUnblock      = "/v1/unblock"        // of the vault
+	PathClaims       = "/v1/claims"         // of the vault: what credentials may say
+	PathPlaces       = "/v1/places"         // of the vault: which credentials are to be revoked
 
 	// A new kiosk has no client certificate yet: it is known by its code, then by
 	// its TPM.
@@ -450,7 +452,7 @@ func (p Problem) Check() error {
 
 // message is what Decode reads.
 type message interface {
-	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | ReceiptQuery | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult |
+	Batch | BatchResult | RecordStatus | StatusQuery | StatusResult | ReceiptQuery | OpenRequest | OpenResult | Problem | ProvisionBegin | ProvisionChallenge | ProvisionProof | ProvisionStatus | UnblockOrder | UnblockResult | ClaimsRequest | ClaimsResult | PlacesRequest | PlacesResult |
 		Cancellation | Cancelled | OutcomesRequest | Outcomes | LevelRequest | LevelResult | KioskCertificates
 	Check() error
 }

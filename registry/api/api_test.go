@@ -258,6 +258,7 @@ func FuzzDecode(f *testing.F) {
 			second(api.Decode[api.Batch](bytes.NewReader(b))), second(api.Decode[api.BatchResult](bytes.NewReader(b))),
 			second(api.Decode[api.RecordStatus](bytes.NewReader(b))),
 			second(api.Decode[api.StatusQuery](bytes.NewReader(b))), second(api.Decode[api.StatusResult](bytes.NewReader(b))), second(api.Decode[api.ReceiptQuery](bytes.NewReader(b))), second(api.Decode[api.Problem](bytes.NewReader(b))),
+			second(api.Decode[api.ClaimsRequest](bytes.NewReader(b))), second(api.Decode[api.ClaimsResult](bytes.NewReader(b))), second(api.Decode[api.PlacesRequest](bytes.NewReader(b))), second(api.Decode[api.PlacesResult](bytes.NewReader(b))),
 			second(api.Decode[api.UnblockOrder](bytes.NewReader(b))), second(api.Decode[api.UnblockResult](bytes.NewReader(b))),
 			second(api.Decode[api.Cancellation](bytes.NewReader(b))), second(api.Decode[api.Cancelled](bytes.NewReader(b))), second(api.Decode[api.Outcomes](bytes.NewReader(b))), second(api.Decode[api.LevelRequest](bytes.NewReader(b))), second(api.Decode[api.LevelResult](bytes.NewReader(b))),
 		} {

@@ -31,6 +31,15 @@ type RegistryKeys struct {
 	// Exchange are the keys that kiosks seal drives to, the newest first; the older
 	// ones are for policies that name them still.
 	Exchange []parcel.Key `json:"exchange,omitzero"`
+
+	// Issuer of credentials, if there is one.
+	Issuer IssuerKeys `json:"issuer,omitzero"`
+}
+
+// IssuerKeys is what is public of an issuer.
+type IssuerKeys struct {
+	ID   string `json:"id"`   // credential issuer identifier
+	Root []byte `json:"root"` // of its certificates, DER
 }
 
 // Log is what the log's checkpoints are held against, but for witnesses, whom only

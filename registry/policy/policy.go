@@ -20,6 +20,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -80,6 +81,9 @@ type Policy struct {
 	RegistryTLS []Root   `json:"registry_tls"`
 
 	VerdictKeys VerdictKeys `json:"verdict_keys"`
+
+	// Issuer issues credentials for signing in. Zero: nobody does.
+	Issuer Issuer `json:"issuer,omitzero"`
 
 	MinimumPIVFirmware Firmware `json:"minimum_piv_firmware"`
 	RevokedTokens      []uint64 `json:"revoked_tokens"` // serial numbers
@@ -171,6 +175,25 @@ func (d Document) Allows(lacks []record.Exception) bool {
 type Root struct {
 	Certificate []byte       `json:"certificate"`
 	Class       record.Class `json:"class"`
+}
+
+// Issuer is who issues credentials: its identifier, an https address without path,
+// and the authority of its certificates. The certificates name what each may issue.
+type Issuer struct {
+	ID    string `json:"id"`
+	Roots []Root `json:"roots"`
+}
+
+// check holds that it is all there, or nothing of it.
+func (i Issuer) check() error {
+	if i.ID == "" && len(i.Roots) == 0 {
+		return nil
+	}
+	u, err := url.Parse(i.ID)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.String() != "https://"+u.Host || len(i.Roots) == 0 {
+		return errors.New("issuer: an https address without path, and its roots")
+	}
+	return nil
 }
 
 // VerdictKeys sign verdicts: the registry's rejections and times, the vault's
@@ -475,12 +498,15 @@ func (p Policy) check() error {
 			return fmt.Errorf("document %q: %w", d.Kind, err)
 		}
 	}
-	for name, roots := range map[string][]Root{"piv": p.PIVRoots, "tpm": p.TPMRoots, "officer": p.OfficerCA, "kiosk": p.KioskCA, "tls": p.RegistryTLS} {
+	for name, roots := range map[string][]Root{"piv": p.PIVRoots, "tpm": p.TPMRoots, "officer": p.OfficerCA, "kiosk": p.KioskCA, "tls": p.RegistryTLS, "issuer": p.Issuer.Roots} {
 		for _, r := range roots {
 			if _, err := x509.ParseCertificate(r.Certificate); err != nil || !r.valid() {
 				return fmt.Errorf("%s root", name)
 			}
 		}
+	}
+	if err := p.Issuer.check(); err != nil {
+		return err
 	}
 	if err := p.checkOfficers(); err != nil {
 		return err

@@ -63,16 +63,7 @@ func ParseCancelCode(typed string) (code [16]byte, err error) {
 	if len(typed) > maxTyped {
 		return code, ErrCancelCode
 	}
-	digits := lookAlikes.Replace(strings.ToUpper(strings.Map(func(r rune) rune {
-		if '\uFF01' <= r && r <= '\uFF5E' {
-			r -= '\uFF01' - '!'
-		}
-		switch {
-		case r <= ' ', r == '-', r == '.', r == '\u00A0', r == '\u00AD', '\u2010' <= r && r <= '\u2015', r == '\u3000':
-			return -1
-		}
-		return r
-	}, typed)))
+	digits := digitsOf(typed)
 	if len(digits) != cancelDigits {
 		return code, ErrCancelCode
 	}
@@ -86,4 +77,18 @@ func ParseCancelCode(typed string) (code [16]byte, err error) {
 		return [16]byte{}, ErrCancelCode
 	}
 	return code, nil
+}
+
+// digitsOf are what was meant by what was typed.
+func digitsOf(typed string) string {
+	return lookAlikes.Replace(strings.ToUpper(strings.Map(func(r rune) rune {
+		if '\uFF01' <= r && r <= '\uFF5E' {
+			r -= '\uFF01' - '!'
+		}
+		switch {
+		case r <= ' ', r == '-', r == '.', r == '\u00A0', r == '\u00AD', '\u2010' <= r && r <= '\u2015', r == '\u3000':
+			return -1
+		}
+		return r
+	}, typed)))
 }

@@ -288,6 +288,9 @@ func (f policyFile) addRegistry(p *policy.Policy, file string) error {
 	}
 	p.VerdictKeys.Registry = append([]record.JWK{keys.VerdictKey}, keys.EarlierVerdictKeys...)
 	p.Exchange = keys.Exchange
+	if keys.Issuer.ID != "" {
+		p.Issuer = policy.Issuer{ID: keys.Issuer.ID, Roots: []policy.Root{{Certificate: keys.Issuer.Root, Class: f.Registry.Class}}}
+	}
 	return nil
 }
 

@@ -76,6 +76,8 @@ func (v *Vault) handler() http.Handler {
 	mux.HandleFunc(api.PathOpen, v.open)
 	mux.HandleFunc(api.PathUnblock, v.unblock)
 	mux.HandleFunc(api.PathOutcomes, v.outcomes)
+	mux.HandleFunc(api.PathClaims, v.claims)
+	mux.HandleFunc(api.PathPlaces, v.places)
 	mux.HandleFunc(api.PathLevel, v.level)
 	mux.HandleFunc(api.PathLive, func(w http.ResponseWriter, _ *http.Request) {
 		reply.Bytes(w, http.StatusOK, api.MediaText, []byte("ok\n"))
@@ -88,7 +90,7 @@ func (v *Vault) handler() http.Handler {
 
 // message reads the body of a POST; false: it was refused.
 func message[M interface {
-	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest | api.LevelRequest
+	api.OpenRequest | api.UnblockOrder | api.OutcomesRequest | api.LevelRequest | api.ClaimsRequest | api.PlacesRequest
 	Check() error
 }](w http.ResponseWriter, q *http.Request) (m M, ok bool) {
 	if q.Method != http.MethodPost {

@@ -38,6 +38,10 @@ func ShowPolicy(w io.Writer, p policy.Policy, now time.Time) error {
 		line("  before", "%s %s", e.Key, until)
 	}
 	line("authority key", "%s", p.Authority.ID)
+	if p.Issuer.ID != "" {
+		line("issuer", "%s", p.Issuer.ID)
+		showRoots(line, "  root", p.Issuer.Roots)
+	}
 	line("verdict keys", "%d of the registry, %d of the vault", len(p.VerdictKeys.Registry), len(p.VerdictKeys.Vault))
 	line("languages", "%s", strings.Join(p.Languages, ", "))
 	for _, c := range p.Consents {

@@ -304,6 +304,9 @@ func (t *terminal) question(s kiosk.State) {
 		t.enrolled = true
 		fmt.Fprintf(t.out, "    %s: %s\n    %s: %s\n    %s\n", label(words.Record), r.RecordID,
 			label(words.CancelCode), reveal(r.CancelCode), label(words.CancelHint))
+		if code := r.ClaimCode(); code != "" {
+			fmt.Fprintf(t.out, "    %s: %s\n    %s\n", label(words.ClaimCode), code, label(words.ClaimHint))
+		}
 		if r.Custody != "" {
 			fmt.Fprintf(t.out, "    %s: %s\n    %s\n", label(words.CustodyNumber), r.Custody, label(words.CustodyHint))
 		}

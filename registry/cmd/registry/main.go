@@ -19,6 +19,7 @@ import (
 const usage = `registry: takes enrollment records on and logs them.
 
   registry init DIR --origin NAME [--host HOST]...    make keys; DIR/public.json is for the authority's policy
+  registry issuer init DIR --url https://HOST         make the key that signs credentials; DIR/public.json names it for the authority's policy
   registry serve --config FILE [--store postgres://...]
                                                       run until SIGTERM
   registry status --config FILE [--json]              log, policy and what does not work
@@ -91,6 +92,9 @@ FILE is TOML; paths are relative to it:
   [vault]
   url    = "https://127.0.0.1:8444"
   public = "vault/public.json"
+  [issuer]
+  listen   = "0.0.0.0:443"           # where citizens collect credentials; without it nobody can
+  interval = "1h"                    # between two status lists
   [[witnesses]]                      # of the policy, as many as its quorum at least
   name = "witness.example/w1"
   url  = "https://witness.example"
@@ -110,6 +114,11 @@ func run(ctx context.Context, args []string) error {
 		return initialise(args[1:])
 	case "serve":
 		return serve(ctx, args[1:])
+	case "issuer":
+		if len(args) > 1 && args[1] == "init" {
+			return initIssuer(args[2:])
+		}
+		return command.Misuse("issuer init (see registry -h)")
 	case "status":
 		return status(ctx, args[1:])
 	case "backup":
@@ -215,6 +224,39 @@ func initialise(args []string) error {
 	return nil
 }
 
+// issue serves citizens until ctx ends; what it returns waits for that.
+func issue(ctx context.Context, address string, r *registry.Registry) (wait func() error, err error) {
+	if !r.Issues() {
+		return nil, registry.ErrIssuer
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.ServeIssuer(ctx, l) }()
+	fmt.Printf("issuer https://%s\n", l.Addr())
+	return func() error { return <-ended }, nil
+}
+
+// initIssuer makes the key of credentials.
+func initIssuer(args []string) error {
+	f := command.Flags("registry issuer init", usage)
+	id := f.String("url", "", "")
+	rest, err := command.Parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if *id == "" {
+		return command.Misuse("--url is missing: the address that citizens reach, such as https://id.example")
+	}
+	if _, err := registry.InitIssuer(rest[0], *id, time.Now()); err != nil {
+		return err
+	}
+	fmt.Print("made the key of credentials. " + nextPolicy)
+	return nil
+}
+
 func serve(ctx context.Context, args []string) error {
 	f := command.Flags("registry serve", usage)
 	file, store := f.String("config", "registry.toml", ""), f.String("store", "", "")
@@ -250,8 +292,14 @@ func serve(ctx context.Context, args []string) error {
 			return errors.Join(err, l.Close(), r.Close())
 		}
 	}
+	issuing := func() error { return nil }
+	if c.Issuer.Listen != "" {
+		if issuing, err = issue(ctx, c.Issuer.Listen, r); err != nil {
+			return errors.Join(err, l.Close(), end(), r.Close())
+		}
+	}
 	fmt.Printf("ready https://%s\n", l.Addr())
-	return errors.Join(r.Serve(ctx, l), end(), r.Close())
+	return errors.Join(r.Serve(ctx, l), issuing(), end(), r.Close())
 }
 
 func status(ctx context.Context, args []string) error {

@@ -278,16 +278,17 @@ func (a Authority) IssueServer(dir, name string, hosts []string, now time.Time) 
 			t.DNSNames = append(t.DNSNames, h)
 		}
 	}
-	return a.issueNew(dir, name, t, now)
+	return a.IssueNew(dir, name, t, now)
 }
 
 // IssueClient makes name.key and name.crt for a TLS client.
 func (a Authority) IssueClient(dir, name string, now time.Time) error {
-	return a.issueNew(dir, name, x509.Certificate{Subject: pkix.Name{CommonName: name},
+	return a.IssueNew(dir, name, x509.Certificate{Subject: pkix.Name{CommonName: name},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, now)
 }
 
-func (a Authority) issueNew(dir, name string, t x509.Certificate, now time.Time) error {
+// IssueNew makes name.key and name.crt for what t says.
+func (a Authority) IssueNew(dir, name string, t x509.Certificate, now time.Time) error {
 	key, err := Create(filepath.Join(dir, name+".key"))
 	if err != nil {
 		return err

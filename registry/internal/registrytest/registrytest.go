@@ -377,3 +377,13 @@ func TLS(t testing.TB, root []byte, certificates ...tls.Certificate) *tls.Config
 	pool.AddCert(c)
 	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: certificates}
 }
+
+// Issue gives the World's registry an issuer of credentials, in the policy too.
+func (w *World) Issue(t testing.TB, id string) {
+	t.Helper()
+	var err error
+	if w.keys, err = registry.InitIssuer(w.RegistryDir(), id, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.Policy = w.Sign(t, 1, time.Now().Add(-time.Hour))
+}
