@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"registry/api":                       {"registry/record", "registry/checkpoint", "registry/receipt", "registry/parcel", "registry/internal/canonical"},
 	"registry/credential":                {"github.com/go-jose/go-jose/v4"},
 	"registry/credential/credentialtest": {"registry/credential"}, // tests only
+	"relyingparty":                       {"registry/credential"},
 	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/prometheus/client_golang/...", "github.com/pelletier/go-toml/v2"},
@@ -158,7 +159,7 @@ func TestSimulatorsKnowNothingOfTheirSubject(t *testing.T) {
 }
 
 func TestProductionReachesNoSimulatorAndNoFyneOutsideTheWindow(t *testing.T) {
-	for _, p := range list(t, "./kiosk/...", "./registry/...", "./hsm/...", "./smartcard/...", "./sync/...", "./ui/...") {
+	for _, p := range list(t, "./kiosk/...", "./registry/...", "./relyingparty/...", "./hsm/...", "./smartcard/...", "./sync/...", "./ui/...") {
 		window := p.ImportPath == module+"kiosk/cmd/kiosk-window"
 		screens := window || strings.HasPrefix(p.ImportPath+"/", module+"ui/")
 		for _, dep := range p.Deps {
