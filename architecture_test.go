@@ -58,6 +58,8 @@ var allowed = map[string][]string{
 	"registry/credential/credentialtest": {"registry/credential"}, // tests only
 	"registry/issuer":                    {"registry/credential", "registry/record"},
 	"registry/vault": {"hsm/attest", "registry/credential", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
+	"relyingparty":                       {"registry/credential"},
+	"registry/vault": {"hsm/attest", "registry/record", "registry/receipt", "registry/policy", "registry/api", "smartcard/lds", "smartcard/trust",
 		"smartcard/identity", "smartcard/beid", "smartcard/prcid",
 		"registry/internal/...", "go.etcd.io/bbolt/...", "github.com/prometheus/client_golang/...", "github.com/pelletier/go-toml/v2"},
 	"registry": {"registry/credential", "registry/issuer", "registry/record", "registry/expect", "registry/parcel", "registry/checkpoint", "registry/receipt", "registry/policy", "registry/api", "registry/internal/canonical", "hsm", "hsm/attest",
@@ -159,7 +161,7 @@ func TestSimulatorsKnowNothingOfTheirSubject(t *testing.T) {
 }
 
 func TestProductionReachesNoSimulatorAndNoFyneOutsideTheWindow(t *testing.T) {
-	for _, p := range list(t, "./kiosk/...", "./registry/...", "./hsm/...", "./smartcard/...", "./sync/...", "./ui/...") {
+	for _, p := range list(t, "./kiosk/...", "./registry/...", "./relyingparty/...", "./hsm/...", "./smartcard/...", "./sync/...", "./ui/...") {
 		window := p.ImportPath == module+"kiosk/cmd/kiosk-window"
 		screens := window || strings.HasPrefix(p.ImportPath+"/", module+"ui/")
 		for _, dep := range p.Deps {
