@@ -169,11 +169,15 @@ func keyOf(public *ecdh.PublicKey, z []byte, index uint64) (*Key, error) {
 			clear(raw)
 			continue
 		}
-		k := &Key{&ecdsa.PublicKey{Curve: private.Curve, X: private.X, Y: private.Y}, raw}
-		clear(private.D.Bits())
-		return k, nil
+		public := private.PublicKey
+		overwrite(private)
+		return &Key{&public, raw}, nil
 	}
 	return nil, ErrAgreement
+}
+
+func overwrite(private *ecdsa.PrivateKey) {
+	clear(private.D.Bits()) //lint:ignore SA1019 no other way reaches the number itself
 }
 
 // Public is an *ecdsa.PublicKey on P-256.
@@ -191,7 +195,7 @@ func (k *Key) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]b
 	if err != nil {
 		return nil, err
 	}
-	defer func() { clear(private.D.Bits()) }()
+	defer overwrite(private)
 	return private.Sign(random, digest, opts)
 }
 
