@@ -177,6 +177,25 @@ func (t *Token) agree(ctx context.Context, slot Slot, pin secret.Text, peer *ecd
 	return k.agree(ctx, peer)
 }
 
+// AgreeAll is Agree with each of some peers, while one touch lasts where the key
+// takes a cached one. It presents pin before each. Errors leave no secret.
+func (t *Token) AgreeAll(ctx context.Context, slot Slot, pin secret.Text, peers []*ecdh.PublicKey) ([][]byte, error) {
+	k, err := t.key(ctx, slot, pin)
+	if err != nil {
+		return nil, fmt.Errorf("agree with slot %v: %w", slot, err)
+	}
+	shared := make([][]byte, len(peers))
+	for i, peer := range peers {
+		if shared[i], err = k.agree(ctx, peer); err != nil {
+			for _, z := range shared {
+				clear(z)
+			}
+			return nil, fmt.Errorf("agree with slot %v: %w", slot, err)
+		}
+	}
+	return shared, nil
+}
+
 func (k *key) agree(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
 	own, ok := k.public.(*ecdsa.PublicKey)
 	if !ok {
