@@ -71,6 +71,7 @@ type Stage struct {
 	home      string // folder of registry and authority
 	opts      Options
 	addresses struct{ registry, vault string }
+	kept      []net.PacketConn // their places
 	vaultTLS  []byte
 	root      [32]byte // hash of the authority's root key
 
@@ -114,10 +115,10 @@ func New(ctx context.Context, daemon *pcscd.Server, dir string, o Options) (_ *S
 		return nil, err
 	}
 	o.Did("policy signed by the authority's root")
-	if s.addresses.registry, err = free(); err != nil {
+	if s.addresses.registry, err = s.place(); err != nil {
 		return nil, err
 	}
-	if s.addresses.vault, err = free(); err != nil {
+	if s.addresses.vault, err = s.place(); err != nil {
 		return nil, err
 	}
 	if err := s.configure(); err != nil {
@@ -216,16 +217,24 @@ func (s *Stage) NewCode(ctx context.Context) (api.Code, error) {
 	return s.Kiosks().NewCode(ctx, s.id, s.Policy.Root(), time.Hour, time.Now())
 }
 
-// free finds a loopback address that nobody listens on. It lies below the ports
-// that systems give to outgoing connections: none of those takes it while its
-// server is not yet there, or has stopped.
-func free() (address string, err error) {
+// place finds a loopback address for one of the stage's servers and keeps it until
+// the stage is closed. It lies below the ports that systems give to outgoing
+// connections; whatever else looks for a place meanwhile, in any process, finds the
+// UDP port of the same number taken.
+func (s *Stage) place() (address string, err error) {
 	for range 100 {
 		address = fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
-		var l net.Listener
-		if l, err = net.Listen("tcp", address); err == nil {
-			return address, l.Close()
+		var kept net.PacketConn
+		if kept, err = net.ListenPacket("udp", address); err != nil {
+			continue
 		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err != nil {
+			kept.Close()
+			continue
+		}
+		s.kept = append(s.kept, kept)
+		return address, l.Close()
 	}
 	return "", err
 }
@@ -459,6 +468,9 @@ func (s *Stage) Close() error {
 	}
 	if s.TPM != nil {
 		err = errors.Join(err, s.TPM.Stop())
+	}
+	for _, k := range s.kept {
+		k.Close()
 	}
 	return err
 }
