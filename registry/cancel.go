@@ -32,13 +32,12 @@ const (
 
 // Limits of cancel codes: nobody types more, and 128 bits are not found by trying.
 // They keep one sender, or many, from keeping the store busy.
-const (
-	cancelBurst   = 5 // from one address
-	cancelEvery   = 20 * time.Second
-	cancelsBurst  = 100 // from all
-	cancelsEvery  = 50 * time.Millisecond
-	limiterPlaces = 4096
+var (
+	cancelsOfOne = rate{5, 20 * time.Second} // address
+	cancelsOfAll = rate{100, 50 * time.Millisecond}
 )
+
+const limiterPlaces = 4096
 
 // postCancellation takes a cancel code from anybody. Known and unknown codes get
 // the same answer, after the same transaction and the same time: an answer that
@@ -99,48 +98,52 @@ const maxCancellation = 1 << 10
 // fixed number of places, on which addresses fall by a secret hash: two that share
 // one share its limit, and however many there are it does not grow.
 type limiter struct {
-	mu     sync.Mutex
-	seed   maphash.Seed
-	all    bucket
-	places [limiterPlaces]bucket
+	one, together rate
+	mu            sync.Mutex
+	seed          maphash.Seed
+	all           bucket
+	places        [limiterPlaces]bucket
 }
 
-func newLimiter() *limiter { return &limiter{seed: maphash.MakeSeed()} }
+// rate is how many at once, and one more each every.
+type rate struct {
+	burst int
+	every time.Duration
+}
+
+func newLimiter(one, together rate) *limiter {
+	return &limiter{one: one, together: together, seed: maphash.MakeSeed()}
+}
 
 // bucket is a token bucket: the time at which it is full again.
 type bucket struct{ full time.Time }
 
-// wait is how long until a bucket of burst tokens, one more each every, has one.
-func (b bucket) wait(now time.Time, burst int, every time.Duration) time.Duration {
+// wait is how long until a bucket has a token.
+func (b bucket) wait(now time.Time, r rate) time.Duration {
 	if b.full.Before(now) { // also of one that was never used
 		return 0
 	}
-	return max(0, b.full.Sub(now)-time.Duration(burst-1)*every)
+	return max(0, b.full.Sub(now)-time.Duration(r.burst-1)*r.every)
 }
 
-func (b *bucket) take(now time.Time, every time.Duration) {
+func (b *bucket) take(now time.Time, r rate) {
 	if b.full.Before(now) {
 		b.full = now
 	}
-	b.full = b.full.Add(every)
+	b.full = b.full.Add(r.every)
 }
 
 // take is 0 if a request from an address may be served now; else how long it is to
 // wait.
 func (l *limiter) take(remote string, now time.Time) time.Duration {
-	return l.takeFrom(remote, now, cancelBurst, cancelEvery)
-}
-
-// takeFrom is take with another limit for an address.
-func (l *limiter) takeFrom(remote string, now time.Time, burst int, every time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := &l.places[maphash.String(l.seed, network(remote))%limiterPlaces]
-	if wait := max(own.wait(now, burst, every), l.all.wait(now, cancelsBurst, cancelsEvery)); wait > 0 {
+	if wait := max(own.wait(now, l.one), l.all.wait(now, l.together)); wait > 0 {
 		return wait
 	}
-	own.take(now, every)
-	l.all.take(now, cancelsEvery)
+	own.take(now, l.one)
+	l.all.take(now, l.together)
 	return 0
 }
 

@@ -338,7 +338,7 @@ func (dead) Backlog(context.Context) (backlog, error)      { return backlog{}, e
 type Limiter struct{ l *limiter }
 
 // NewLimiter is one that nobody has used.
-func NewLimiter() Limiter { return Limiter{newLimiter()} }
+func NewLimiter() Limiter { return Limiter{newLimiter(cancelsOfOne, cancelsOfAll)} }
 
 // Take is how long an address is to wait; 0: it is served.
 func (l Limiter) Take(remote string, now time.Time) time.Duration { return l.l.take(remote, now) }

@@ -140,7 +140,7 @@ func (r *Registry) ServeIssuer(ctx context.Context, l net.Listener) error {
 func (r *Registry) limitIssuer(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.Method == http.MethodPost {
-			if wait := r.issues.takeFrom(q.RemoteAddr, time.Now(), issuerBurst, issuerEvery); wait > 0 {
+			if wait := r.issues.take(q.RemoteAddr, time.Now()); wait > 0 {
 				seconds := int(math.Ceil(wait.Seconds()))
 				w.Header().Set("Retry-After", strconv.Itoa(seconds))
 				reply.Problem(w, http.StatusTooManyRequests, api.CodeTooMany, "too many requests: come again later", seconds)
@@ -151,11 +151,11 @@ func (r *Registry) limitIssuer(h http.Handler) http.Handler {
 	})
 }
 
-// Limits of one address: collecting both credentials takes eight requests, and many
-// citizens may stand behind one address.
-const (
-	issuerBurst = 200
-	issuerEvery = 250 * time.Millisecond
+// Collecting both credentials takes eight requests, and many citizens may stand behind
+// one address.
+var (
+	issuesOfOne = rate{200, 250 * time.Millisecond}
+	issuesOfAll = rate{2000, 2 * time.Millisecond}
 )
 
 // issuerRecords is what the issuer may know of records.

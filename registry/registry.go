@@ -146,7 +146,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.CancelDelay = DefaultCancelDelay
 	}
 	o.CheckpointInterval = max(o.CheckpointInterval, leastCheckpoint)
-	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(), issues: newLimiter(), provisions: make(chan struct{}, maxProvisions)}
+	r := &Registry{opts: o, logging: newLeading(), limits: defaultLimits(), cancels: newLimiter(cancelsOfOne, cancelsOfAll), issues: newLimiter(issuesOfOne, issuesOfAll), provisions: make(chan struct{}, maxProvisions)}
 	if o.Connections > 0 {
 		r.limits.connections = o.Connections
 	}
