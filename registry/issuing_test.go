@@ -792,3 +792,48 @@ func testIssuerStore(s shop) {
 	s.add(nil, s.revoke(holder))
 	is(s, "revoked", marked(brought), "\x01")
 }
+
+// An index that was given is not given again; when there is none left, the citizen is
+// told to come back, and nothing is used up.
+func TestFullStatusLists(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, false)
+	z := o.enroll(adult, "C01X00T47")
+	fill := func(pattern byte) {
+		t.Helper()
+		o.running.stop()
+		s, err := registry.OpenStore(t.Context(), registry.Options{Dir: o.options.Dir}, registrytest.Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Issuer().Change(t.Context(), func(tx issuer.Tx) error {
+			for list := range byte(4) {
+				if err := tx.Put(issuer.KindUsed, []byte{list, 0, 0, 0, 0}, bytes.Repeat([]byte{pattern}, 512), time.Time{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(0x55) // the even ones are given
+	o.open()
+	for _, i := range z.collect(issuer.RealPerson, 30) {
+		if i.Status().Index%2 == 0 {
+			t.Errorf("%d is given again", i.Status().Index)
+		}
+	}
+	fill(0xFF)
+	o.open()
+	token, keys := z.access(), newKeys(t, 1)
+	body := z.request(issuer.RealPerson, keys)
+	status, answer, _ := o.call(issuer.PathCredential, "application/json", token, body)
+	o.refuses("full", status, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	fill(0)
+	o.open()
+	if status, _, raw := o.call(issuer.PathCredential, "application/json", token, body); status != http.StatusOK {
+		t.Errorf("the same request when there is room again: %d %s", status, raw)
+	}
+}
