@@ -150,7 +150,7 @@ func (r *Registry) limitIssuer(h http.Handler) http.Handler {
 // citizens may stand behind one address.
 var (
 	issueRate  = rate{200, 250 * time.Millisecond} // of one address
-	issuesRate = rate{1000, time.Millisecond}
+	issuesRate = rate{2000, 2 * time.Millisecond}
 )
 
 // issuerRecords is what the issuer may know of records.

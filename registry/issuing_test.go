@@ -637,6 +637,55 @@ func (o *office) dump() map[string][][]byte {
 	return out
 }
 
+// The metadata names every address that a wallet needs, under the issuer's id.
+func TestIssuerMetadata(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, false)
+	for path, want := range map[string]string{
+		issuer.PathIssuer: `{"credential_issuer":"https://id.example","credential_endpoint":"https://id.example/credential","nonce_endpoint":"https://id.example/nonce",` +
+			`"batch_credential_issuance":{"batch_size":50},"credential_configurations_supported":{"legal-name":{"format":"dc+sd-jwt",` +
+			`"vct":"https://id.example/vct/legal-name/1","scope":"legal-name","cryptographic_binding_methods_supported":["jwk"],"credential_signing_alg_values_supported":["ES256"],` +
+			`"proof_types_supported":{"jwt":{"proof_signing_alg_values_supported":["ES256"],"key_attestations_required":{}}}},"real-person":{"format":"dc+sd-jwt",` +
+			`"vct":"https://id.example/vct/real-person/1","scope":"real-person","cryptographic_binding_methods_supported":["jwk"],"credential_signing_alg_values_supported":["ES256"],` +
+			`"proof_types_supported":{"jwt":{"proof_signing_alg_values_supported":["ES256"],"key_attestations_required":{}}}}},` +
+			`"status_lists":["https://id.example/status/0","https://id.example/status/1","https://id.example/status/2","https://id.example/status/3"],` +
+			`"offer_request_endpoint":"https://id.example/offer"}`,
+		issuer.PathServer: `{"issuer":"https://id.example","token_endpoint":"https://id.example/token",` +
+			`"grant_types_supported":["urn:ietf:params:oauth:grant-type:pre-authorized_code"],"pre-authorized_grant_anonymous_access_supported":true}`,
+	} {
+		a, err := o.http.Get(o.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(a.Body)
+		a.Body.Close()
+		if err != nil || string(b) != want {
+			t.Errorf("%s: %s", path, b)
+		}
+	}
+	// Bad input of every kind is told apart, and nothing comes of it.
+	for _, q := range []struct {
+		path, media, token, body string
+		status                   int
+		code                     string
+	}{
+		{issuer.PathOffer, "text/plain", "", "x", http.StatusUnsupportedMediaType, "invalid_request"},
+		{issuer.PathOffer, "application/jwt", "", "x", http.StatusBadRequest, "invalid_proof"},
+		{issuer.PathOffer, "application/jwt", "", strings.Repeat("x", 64<<10), http.StatusRequestEntityTooLarge, "invalid_request"},
+		{issuer.PathToken, "application/x-www-form-urlencoded", "", "grant_type=password", http.StatusBadRequest, "unsupported_grant_type"},
+		{issuer.PathToken, "application/x-www-form-urlencoded", "", "a=1&a=2", http.StatusBadRequest, "invalid_request"},
+		{issuer.PathToken, "application/x-www-form-urlencoded", "", "%zz", http.StatusBadRequest, "invalid_request"},
+		{issuer.PathCredential, "application/json", "", "{}", http.StatusUnauthorized, "invalid_token"},
+		{issuer.PathCredential, "application/json", "t", "{", http.StatusBadRequest, "invalid_credential_request"},
+		{issuer.PathCredential, "application/json", "t", "{}", http.StatusBadRequest, "invalid_proof"},
+		{issuer.PathCredential, "application/json", "t", `{"credential_configuration_id":"x","proofs":{"jwt":["a"]}}`, http.StatusBadRequest, "unknown_credential_configuration"},
+		{issuer.PathCredential, "application/json", "t", `{"credential_configuration_id":"real-person","proofs":{"jwt":["a"]}}`, http.StatusUnauthorized, "invalid_token"},
+	} {
+		status, answer, _ := o.call(q.path, q.media, q.token, []byte(q.body))
+		o.refuses(q.path+" "+q.body[:min(len(q.body), 40)], status, answer, q.status, q.code)
+	}
+}
+
 // Without an issuer in the policy nobody issues; an address with a path is none.
 func TestNoIssuer(t *testing.T) {
 	t.Parallel()
@@ -742,4 +791,49 @@ func testIssuerStore(s shop) {
 	is(s, "lifted", marked(brought), "")
 	s.add(nil, s.revoke(holder))
 	is(s, "revoked", marked(brought), "\x01")
+}
+
+// An index that was given is not given again; when there is none left, the citizen is
+// told to come back, and nothing is used up.
+func TestFullStatusLists(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, false)
+	z := o.enroll(adult, "C01X00T47")
+	fill := func(pattern byte) {
+		t.Helper()
+		o.running.stop()
+		s, err := registry.OpenStore(t.Context(), registry.Options{Dir: o.options.Dir}, registrytest.Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Issuer().Change(t.Context(), func(tx issuer.Tx) error {
+			for list := range byte(4) {
+				if err := tx.Put(issuer.KindUsed, []byte{list, 0, 0, 0, 0}, bytes.Repeat([]byte{pattern}, 512), time.Time{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(0x55) // the even ones are given
+	o.open()
+	for _, i := range z.collect(issuer.RealPerson, 30) {
+		if i.Status().Index%2 == 0 {
+			t.Errorf("%d is given again", i.Status().Index)
+		}
+	}
+	fill(0xFF)
+	o.open()
+	token, keys := z.access(), newKeys(t, 1)
+	body := z.request(issuer.RealPerson, keys)
+	status, answer, _ := o.call(issuer.PathCredential, "application/json", token, body)
+	o.refuses("full", status, answer, http.StatusServiceUnavailable, "temporarily_unavailable")
+	fill(0)
+	o.open()
+	if status, _, raw := o.call(issuer.PathCredential, "application/json", token, body); status != http.StatusOK {
+		t.Errorf("the same request when there is room again: %d %s", status, raw)
+	}
 }

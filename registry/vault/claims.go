@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/credential"
@@ -85,6 +86,9 @@ func claimsOf(p identity.Person, now time.Time, names bool) api.ClaimsResult {
 	out := api.ClaimsResult{Over14: reached(born, 14, now), Over16: reached(born, 16, now), Over18: reached(born, 18, now)}
 	if names {
 		out.FamilyName, out.GivenName = string(p.Surname.Reveal()), string(p.GivenNames.Reveal())
+		if name := strings.TrimSpace(out.FamilyName + " " + out.GivenName); strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxLatin1 }) {
+			out.NameLocal = name // as the document's own script has it
+		}
 	}
 	return out
 }
