@@ -369,5 +369,12 @@ func TestTheCookie(t *testing.T) {
 		if !strings.HasPrefix(c.Name, "__Host-") || !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
 			t.Errorf("%s", c)
 		}
+		b := w.browser()
+		if _, err := b.back(t, w.a, w.wallet().open(t, b.begin(t, w.a, "adult"))); err != nil {
+			t.Fatal(err)
+		}
+		if left := b.client.Jar.Cookies(&url.URL{Scheme: "https", Host: "a.example", Path: "/"}); len(left) > 0 {
+			t.Errorf("%v is left after the sign-in", left)
+		}
 	})
 }

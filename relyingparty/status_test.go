@@ -45,6 +45,23 @@ func TestListsAreFetchedByTheClock(t *testing.T) {
 	})
 }
 
+// A list that is due is not fetched by who comes next, even if nobody else does it.
+func TestADueListIsNotFetchedByASignIn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		h := w.wallet()
+		for range 3 {
+			if _, err := h.signIn(t, w.a, "adult"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Hour)
+		}
+		if n := w.issuer.fetches(); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
 // A revocation is seen when the list is fetched next, by sign-ins and by those who
 // are signed in.
 func TestRevocation(t *testing.T) {
