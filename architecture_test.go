@@ -83,7 +83,7 @@ var allowed = map[string][]string{
 	"holder/sitekey": {"github.com/cloudflare/circl/group"},
 	"holder/store":   {},
 	"holder/setup":   {"holder", "holder/sitekey", "holder/store", "hsm", "hsm/piv", "registry/credential", "smartcard/pcsc", "github.com/pelletier/go-toml/v2"},
-	"holder/window":  {"holder", "hsm", "registry/credential", "ui", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},
+	"holder/window":  {"holder", "hsm", "registry/credential", "kiosk/typeface", "ui", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2"},
 
 	"ui":         {"kiosk", "kiosk/wire", "kiosk/words", "kiosk/typeface", "kiosk/qr", "fyne.io/fyne/v2/...", "fyne.io/fyne/v2", "golang.org/x/image/..."},
 	"ui/display": {"github.com/jezek/xgb/...", "github.com/jezek/xgb"},

@@ -2,6 +2,8 @@ package holder_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -180,6 +182,30 @@ func TestAsksForWhatThereIsNot(t *testing.T) {
 	}
 	if len(s.errors) != 1 || s.errors[0] != "access_denied " {
 		t.Errorf("told %q", s.errors)
+	}
+}
+
+// The time in a presentation is the website's: a PC's own error would be a mark.
+func TestClockIsTheWebsites(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a")
+	for _, off := range []time.Duration{-200 * time.Second, 200 * time.Second} {
+		s.off = off
+		s.login(c.Helper)
+		shown := s.shown[len(s.shown)-1]
+		kb := strings.Split(shown[strings.LastIndex(shown, "~")+1:], ".")
+		b, err := base64.RawURLEncoding.DecodeString(kb[1])
+		var p struct {
+			IssuedAt int64 `json:"iat"`
+		}
+		if err := errors.Join(err, json.Unmarshal(b, &p)); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(time.Unix(p.IssuedAt, 0)) + off; d < -2*time.Second || d > 100*time.Second {
+			t.Errorf("its clock is %v off, ours %v from it", off, d)
+		}
 	}
 }
 

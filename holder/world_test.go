@@ -232,6 +232,8 @@ type person struct {
 	codes   int
 	touches int
 	during  func() // while consent is asked for
+
+	duringCode func() // while the claim code is
 }
 
 func (p *person) Consent(_ context.Context, a holder.Ask) (bool, error) {
@@ -256,6 +258,9 @@ func (p *person) PIN(_ context.Context, wrong *hsm.WrongPIN) (secret.Text, error
 }
 
 func (p *person) ClaimCode(context.Context) (secret.Text, error) {
+	if p.duringCode != nil {
+		p.duringCode()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.codes++

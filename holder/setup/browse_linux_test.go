@@ -37,7 +37,7 @@ func TestDesktopFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"Exec=holder open %u", "MimeType=x-scheme-handler/haip-vp;x-scheme-handler/openid4vp;", "NoDisplay=true"} {
+	for _, line := range []string{"Exec=holder-window open %u", "MimeType=x-scheme-handler/haip-vp;x-scheme-handler/openid4vp;", "NoDisplay=true"} {
 		if !strings.Contains(string(b), "\n"+line+"\n") {
 			t.Errorf("no line %q", line)
 		}
