@@ -143,6 +143,11 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"another kind of answer": {func(s *site) {
 			s.before = func(w http.ResponseWriter, r *http.Request) bool { w.Write([]byte("<html>")); return true }
 		}, nil, holder.ErrSite},
+		"another web": {func(s *site) {
+			stranger := *w
+			stranger.tls = foreign
+			stranger.serve(s.host, s)
+		}, nil, holder.ErrTLS},
 		"nobody there": {nil, func(s *site, link string) string { return strings.ReplaceAll(link, s.host, "nowhere."+w.name) }, holder.ErrUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {

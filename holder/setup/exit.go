@@ -56,7 +56,7 @@ func ExitCode(err error) int {
 		return Hardware
 	case is(holder.ErrUnreachable):
 		return Unreachable
-	case errors.As(err, &refused), errors.As(err, &wrong), is(holder.ErrDeclined, holder.ErrPause, holder.ErrRedirect, holder.ErrAnswer, holder.ErrClock, holder.ErrSite,
+	case errors.As(err, &refused), errors.As(err, &wrong), is(holder.ErrDeclined, holder.ErrPause, holder.ErrTLS, holder.ErrRedirect, holder.ErrAnswer, holder.ErrClock, holder.ErrSite,
 		holder.ErrIssuer, holder.ErrClaimCode, holder.ErrNoCode, holder.ErrMetadata, holder.ErrMarked, holder.ErrNoneLeft, holder.ErrNotIssued,
 		store.ErrForm, store.ErrVersion, store.ErrOtherToken, store.ErrDamaged, store.ErrUnknown, sitekey.ErrAgreement,
 		hsm.ErrNotPIV, hsm.ErrPINBlocked, hsm.ErrUnsupported, hsm.ErrCannotAttest, piv.ErrNoKey, piv.ErrOtherKey, piv.ErrPINForm):
