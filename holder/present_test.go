@@ -214,6 +214,31 @@ func TestClockIsTheWebsites(t *testing.T) {
 	}
 }
 
+// A certificate's name that is no plain host name is shown to nobody.
+func TestNameThatIsNone(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a_b")
+	if _, err := c.Present(t.Context(), s.link()); !errors.Is(err, credential.ErrSite) || len(c.person.asked) > 0 {
+		t.Error(err)
+	}
+}
+
+// A website that believes another authority's issuer alone gets nothing.
+func TestIssuerThatTheWebsiteDoesNotBelieve(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a")
+	s.query.Credentials[0].Authorities = [][]byte{{1, 2, 3, 4}}
+	if _, err := c.Present(t.Context(), s.link()); !errors.Is(err, holder.ErrNotIssued) || len(s.shown) > 0 {
+		t.Error(err)
+	}
+	s.query.Credentials[0].Authorities = [][]byte{{1, 2, 3, 4}, w.signer.Cert.SubjectKeyId}
+	s.login(c.Helper)
+}
+
 // A no tells the website nothing but that, changes nothing, and keeps the next window
 // away for a while.
 func TestDecline(t *testing.T) {
