@@ -191,6 +191,9 @@ func (h *Helper) claimCode(ctx context.Context, form url.Values) error {
 		return ErrNoCode
 	}
 	code, err := p.ClaimCode(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = ErrNoCode
+	}
 	if err != nil {
 		return fmt.Errorf("claim code: %w", err)
 	}

@@ -130,6 +130,9 @@ func (h *Helper) withToken(ctx context.Context, use func(context.Context, sessio
 			asking, cancel := context.WithTimeout(ctx, askLimit)
 			pin, err := h.Person.PIN(asking, wrong)
 			cancel()
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = ErrDeclined // nobody is there
+			}
 			if err != nil {
 				return fmt.Errorf("pin: %w", err)
 			}

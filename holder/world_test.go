@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -151,6 +152,7 @@ func (w *world) serve(host string, h http.Handler) {
 	key := credentialtest.Key(w.t)
 	s := httptest.NewUnstartedServer(h)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{w.tls.Leaf(w.t, key, host).Raw}, PrivateKey: key}}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // that a stranger's certificate is refused is no news
 	s.StartTLS()
 	w.t.Cleanup(s.Close)
 	hosts.set(host+":443", s.Listener.Addr().String())
