@@ -186,7 +186,14 @@ func (h *Helper) authorize(ctx context.Context, m metadata) (access string, err 
 func (h *Helper) claimCode(ctx context.Context, form url.Values) error {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	code, err := h.Person.ClaimCode(ctx)
+	p, ok := h.Person.(Claimant)
+	if !ok {
+		return ErrNoCode
+	}
+	code, err := p.ClaimCode(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = ErrNoCode
+	}
 	if err != nil {
 		return fmt.Errorf("claim code: %w", err)
 	}

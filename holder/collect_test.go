@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enrollkiosk/holder"
+	"enrollkiosk/holder/store"
 	"enrollkiosk/registry/credential"
 	"enrollkiosk/registry/credential/credentialtest"
 )
@@ -113,6 +114,9 @@ func TestRenewal(t *testing.T) {
 		t.Error("another person after the renewal, or the old credential")
 	}
 	old, renewed := w.issuer.issued[0], w.issuer.issued[1]
+	if slices.EqualFunc(old, renewed, func(a, b *ecdsa.PublicKey) bool { return a.Equal(b) }) { // by chance once in 3.6 million
+		t.Error("renewed in the order of issue")
+	}
 	for _, k := range old {
 		if !slices.ContainsFunc(renewed, func(n *ecdsa.PublicKey) bool { return n.Equal(k) }) {
 			t.Error("a key was not renewed")
@@ -183,5 +187,24 @@ func TestIssuerAway(t *testing.T) {
 	w.site("a").login(c.Helper)
 	if _, err := c.Collect(t.Context(), false); !errors.Is(err, holder.ErrUnreachable) {
 		t.Error(err)
+	}
+}
+
+// Another enrolled token in the reader, between two steps, gets nothing of the first
+// one's file.
+func TestSwappedToken(t *testing.T) {
+	w := newWorld(t)
+	c, other := w.citizen(), w.citizen()
+	w.issuer.claimed[c.did], w.issuer.claimed[other.did] = false, false
+	c.person.duringCode = func() {
+		other.reader.Pull()
+		c.reader.Pull()
+		c.reader.Insert(other.token)
+	}
+	if _, err := c.Collect(t.Context(), false); !errors.Is(err, store.ErrOtherToken) {
+		t.Error(err)
+	}
+	if len(w.issuer.issued) > 0 {
+		t.Error("keys of one token were proved with another's")
 	}
 }

@@ -11,6 +11,7 @@ const (
 	ErrPause       Fault = "holder-pause"
 	ErrDeclined    Fault = "holder-declined"
 	ErrUnreachable Fault = "holder-unreachable"
+	ErrTLS         Fault = "holder-tls"
 	ErrRedirect    Fault = "holder-redirect"
 	ErrAnswer      Fault = "holder-answer"
 	ErrClock       Fault = "holder-clock"
@@ -31,6 +32,7 @@ var sentences = map[Fault]string{
 	ErrPause:       "you have just said no: wait half a minute before the next sign-in",
 	ErrDeclined:    "you said no: nothing was shown to the website",
 	ErrUnreachable: "no answer: check the network connection and try again",
+	ErrTLS:         "somebody stands between, or the other side's certificate is not good: use another network, or try again later",
 	ErrRedirect:    "the website sent the request elsewhere: it is not safe to go on there",
 	ErrAnswer:      "the answer makes no sense: try again later",
 	ErrClock:       "the clock of this PC is wrong: set date and time and try again",

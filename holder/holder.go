@@ -81,11 +81,14 @@ type Person interface {
 	// PIN asks for the token's PIN; wrong is nil the first time. The caller wipes it.
 	PIN(ctx context.Context, wrong *hsm.WrongPIN) (secret.Text, error)
 
-	// ClaimCode asks for the code on the receipt. The caller wipes it.
-	ClaimCode(ctx context.Context) (secret.Text, error)
-
 	// Touch says that the token waits for a finger. It returns at once.
 	Touch()
+}
+
+// Claimant is a Person who can be asked for the code on the receipt; without one, a
+// first collection ends with ErrNoCode. The caller wipes it.
+type Claimant interface {
+	ClaimCode(ctx context.Context) (secret.Text, error)
 }
 
 // Ask is what a website wants.
@@ -127,6 +130,9 @@ func (h *Helper) withToken(ctx context.Context, use func(context.Context, sessio
 			asking, cancel := context.WithTimeout(ctx, askLimit)
 			pin, err := h.Person.PIN(asking, wrong)
 			cancel()
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = ErrDeclined // nobody is there
+			}
 			if err != nil {
 				return fmt.Errorf("pin: %w", err)
 			}

@@ -93,10 +93,15 @@ func do(ctx context.Context, roots *x509.CertPool, x exchange) (answer, error) {
 	return a, nil
 }
 
-// unreachable tells a person's interruption from the network's trouble.
+// unreachable tells a person's interruption, a stranger, and the network's trouble
+// apart.
 func unreachable(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Cause(ctx)
+	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return fmt.Errorf("%w: %w", ErrTLS, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }

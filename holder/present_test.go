@@ -2,6 +2,8 @@ package holder_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -141,6 +143,11 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"another kind of answer": {func(s *site) {
 			s.before = func(w http.ResponseWriter, r *http.Request) bool { w.Write([]byte("<html>")); return true }
 		}, nil, holder.ErrSite},
+		"another web": {func(s *site) {
+			stranger := *w
+			stranger.tls = foreign
+			stranger.serve(s.host, s)
+		}, nil, holder.ErrTLS},
 		"nobody there": {nil, func(s *site, link string) string { return strings.ReplaceAll(link, s.host, "nowhere."+w.name) }, holder.ErrUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,6 +188,55 @@ func TestAsksForWhatThereIsNot(t *testing.T) {
 	if len(s.errors) != 1 || s.errors[0] != "access_denied " {
 		t.Errorf("told %q", s.errors)
 	}
+}
+
+// The time in a presentation is the website's: a PC's own error would be a mark.
+func TestClockIsTheWebsites(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a")
+	for _, off := range []time.Duration{-200 * time.Second, 200 * time.Second} {
+		s.off = off
+		s.login(c.Helper)
+		shown := s.shown[len(s.shown)-1]
+		kb := strings.Split(shown[strings.LastIndex(shown, "~")+1:], ".")
+		b, err := base64.RawURLEncoding.DecodeString(kb[1])
+		var p struct {
+			IssuedAt int64 `json:"iat"`
+		}
+		if err := errors.Join(err, json.Unmarshal(b, &p)); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(time.Unix(p.IssuedAt, 0)) + off; d < -2*time.Second || d > 100*time.Second {
+			t.Errorf("its clock is %v off, ours %v from it", off, d)
+		}
+	}
+}
+
+// A certificate's name that is no plain host name is shown to nobody.
+func TestNameThatIsNone(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a_b")
+	if _, err := c.Present(t.Context(), s.link()); !errors.Is(err, credential.ErrSite) || len(c.person.asked) > 0 {
+		t.Error(err)
+	}
+}
+
+// A website that believes another authority's issuer alone gets nothing.
+func TestIssuerThatTheWebsiteDoesNotBelieve(t *testing.T) {
+	w := newWorld(t)
+	c := w.citizen()
+	c.collect()
+	s := w.site("a")
+	s.query.Credentials[0].Authorities = [][]byte{{1, 2, 3, 4}}
+	if _, err := c.Present(t.Context(), s.link()); !errors.Is(err, holder.ErrNotIssued) || len(s.shown) > 0 {
+		t.Error(err)
+	}
+	s.query.Credentials[0].Authorities = [][]byte{{1, 2, 3, 4}, w.signer.Cert.SubjectKeyId}
+	s.login(c.Helper)
 }
 
 // A no tells the website nothing but that, changes nothing, and keeps the next window

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +30,8 @@ func TestTwoWebsitesHaveNothingInCommon(t *testing.T) {
 		}
 	}
 	for v := range onesAtB {
-		if onesAtA[v] && !common[v] {
+		// One of the few status lists that there are for all may come by chance.
+		if onesAtA[v] && !common[v] && !slices.Contains(w.lists, v) {
 			t.Errorf("both websites saw %q of one citizen, and not of the other", v)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -151,6 +152,7 @@ func (w *world) serve(host string, h http.Handler) {
 	key := credentialtest.Key(w.t)
 	s := httptest.NewUnstartedServer(h)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{w.tls.Leaf(w.t, key, host).Raw}, PrivateKey: key}}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // that a stranger's certificate is refused is no news
 	s.StartTLS()
 	w.t.Cleanup(s.Close)
 	hosts.set(host+":443", s.Listener.Addr().String())
@@ -232,6 +234,8 @@ type person struct {
 	codes   int
 	touches int
 	during  func() // while consent is asked for
+
+	duringCode func() // while the claim code is
 }
 
 func (p *person) Consent(_ context.Context, a holder.Ask) (bool, error) {
@@ -256,6 +260,9 @@ func (p *person) PIN(_ context.Context, wrong *hsm.WrongPIN) (secret.Text, error
 }
 
 func (p *person) ClaimCode(context.Context) (secret.Text, error) {
+	if p.duringCode != nil {
+		p.duringCode()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.codes++

@@ -115,6 +115,11 @@ func TestReservedIndicesAreNotGivenAgain(t *testing.T) {
 	if err := open(t, file).Keep([]store.Entry{{Index: two[4] + 1, Type: person, Expires: expires}}); !errors.Is(err, store.ErrIndex) {
 		t.Errorf("an index out of nowhere: %v", err)
 	}
+	// A new credential is nobody's, whatever is said of it.
+	own := open(t, file)
+	if err := own.Keep([]store.Entry{{Index: one[0], Type: person, Site: "a.example", Credential: "c~", Expires: expires}}); err != nil || own.Unused(person, now) != 1 {
+		t.Errorf("%+v, %v", own.Entries(), err)
+	}
 	// Two machines start far apart.
 	other, err := open(t, filepath.Join(t.TempDir(), "s")).Reserve(1)
 	if d := int64(other[0] - one[0]); err != nil || -1<<16 < d && d < 1<<16 {

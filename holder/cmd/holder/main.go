@@ -11,18 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
 	"enrollkiosk/holder"
-	"enrollkiosk/holder/sitekey"
-	"enrollkiosk/holder/store"
-	"enrollkiosk/hsm"
-	"enrollkiosk/hsm/piv"
+	"enrollkiosk/holder/setup"
 	"enrollkiosk/kiosk/durable"
 	"enrollkiosk/kiosk/secret"
-	"enrollkiosk/registry/credential"
 	"enrollkiosk/smartcard/pcsc"
 )
 
@@ -53,17 +48,6 @@ FILE is TOML; paths are relative to it:
   any_port     = false                               # demonstrations: websites on other ports than 443
 `
 
-// Exit codes.
-const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitHardware    = 3
-	exitRefused     = 4
-	exitUnreachable = 5
-	exitInterrupted = 130
-)
-
 type usageError struct{ msg string }
 
 func (e usageError) Error() string { return e.msg }
@@ -75,7 +59,7 @@ func main() {
 	// Memory holds a PIN and keys while somebody signs in.
 	if err := secret.ForbidCore(); err != nil {
 		fmt.Fprintf(os.Stderr, "holder: core files cannot be disabled: %v\n", err)
-		os.Exit(exitFailed)
+		os.Exit(setup.Failed)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -88,17 +72,21 @@ func run(ctx context.Context, args []string, in *os.File, out, err io.Writer) in
 	e := (&command{in: in, out: out, err: err}).run(ctx, args)
 	switch {
 	case e == nil:
-		return exitDone
+		return setup.Done
 	case errors.Is(e, flag.ErrHelp):
 		fmt.Fprint(out, usage)
-		return exitDone
+		return setup.Done
 	}
-	if code := codeOf(e); code != "" {
+	if code := setup.Code(e); code != "" {
 		fmt.Fprintf(err, "holder: %v [%s]\n", e, code)
 	} else {
 		fmt.Fprintf(err, "holder: %v\n", e)
 	}
-	return exitCode(e)
+	var usage usageError
+	if errors.As(e, &usage) {
+		return setup.Usage
+	}
+	return setup.ExitCode(e)
 }
 
 type command struct {
@@ -171,11 +159,12 @@ func (c *command) run(ctx context.Context, args []string) error {
 
 // helper is the one of a configuration file.
 func (c *command) helper(file string) (*holder.Helper, error) {
-	conf, err := load(file)
+	h, err := setup.Load(file)
 	if err != nil {
 		return nil, err
 	}
-	return &holder.Helper{Authority: conf.authority, Dir: conf.dir, Tokens: holder.PIV{Reader: conf.findReader}, Person: &terminal{in: c.in, out: c.err}}, nil
+	h.Person = &terminal{in: c.in, out: c.err}
+	return h, nil
 }
 
 func (c *command) open(ctx context.Context, h *holder.Helper, link string) error {
@@ -183,7 +172,7 @@ func (c *command) open(ctx context.Context, h *holder.Helper, link string) error
 	if err != nil {
 		return err
 	}
-	if err := browse(ctx, p.Return); err != nil {
+	if err := setup.Browse(ctx, p.Return); err != nil {
 		return fmt.Errorf("%w: %w", holder.ErrBrowser, err)
 	}
 	c.low(p)
@@ -278,44 +267,4 @@ func (c *command) print(human string, v any) error {
 	enc := json.NewEncoder(c.out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
-}
-
-// codeOf is the code of what has one.
-func codeOf(err error) string {
-	var f holder.Fault
-	var r credential.Refusal
-	switch {
-	case errors.As(err, &f):
-		return string(f)
-	case errors.As(err, &r):
-		return string(r)
-	}
-	return ""
-}
-
-func exitCode(err error) int {
-	is := func(targets ...error) bool {
-		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
-	}
-	var usage usageError
-	var config *configError
-	var wrong *hsm.WrongPIN
-	var refused credential.Refusal
-	switch {
-	case errors.As(err, &usage), errors.As(err, &config), is(holder.ErrLink):
-		return exitUsage
-	case is(context.Canceled):
-		return exitInterrupted
-	case is(hsm.ErrNoDevice, hsm.ErrRemoved, hsm.ErrBusy, hsm.ErrUnavailable, hsm.ErrTouchTimeout, pcsc.ErrNoService, pcsc.ErrNoReader, pcsc.ErrNoCard,
-		pcsc.ErrCardRemoved, pcsc.ErrUnresponsive, pcsc.ErrAbandoned):
-		return exitHardware
-	case is(holder.ErrUnreachable):
-		return exitUnreachable
-	case errors.As(err, &refused), errors.As(err, &wrong), is(holder.ErrDeclined, holder.ErrPause, holder.ErrRedirect, holder.ErrAnswer, holder.ErrClock, holder.ErrSite,
-		holder.ErrIssuer, holder.ErrClaimCode, holder.ErrNoCode, holder.ErrMetadata, holder.ErrMarked, holder.ErrNoneLeft, holder.ErrNotIssued,
-		store.ErrForm, store.ErrVersion, store.ErrOtherToken, store.ErrDamaged, store.ErrUnknown, sitekey.ErrAgreement,
-		hsm.ErrNotPIV, hsm.ErrPINBlocked, hsm.ErrUnsupported, hsm.ErrCannotAttest, piv.ErrNoKey, piv.ErrOtherKey, piv.ErrPINForm):
-		return exitRefused
-	}
-	return exitFailed
 }

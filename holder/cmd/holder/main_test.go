@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"enrollkiosk/holder"
+	"enrollkiosk/holder/setup"
 	"enrollkiosk/hsm/piv"
 	"enrollkiosk/kiosk/secret"
 	"enrollkiosk/registry/credential"
@@ -98,7 +99,7 @@ func TestOpenBelievesNoArgument(t *testing.T) {
 		{"open", link + strings.Repeat("x", 2048)},
 	} {
 		code, out, said := invoke(t, "y\n", args...)
-		if code != exitUsage || out != "" || !strings.Contains(said, "[holder-link]") || strings.Contains(said, "evil") {
+		if code != setup.Usage || out != "" || !strings.Contains(said, "[holder-link]") || strings.Contains(said, "evil") {
 			t.Errorf("%q: exit %d, %s%s", args, code, out, said)
 		}
 	}
@@ -106,55 +107,14 @@ func TestOpenBelievesNoArgument(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"dance"}, {"list", "too", "much"}, {"forget"}, {"list", "--nonsense"}, {"list", "--config", "/nonexistent"}} {
-		if code, out, said := invoke(t, "", args...); code != exitUsage || out != "" || !strings.HasPrefix(said, "holder: ") {
+		if code, out, said := invoke(t, "", args...); code != setup.Usage || out != "" || !strings.HasPrefix(said, "holder: ") {
 			t.Errorf("%q: exit %d, %s%s", args, code, out, said)
 		}
 	}
 	for _, args := range [][]string{{"--help"}, {"help"}, {"list", "--help"}} {
-		if code, out, _ := invoke(t, "", args...); code != exitDone || !strings.Contains(out, "holder collect") {
+		if code, out, _ := invoke(t, "", args...); code != setup.Done || !strings.Contains(out, "holder collect") {
 			t.Errorf("%q: exit %d, %s", args, code, out)
 		}
-	}
-}
-
-func TestConfiguration(t *testing.T) {
-	if c, err := load(write(t)); err != nil || !filepath.IsAbs(c.dir) || c.authority.Issuer != "https://127.0.0.1:1" || c.authority.AnyPort {
-		t.Errorf("%+v, %v", c, err)
-	}
-	for lines, want := range map[string]string{
-		"nonsense = 1":                    `:6: unknown key "nonsense"`,
-		"any_port = 3":                    ":6: ",
-		"issuer = \"http://127.0.0.1:1\"": ":6: ", // given twice
-		"tls_roots = \"none.pem\"":        "tls_roots: ",
-	} {
-		_, err := load(write(t, lines))
-		var c *configError
-		if !errors.As(err, &c) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", lines, err, want)
-		}
-	}
-	for _, change := range [][2]string{{"https://127.0.0.1:1\"\nissuer_roots", "http://127.0.0.1:1\"\nissuer_roots"}, {"ca.pem", ""}, {"[\"https://127.0.0.1:1/status/0\"]", "[]"},
-		{"https://127.0.0.1:1\"\nissuer_roots", "https://127.0.0.1:1/\"\nissuer_roots"}} {
-		file := write(t)
-		b, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(b), change[0]) {
-			t.Fatalf("%q, %v", change[0], err)
-		}
-		if err := os.WriteFile(file, []byte(strings.Replace(string(b), change[0], change[1], 1)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := load(file); err == nil {
-			t.Errorf("%q was taken", change[1])
-		}
-	}
-	// The user's own file is found without a flag.
-	file := write(t)
-	t.Setenv("XDG_CONFIG_HOME", filepath.Dir(filepath.Dir(file)))
-	if err := os.Rename(filepath.Dir(file), filepath.Join(filepath.Dir(filepath.Dir(file)), "enrollkiosk")); err != nil {
-		t.Fatal(err)
-	}
-	if c, err := load(""); err != nil || c.authority.Issuer != "https://127.0.0.1:1" {
-		t.Errorf("%+v, %v", c, err)
 	}
 }
 
@@ -226,7 +186,7 @@ func TestInterrupted(t *testing.T) {
 	go func() { done <- run(ctx, []string{"list", "--config", write(t)}, r, &out, told{io.Discard, asked}) }()
 	<-asked
 	cancel()
-	if code := <-done; code != exitInterrupted {
+	if code := <-done; code != setup.Interrupted {
 		t.Errorf("exit %d", code)
 	}
 }
@@ -234,7 +194,7 @@ func TestInterrupted(t *testing.T) {
 // The commands with a token: found among other readers, its files made and read.
 func TestCommandsWithAToken(t *testing.T) {
 	config := write(t, `reader = "Citizen"`)
-	if code, _, said := invoke(t, "271828\n", "list", "--config", config); code != exitHardware {
+	if code, _, said := invoke(t, "271828\n", "list", "--config", config); code != setup.Hardware {
 		t.Errorf("no reader: exit %d, %s", code, said)
 	}
 	enroll(t, "Citizen", "271828")
@@ -248,17 +208,17 @@ func TestCommandsWithAToken(t *testing.T) {
 		code int
 		want string
 	}{
-		{"271828\n", []string{"list"}, exitDone, "0 credentials for further websites"},
-		{"000000\n271828\n", []string{"list", "--json"}, exitDone, `"unused": 0`},
-		{"271828\n", []string{"forget", "a.example"}, exitRefused, ""},
-		{"271828\n", []string{"export", export}, exitDone, export},
-		{"271828\n", []string{"import", export}, exitDone, "0 websites added"},
-		{"271828\n", []string{"import", config}, exitRefused, ""},
-		{"271828\n", []string{"import", "/nonexistent"}, exitFailed, ""},
-		{"", []string{"present", link}, exitUnreachable, ""},
-		{"", []string{"present", "haip-vp:"}, exitUsage, ""},
-		{"", []string{"collect"}, exitUnreachable, ""},
-		{"", []string{"list"}, exitRefused, ""}, // nobody at the terminal
+		{"271828\n", []string{"list"}, setup.Done, "0 credentials for further websites"},
+		{"000000\n271828\n", []string{"list", "--json"}, setup.Done, `"unused": 0`},
+		{"271828\n", []string{"forget", "a.example"}, setup.Refused, ""},
+		{"271828\n", []string{"export", export}, setup.Done, export},
+		{"271828\n", []string{"import", export}, setup.Done, "0 websites added"},
+		{"271828\n", []string{"import", config}, setup.Refused, ""},
+		{"271828\n", []string{"import", "/nonexistent"}, setup.Failed, ""},
+		{"", []string{"present", link}, setup.Unreachable, ""},
+		{"", []string{"present", "haip-vp:"}, setup.Usage, ""},
+		{"", []string{"collect"}, setup.Unreachable, ""},
+		{"", []string{"list"}, setup.Refused, ""}, // nobody at the terminal
 	} {
 		args := append([]string{test.args[0], "--config", config}, test.args[1:]...)
 		code, out, said := invoke(t, test.in, args...)

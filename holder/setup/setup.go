@@ -1,4 +1,6 @@
-package main
+// Package setup is what both of the helper's programs share: the configuration file,
+// the token's reader, the default browser, and the exit codes.
+package setup
 
 import (
 	"bytes"
@@ -32,31 +34,25 @@ type settings struct {
 	AnyPort     bool     `toml:"any_port"`
 }
 
-// config is what the file means.
-type config struct {
-	authority holder.Authority
-	dir       string
-	reader    string
-}
-
-// configError names file and line.
-type configError struct {
+// ConfigError names file and line.
+type ConfigError struct {
 	file string
 	line int
 	err  error
 }
 
-func (e *configError) Error() string {
+func (e *ConfigError) Error() string {
 	if e.line > 0 {
 		return fmt.Sprintf("%s:%d: %v", e.file, e.line, e.err)
 	}
 	return fmt.Sprintf("%s: %v", e.file, e.err)
 }
 
-func (e *configError) Unwrap() error { return e.err }
+func (e *ConfigError) Unwrap() error { return e.err }
 
-// load reads a file, or the first of the usual ones.
-func load(file string) (config, error) {
+// Load is the helper of a configuration file, or of the first of the usual ones when
+// file is empty; it lacks its Person. Errors are *ConfigError.
+func Load(file string) (*holder.Helper, error) {
 	files := []string{file}
 	if file == "" {
 		files = []string{"/etc/enrollkiosk/holder.toml"}
@@ -70,19 +66,19 @@ func load(file string) (config, error) {
 			continue
 		}
 		if err != nil {
-			return config{}, &configError{file: file, err: err}
+			return nil, &ConfigError{file: file, err: err}
 		}
 		return parse(file, b)
 	}
-	return config{}, &configError{file: file, err: fs.ErrNotExist}
+	return nil, &ConfigError{file: file, err: fs.ErrNotExist}
 }
 
-func parse(file string, b []byte) (c config, err error) {
+func parse(file string, b []byte) (h *holder.Helper, err error) {
 	var s settings
 	d := toml.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		e := &configError{file: file, err: err}
+		e := &ConfigError{file: file, err: err}
 		var strict *toml.StrictMissingError
 		var decode *toml.DecodeError
 		switch {
@@ -92,11 +88,11 @@ func parse(file string, b []byte) (c config, err error) {
 		case errors.As(err, &decode):
 			e.line, _ = decode.Position()
 		}
-		return c, e
+		return nil, e
 	}
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
-		return c, &configError{file: file, err: err}
+		return nil, &ConfigError{file: file, err: err}
 	}
 	at := func(p string) string {
 		if p == "" || filepath.IsAbs(p) {
@@ -104,9 +100,12 @@ func parse(file string, b []byte) (c config, err error) {
 		}
 		return filepath.Join(dir, p)
 	}
-	c = config{authority: holder.Authority{Issuer: s.Issuer, StatusLists: s.StatusLists, AnyPort: s.AnyPort}, dir: at(s.Dir), reader: s.Reader}
-	fail := func(key string, err error) (config, error) {
-		return config{}, &configError{file: file, err: fmt.Errorf("%s: %w", key, err)}
+	h = &holder.Helper{
+		Authority: holder.Authority{Issuer: s.Issuer, StatusLists: s.StatusLists, AnyPort: s.AnyPort}, Dir: at(s.Dir),
+		Tokens: holder.PIV{Reader: func(ctx context.Context) (string, error) { return findReader(ctx, s.Reader) }},
+	}
+	fail := func(key string, err error) (*holder.Helper, error) {
+		return nil, &ConfigError{file: file, err: fmt.Errorf("%s: %w", key, err)}
 	}
 	if u, err := url.Parse(s.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || strings.HasSuffix(s.Issuer, "/") || u.RawQuery != "" || u.Fragment != "" {
 		return fail("issuer", errors.New("an https address without a slash at its end"))
@@ -114,23 +113,23 @@ func parse(file string, b []byte) (c config, err error) {
 	if len(s.StatusLists) == 0 {
 		return fail("status_lists", errors.New("name all that the authority publishes"))
 	}
-	if c.authority.IssuerRoots, err = roots(at(s.IssuerRoots)); err != nil {
+	if h.Authority.IssuerRoots, err = roots(at(s.IssuerRoots)); err != nil {
 		return fail("issuer_roots", err)
 	}
-	if c.authority.SiteRoots, err = roots(at(s.SiteRoots)); err != nil {
+	if h.Authority.SiteRoots, err = roots(at(s.SiteRoots)); err != nil {
 		return fail("site_roots", err)
 	}
 	if s.TLSRoots != "" {
-		if c.authority.TLSRoots, err = roots(at(s.TLSRoots)); err != nil {
+		if h.Authority.TLSRoots, err = roots(at(s.TLSRoots)); err != nil {
 			return fail("tls_roots", err)
 		}
 	}
-	if c.dir == "" {
-		if c.dir, err = dataDir(); err != nil {
+	if h.Dir == "" {
+		if h.Dir, err = dataDir(); err != nil {
 			return fail("dir", err)
 		}
 	}
-	return c, nil
+	return h, nil
 }
 
 // roots reads certificates in PEM.
@@ -151,14 +150,14 @@ func roots(file string) (*x509.CertPool, error) {
 
 // findReader is the reader that holds a PIV token: a card of another kind beside it,
 // such as the ID card, is passed over.
-func (c config) findReader(ctx context.Context) (string, error) {
+func findReader(ctx context.Context, part string) (string, error) {
 	all, err := pcsc.List(ctx)
 	if err != nil {
 		return "", err
 	}
 	var found error = hsm.ErrNoDevice
 	for _, r := range all {
-		if !strings.Contains(r.Name, c.reader) {
+		if !strings.Contains(r.Name, part) {
 			continue
 		}
 		if _, err := piv.Probe(ctx, r.Name); err == nil {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package setup
 
 import (
 	"context"
@@ -22,9 +22,9 @@ func dataDir() (string, error) {
 	return filepath.Join(home, ".local", "share", "enrollkiosk", "holder"), nil
 }
 
-// browse opens an https address in the default browser. The opener may stay as long as
+// Browse opens an https address in the default browser. The opener may stay as long as
 // the browser that it starts: who has not failed after a while has done it.
-func browse(ctx context.Context, address string) error {
+func Browse(ctx context.Context, address string) error {
 	c := exec.Command("xdg-open", address)
 	if err := c.Start(); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"context"
@@ -17,7 +17,7 @@ func dataDir() (string, error) {
 	return filepath.Join(d, "enrollkiosk", "holder"), nil
 }
 
-// browse opens an https address in the default browser. No shell reads it.
-func browse(ctx context.Context, address string) error {
+// Browse opens an https address in the default browser. No shell reads it.
+func Browse(ctx context.Context, address string) error {
 	return exec.CommandContext(ctx, "rundll32.exe", "url.dll,FileProtocolHandler", address).Run()
 }
