@@ -230,10 +230,10 @@ func TestAnOlderListIsNoNews(t *testing.T) {
 		if err := w.b.party.Standing(context.Background(), l.Status()); !errors.Is(err, credential.ErrStatus) {
 			t.Fatalf("revoked: %v", err)
 		}
-		served := false
-		w.web["id.example"] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { served = true; w.Write(old) })
+		before := w.issuer.fetches()
+		w.issuer.set(func(i *issuer) { i.old = old })
 		time.Sleep(5 * time.Hour)
-		if err := w.b.party.Standing(context.Background(), l.Status()); !served || !errors.Is(err, credential.ErrStatus) {
+		if err := w.b.party.Standing(context.Background(), l.Status()); !errors.Is(err, credential.ErrStatus) || w.issuer.fetches() == before {
 			t.Errorf("an older list came: %v", err)
 		}
 	})
