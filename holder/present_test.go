@@ -123,7 +123,15 @@ func TestRequestsThatAreRefused(t *testing.T) {
 			s.asked = func(a *credential.Asked) { a.WalletNonce = "kept from an earlier request" }
 		}, nil, credential.ErrNonce},
 		"a request that was changed": {func(s *site) {
-			s.object = func(jwt string) string { return jwt[:len(jwt)-10] + "A" + jwt[len(jwt)-9:] }
+			s.object = func(jwt string) string {
+				b := []byte(jwt)
+				if at := len(b) - 10; b[at] == 'A' {
+					b[at] = 'B'
+				} else {
+					b[at] = 'A'
+				}
+				return string(b)
+			}
 		}, nil, credential.ErrSignature},
 		"client_id of another": {nil, func(s *site, link string) string {
 			return strings.Replace(link, url.QueryEscape(s.cert.ClientID()), url.QueryEscape("x509_san_dns:"+other.host), 1)

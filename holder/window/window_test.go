@@ -226,6 +226,9 @@ func TestPIN(t *testing.T) {
 	if got := wait(p, c); got.pin != "271828" || got.err != nil {
 		t.Errorf("%+v", got)
 	}
+	for len(p.todo) > 0 { // PIN has left the next page behind
+		(<-p.todo)()
+	}
 	if p.stage.Canvas().OnTypedRune() != nil {
 		t.Error("the next page still takes digits")
 	}

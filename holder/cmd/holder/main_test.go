@@ -198,9 +198,11 @@ func TestCommandsWithAToken(t *testing.T) {
 		t.Errorf("no reader: exit %d, %s", code, said)
 	}
 	enroll(t, "Citizen", "271828")
-	if _, err := daemon.AddReader("Another"); err != nil {
+	another, err := daemon.AddReader("Another")
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(another.Remove)
 	export := filepath.Join(t.TempDir(), "export")
 	for _, test := range []struct {
 		in   string
