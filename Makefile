@@ -3,13 +3,15 @@
 
 GO      ?= go
 BIN     := bin
-PRODUCT := kiosk/cmd/kiosk kiosk/cmd/kiosk-window registry/cmd/registry registry/cmd/vault
+PRODUCT := kiosk/cmd/kiosk kiosk/cmd/kiosk-window registry/cmd/registry registry/cmd/vault \
+           holder/cmd/holder holder/cmd/holder-window relyingparty/cmd/demo-site
 BENCH   := simulators/cmd/demo simulators/cmd/virtualhardware
 # Packages that build without cgo are also tested without it; the race
 # detector needs cgo and runs over everything.
 NOCGO   := ./hsm ./hsm/attest ./hsm/tpm ./kiosk ./kiosk/secret ./kiosk/wire ./kiosk/words ./registry/... \
            ./smartcard/apdu ./smartcard/beid ./smartcard/domain ./smartcard/icao ./smartcard/identity ./smartcard/inspection ./smartcard/lds \
-           ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/...
+           ./smartcard/portrait ./smartcard/prcid ./smartcard/tlv ./smartcard/trust ./sync/... ./ui/... \
+           ./holder/sitekey ./holder/store ./relyingparty/...
 
 .PHONY: all deps build demo demo-ui screens pictures handbook test vet unit real-stack verify conformance fuzz crash bench bench-scale soak clean
 
@@ -52,6 +54,7 @@ unit:
 	$(GO) test -p 1 -timeout 20m ./$(END_TO_END)/...
 	$(GO) test -race -timeout 20m -run 'TestOneCitizenEnrolled|TestEverythingTappedTwice' ./$(END_TO_END)/stage
 	CGO_ENABLED=0 $(GO) build $(NOCGO)
+	GOOS=windows CGO_ENABLED=0 $(GO) build -o /dev/null ./holder/cmd/holder
 
 # build first: the window's test starts that program, and compiling it for the
 # first time takes longer than a test may.
