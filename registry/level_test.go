@@ -86,6 +86,7 @@ func TestVaultPutBackLearnsFromTheRegistry(t *testing.T) {
 			asked := vaultClient(t, w, address)
 			asked.problem(http.MethodPost, api.PathOpen, api.MediaJSON, encoded(t, api.OpenRequest{Record: berta().Bytes()}), http.StatusServiceUnavailable, api.CodeBehind)
 			asked.problem(http.MethodPost, api.PathOutcomes, api.MediaJSON, encoded(t, api.OutcomesRequest{}), http.StatusServiceUnavailable, api.CodeBehind)
+			asked.problem(http.MethodPost, api.PathClaims, api.MediaJSON, encoded(t, api.ClaimsRequest{Record: bertas.Bytes()}), http.StatusServiceUnavailable, api.CodeBehind)
 			status, b := asked.do(http.MethodPost, api.PathLevel, api.MediaJSON, encoded(t, api.LevelRequest{Judged: []api.Judged{{Record: bertas.ID(), Verdict: taken.Verdict}}}))
 			if status != http.StatusOK {
 				t.Errorf("%d %s", status, b)

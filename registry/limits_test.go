@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/hpke"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"enrollkiosk/registry"
 	"enrollkiosk/registry/api"
+	"enrollkiosk/registry/credential"
 	"enrollkiosk/registry/internal/registrytest"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
@@ -137,6 +139,26 @@ func TestContractVault(t *testing.T) {
 	}
 	v.problem(http.MethodPost, api.PathOutcomes, api.MediaJSON, []byte("{}"), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathOpen, api.MediaJSON, encoded(t, api.OpenRequest{Record: []byte("x")}), http.StatusBadRequest, api.CodeBadRequest)
+	if status, b := v.do(http.MethodPost, api.PathClaims, api.MediaJSON, encoded(t, api.ClaimsRequest{Record: d.enrolled.Bytes()})); status != http.StatusOK {
+		t.Errorf("claims: %d %s", status, b)
+	}
+	v.problem(http.MethodPost, api.PathClaims, api.MediaJSON, encoded(t, api.ClaimsRequest{Record: s.Bytes()}), http.StatusForbidden, api.CodeHolder)
+	authority := d.w.Policy.Policy().Authority
+	key, err := hpke.MLKEM768X25519().NewPublicKey(authority.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := credential.SealLinks(key, authority.ID, s.ID(), []credential.Link{{List: 1, Index: 7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := api.SealedPlaces{Record: s.ID(), Places: sealed}
+	if status, b := v.do(http.MethodPost, api.PathPlaces, api.MediaJSON, encoded(t, api.PlacesRequest{Sealed: []api.SealedPlaces{places}})); status != http.StatusOK {
+		t.Errorf("places: %d %s", status, b)
+	}
+	places.Record[0] ^= 1
+	v.problem(http.MethodPost, api.PathPlaces, api.MediaJSON, encoded(t, api.PlacesRequest{Sealed: []api.SealedPlaces{places}}), http.StatusBadRequest, api.CodeBadRequest)
+	v.problem(http.MethodPost, api.PathClaims, api.MediaJSON, []byte("{}"), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathLevel, api.MediaJSON, encoded(t, api.LevelRequest{Judged: []api.Judged{}, Done: true}), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathLevel, api.MediaJOSE, d.w.Policy.Bytes(), http.StatusBadRequest, api.CodeBadRequest)
 	v.problem(http.MethodPost, api.PathLevel, api.MediaJOSE, bytes.Repeat([]byte("x"), policy.MaxSize+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
@@ -165,7 +187,7 @@ func TestContractVault(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
-	for _, path := range []string{api.PathOpen, api.PathUnblock, api.PathOutcomes, api.PathLevel} {
+	for _, path := range []string{api.PathOpen, api.PathUnblock, api.PathOutcomes, api.PathLevel, api.PathClaims, api.PathPlaces} {
 		v.problem(http.MethodPost, path, api.MediaJSON, bytes.Repeat([]byte(" "), api.MaxBody+1), http.StatusRequestEntityTooLarge, api.CodeTooLarge)
 		v.problem(http.MethodPost, path, "text/plain", nil, http.StatusUnsupportedMediaType, api.CodeMedia)
 		v.problem(http.MethodGet, path, "", nil, http.StatusMethodNotAllowed, api.CodeMethod)
