@@ -126,30 +126,23 @@ func (d *Devices) Bring(device kiosk.Device) {
 }
 
 // Officer has the card of the officer who signed on (0) or of the second one (1)
-// lie on the officers' reader, at once.
+// lie on the officers' reader.
 func (d *Devices) Officer(i int) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	card := d.officer(i)
-	if d.lying[kiosk.DeviceOfficer] && d.onOfficers == card {
+	card := d.hand[kiosk.DeviceOfficer]
+	if i == 1 {
+		card = d.second
+	}
+	same := d.lying[kiosk.DeviceOfficer] && d.onOfficers == card
+	d.mu.Unlock()
+	if same {
 		return
 	}
-	d.lying[kiosk.DeviceOfficer], d.onOfficers = true, card
-	d.readers[kiosk.DeviceOfficer].Insert(card) // pulls the one that lies there
-}
-
-func (d *Devices) officer(i int) pcscd.Card {
-	if i == 1 {
-		return d.second
-	}
-	return d.hand[kiosk.DeviceOfficer]
-}
-
-// swaps says whether Officer takes another card away first.
-func (d *Devices) swaps(i int) bool {
+	d.Take(kiosk.DeviceOfficer)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.lying[kiosk.DeviceOfficer] && d.onOfficers != d.officer(i)
+	d.lying[kiosk.DeviceOfficer], d.onOfficers = true, card
+	d.readers[kiosk.DeviceOfficer].Insert(card)
 }
 
 // Take takes the card away. It may be called from a trace.

@@ -361,7 +361,7 @@ func TestCardSwappedAtHome(t *testing.T) {
 		})
 		o.says(kiosk.ScreenSignOn, kiosk.ActionSignOn, stage.OfficerPIN)
 		o.until("home", func(st kiosk.State) bool { return st.Screen == kiosk.ScreenHome })
-		s.Devices.Officer(1 - i)
+		s.Officer(1 - i)
 		o.until("signing off", func(st kiosk.State) bool { return st.Screen == kiosk.ScreenSignOn })
 	}
 }

@@ -475,25 +475,6 @@ func (s *Stage) Close() error {
 	return err
 }
 
-// Officer has the card of the officer who signed on (0) or of the second one (1) lie
-// on the officers' reader. One takes the place of the other no sooner than the desk
-// has seen the reader empty, as from a hand; [Devices.Officer] is quicker than hands.
-func (s *Stage) Officer(i int) {
-	if s.Kiosk != nil && s.Devices.swaps(i) {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if states, err := s.Kiosk.Desk().States(ctx); err == nil {
-			s.Take(kiosk.DeviceOfficer)
-			for st := range states {
-				if st.Health.Readers[kiosk.DeviceOfficer] != kiosk.ReaderCard {
-					break
-				}
-			}
-		}
-	}
-	s.Devices.Officer(i)
-}
-
 // Script is the specimen citizen and officer at this kiosk.
 func (s *Stage) Script() *Script {
 	p := &Script{Desk: s.Kiosk.Desk(), Language: "en", CAN: s.Chip.CAN(), PIN: "802469", OfficerPIN: OfficerPIN,
