@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"enrollkiosk/kiosk"
@@ -28,61 +27,28 @@ func (r readers) Watch(ctx context.Context) (<-chan map[kiosk.Device]kiosk.Reade
 	if err != nil {
 		return nil, cardError(err)
 	}
-	out := make(chan map[kiosk.Device]kiosk.ReaderState)
+	out := make(chan map[kiosk.Device]kiosk.ReaderState, 1)
 	go func() {
 		defer close(out)
-		var before map[kiosk.Device]pcsc.Reader
-		for list := range events { // the newest there is when the last was taken
-			now := map[kiosk.Device]pcsc.Reader{}
+		for list := range events {
+			states := map[kiosk.Device]kiosk.ReaderState{}
 			for device := range r.names {
+				states[device] = kiosk.ReaderMissing
 				if reader, ok := r.of(device, list); ok {
-					now[device] = reader
+					states[device] = readerState(reader)
 				}
 			}
-			swapped, states := r.states(before, now)
-			for _, s := range []map[kiosk.Device]kiosk.ReaderState{swapped, states} {
-				if s == nil {
-					continue
-				}
-				select {
-				case out <- s:
-				case <-ctx.Done():
-					return
-				}
+			select { // only the newest matters; this goroutine alone writes
+			case <-out:
+			default:
 			}
-			before = now
+			out <- states
 		}
 	}()
 	if r.residents != nil {
 		return r.residents.watch(ctx, out), nil
 	}
 	return out, nil
-}
-
-// states is what to tell of the readers. A card that was swapped for another, or
-// put back, before anybody saw the reader empty, has left it all the same: then
-// swapped is not nil and comes first.
-func (r readers) states(before, now map[kiosk.Device]pcsc.Reader) (swapped, states map[kiosk.Device]kiosk.ReaderState) {
-	states = map[kiosk.Device]kiosk.ReaderState{}
-	var left []kiosk.Device
-	for device := range r.names {
-		states[device] = kiosk.ReaderMissing
-		reader, ok := now[device]
-		if !ok {
-			continue
-		}
-		states[device] = readerState(reader)
-		if was := before[device]; was.Card && reader.Card && (was.Name != reader.Name || was.Insertion != reader.Insertion) {
-			left = append(left, device)
-		}
-	}
-	if left != nil {
-		swapped = maps.Clone(states)
-		for _, device := range left {
-			swapped[device] = kiosk.ReaderEmpty
-		}
-	}
-	return swapped, states
 }
 
 // of picks the reader of a role: of several the first with a card.

@@ -82,7 +82,7 @@ func (r *residents) Read(ctx context.Context, progress func(prcid.Progress)) (do
 // watch shows a card on the module as one on the document's reader, and a module
 // that does not answer as a reader that is missing where there is no other.
 func (r *residents) watch(ctx context.Context, states <-chan map[kiosk.Device]kiosk.ReaderState) <-chan map[kiosk.Device]kiosk.ReaderState {
-	out := make(chan map[kiosk.Device]kiosk.ReaderState)
+	out := make(chan map[kiosk.Device]kiosk.ReaderState, 1)
 	go func() {
 		defer close(out)
 		tick := time.NewTicker(r.ask)
@@ -116,11 +116,11 @@ func (r *residents) watch(ctx context.Context, states <-chan map[kiosk.Device]ki
 			if found {
 				merged[kiosk.DeviceDocument] = kiosk.ReaderCard
 			}
-			select {
-			case out <- merged:
-			case <-ctx.Done():
-				return
+			select { // only the newest matters; this goroutine alone writes
+			case <-out:
+			default:
 			}
+			out <- merged
 		}
 	}()
 	return out

@@ -346,22 +346,3 @@ func TestShiftsAndTheDay(t *testing.T) {
 		t.Errorf("the drive is pulled: %+v", st)
 	}
 }
-
-// A card that is swapped for another's, too quickly for anybody to see the reader
-// empty, has left all the same: who signed on with it is signed off.
-func TestCardSwappedAtHome(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, nil)
-	start(t, s)
-	o := sitDown(t, s)
-	for i := range 2 {
-		s.Officer(i)
-		o.until("the officer's card", func(st kiosk.State) bool {
-			return st.Screen == kiosk.ScreenSignOn && st.Health.Readers[kiosk.DeviceOfficer] == kiosk.ReaderCard
-		})
-		o.says(kiosk.ScreenSignOn, kiosk.ActionSignOn, stage.OfficerPIN)
-		o.until("home", func(st kiosk.State) bool { return st.Screen == kiosk.ScreenHome })
-		s.Officer(1 - i)
-		o.until("signing off", func(st kiosk.State) bool { return st.Screen == kiosk.ScreenSignOn })
-	}
-}
