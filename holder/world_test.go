@@ -57,16 +57,11 @@ var (
 // daemon and one network for all tests.
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "holder")
+		started, _, err := pcscd.Private()
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
-		socket := filepath.Join(dir, "s")
-		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-		if daemon, err = pcscd.Listen(socket); err != nil {
-			panic(err)
-		}
+		daemon = started
 		defer daemon.Close()
 		proxy := httptest.NewServer(&hosts)
 		defer proxy.Close()

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,16 +29,11 @@ var (
 // daemon for all tests, a reader for each.
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "piv")
+		started, _, err := pcscd.Private()
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
-		socket := filepath.Join(dir, "s")
-		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-		if daemon, err = pcscd.Listen(socket); err != nil {
-			panic(err)
-		}
+		daemon = started
 		defer daemon.Close()
 		if authority, err = pivtoken.NewAuthority([]byte("piv test")); err != nil {
 			panic(err)

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -46,6 +47,7 @@ var (
 // Server is a running daemon.
 type Server struct {
 	listener net.Listener
+	dir      string // of Private
 	done     sync.WaitGroup
 
 	mu      sync.Mutex // guards everything below and all fields of readers, clients and handles
@@ -91,6 +93,24 @@ func Listen(socket string) (*Server, error) {
 	return s, nil
 }
 
+// Private serves the PC/SC client of this process, before its first call: a
+// process has one such daemon. What else lives as long may stand in dir, which Close
+// removes.
+func Private() (s *Server, dir string, err error) {
+	if dir, err = os.MkdirTemp("", "pcsc"); err != nil {
+		return nil, "", err
+	}
+	socket := filepath.Join(dir, "s")
+	if err = os.Setenv("PCSCLITE_CSOCK_NAME", socket); err == nil {
+		s, err = Listen(socket)
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, os.RemoveAll(dir))
+	}
+	s.dir = dir
+	return s, dir, nil
+}
+
 func (s *Server) accept() {
 	for {
 		conn, err := s.listener.Accept()
@@ -134,6 +154,9 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.done.Wait()
+	if s.dir != "" {
+		err = errors.Join(err, os.RemoveAll(s.dir))
+	}
 	return err
 }
 

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
@@ -44,15 +43,7 @@ func main() {
 func run(verbose bool) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	dir, err := os.MkdirTemp("", "demo")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "pcsc")
-	// libpcsclite reads this once, at the first PC/SC call of the process.
-	os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-	daemon, err := pcscd.Listen(socket)
+	daemon, dir, err := pcscd.Private()
 	if err != nil {
 		return err
 	}

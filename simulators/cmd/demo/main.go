@@ -93,15 +93,7 @@ func run(ctx context.Context, out, language string, verbose bool) error {
 	}
 	// A socket's path must be short, so everything that is not a result lives in
 	// the temporary directory.
-	dir, err := os.MkdirTemp("", "demo")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "pcsc")
-	// libpcsclite reads this once, at the first PC/SC call of the process.
-	os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-	daemon, err := pcscd.Listen(socket)
+	daemon, dir, err := pcscd.Private()
 	if err != nil {
 		return err
 	}

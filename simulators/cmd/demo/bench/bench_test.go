@@ -44,16 +44,11 @@ var daemon *pcscd.Server
 func TestMain(m *testing.M) {
 	queue.RunCheck()
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "pcsc")
+		started, _, err := pcscd.Private()
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
-		socket := filepath.Join(dir, "s")
-		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-		if daemon, err = pcscd.Listen(socket); err != nil {
-			panic(err)
-		}
+		daemon = started
 		defer daemon.Close()
 		return m.Run()
 	}())

@@ -67,16 +67,11 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "pcsc")
+		started, dir, err := pcscd.Private()
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
-		socket := filepath.Join(dir, "s")
-		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-		if daemon, err = pcscd.Listen(socket); err != nil {
-			panic(err)
-		}
+		daemon = started
 		defer daemon.Close()
 		if issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
 			panic(err)

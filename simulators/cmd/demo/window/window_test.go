@@ -51,23 +51,18 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "window")
+		started, dir, err := pcscd.Private()
 		if err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
+		daemon = started
+		defer daemon.Close()
 		binaryFile = filepath.Join(dir, "kiosk-window")
 		// With the options of `make build`, which leaves little to compile here.
 		if out, err := exec.Command("go", "build", "-trimpath", "-o", binaryFile, "enrollkiosk/kiosk/cmd/kiosk-window").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build kiosk-window: %v\n%s", err, out)
 			return 1
 		}
-		socket := filepath.Join(dir, "s")
-		os.Setenv("PCSCLITE_CSOCK_NAME", socket)
-		if daemon, err = pcscd.Listen(socket); err != nil {
-			panic(err)
-		}
-		defer daemon.Close()
 		if issuers, err = specimen.Open(filepath.Join(dir, "issuers")); err != nil {
 			panic(err)
 		}
