@@ -19,6 +19,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/credential"
 	"enrollkiosk/registry/internal/keyfile"
+	"enrollkiosk/registry/internal/serve"
 	"enrollkiosk/registry/issuer"
 	"enrollkiosk/registry/policy"
 	"enrollkiosk/registry/record"
@@ -115,21 +116,8 @@ func (r *Registry) ServeIssuer(ctx context.Context, l net.Listener) error {
 	running.Go(func() { r.issuer.Run(work) })
 	defer running.Wait()
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- s.ServeTLS(r.limit(l), "", "") }()
 	r.opts.Log.Info("issuer serves", "address", l.Addr().String(), "issuer", r.issuer.Signer.ID)
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-	defer cancel()
-	if err := s.Shutdown(last); err != nil {
-		s.Close()
-	}
-	<-ended
-	return nil
+	return serve.Until(ctx, s, shutdownWait, func() error { return s.ServeTLS(r.limit(l), "", "") }, nil)
 }
 
 // limitIssuer holds back who asks too often for what costs a signature or a

@@ -23,6 +23,7 @@ import (
 	"enrollkiosk/registry/api"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
+	"enrollkiosk/registry/internal/serve"
 	"enrollkiosk/registry/receipt"
 )
 
@@ -63,25 +64,16 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener) error {
 	defer running.Wait()
 	defer stop()
 
-	ended := make(chan error, 1)
 	bounded := r.limit(l)
 	r.metrics.server.Store(bounded)
-	go func() { ended <- s.ServeTLS(bounded, "", "") }()
 	r.opts.Log.Info("registry serves", "address", l.Addr().String(), "origin", r.origin)
-	select {
-	case err := <-ended:
-		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
-	case <-ctx.Done():
+	err = serve.Until(ctx, s, shutdownWait, func() error { return s.ServeTLS(bounded, "", "") }, stopConsole)
+	if ctx.Err() == nil {
+		return err
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-	defer cancel()
-	if err := s.Shutdown(last); err != nil {
-		s.Close() // whoever is still connected sends again
-	}
-	if err := stopConsole(last); err != nil {
+	if err != nil {
 		r.opts.Log.Warn("a command was cut off", "error", err)
 	}
-	<-ended
 	r.opts.Log.Info("registry stops")
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"enrollkiosk/registry/internal/chain"
 	"enrollkiosk/registry/internal/console"
 	"enrollkiosk/registry/internal/reply"
+	"enrollkiosk/registry/internal/serve"
 	"enrollkiosk/registry/policy"
 )
 
@@ -53,22 +54,12 @@ func (v *Vault) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.ServeTLS(l, "", "") }()
 	v.opts.Log.Info("vault serves", "address", l.Addr().String())
-	select {
-	case err := <-ended:
-		return errors.Join(err, stopConsole(context.WithoutCancel(ctx)))
-	case <-ctx.Done():
+	err = serve.Until(ctx, s, shutdownWait, func() error { return s.ServeTLS(l, "", "") }, stopConsole)
+	if ctx.Err() != nil {
+		v.opts.Log.Info("vault stops")
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-	defer cancel()
-	if err := s.Shutdown(last); err != nil {
-		s.Close()
-	}
-	<-ended
-	v.opts.Log.Info("vault stops")
-	return stopConsole(last)
+	return err
 }
 
 func (v *Vault) handler() http.Handler {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"enrollkiosk/registry/checkpoint"
+	"enrollkiosk/registry/internal/serve"
 )
 
 // Limits of the server. A request is one old size, 63 hashes at most, and a
@@ -146,18 +147,5 @@ func (w *Witness) Serve(ctx context.Context, l net.Listener, config *tls.Config)
 	}
 	s := &http.Server{Handler: w.Handler(), ReadHeaderTimeout: readTimeout / 2, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
-	defer cancel()
-	if err := s.Shutdown(last); err != nil {
-		s.Close()
-	}
-	<-ended
-	return nil
+	return serve.Until(ctx, s, shutdownWait, func() error { return s.Serve(l) }, nil)
 }
