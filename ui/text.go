@@ -77,14 +77,7 @@ func (p *paragraph) heightFor(width float32) float32 {
 }
 
 func (p *paragraph) lines(width float32) []string {
-	wide := func(s string) float32 { return measure(s, p.set(), p.style).Width }
-	lines := typeface.Wrap(p.text, width, wide)
-	for _, l := range lines {
-		if width > 0 && wide(l) > width+0.5 && len(l) > 1 { // words joined are wider than their sum
-			return typeface.Wrap(p.text, width*0.97, wide)
-		}
-	}
-	return lines
+	return typeface.Wrap(p.text, width, func(s string) float32 { return measure(s, p.set(), p.style).Width })
 }
 
 // MinSize is that of the text on one line: a paragraph shrinks only where a
