@@ -162,19 +162,11 @@ func untilDone(progress func(hsm.Progress)) (guarded func(hsm.Progress), done fu
 // Errors: ErrNoKey, hsm.ErrUnsupported if token or key cannot, ErrTouchTimeout,
 // those of VerifyPIN.
 func (t *Token) Agree(ctx context.Context, slot Slot, pin secret.Text, peer *ecdh.PublicKey) ([]byte, error) {
-	shared, err := t.agree(ctx, slot, pin, peer)
-	if err != nil {
-		return nil, fmt.Errorf("agree with slot %v: %w", slot, err)
-	}
-	return shared, nil
-}
-
-func (t *Token) agree(ctx context.Context, slot Slot, pin secret.Text, peer *ecdh.PublicKey) ([]byte, error) {
-	k, err := t.key(ctx, slot, pin)
+	shared, err := t.AgreeAll(ctx, slot, pin, []*ecdh.PublicKey{peer})
 	if err != nil {
 		return nil, err
 	}
-	return k.agree(ctx, peer)
+	return shared[0], nil
 }
 
 // AgreeAll is Agree with each of some peers, while one touch lasts where the key
