@@ -280,7 +280,7 @@ func (h *Helper) accept(compact, vct string, key *ecdsa.PublicKey, now time.Time
 // claimsOf are the disclosable claims of the two types.
 func claimsOf(vct, issuer string) []string {
 	if vct == credential.LegalName(issuer) {
-		return []string{credential.FamilyName, credential.GivenName, credential.NameLocal}
+		return credential.NameClaims()
 	}
-	return []string{credential.RealNameVerified, credential.AgeOver14, credential.AgeOver16, credential.AgeOver18}
+	return credential.PersonClaims()
 }

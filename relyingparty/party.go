@@ -124,11 +124,6 @@ const (
 	name   = "name"
 )
 
-var (
-	personClaims = []string{credential.AgeOver14, credential.AgeOver16, credential.AgeOver18, credential.RealNameVerified}
-	nameClaims   = []string{credential.FamilyName, credential.GivenName, credential.NameLocal}
-)
-
 // query is what claims are asked for, by credential; the pseudonym's comes first.
 func (p *Party) query(claims []string) (credential.Query, error) {
 	q := []credential.CredentialQuery{
@@ -139,9 +134,9 @@ func (p *Party) query(claims []string) (credential.Query, error) {
 		switch {
 		case slices.Contains(claims[:i], claim):
 			return credential.Query{}, fmt.Errorf("%w: %s twice", ErrConfig, claim)
-		case slices.Contains(personClaims, claim):
+		case slices.Contains(credential.PersonClaims(), claim):
 			q[0].Claims = append(q[0].Claims, claim)
-		case slices.Contains(nameClaims, claim):
+		case slices.Contains(credential.NameClaims(), claim):
 			q[1].Claims = append(q[1].Claims, claim)
 		default:
 			return credential.Query{}, fmt.Errorf("%w: no credential has %q", ErrConfig, claim)

@@ -38,6 +38,11 @@ const (
 	NameLocal        = "name_local" // as the document's own script has it; may be empty
 )
 
+// PersonClaims are the names of a [RealPerson] credential's claims, NameClaims those of
+// a [LegalName] credential's.
+func PersonClaims() []string { return []string{AgeOver14, AgeOver16, AgeOver18, RealNameVerified} }
+func NameClaims() []string   { return []string{FamilyName, GivenName, NameLocal} }
+
 // Expiry is the time that all credentials of a cohort end: the first Monday, 00:00
 // UTC, at or after t.
 func Expiry(t time.Time) time.Time {
