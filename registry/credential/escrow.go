@@ -11,8 +11,10 @@ import (
 
 // Sizes in bytes.
 const (
-	EscrowSize = 1120 + escrowText + 16 // encapsulation, text, tag
+	EscrowSize = encSize + escrowText + tagSize
 	escrowText = 64
+	encSize    = 1120 // encapsulation
+	tagSize    = 16
 )
 
 const (
@@ -33,29 +35,45 @@ func escrowData(issuer, vct string, key *ecdsa.PublicKey, s StatusRef, expires t
 	return [32]byte(h.Sum(nil))
 }
 
-// info is "enrollkiosk/escrow/v1" || 00 || authority key id.
-func info(keyID string) []byte { return []byte(escrowInfo + "\x00" + keyID) }
+// seal encrypts to the authority: HPKE base mode (RFC 9180), MLKEM768-X25519,
+// HKDF-SHA256, AES-256-GCM, whose info is purpose || 00 || authority key id.
+func seal(authority hpke.PublicKey, purpose, keyID string, data [32]byte, text []byte) ([]byte, error) {
+	enc, sender, err := hpke.NewSender(authority, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose+"\x00"+keyID))
+	if err != nil {
+		return nil, err
+	}
+	if len(enc) != encSize {
+		return nil, ErrKey
+	}
+	ct, err := sender.Seal(data[:], text)
+	return append(enc, ct...), err
+}
 
-// SealEscrow encrypts a record id to the authority (HPKE base mode, RFC 9180;
-// MLKEM768-X25519, HKDF-SHA256, AES-256-GCM), afresh for each credential: nobody
-// can change a ciphertext into another of the same text. data is
+// unseal is the inverse. The error wraps ErrEscrow.
+func unseal(authority hpke.PrivateKey, purpose, keyID string, data [32]byte, sealed []byte) ([]byte, error) {
+	recipient, err := hpke.NewRecipient(sealed[:encSize], authority, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose+"\x00"+keyID))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEscrow, err)
+	}
+	text, err := recipient.Open(data[:], sealed[encSize:])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEscrow, err)
+	}
+	return text, nil
+}
+
+// SealEscrow encrypts a record id to the authority, afresh for each credential:
+// nobody can change a ciphertext into another of the same text. data is
 // [Content.EscrowData]. The text is always 64 bytes: version, record id, zeros.
 func SealEscrow(authority hpke.PublicKey, keyID string, data, record [32]byte) ([]byte, error) {
 	text := make([]byte, escrowText)
 	text[0] = escrowVersion
 	copy(text[1:], record[:])
-	enc, sender, err := hpke.NewSender(authority, hpke.HKDFSHA256(), hpke.AES256GCM(), info(keyID))
+	sealed, err := seal(authority, escrowInfo, keyID, data, text)
 	if err != nil {
 		return nil, fmt.Errorf("seal escrow: %w", err)
 	}
-	ct, err := sender.Seal(data[:], text)
-	if err != nil {
-		return nil, fmt.Errorf("seal escrow: %w", err)
-	}
-	if len(enc)+len(ct) != EscrowSize {
-		return nil, fmt.Errorf("seal escrow: %w", ErrKey)
-	}
-	return append(enc, ct...), nil
+	return sealed, nil
 }
 
 // OpenEscrow finds the record behind a credential. jwt is its Issuer-signed JWT,
@@ -71,14 +89,9 @@ func OpenEscrow(jwt string, a Authority, at time.Time, authority hpke.PrivateKey
 		return record, ErrEscrow
 	}
 	data := escrowData(c.issuer, c.vct, c.key, c.status, c.expires)
-	enc := c.escrow[:EscrowSize-escrowText-16]
-	recipient, err := hpke.NewRecipient(enc, authority, hpke.HKDFSHA256(), hpke.AES256GCM(), info(keyID))
+	text, err := unseal(authority, escrowInfo, keyID, data, c.escrow)
 	if err != nil {
-		return record, fmt.Errorf("%w: %w", ErrEscrow, err)
-	}
-	text, err := recipient.Open(data[:], c.escrow[len(enc):])
-	if err != nil {
-		return record, fmt.Errorf("%w: %w", ErrEscrow, err)
+		return record, err
 	}
 	if len(text) != escrowText || text[0] != escrowVersion || [escrowText - 33]byte(text[33:]) != [escrowText - 33]byte{} {
 		return record, ErrEscrow

@@ -18,7 +18,7 @@ const (
 	linksInfo   = "enrollkiosk/links/v1"
 	linkSize    = 5
 	linksText   = 1 + MaxBatch*linkSize
-	SealedLinks = 1120 + linksText + 16 // bytes
+	SealedLinks = encSize + linksText + tagSize // bytes
 )
 
 // SealLinks encrypts the places of one batch to the authority, under the record: the
@@ -33,16 +33,11 @@ func SealLinks(authority hpke.PublicKey, keyID string, record [32]byte, links []
 	for _, l := range links {
 		text = binary.BigEndian.AppendUint32(append(text, l.List), l.Index)
 	}
-	text = text[:linksText]
-	enc, sender, err := hpke.NewSender(authority, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(linksInfo+"\x00"+keyID))
+	sealed, err := seal(authority, linksInfo, keyID, record, text[:linksText])
 	if err != nil {
 		return nil, fmt.Errorf("seal links: %w", err)
 	}
-	ct, err := sender.Seal(record[:], text)
-	if err != nil {
-		return nil, fmt.Errorf("seal links: %w", err)
-	}
-	return append(enc, ct...), nil
+	return sealed, nil
 }
 
 // OpenLinks is the inverse, at the vault.
@@ -50,14 +45,9 @@ func OpenLinks(sealed []byte, authority hpke.PrivateKey, keyID string, record [3
 	if len(sealed) != SealedLinks {
 		return nil, ErrEscrow
 	}
-	enc := sealed[:SealedLinks-linksText-16]
-	recipient, err := hpke.NewRecipient(enc, authority, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(linksInfo+"\x00"+keyID))
+	text, err := unseal(authority, linksInfo, keyID, record, sealed)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEscrow, err)
-	}
-	text, err := recipient.Open(record[:], sealed[len(enc):])
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrEscrow, err)
+		return nil, err
 	}
 	if len(text) != linksText || text[0] > MaxBatch {
 		return nil, ErrEscrow
